@@ -1,0 +1,212 @@
+"""The curve-estimation network of Zero-DCE, its published variants, and SCI's small network as a peer.
+
+The network looks at a photograph and returns, per pixel, how far to bend the brightness of every colour
+channel. The bend is the quadratic curve of :func:`apply_curves`, applied several times in a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+POOLINGS = ("none", "overlapping", "stride2")
+UPSAMPLINGS = ("bilinear", "transposed")
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """Shape of a :class:`CurveNet`; every default is the paper's network.
+
+    width: channels of the six hidden layers (paper: 32, improved study: 16).
+    iterations: how often the curve is applied (paper: 8).
+    pooling: ``"none"`` (paper), ``"overlapping"`` (3×3, stride 1: the improved study) or ``"stride2"``
+        (2×2, halves the feature map: tried and rejected by the study).
+    pools: how many poolings; the first stands between conv3 and conv4, the second between conv2 and conv3,
+        the third between conv1 and conv2.
+    upsampling: how ``"stride2"`` returns to full size, ``"bilinear"`` or ``"transposed"`` convolution.
+    separable: depthwise 3×3 and pointwise 1×1 in place of each convolution (Zero-DCE++).
+    shared_curves: one set of three curve channels for all iterations (Zero-DCE++).
+    scale: the network sees the photograph reduced by this factor (Zero-DCE++ publishes 1 and 12).
+    fixed_size: the network sees the photograph at this many pixels on each side, whatever its size (ours);
+        excludes ``scale``.
+    """
+
+    width: int = 32
+    iterations: int = 8
+    pooling: str = "none"
+    pools: int = 1
+    upsampling: str = "bilinear"
+    separable: bool = False
+    shared_curves: bool = False
+    scale: float = 1.0
+    fixed_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling={self.pooling!r}: choose one of {', '.join(POOLINGS)}")
+        if self.upsampling not in UPSAMPLINGS:
+            raise ValueError(f"upsampling={self.upsampling!r}: choose one of {', '.join(UPSAMPLINGS)}")
+        for name in ("width", "iterations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be 1 or more")
+        if self.pools not in (1, 2, 3):
+            raise ValueError(f"pools={self.pools}: must be 1, 2 or 3")
+        if self.scale < 1:
+            raise ValueError(f"scale={self.scale}: must be 1 or more (2 halves the photograph)")
+        if self.fixed_size is not None and (self.fixed_size < 1 or self.scale != 1):
+            raise ValueError(f"fixed_size={self.fixed_size}: must be 1 or more, and goes without scale")
+
+    @property
+    def curve_channels(self) -> int:
+        """Channels of the last layer: 3 colours × iterations, or 3 when all iterations share them."""
+        return 3 if self.shared_curves else 3 * self.iterations
+
+
+ZERO_DCE = NetConfig()
+ZERO_DCE_IMPROVED = NetConfig(width=16, pooling="overlapping")
+ZERO_DCE_PP = NetConfig(separable=True, shared_curves=True)
+
+
+def apply_curves(image: Tensor, curves: Tensor, iterations: int = 8) -> Tensor:
+    """Bend ``image`` by ``curves``: x ← x + r·(x² − x), ``iterations`` times.
+
+    image: (N, 3, H, W) in [0, 1]. curves: (N, 3·iterations, H, W), or (N, 3, H, W) for curves shared by all
+    iterations, r in (−1, 1). Returns (N, 3, H, W) in [0, 1]: the curve is monotonic and fixes 0 and 1.
+
+    Source: paper, equations 1 – 3, in the sign of the released code (r = −α).
+    """
+    steps = [curves] * iterations if curves.shape[1] == 3 else curves.split(3, dim=1)
+    if len(steps) != iterations:
+        raise ValueError(f"curves have {curves.shape[1]} channels; {iterations} iterations need {3 * iterations} or 3")
+    for r in steps:
+        image = image + r * (image * image - image)
+    return image
+
+
+class SeparableConv2d(nn.Module):
+    """Depthwise 3×3 then pointwise 1×1 convolution, (N, Cin, H, W) → (N, Cout, H, W). Source: Zero-DCE++ code."""
+
+    def __init__(self, cin: int, cout: int) -> None:
+        super().__init__()
+        self.depth_conv = nn.Conv2d(cin, cin, 3, padding=1, groups=cin)
+        self.point_conv = nn.Conv2d(cin, cout, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.point_conv(self.depth_conv(x))
+
+
+class CurveNet(nn.Module):
+    """Seven 3×3 convolutions that estimate the curves of a photograph, and the curves' application.
+
+    ``CurveNet(width=16, pooling="overlapping")`` or ``CurveNet(config=NetConfig(...))``; keywords are the fields
+    of :class:`NetConfig`. Tensor names equal those of the published files, which therefore load as they are.
+    Convolution weights start at N(0, 0.02), biases at the framework's default (released code).
+    """
+
+    def __init__(self, config: NetConfig | None = None, **fields) -> None:
+        super().__init__()
+        if config is not None and fields:
+            raise ValueError(f"give config or its fields, not both (got {', '.join(fields)})")
+        self.config = config or NetConfig(**fields)
+        c, w = self.config, self.config.width
+        conv = SeparableConv2d if c.separable else lambda cin, cout: nn.Conv2d(cin, cout, 3, padding=1)
+        self.e_conv1 = conv(3, w)
+        self.e_conv2 = conv(w, w)
+        self.e_conv3 = conv(w, w)
+        self.e_conv4 = conv(w, w)
+        self.e_conv5 = conv(2 * w, w)
+        self.e_conv6 = conv(2 * w, w)
+        self.e_conv7 = conv(2 * w, c.curve_channels)
+        if c.pooling == "stride2" and c.upsampling == "transposed":
+            self.up = nn.ModuleList(nn.ConvTranspose2d(w, w, 2, stride=2) for _ in range(c.pools))
+        for name, parameter in self.named_parameters():
+            if name.endswith("weight"):
+                nn.init.normal_(parameter, 0.0, 0.02)
+
+    def curves(self, image: Tensor) -> Tensor:
+        """Curves of ``image`` (N, 3, H, W) in [0, 1]: (N, 24, H, W), or (N, 3, H, W) when shared, in (−1, 1)."""
+        size = image.shape[-2:]
+        small = self._reduced(image)
+        curves = self._estimate(small)
+        if curves.shape[-2:] != size:
+            curves = F.interpolate(curves, size=size, mode="bilinear", align_corners=True)
+        return curves
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) in [0, 1] → the enhanced image, same shape and range, and its curves."""
+        curves = self.curves(image)
+        return apply_curves(image, curves, self.config.iterations), curves
+
+    def _reduced(self, image: Tensor) -> Tensor:
+        """What the network looks at: the image itself, or a copy reduced bilinearly (Zero-DCE++ code)."""
+        c = self.config
+        if c.fixed_size is not None:
+            size = (c.fixed_size, c.fixed_size)
+            return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
+        if c.scale == 1:
+            return image
+        height, width = (max(1, int(side / c.scale)) for side in image.shape[-2:])
+        factor = 1 / c.scale if min(image.shape[-2:]) >= c.scale else None
+        if factor is None:
+            return F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
+        return F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
+
+    def _estimate(self, x: Tensor) -> Tensor:
+        pools = self.config.pools
+        x1 = F.relu(self.e_conv1(x))
+        x2 = F.relu(self.e_conv2(self._pool(x1) if pools >= 3 else x1))
+        x3 = F.relu(self.e_conv3(self._pool(x2) if pools >= 2 else x2))
+        x4 = F.relu(self.e_conv4(self._pool(x3)))
+        x5 = F.relu(self.e_conv5(self._join(x3, x4, 0)))
+        x6 = F.relu(self.e_conv6(self._join(x2, x5, 1)))
+        return torch.tanh(self.e_conv7(self._join(x1, x6, 2)))
+
+    def _pool(self, x: Tensor) -> Tensor:
+        if self.config.pooling == "overlapping":
+            return F.max_pool2d(x, 3, stride=1, padding=1)
+        if self.config.pooling == "stride2":
+            return F.max_pool2d(x, 2, stride=2, ceil_mode=True)
+        return x
+
+    def _join(self, skip: Tensor, x: Tensor, stage: int) -> Tensor:
+        """Skip connection; after stride-2 pooling ``x`` is first brought back to the skip's size."""
+        size = skip.shape[-2:]
+        if x.shape[-2:] != size:
+            if self.config.upsampling == "transposed":
+                x = self.up[stage](x)[..., : size[0], : size[1]]
+            else:
+                x = F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+        return torch.cat([skip, x], dim=1)
+
+
+class SciNet(nn.Module):
+    """SCI's enhancement block: estimates the illumination and divides the photograph by it.
+
+    Source: released code of "Toward Fast, Flexible, and Robust Low-Light Image Enhancement" (CVPR 2022), one
+    stage, three channels. Published weights only; this project does not train it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_conv = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())
+        self.conv = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU())
+        self.out_conv = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Sigmoid())
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) in [0, 1] → the enhanced image, same shape and range, and its illumination in (0, 1]."""
+        features = self.in_conv(image)
+        illumination = (self.out_conv(features + self.conv(features)) + image).clamp(1e-4, 1.0)
+        return (image / illumination).clamp(0.0, 1.0), illumination
+
+
+def count_parameters(net: nn.Module) -> int:
+    """Trainable parameters of ``net``."""
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
+def config_dict(config: NetConfig) -> dict:
+    """``config`` as plain values, for a checkpoint's header."""
+    return asdict(config)
