@@ -1,0 +1,235 @@
+"""Figures of the reports: one style, photographs side by side with crops, training curves, alt text on every picture.
+
+Figures are made without pyplot's global state, so nothing is drawn twice and nothing stays open.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+# Okabe and Ito's colours, told apart by colour-blind readers; line styles tell them apart in grey print.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000", "#e69f00")
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#555555",
+    "axes.grid": True,
+    "axes.labelcolor": "#222222",
+    "axes.labelsize": 9.5,
+    "axes.prop_cycle": mpl.cycler(color=COLORS) + mpl.cycler(linestyle=("-", "--", "-.", ":", "-", "--", "-.")),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "figure.facecolor": "white",
+    "font.size": 9.5,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.7,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.7,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+}
+DPI = 150
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A rendered figure with its alt text; Jupyter shows it, and saves it under ``name`` in a report."""
+
+    data: bytes
+    mime: str
+    alt: str
+    name: str | None = None
+
+    def __repr__(self) -> str:
+        return f"[figure] {self.alt}"
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        about = {"alt": self.alt} | ({"name": self.name} if self.name else {})
+        bundle = {self.mime: base64.b64encode(self.data).decode("ascii"), "text/plain": repr(self)}
+        return bundle, {self.mime: about}
+
+
+def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.2, 3.4), **subplots) -> tuple:
+    """Figure and axes in the reports' style; ``size`` in inches, ``subplots`` as in ``Figure.subplots``."""
+    with mpl.rc_context(STYLE):
+        fig = Figure(figsize=size, layout="constrained")
+        return fig, fig.subplots(rows, columns, **subplots)
+
+
+def show(fig: Figure, alt: str, name: str | None = None) -> Picture:
+    """Render ``fig`` for a notebook's last line: JPEG if it holds photographs, else PNG.
+
+    ``alt`` says in words what the figure shows; ``name`` (such as ``06_panels``) files it among the report's figures.
+    Raises ValueError without an alt text.
+    """
+    if not alt.strip():
+        raise ValueError("alt: a figure needs a text that says what it shows")
+    photographs = any(image.get_array().ndim == 3 for axes in fig.axes for image in axes.images)
+    kind, options = ("jpeg", {"pil_kwargs": {"quality": 86, "optimize": True}}) if photographs else ("png", {})
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        fig.savefig(buffer, format=kind, dpi=DPI, **options)
+    return Picture(buffer.getvalue(), f"image/{kind}", " ".join(alt.split()), name)
+
+
+def crops(images: Sequence[np.ndarray], box: tuple[int, int, int]) -> list[np.ndarray]:
+    """The same square of each image.
+
+    ``images`` (H, W, 3) uint8; ``box`` (left, top, size) in pixels, moved and shrunk to lie inside the image.
+    """
+    cut = []
+    for image in images:
+        height, width = image.shape[:2]
+        size = max(1, min(box[2], height, width))
+        left, top = (int(np.clip(box[0], 0, width - size)), int(np.clip(box[1], 0, height - size)))
+        cut.append(image[top : top + size, left : left + size])
+    return cut
+
+
+def panel(
+    images: Sequence,
+    titles: Sequence[str],
+    labels: Sequence[str] = (),
+    boxes: Sequence[tuple[int, int, int]] = (),
+    width: float = 9.6,
+) -> Figure:
+    """Rows of photographs, each row with its enlarged crops beneath.
+
+    ``images``: one row (list of (H, W, 3) or (H, W) uint8 arrays) or several rows; ``titles``: one a column;
+    ``labels``: one a row; ``boxes``: one (left, top, size) a row, framed in the photographs and shown enlarged below
+    them without smoothing; ``width`` in inches. (H, W) arrays are maps from 0 (dark) to 255 (light).
+    Raises ValueError when titles, labels or boxes do not fit the rows.
+    """
+    rows = [list(row) for row in (images if isinstance(images[0], list | tuple) else [images])]
+    for name, given, wanted in (
+        ("titles", len(titles), max(map(len, rows))),
+        ("labels", len(labels) or len(rows), len(rows)),
+        ("boxes", len(boxes) or len(rows), len(rows)),
+    ):
+        if given != wanted:
+            raise ValueError(f"{name}: {given} given, but the panel has {wanted}")
+    cell = width / len(titles)
+    lines: list[tuple[list[np.ndarray], str, tuple | None, float]] = []
+    for number, row in enumerate(rows):
+        label, box = (labels[number] if labels else ""), (boxes[number] if boxes else None)
+        lines.append((row, label, box, cell * max(image.shape[0] / image.shape[1] for image in row)))
+        if box:
+            lines.append((crops(row, box), "crop", None, cell))
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
+        fig = Figure(figsize=(width, sum(line[3] + 0.06 for line in lines) + 0.32), layout="constrained")
+        fig.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+        axes = fig.subplots(len(lines), len(titles), squeeze=False, height_ratios=[line[3] for line in lines])
+        for row_axes, line in zip(axes, lines, strict=True):
+            _photographs(row_axes, *line[:3], pixels=round(cell * DPI))
+        for column, title in enumerate(titles):
+            axes[0][column].set_title(title, loc="center")
+    return fig
+
+
+def _photographs(axes, row: list[np.ndarray], label: str, box: tuple | None, pixels: int) -> None:
+    """Draw one line of a panel, each photograph reduced to ``pixels`` in width, with its frame."""
+    for place in axes[len(row) :]:
+        place.set_axis_off()
+    for place, image in zip(axes, row, strict=False):
+        scale = pixels / image.shape[1]
+        shown = image
+        if scale < 1:
+            size = (pixels, max(1, round(image.shape[0] * scale)))
+            shown = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+        extent = (0, image.shape[1], image.shape[0], 0)
+        place.imshow(shown, extent=extent, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        place.set(xticks=[], yticks=[])
+        place.spines[:].set_visible(False)
+        if box:
+            size = min(box[2], *image.shape[:2])
+            left, top = np.clip(box[0], 0, image.shape[1] - size), np.clip(box[1], 0, image.shape[0] - size)
+            for color, line in (("black", 2.6), ("white", 1.2)):
+                place.add_patch(Rectangle((left, top), size, size, fill=False, ec=color, lw=line))
+    if label:
+        axes[0].set_ylabel(label)
+
+
+def curve(
+    record,
+    columns: Sequence[str] = ("total",),
+    x: str | None = None,
+    window: int = 50,
+    labels: tuple[str, str] = ("step", "loss"),
+) -> Figure:
+    """Loss against step: every value pale, a centred running mean over ``window`` values bold.
+
+    ``record``: DataFrame, or anything that makes one, with a row a step and the named ``columns``;
+    ``x``: the column across (the row number if None); ``labels``: what stands at the axes.
+    """
+    frame = pd.DataFrame(record)
+    across = frame[x] if x else np.arange(len(frame))
+    fig, axes = figure()
+    for number, column in enumerate(columns):
+        color = COLORS[number % len(COLORS)]
+        smooth = frame[column].rolling(window, center=True, min_periods=max(1, window // 2)).mean()
+        axes.plot(across, frame[column], color=color, alpha=0.3, linewidth=0.7, linestyle="-")
+        axes.plot(across, smooth, color=color, label=f"{column}, mean of {window}")
+    axes.set(xlabel=labels[0], ylabel=labels[1])
+    axes.margins(x=0.01)
+    axes.legend()
+    return fig
+
+
+@dataclass(frozen=True)
+class Slider:
+    """Two photographs one over the other with a divider to move by mouse, finger or arrow keys; needs no network."""
+
+    before: bytes
+    after: bytes
+    alt: str
+    size: tuple[int, int]
+
+    def __repr__(self) -> str:
+        return f"[before and after] {self.alt}"
+
+    def _repr_html_(self) -> str:
+        first, second = ("data:image/jpeg;base64," + base64.b64encode(x).decode() for x in (self.before, self.after))
+        alt, (width, height) = html.escape(self.alt, quote=True), self.size
+        over = "position:absolute;inset:0;width:100%;height:100%;margin:0"
+        # The range input lies invisibly over the pictures: it is the handle, the touch target and the focus.
+        return (
+            f'<div class="slider" style="position:relative;max-width:{width}px;aspect-ratio:{width}/{height};--at:50%">'
+            f'<img src="{second}" alt="After: {alt}" style="{over}">'
+            f'<img src="{first}" alt="Before: {alt}" style="{over};clip-path:inset(0 calc(100% - var(--at)) 0 0)">'
+            '<span style="position:absolute;top:0;bottom:0;left:var(--at);width:2px;margin-left:-1px;background:#fff;'
+            'box-shadow:0 0 4px #000;pointer-events:none"></span>'
+            f'<input type="range" min="0" max="100" value="50" aria-label="Before and after: {alt}" '
+            "oninput=\"this.parentNode.style.setProperty('--at',this.value+'%')\" "
+            f'style="{over};opacity:0;cursor:ew-resize;touch-action:pan-y"></div>'
+        )
+
+
+def slider(before: np.ndarray, after: np.ndarray, alt: str, width: int = 960) -> Slider:
+    """Before and after, (H, W, 3) uint8 of one size, shown at most ``width`` pixels wide as JPEG.
+
+    Raises ValueError when the sizes differ or the alt text is empty.
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"after: shape {after.shape} differs from before's {before.shape}")
+    if not alt.strip():
+        raise ValueError("alt: a slider needs a text that says what it shows")
+    size = (min(width, before.shape[1]), max(1, round(before.shape[0] * min(1.0, width / before.shape[1]))))
+    files = []
+    for pixels in (before, after):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=86, optimize=True)
+        files.append(buffer.getvalue())
+    return Slider(files[0], files[1], " ".join(alt.split()), size)
