@@ -15,21 +15,27 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
+import time
 import zlib
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 import numpy as np
+import pooch
+import requests
 from PIL import Image
 from tqdm import tqdm
 
 from zdce import paths
 
 # --- the manifest -----------------------------------------------------------------------------------------------
+
+ORIGIN = "https://raw.githubusercontent.com"
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Entry:
     @property
     def origin(self) -> str:
         """Address where the file is published."""
-        return f"https://raw.githubusercontent.com/{self.repository}/{self.commit}/{quote(self.upstream_path)}"
+        return f"{ORIGIN}/{self.repository}/{self.commit}/{quote(self.upstream_path)}"
 
 
 @cache
@@ -185,11 +191,8 @@ def _owner(path: str) -> str:
 def _kept_at(path: str) -> Path:
     """Where ``paths.data()`` keeps a manifest path: ``data/x`` as ``x``, ``weights/x`` as it is; nothing outside."""
     parts = PurePosixPath(path).parts
-    if (
-        len(parts) < 2
-        or parts[0] not in ("data", "weights")
-        or any(p == ".." or re.search(r"[\\:\0]", p) for p in parts)
-    ):
+    bad = any(part == ".." or re.search(r"[\\:\0]", part) for part in parts)
+    if len(parts) < 2 or parts[0] not in ("data", "weights") or bad:
         raise ValueError(f"path={path!r} does not lie under data/ or weights/ of the manifest")
     return paths.data().joinpath(*(parts[1:] if parts[0] == "data" else parts))
 
@@ -225,6 +228,166 @@ def find(relative_path: str) -> Path:
 def at_hand(name: str) -> bool:
     """True if every file of the set is there with the manifest's size; always for ``bundled``."""
     return all(any(_whole(place, entry) for place in _places(entry.path)) for entry in _dataset(name).entries())
+
+
+# --- fetching and checking --------------------------------------------------------------------------------------
+
+TIMEOUT = 30  # seconds without a byte
+ATTEMPTS = 3  # per file, for failures that may pass
+PAUSE = 0.5  # seconds before the second attempt, doubled before the third
+LONGEST_PAUSE = 60  # seconds, if a server asks for patience (Retry-After)
+UNREACHABLE = 8  # files in a row without a connection: the rest is not tried
+
+
+@dataclass
+class Fetched:
+    """What `fetch` did, as paths in the manifest; ``failed`` maps each to its reason."""
+
+    kept: list[str] = field(default_factory=list)  # there already, right sha256
+    fetched: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class _Failure(Exception):
+    """One attempt failed; ``pause`` is how long to wait before another (None: there is no point)."""
+
+    def __init__(self, reason: str, pause: float | None = None, connected: bool = True):
+        super().__init__(reason)
+        self.pause, self.connected = pause, connected
+
+
+def _right(place: Path, entry: Entry) -> bool:
+    return _whole(place, entry) and pooch.file_hash(str(place)) == entry.sha256
+
+
+def _entries(names: str | Iterable[str]) -> list[Entry]:
+    """The files of several sets, each once."""
+    names = [names] if isinstance(names, str) else list(names)
+    return list({entry.path: entry for name in names for entry in _dataset(name).entries()}.values())
+
+
+def fetch(
+    names: str | Iterable[str],
+    mirror: str | os.PathLike | None = None,
+    jobs: int = 8,
+    progress: bool = True,
+) -> Fetched:
+    """Bring sets into ``paths.data()``, ``jobs`` files at a time, from the mirror or from where they are published.
+
+    ``mirror`` (default: ``paths.mirror()``) is a folder or an http(s) address that holds the manifest's paths. A file
+    counts as there only after its sha256 was checked; files already there are kept, so a second call brings what is
+    missing. A failing file stops no other: see ``Fetched.failed``. Raises ValueError for an unknown set or mirror.
+    """
+    mirror = mirror or paths.mirror()
+    if mirror and not _is_address(mirror) and not Path(mirror).expanduser().is_dir():
+        raise ValueError(f"mirror={str(mirror)!r} is neither a folder nor an http(s) address")
+    if jobs < 1:
+        raise ValueError(f"jobs={jobs} must be 1 or more")
+    entries = _entries(names)
+    result, silent, give_up = Fetched(), 0, threading.Event()
+    bar = tqdm(total=len(entries), desc="fetching", unit="file", mininterval=1, file=sys.stdout, disable=not progress)
+    with bar, ThreadPoolExecutor(jobs) as pool:
+        waiting = {pool.submit(_fetch_one, entry, mirror, give_up): entry.path for entry in entries}
+        try:
+            for future in as_completed(waiting):
+                try:
+                    (result.fetched if future.result() else result.kept).append(waiting[future])
+                    silent = 0
+                except (_Failure, OSError, ValueError) as error:
+                    result.failed[waiting[future]] = str(error)
+                    silent = silent + 1 if isinstance(error, _Failure) and not error.connected else 0
+                if silent >= UNREACHABLE:
+                    give_up.set()
+                bar.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return result
+
+
+def _fetch_one(entry: Entry, mirror: str | os.PathLike | None, give_up: threading.Event) -> bool:
+    """Bring one file; False if it was there. Whatever goes wrong leaves no file and no partial one."""
+    target = _kept_at(entry.path)
+    if _right(target, entry):
+        return False
+    if give_up.is_set():
+        raise _Failure(f"not tried: no connection for {UNREACHABLE} files in a row", connected=False)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        for attempt in range(ATTEMPTS):
+            try:
+                _transfer(entry, mirror, partial)
+                break
+            except _Failure as failure:
+                if failure.pause is None or attempt == ATTEMPTS - 1:
+                    raise
+                time.sleep(max(failure.pause, PAUSE * 2**attempt))
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return True
+
+
+def _transfer(entry: Entry, mirror: str | os.PathLike | None, partial: Path) -> None:
+    """One attempt: the file's bytes into ``partial``, checked."""
+    if mirror and not _is_address(mirror):
+        source = Path(mirror).expanduser() / entry.path
+        if not source.is_file():
+            raise _Failure(f"not in the mirror {mirror}")
+        shutil.copyfile(source, partial)
+        pause = None
+    else:
+        url = f"{str(mirror).rstrip('/')}/{quote(entry.path)}" if mirror else entry.origin
+        _download(url, partial)
+        pause = 0.0
+    if not _right(partial, entry):
+        got = f"{partial.stat().st_size} bytes, sha256 {pooch.file_hash(str(partial))[:12]}…"
+        raise _Failure(f"got {got}; expected {entry.size} bytes, sha256 {entry.sha256[:12]}…", pause)
+
+
+def _download(url: str, partial: Path) -> None:
+    try:
+        pooch.HTTPDownloader(chunk_size=1 << 16, timeout=TIMEOUT)(url, str(partial), None)
+    except requests.HTTPError as error:
+        code, after = error.response.status_code, error.response.headers.get("Retry-After", "")
+        pause = min(int(after), LONGEST_PAUSE) if after.isdigit() else 0.0
+        raise _Failure(f"HTTP {code} from {url}", pause if code >= 500 or code in (408, 425, 429) else None) from error
+    except requests.exceptions.ChunkedEncodingError as error:
+        raise _Failure(f"broken off: {url}", 0.0) from error
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise _Failure(f"no connection ({type(error).__name__}): {url}", 0.0, connected=False) from error
+    except requests.RequestException as error:
+        raise _Failure(f"{type(error).__name__}: {url}") from error
+
+
+def verify(names: str | Iterable[str]) -> dict[str, str]:
+    """Hash every file of the sets where it lies (``paths.data()`` or a mirror folder): path → what is wrong with it."""
+    wrong = {}
+    for entry in _entries(names):
+        place = next((place for place in _places(entry.path) if place.is_file()), None)
+        if place is None:
+            wrong[entry.path] = "missing"
+        elif place.stat().st_size != entry.size:
+            wrong[entry.path] = f"{place.stat().st_size} bytes instead of {entry.size}"
+        elif not _right(place, entry):
+            wrong[entry.path] = "wrong sha256"
+    return wrong
+
+
+def status() -> list[dict[str, str | int]]:
+    """One row a set for ``zdce data list``: name, title, files, bytes, at_hand (files), where, use, licence, source."""
+    rows = []
+    for name, each in DATASETS.items():
+        entries = each.entries()
+        kept = sum(_whole(_kept_at(entry.path), entry) for entry in entries)
+        there = sum(any(_whole(place, entry) for place in _places(entry.path)) for entry in entries)
+        where = "mirror" if not kept and there else "data folder" if kept == there and there else "data folder, mirror"
+        where = "installed" if not each.starts else where if there else "not fetched"
+        count = {"files": each.files, "bytes": each.size, "at_hand": there if each.starts else each.files}
+        about = {"use": each.use, "licence": each.licence, "source": each.source}
+        rows.append({"name": name, "title": each.title, **count, "where": where, **about})
+    return rows
 
 
 # --- bundled photographs ----------------------------------------------------------------------------------------
@@ -343,9 +506,9 @@ def samples(name: str, limit: int = 0) -> list[Sample]:
     if name == "bundled":
         every = [Sample(name, f"{photo}-{k}ev", photo, stops=k) for photo in BUNDLED for k in BUNDLED_STOPS]
     else:
-        entries = [
-            e for e in dataset.entries() if e.path.startswith(dataset.starts[0]) and (e.scene or name != "sice-pairs")
-        ]
+        entries = [entry for entry in dataset.entries() if entry.path.startswith(dataset.starts[0])]
+        if name == "sice-pairs":
+            entries = [entry for entry in entries if entry.scene]
         every = sorted((_sample(name, entry) for entry in entries), key=lambda s: (_natural(s.scene), _natural(s.name)))
     if not limit or limit >= len(every):
         return every
