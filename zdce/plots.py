@@ -79,6 +79,8 @@ def show(fig: Figure, alt: str, name: str | None = None) -> Picture:
         raise ValueError("alt: a figure needs a text that says what it shows")
     photographs = any(image.get_array().ndim == 3 for axes in fig.axes for image in axes.images)
     kind, options = ("jpeg", {"pil_kwargs": {"quality": 86, "optimize": True}}) if photographs else ("png", {})
+    for legend in filter(None, (axes.get_legend() for axes in fig.axes)):
+        legend.set_frame_on(False)
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
         fig.savefig(buffer, format=kind, dpi=DPI, **options)
@@ -121,7 +123,7 @@ def panel(
     ):
         if given != wanted:
             raise ValueError(f"{name}: {given} given, but the panel has {wanted}")
-    cell = width / len(titles)
+    cell = (width - (0.3 if labels or boxes else 0)) / len(titles)
     lines: list[tuple[list[np.ndarray], str, tuple | None, float]] = []
     for number, row in enumerate(rows):
         label, box = (labels[number] if labels else ""), (boxes[number] if boxes else None)

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import ast
+import base64
+import html
+import json
+import logging
 import os
 import platform
 import re
 import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
+import yaml
 from matplotlib.figure import Figure
 
 from zdce import __version__, paths, plots
 
+# Every notebook imports this module to save its results; what only a run needs is imported where it is used,
+# which spares each kernel a second or two.
+if TYPE_CHECKING:
+    import nbformat
+
 NAME = re.compile(r"\d\d_\w+")
+SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
 STAMPED = ("torch", "numpy", "scikit-image", "pillow", "pandas")
 
 
@@ -61,9 +81,8 @@ def save_figure(figure: Figure | plots.Picture, name: str, alt: str = "") -> plo
 
     A Figure needs its ``alt`` text here; a Picture from ``plots.show`` has one. Raises ValueError without it.
     """
-    picture = plots.show(figure, alt) if isinstance(figure, Figure) else figure
-    suffix = {"image/jpeg": ".jpg", "image/png": ".png"}[picture.mime]
-    _place("figures", name, suffix).write_bytes(picture.data)
+    picture = plots.show(figure, alt, name) if isinstance(figure, Figure) else replace(figure, name=name)
+    _place("figures", name, SUFFIXES[picture.mime]).write_bytes(picture.data)
     return picture
 
 
@@ -90,3 +109,424 @@ def stamp(seed: int | None = None, device: str | None = None) -> pd.DataFrame:
     if seed is not None:
         rows["seed"] = str(seed)
     return pd.DataFrame({"value": rows})
+
+
+class Prose(str):
+    """Text that Jupyter renders as Markdown; its plain form is the text itself, so that it can be compared."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def prose(*lines: str) -> Prose:
+    """Findings and captions whose numbers come from results: one Markdown paragraph a line."""
+    return Prose("\n\n".join(lines))
+
+
+# ---- running -------------------------------------------------------------------------------------------------------
+
+
+def run(profile: str = "quick", only: Iterable[str] | None = None, panels: str | None = None) -> list[str]:
+    """Run the notebooks with a profile's parameters and render ``reports/<profile>/``, index included.
+
+    ``only``: numbers or names of notebooks (``01``, ``06_result_comparison``), None for all; ``panels``: photographs
+    shown in figures, ``bundled`` or ``datasets``, for notebooks that have such a parameter (None: as the profile says).
+    A notebook that fails leaves ``NN_name.failed.html`` and ``.ipynb`` and what was finished before stays.
+    Returns a line for each notebook that failed. Raises ValueError, before anything runs, for an unknown notebook or
+    profile and for a parameter that its notebook lacks or that has another type.
+    """
+    chosen = _choose(only)
+    parameters = read_profile(profile)
+    if panels is not None:
+        for book in chosen:
+            if "panels" in declared(book):
+                parameters.setdefault(book.stem, {})["panels"] = panels
+    finished = paths.reports(profile)
+    finished.mkdir(parents=True, exist_ok=True)
+    failures = []
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=finished.parent) as scratch, _this_interpreter(scratch):
+        for book in chosen:
+            stage = Path(scratch) / book.stem
+            stage.mkdir()
+            print(f"{book.stem} ...", end=" ", flush=True)
+            started = time.perf_counter()
+            failure = _execute(book, parameters.get(book.stem, {}), stage, finished)
+            seconds = time.perf_counter() - started
+            print(f"{seconds:.1f} s" + (" FAILED" if failure else ""), flush=True)
+            _finish(book, profile, stage, finished, seconds, failure)
+            failures += [failure] if failure else []
+    write_index(profile)
+    for failure in failures:
+        print(failure, file=sys.stderr, flush=True)
+    return failures
+
+
+def _choose(only: Iterable[str] | None) -> list[Path]:
+    books = sorted(paths.notebooks().glob("[0-9][0-9]_*.ipynb"))
+    if only is None:
+        return books
+    for name in only:
+        if not any(name in (book.stem, book.stem[:2]) for book in books):
+            raise ValueError(f"only: no notebook {name!r}; there are {', '.join(book.stem for book in books)}")
+    return [book for book in books if book.stem in only or book.stem[:2] in only]
+
+
+def declared(book: Path) -> dict[str, str]:
+    """Names and types of a notebook's parameters, as its ``parameters`` cell annotates them.
+
+    papermill's own reader drops, with a warning, a line whose comment holds an equals sign.
+    """
+    cells = json.loads(book.read_text("utf-8"))["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    lines = ast.parse("".join(tagged[0]["source"])).body if tagged else []
+    return {line.target.id: ast.unparse(line.annotation) for line in lines if isinstance(line, ast.AnnAssign)}
+
+
+def read_profile(profile: str) -> dict[str, dict]:
+    """Parameters of each notebook from ``notebooks/profiles/<profile>.yaml``, checked against the notebooks.
+
+    Raises ValueError naming profile, notebook and parameter when one is unknown or has another type.
+    """
+    folder = paths.notebooks() / "profiles"
+    file = folder / f"{profile}.yaml"
+    if not file.is_file():
+        raise ValueError(
+            f"profile: no {profile!r}; there are {', '.join(sorted(p.stem for p in folder.glob('*.yaml')))}"
+        )
+    parameters = {stem: values or {} for stem, values in (yaml.safe_load(file.read_text("utf-8")) or {}).items()}
+    for stem, values in parameters.items():
+        book = paths.notebooks() / f"{stem}.ipynb"
+        if not book.is_file():
+            raise ValueError(f"{file.name}: {stem} is no notebook in {book.parent.name}/")
+        kinds = declared(book)
+        for name, value in values.items():
+            if name not in kinds:
+                raise ValueError(f"{file.name}: {book.name} has no parameter {name!r}; it has {', '.join(kinds)}")
+            _check_type(f"{file.name}: {name} of {book.name}", value, kinds[name])
+    return parameters
+
+
+def _check_type(what: str, value: object, kind: str) -> None:
+    outer, _, inner = kind.partition("[")
+    if outer in ("list", "tuple") and isinstance(value, list):
+        for item in value:
+            _check_type(what, item, inner.rstrip("]").split(",")[0])
+    wanted = {"float": (int, float), "int": int, "str": str, "bool": bool, "list": list, "tuple": list, "dict": dict}
+    if outer not in wanted or (isinstance(value, wanted[outer]) and (outer == "bool" or not isinstance(value, bool))):
+        return
+    hint = ""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+e[+-]?\d+", value, re.IGNORECASE):
+        mantissa, exponent = value.lower().split("e")
+        sign = "" if exponent[0] in "+-" else "+"
+        hint = f"; YAML reads it as text: write {mantissa if '.' in mantissa else mantissa + '.0'}e{sign}{exponent}"
+    raise ValueError(f"{what} must be {kind}, not {value!r}{hint}")
+
+
+@contextmanager
+def _this_interpreter(scratch: str) -> Iterator[None]:
+    """Kernels are the running Python with this package, whatever kernels and start-up files the user has."""
+    kernel = Path(scratch) / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "--log-level=40"]
+    command += ["-f", "{connection_file}"]
+    spec = {"argv": command, "display_name": "Python 3", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec))
+    with _environment(
+        JUPYTER_PATH=kernel.parent.parent,
+        JUPYTER_RUNTIME_DIR=Path(scratch) / "runtime",
+        IPYTHONDIR=Path(scratch) / "ipython",
+        PYTHONPATH=os.pathsep.join(filter(None, [str(paths.PACKAGE.parent), os.environ.get("PYTHONPATH")])),
+        PYDEVD_DISABLE_FILE_VALIDATION=1,
+    ):
+        yield
+
+
+@contextmanager
+def _environment(**values: object) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update({name: str(value) for name, value in values.items()})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _execute(book: Path, parameters: dict, stage: Path, finished: Path) -> str | None:
+    """Run one notebook into ``stage``; None, or the line that says where it stopped."""
+    import papermill
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that it cannot read; we have
+    try:
+        with _environment(ZDCE_REPORT_DIR=stage, ZDCE_REPORT_FINISHED=finished):
+            papermill.execute_notebook(
+                str(book),
+                str(stage / book.name),
+                parameters,
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                cwd=str(paths.root()),
+                coalesce_streams=True,
+            )
+    except papermill.PapermillExecutionError as error:
+        message = (str(error.evalue).strip() or "no message").splitlines()[0]
+        return f"{book.name} failed in cell [{error.exec_count}]: {error.ename}: {message}"
+    except Exception as error:  # a dead kernel or a broken file fails this notebook alone
+        return f"{book.name} failed: {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+    return None
+
+
+# ---- rendering -----------------------------------------------------------------------------------------------------
+
+
+def _finish(book: Path, profile: str, stage: Path, finished: Path, seconds: float, failure: str | None) -> None:
+    """Render what ``stage`` holds, then move it into place: over the old report if it finished, beside it if not."""
+    import nbformat
+
+    if not (stage / book.name).is_file():
+        return
+    notebook = nbformat.read(stage / book.name, as_version=4)
+    _clean(notebook)
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    notebook.metadata.zdce = {"profile": profile, "seconds": round(seconds, 1), "date": today, "commit": commit()}
+    suffix = ".failed" if failure else ""
+    page = render(notebook, failure or "")
+    for name in (f"{book.stem}.failed.html", f"{book.stem}.failed.ipynb"):
+        (finished / name).unlink(missing_ok=True)
+    if not failure:
+        _save_figures(notebook, stage / "figures")
+        for folder in ("tables", "figures"):
+            _replace(stage / folder, finished / folder, book.stem[:3])
+    for name, text in ((f"{book.stem}{suffix}.ipynb", nbformat.writes(notebook)), (f"{book.stem}{suffix}.html", page)):
+        (stage / "page").write_text(text, "utf-8")
+        os.replace(stage / "page", finished / name)
+
+
+def _replace(source: Path, target: Path, prefix: str) -> None:
+    """Move the files of ``source`` into ``target``, in place of those that an earlier run left under ``prefix``."""
+    target.mkdir(exist_ok=True)
+    fresh = {file.name for file in source.glob("*")}
+    for file in source.glob("*"):
+        os.replace(file, target / file.name)
+    for file in target.glob(f"{prefix}*"):
+        if file.name not in fresh:
+            file.unlink()
+
+
+def _clean(notebook: nbformat.NotebookNode) -> None:
+    """Take papermill's marks, folders of this machine and redrawn progress bars out of an executed notebook."""
+    notebook.metadata.pop("papermill", None)
+    notebook.cells = [c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [output for output in cell.outputs if not _is_bar(output)]
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                lines = [line.rsplit("\r", 1)[-1] for line in output.text.split("\n")]
+                output.text = "\n".join(lines).replace(str(paths.root()), ".")
+
+
+def _is_bar(output: nbformat.NotebookNode) -> bool:
+    """Whether an output is nothing but tqdm's bars on stderr, known by share, count and rate."""
+    if output.output_type != "stream" or output.name != "stderr":
+        return False
+    return all(re.search(r"\d+%\|.*\|.*\[.*\]|^\s*$", line) for line in output.text.split("\n"))
+
+
+def _named_pictures(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, str, str]]:
+    """File name, alt text and base64 data of the pictures that carry a name."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            for kind, suffix in SUFFIXES.items():
+                about = output.get("metadata", {}).get(kind, {})
+                if "name" in about:
+                    yield about["name"] + suffix, about["alt"], output.data[kind]
+
+
+def _save_figures(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    for name, _, data in _named_pictures(notebook):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(base64.b64decode(data))
+
+
+def render(notebook: nbformat.NotebookNode, notice: str = "", kind: str = "report") -> str:
+    """A notebook as one HTML page that loads nothing from anywhere; ``notice`` is said at its top.
+
+    ``kind``: ``report`` or ``index``, the class of the page's body.
+    """
+    from nbconvert import HTMLExporter
+
+    about = notebook.metadata.get("zdce", {})
+    facts = [about.get("date"), f"profile {about['profile']}" if "profile" in about else None]
+    facts += [f"{about['seconds']:.0f} s" if kind == "report" and "seconds" in about else None]
+    page = {
+        "title": _title(notebook),
+        "kind": kind,
+        "notice": notice,
+        "facts": " · ".join(filter(None, facts)),
+        "css": (paths.PACKAGE / "report.css").read_text("utf-8"),
+        "footer": f"zdce {__version__}, commit {about.get('commit', 'unknown')}. This page needs no network.",
+    }
+    exporter = HTMLExporter(
+        template_name="basic", template_file=str(paths.PACKAGE / "report.html.j2"), exclude_anchor_links=True
+    )
+    exporter.register_filter("tidy", _tidy_table)
+    body, _ = exporter.from_notebook_node(notebook, resources={"page": page})
+    body = re.sub(r"<p>(?=<strong>(?:Figure|Table) )", '<p class="caption">', body)
+    return body.replace("<!--contents-->", _contents(body), 1)
+
+
+def _contents(body: str) -> str:
+    headings = re.findall(r'<h([23]) id="([^"]+)">(.*?)</h\1>', body, re.DOTALL)
+    lines = [f'<li class="h{level}"><a href="#{name}">{text}</a></li>' for level, name, text in headings]
+    return f"<ul>{''.join(lines)}</ul>"
+
+
+def _tidy_table(text: str) -> str:
+    """pandas' table without its borders, scoped style and running index; numbers aligned, gaps as dashes."""
+    text = re.sub(r"<style scoped>.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<t[rdh][^>]*?) style="text-align: right;"', r"\1", text).replace(' border="1"', "")
+    index = re.findall(r"<tr>\s*<th>(.*?)</th>", text.partition("<tbody>")[2])
+    if index and index == [str(number) for number in range(len(index))]:
+        head, _, tail = text.partition("<tbody>")
+        head = re.sub(r"(<tr[^>]*>)\s*<th></th>", r"\1", head)
+        text = head + "<tbody>" + re.sub(r"<tr>\s*<th>\d+</th>", "<tr>", tail)
+    text = re.sub(r"<td>(?:NaN|None|nan|&lt;NA&gt;)</td>", '<td class="n">–</td>', text)
+    text = re.sub(r"<td>([-+−]?[\d.,]+(?:e[-+]?\d+)?\s?%?)</td>", r'<td class="n">\1</td>', text)
+    return _align_heads(text)
+
+
+def _align_heads(text: str) -> str:
+    """Column heads over numbers stand to the right like them."""
+    row = re.search(r"<tbody>\s*<tr>(.*?)</tr>", text, re.DOTALL)
+    head = re.search(r"<thead>\s*<tr[^>]*>(.*?)</tr>\s*</thead>", text, re.DOTALL)
+    if not row or not head:
+        return text
+    cells = re.findall(r"<t[dh]([^>]*)>", row[1])
+    heads = re.findall(r"<th>(.*?)</th>", head[1], re.DOTALL)
+    if len(cells) != len(heads):
+        return text
+    aligned = [f"<th{kind}>{name}</th>" for kind, name in zip(cells, heads, strict=True)]
+    return text.replace(head[1], "".join(aligned), 1)
+
+
+# ---- index ---------------------------------------------------------------------------------------------------------
+
+ABOUT = """# Zero-DCE: a reproduction study
+
+Zero-DCE brightens dark photographs with a small network that learns without references: it estimates a curve for every
+pixel and applies it eight times. This study reproduces the published network and its improved variant, measures where
+they go wrong (bright areas, noise, lost details) and tests which changes repair it.
+"""
+
+
+def write_index(profile: str) -> Path:
+    """Write ``index.html`` of a profile from its finished reports; returns its path."""
+    import nbformat
+
+    folder = paths.reports(profile)
+    files = sorted(f for f in folder.glob("[0-9][0-9]_*.ipynb") if not f.stem.endswith(".failed"))
+    books = {file.stem: nbformat.read(file, as_version=4) for file in files}
+    failed = {file.name.removesuffix(".failed.html") for file in folder.glob("*.failed.html")}
+    facts = {"Profile": profile} | dict(stamp()["value"])
+    cells = [ABOUT, _facts(facts), "## Reports"]
+    cards = [_card(folder, name, book, name in failed) for name, book in books.items()]
+    cards += [_failed_card(name) for name in sorted(failed - set(books))]
+    cells.append(f'<div class="cards">{"".join(cards)}</div>' if cards else "No report has been finished yet.")
+    if (folder / "claims.csv").is_file():
+        cells += ["## Claims", f'<div class="table">{_csv_table(folder / "claims.csv")}</div>']
+    for title in ("Tables", "Figures"):
+        files = sorted((folder / title.lower()).glob("*"))
+        items = [f'<li><a href="{title.lower()}/{file.name}">{file.name}</a></li>' for file in files]
+        cells += [f"## {title}", f'<ul class="files">{"".join(items)}</ul>'] if files else []
+    index = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text) for text in cells])
+    index.metadata.zdce = {"profile": profile, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": commit()}
+    (folder / ".index.html").write_text(render(index, kind="index"), "utf-8")
+    os.replace(folder / ".index.html", folder / "index.html")
+    return folder / "index.html"
+
+
+def _facts(facts: dict) -> str:
+    pairs = [f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd></div>" for k, v in facts.items()]
+    return f'<dl class="lead-facts">{"".join(pairs)}</dl>'
+
+
+def _csv_table(file: Path) -> str:
+    return _tidy_table(pd.read_csv(file).to_html(index=False, border=0))
+
+
+def _card(folder: Path, name: str, book: nbformat.NotebookNode, failed: bool) -> str:
+    about = book.metadata.get("zdce", {})
+    finding = _first_line(_after(book, "## Findings"))
+    picture = next(((f, alt) for f, alt, _ in _named_pictures(book) if (folder / "figures" / f).is_file()), None)
+    lines = ['<article class="card">']
+    if picture:
+        thumb = f'<img src="figures/{picture[0]}" alt="{html.escape(picture[1])}" loading="lazy">'
+        lines.append(f'<a class="thumb" href="{name}.html" tabindex="-1">{thumb}</a>')
+    lines += ['<div class="text">', f'<h3><a href="{name}.html">{name[:2]} · {_inline(_title(book))}</a></h3>']
+    lines.append(f"<p>{_inline(_sentence(_first_line(_after(book, '# '))))}</p>")
+    lines += [f'<p class="finding">{_inline(finding)}</p>'] if finding else []
+    if failed:
+        link = f'<a href="{name}.failed.html">see where</a>'
+        lines.append(f'<p class="failed">The last run failed: {link}. This is the one before.</p>')
+    facts = [f"{about.get('seconds', 0):.0f} s", about.get("date", ""), f"commit {about.get('commit', 'unknown')}"]
+    lines.append(f'<p class="meta">{" · ".join(facts)} · <a href="{name}.ipynb">notebook</a></p></div></article>')
+    return "".join(lines)
+
+
+def _failed_card(name: str) -> str:
+    return (
+        f'<article class="card"><div class="text"><h3>{name}</h3><p class="failed">The run failed: '
+        f'<a href="{name}.failed.html">see where</a>.</p></div></article>'
+    )
+
+
+def _title(notebook: nbformat.NotebookNode) -> str:
+    match = re.search(r"^# (.+)", notebook.cells[0].source if notebook.cells else "", re.MULTILINE)
+    return match[1].strip() if match else "Untitled"
+
+
+def _after(notebook: nbformat.NotebookNode, heading: str) -> Iterator[str]:
+    """Prose that follows the first heading that starts so, markdown cells and rendered text alike."""
+    found = False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            lines = cell.source.split("\n")
+            start = next((i for i, line in enumerate(lines) if line.startswith(heading)), None) if not found else None
+            found = found or start is not None
+            if found:
+                yield "\n".join(lines[start + 1 :] if start is not None else lines)
+        elif found:
+            yield from (
+                output.data["text/markdown"] for output in cell.outputs if "text/markdown" in output.get("data", {})
+            )
+
+
+def _first_line(texts: Iterable[str]) -> str:
+    for text in texts:
+        for paragraph in re.split(r"\n\s*\n", text.strip()):
+            if paragraph.strip() and not paragraph.startswith("#"):
+                return " ".join(paragraph.split()).removeprefix("- ")
+            if paragraph.startswith("#"):
+                return ""
+    return ""
+
+
+def _sentence(text: str) -> str:
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z*`])", text, maxsplit=1)[0]
+
+
+def _inline(text: str) -> str:
+    """Markdown of one line as HTML without its paragraph."""
+    from nbconvert.filters import markdown2html
+
+    return re.sub(r"^<p>|</p>\s*$", "", markdown2html(text).strip())
