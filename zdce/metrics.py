@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import io, ndimage, special
-from skimage.color import rgb2lab
+from skimage.color import rgb2xyz, xyz2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 CLIPPED = (
@@ -27,10 +27,14 @@ NIQE_BLOCK = 96  # pixels; NIQE's released code
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
+def _check(array: np.ndarray, name: str) -> None:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise ValueError(f"{name} is {array.dtype} {array.shape}: give an (H, W, 3) uint8 array with pixels in it")
+
+
 def _pair(image: np.ndarray, other: np.ndarray, name: str) -> None:
-    for array, label in ((image, "image"), (other, name)):
-        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
-            raise ValueError(f"{label} is {array.dtype} {array.shape}: give an (H, W, 3) uint8 array")
+    _check(image, "image")
+    _check(other, name)
     if image.shape != other.shape:
         raise ValueError(f"image is {image.shape} and {name} {other.shape}: both must have one size")
 
@@ -69,6 +73,7 @@ def mae(image: np.ndarray, reference: np.ndarray) -> float:
 
 def mean(image: np.ndarray) -> float:
     """Mean of an (H, W, 3) uint8 image over pixels and channels, in [0, 1]."""
+    _check(image, "image")
     return float(image.mean() / 255)
 
 
@@ -80,6 +85,8 @@ def match_mean(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
     gain is the one whose clipped result has the reference's mean (ours). The two differ only where something clips.
     A black image has no such gain and returns as it is.
     """
+    _check(image, "image")
+    _check(reference, "reference")
     counts = np.bincount(image.ravel(), minlength=256)
     levels = np.arange(256.0)
     target = float(reference.mean())
@@ -97,6 +104,7 @@ def match_mean(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 def clipped_mask(image: np.ndarray) -> np.ndarray:
     """Pixels of an (H, W, 3) uint8 image with any channel at 250 or more, where tones hardly differ: (H, W) bool."""
+    _check(image, "image")
     return image.max(axis=-1) >= CLIPPED
 
 
@@ -150,6 +158,7 @@ def flat_dark_patches(image: np.ndarray) -> np.ndarray:
     most a tenth of the patch's mean, or half a level; cell means show structure and hardly any noise. Patches whose
     cells are all uniform (blocked-up black) carry no noise to measure and are left out.
     """
+    _check(image, "image")
     cells, inner = _cells(luma(image))
     average = cells.mean(axis=-1)
     flat = cells.std(axis=-1) <= np.maximum(FLAT * average, 0.5)
@@ -222,16 +231,16 @@ def detail_kept(image: np.ndarray, before: np.ndarray) -> float:
 
 
 def color_cast(image: np.ndarray, before: np.ndarray) -> float:
-    """Shift of the mean colour that a change of exposure does not explain, in CIELAB units; 0 is none.
+    """Shift of the mean colour that a change of exposure does not explain, in CIELAB units (a*, b*); 0 is none.
 
-    image, before: (H, W, 3) uint8. More exposure scales a*, b* and L* + 16 by one factor. So the input's a*, b* are
-    scaled by the pixel's own change of L* + 16 and taken from the image's a*, b*; the result is the length of the
-    mean of these differences. Fading of a dominant colour counts as a shift, as does a tint.
+    image, before: (H, W, 3) uint8, sRGB. Exposure multiplies linear light. So every pixel of the input is brought in
+    linear light to the luminance that it has in the image; its a*, b* are taken from the image's, and the result is
+    the length of the mean of these differences. A tint counts, and so does the fading of a dominant colour.
     """
     _pair(image, before, "before")
-    old, new = rgb2lab(before), rgb2lab(image)
-    exposure = (new[..., :1] + 16) / (old[..., :1] + 16)
-    shift = (new[..., 1:] - old[..., 1:] * exposure).reshape(-1, 2).mean(axis=0)
+    old, new = rgb2xyz(before), rgb2xyz(image)
+    exposed = old * (new[..., 1:2] / np.maximum(old[..., 1:2], 1e-9))
+    shift = (xyz2lab(new) - xyz2lab(exposed))[..., 1:].reshape(-1, 2).mean(axis=0)
     return float(np.hypot(*shift))
 
 
@@ -281,12 +290,17 @@ def niqe(image: np.ndarray, model: NiqeModel) -> float:
     Y (BT.601, 16 – 235, rounded), whole blocks of 96×96 from the top left, features at full and at half size. NaN
     where the image has fewer than two such blocks. model: :func:`load_niqe_model`.
 
+    Filters run in single precision, on which published scores rest: uniform areas then come out as exact zeros, where
+    double precision leaves crumbs of 1e-14 that count as texture and move the score by up to 0.09.
+
     Source: "Making a completely blind image quality analyzer" (Mittal et al. 2013), its released code.
     """
+    _check(image, "image")
     h, w = (side // NIQE_BLOCK for side in image.shape[:2])
     if h * w < 2:
         return float("nan")
-    y = np.rint(image @ np.array([65.481, 128.553, 24.966]) / 255 + 16)[: h * NIQE_BLOCK, : w * NIQE_BLOCK]
+    y = np.rint(image @ np.array([65481, 128553, 24966]) / 255000 + 16).astype(np.float32)
+    y = y[: h * NIQE_BLOCK, : w * NIQE_BLOCK]
     scales = []
     for block in (NIQE_BLOCK, NIQE_BLOCK // 2):
         normal = _normalised(y).reshape(h, block, w, block).swapaxes(1, 2).reshape(h * w, block, block)
@@ -316,7 +330,8 @@ def _halved(y: np.ndarray) -> np.ndarray:
     d = np.abs(np.arange(8) - 3.5) / 2
     taps = np.where(d <= 1, 1.5 * d**3 - 2.5 * d**2 + 1, -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2)
     padded = np.pad(y, ((3, 3), (0, 0)), mode="symmetric")
-    return sum(tap * padded[k : k + len(y) : 2] for k, tap in enumerate(taps / taps.sum()))
+    taps = (taps / taps.sum()).astype(y.dtype)
+    return sum(tap * padded[k : k + len(y) : 2] for k, tap in enumerate(taps))
 
 
 _SHAPES = np.arange(0.2, 10.001, 0.001)  # candidates for the shape of the distribution, released code
@@ -345,3 +360,139 @@ def _block_features(block: np.ndarray) -> list[float]:
         centre = (right - left) * special.gamma(2 / shape) / special.gamma(1 / shape)
         features += [shape, centre, left, right]
     return features
+
+
+# ------------------------------------------------------------------------------------------------------- the table
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of :data:`METRICS`. ``direction``: what is better, ``"higher"``, ``"lower"``, ``"nearer 1"`` … or ``"–"``.
+
+    ``needs``: ``"nothing"`` but the image, its ``"input"``, a ``"reference"``, a ``"burst"`` of frames, or NIQE's
+    ``"model file"``.
+    """
+
+    name: str
+    direction: str
+    range: str
+    unit: str
+    needs: str
+    definition: str
+
+
+_MATCHED = "the image times one gain, clipped at 255, that gives it the reference's mean"
+METRICS = (
+    Metric("psnr", "higher", "0 – ∞", "dB", "reference", "peak signal-to-noise ratio on 8-bit values"),
+    Metric(
+        "ssim", "higher", "−1 – 1", "", "reference", "structural similarity, 7×7 uniform window, mean over channels"
+    ),
+    Metric("mae", "lower", "0 – 255", "grey levels", "reference", "mean absolute error per channel"),
+    Metric("psnr_matched", "higher", "0 – ∞", "dB", "reference", f"PSNR of {_MATCHED}"),
+    Metric("ssim_matched", "higher", "−1 – 1", "", "reference", f"SSIM of {_MATCHED}"),
+    Metric("mean", "–", "0 – 1", "", "nothing", "mean over pixels and channels"),
+    Metric("clipped_share", "lower", "0 – 1", "share of pixels", "nothing", f"any channel at {CLIPPED} or more"),
+    Metric("newly_clipped", "lower", "0 – 1", "share of pixels", "input", "clipped in the image, not in the input"),
+    Metric(
+        "bright_gain",
+        "nearer 0",
+        "−255 – 102",
+        "grey levels",
+        "input",
+        f"mean luma gained by pixels whose luma was {BRIGHT} (0.6·255) or more in the input; empty without such pixels",
+    ),
+    Metric(
+        "burst_noise",
+        "lower",
+        "0 – 147",
+        "grey levels",
+        "burst",
+        "standard deviation over the frames of a static scene, mean over pixels and channels",
+    ),
+    Metric("noise_gain", "lower", "0 – ∞", "×", "burst", "burst_noise of the enhanced frames over that of the input's"),
+    Metric(
+        "noise_gain_relative",
+        "lower",
+        "0 – ∞",
+        "×",
+        "burst",
+        "noise_gain with noise divided by the frames' mean: 1 where noise grew as much as brightness",
+    ),
+    Metric(
+        "dark_noise_gain",
+        "lower",
+        "0 – ∞",
+        "×",
+        "input",
+        f"growth of luma's standard deviation inside 4×4 cells of the input's {PATCH}×{PATCH} patches that are dark (mean "
+        f"luma below {DARK}) and flat (cell means within {FLAT:.0%} of it, or half a level); empty without such patches",
+    ),
+    Metric(
+        "dark_noise_gain_relative",
+        "lower",
+        "0 – ∞",
+        "×",
+        "input",
+        "dark_noise_gain with noise divided by the patches' mean luma",
+    ),
+    Metric(
+        "detail_kept",
+        "higher",
+        "0 – 1",
+        "share",
+        "input",
+        "share of the input's local contrast (luma, Gaussian window of σ 1.5 pixels) that the image still has in step "
+        "with the input; contrast raised above the input's counts as kept, not more",
+    ),
+    Metric(
+        "color_cast",
+        "lower",
+        "0 – ∞",
+        "CIELAB a*, b*",
+        "input",
+        "length of the mean colour shift from the input brought to the image's luminance in linear light",
+    ),
+    Metric(
+        "loe",
+        "lower",
+        "0 – samples",
+        "samples",
+        "input",
+        "lightness order error: pixels that change places in brightness with a pixel, mean over samples of the largest "
+        "channel (maximum over 15×15) at every (shorter side // 50)-th pixel",
+    ),
+    Metric(
+        "niqe",
+        "lower",
+        "0 – ∞",
+        "",
+        "model file",
+        f"distance from the statistics of pristine photographs, {NIQE_BLOCK}×{NIQE_BLOCK} blocks, full and half size; "
+        "empty below two blocks",
+    ),
+)
+
+
+def scores(
+    image: np.ndarray,
+    before: np.ndarray,
+    reference: np.ndarray | None = None,
+    niqe_model: NiqeModel | None = None,
+) -> dict[str, float]:
+    """Every figure of :data:`METRICS` that one enhanced photograph allows, by name and in the table's order.
+
+    image, before (its input), reference: (H, W, 3) uint8 of one size. Without ``reference`` the figures that need one
+    are left out, and NIQE without its model; figures on bursts are not here. NaN where a figure is undefined.
+    """
+    row: dict[str, float] = {}
+    if reference is not None:
+        matched = match_mean(image, reference)
+        row |= {f.__name__: f(image, reference) for f in (psnr, ssim, mae)}
+        row |= {"psnr_matched": psnr(matched, reference), "ssim_matched": ssim(matched, reference)}
+    row |= {"mean": mean(image), "clipped_share": clipped_share(image)}
+    row |= {f.__name__: f(image, before) for f in (newly_clipped, bright_gain, dark_noise_gain)}
+    row["dark_noise_gain_relative"] = dark_noise_gain(image, before, relative=True)
+    row |= {f.__name__: f(image, before) for f in (detail_kept, color_cast, loe)}
+    if niqe_model is not None:
+        row["niqe"] = niqe(image, niqe_model)
+    return row
