@@ -1,0 +1,191 @@
+"""Weights on disk: ours with their configuration inside, published ones read without unpickling.
+
+A ``.safetensors`` of ours carries one JSON text under ``zdce`` in its header: the network's configuration, the model's name, its
+default gamma, and for trained weights the training configuration. A published ``.pth`` or ``.pt`` carries none; its architecture is
+told from the tensors' names and shapes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from zdce import datasets, paths
+from zdce.model import ZERO_DCE, ZERO_DCE_IMPROVED, ZERO_DCE_PP, CurveNet, NetConfig, SciNet
+
+IMPROVED_GAMMA = 1.15  # the improved study's post-processing
+
+
+class CheckpointError(ValueError):
+    """A weights file that cannot be used; one line that names the file."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network ready to run.
+
+    net: :class:`~zdce.model.CurveNet` or :class:`~zdce.model.SciNet` in evaluation mode, (N, 3, H, W) in [0, 1] →
+    (enhanced, curves or illumination). gamma: the post-processing it goes with (1: none). file: where its weights
+    came from. header: the file's configuration, empty for published files.
+    """
+
+    name: str
+    net: nn.Module
+    gamma: float
+    file: Path
+    header: dict
+
+
+# name → (title, file: below zdce/weights/ or a path of the data manifest, network or None to read it from the file)
+MODELS: dict[str, tuple[str, str, NetConfig | None]] = {
+    "zero-dce": ("Zero-DCE, trained here", "zero-dce.safetensors", None),
+    "zero-dce-improved": ("improved Zero-DCE, trained here", "zero-dce-improved.safetensors", None),
+    "zero-dce-published": ("Zero-DCE, published weights", "weights/zero_dce_Epoch99.pth", ZERO_DCE),
+    "zero-dce-improved-published": (
+        "improved Zero-DCE, published weights",
+        "weights/zero_dce_improved_pre-train.pth",
+        ZERO_DCE_IMPROVED,
+    ),
+    "zero-dce++": ("Zero-DCE++, published weights", "weights/zero_dce_pp_Epoch99.pth", ZERO_DCE_PP),
+    "zero-dce++-12x": (
+        "Zero-DCE++ estimating at 1/12, published weights",
+        "weights/zero_dce_pp_Epoch99.pth",
+        replace(ZERO_DCE_PP, scale=12.0),
+    ),
+    "sci-easy": ("SCI easy, published weights", "weights/sci_easy.pt", None),
+    "sci-medium": ("SCI medium, published weights", "weights/sci_medium.pt", None),
+    "sci-difficult": ("SCI difficult, published weights", "weights/sci_difficult.pt", None),
+}
+
+
+def load(name_or_path: str | os.PathLike) -> Model:
+    """The model of that name (see :data:`MODELS`), or the weights file of that path.
+
+    Raises :class:`CheckpointError` for an unknown name or an unusable file, FileNotFoundError for published weights
+    that were not fetched yet.
+    """
+    text = os.fspath(name_or_path)
+    if text in MODELS:
+        _, file, config = MODELS[text]
+        if file.startswith("weights/"):
+            return replace(read(datasets.find(file), config), name=text)
+        return read(paths.weights() / file)
+    if Path(text).suffix.lower() in (".safetensors", ".pth", ".pt"):
+        return read(text)
+    raise CheckpointError(f"model {text!r} is unknown: choose one of {', '.join(MODELS)}, or give a weights file")
+
+
+def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
+    """The weights file at ``path`` as a :class:`Model`; ``config`` overrules what shapes alone cannot tell."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file")
+    tensors, header = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else (_read_pickled(path), {})
+    if any(not torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
+        raise CheckpointError(f"{path}: holds NaN or infinite weights")
+    if "enhance.in_conv.0.weight" in tensors:
+        return _sci(path, tensors)
+    if config is None:
+        config = _config_from_header(path, header) if header else config_from_shapes(path, tensors)
+    net = CurveNet(config)
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: tensors do not fit the network: {str(error).splitlines()[-1].strip()}"
+        ) from None
+    improved = (config.width, config.pooling, config.separable) == (16, "overlapping", False)
+    name = header.get("name") or ("zero-dce-improved" if improved else "zero-dce++" if config.separable else "zero-dce")
+    gamma = float(header.get("gamma", IMPROVED_GAMMA if improved else 1.0))
+    return Model(name, net.eval(), gamma, path, header)
+
+
+def save(path: str | os.PathLike, net: CurveNet, name: str, gamma: float = 1.0, **header) -> None:
+    """Write ``net`` as ``.safetensors`` with its configuration inside, in one step (never a partial file)."""
+    text = json.dumps({"name": name, "gamma": gamma, "net": asdict(net.config), **header}, sort_keys=True)
+    write_atomically(path, {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}, {"zdce": text})
+
+
+def write_atomically(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors and text as ``.safetensors`` beside ``path``, flush them to the disk, then rename into place."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(safetensors.torch.save(tensors, metadata))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def config_from_shapes(path: str | os.PathLike, tensors: dict[str, Tensor]) -> NetConfig:
+    """Architecture of a file without a header, from the tensors' names and shapes.
+
+    Pooling has no weights and leaves no trace; 16 channels are taken for the improved study's network, the only
+    published one of that width. ``path`` is for the message of the :class:`CheckpointError`.
+    """
+    separable = "e_conv1.point_conv.weight" in tensors
+    first, last = (f"e_conv{n}.point_conv.weight" if separable else f"e_conv{n}.weight" for n in (1, 7))
+    if first not in tensors or last not in tensors:
+        raise CheckpointError(f"{path}: neither a Zero-DCE, Zero-DCE++ nor SCI network (no tensor {first})")
+    width, out = tensors[first].shape[0], tensors[last].shape[0]
+    if out % 3:
+        raise CheckpointError(f"{path}: {last} has {out} curve channels, not a multiple of 3")
+    return NetConfig(
+        width=width,
+        iterations=8 if out == 3 else out // 3,
+        shared_curves=out == 3,
+        separable=separable,
+        pooling="overlapping" if width == 16 and not separable else "none",
+    )
+
+
+def _config_from_header(path: Path, header: dict) -> NetConfig:
+    try:
+        return NetConfig(**header["net"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: configuration in the header is not usable: {error}") from None
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("zdce")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no iteration on safe_open)
+        return tensors, json.loads(text) if text else {}
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None
+
+
+def _read_pickled(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise CheckpointError(f"{path}: refused, not a plain file of tensors ({str(error).splitlines()[0]})") from None
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise CheckpointError(f"{path}: holds something other than named tensors")
+    return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
+
+
+def _sci(path: Path, tensors: dict[str, Tensor]) -> Model:
+    net = SciNet()
+    wanted = {key: tensors.get(f"enhance.{key}") for key in net.state_dict()}
+    missing = [key for key, tensor in wanted.items() if tensor is None]
+    if missing:
+        raise CheckpointError(f"{path}: SCI network without enhance.{missing[0]}")
+    try:
+        net.load_state_dict(wanted)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: tensors do not fit SCI: {str(error).splitlines()[-1].strip()}") from None
+    return Model(path.stem.replace("_", "-"), net.eval(), 1.0, path, {})

@@ -1,0 +1,124 @@
+"""The four losses of Zero-DCE, none of which needs a reference, in the paper's form and in the released code's.
+
+The two differ (absolute values against squares, sums against means, borders); ``form`` chooses, and each docstring
+says what either computes. Images are (N, 3, H, W) in [0, 1]; every loss is a scalar tensor, 0 or more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FORMS = ("released", "paper")
+TERMS = ("spatial", "exposure", "color", "smoothness")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the four terms, the exposure target, and whose form of the losses is computed."""
+
+    spatial: float = 1.0
+    exposure: float = 10.0
+    color: float = 5.0
+    smoothness: float = 200.0
+    exposure_target: float = 0.6  # paper: E, "well-exposedness" of grey in RGB
+    form: str = "released"
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise ValueError(f"form={self.form!r}: choose one of {', '.join(FORMS)}")
+        for name in TERMS:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: a loss weight must be 0 or more")
+
+
+PAPER = LossConfig(spatial=1.0, exposure=1.0, color=0.5, smoothness=20.0, form="paper")
+RELEASED = LossConfig()
+IMPROVED = LossConfig(smoothness=300.0)
+PLUS_PLUS = LossConfig(smoothness=1600.0)
+
+
+def spatial_consistency(enhanced: Tensor, original: Tensor, form: str = "released") -> Tensor:
+    """Differences between neighbouring 4×4 regions shall survive the enhancement.
+
+    enhanced, original: (N, 3, H, W) in [0, 1], H and W at least 4. With Y and I the means of 4×4 regions over all
+    channels and Δ the difference to each of the four neighbouring regions:
+
+    - ``released``: mean over regions of Σ (ΔY − ΔI)²; beyond the border stand zeros (released code).
+    - ``paper``: mean over regions of Σ (|ΔY| − |ΔI|)²; regions have the neighbours that exist (paper, equation 5;
+      it is silent on the border, the choice is ours).
+    """
+    y, i = (F.avg_pool2d(x.mean(dim=1, keepdim=True), 4) for x in (enhanced, original))
+    if form == "released":
+        # The difference is linear, so (ΔY − ΔI) is the difference of (Y − I).
+        d = F.pad(y - i, (1, 1, 1, 1))
+        centre = d[..., 1:-1, 1:-1]
+        neighbours = (d[..., 1:-1, :-2], d[..., 1:-1, 2:], d[..., :-2, 1:-1], d[..., 2:, 1:-1])
+        return sum((centre - n).square() for n in neighbours).mean()
+    across = (y.diff(dim=-1).abs() - i.diff(dim=-1).abs()).square().sum()
+    down = (y.diff(dim=-2).abs() - i.diff(dim=-2).abs()).square().sum()
+    return 2 * (across + down) / y.numel()  # every pair is seen from both of its regions
+
+
+def exposure_control(enhanced: Tensor, target: float = 0.6, form: str = "released") -> Tensor:
+    """The mean of each 16×16 region shall lie near ``target``.
+
+    enhanced: (N, 3, H, W) in [0, 1], H and W at least 16. With Y the regions' means over all channels:
+    ``released``: mean (Y − target)² (released code). ``paper``: mean |Y − target| (paper, equation 6).
+    """
+    distance = F.avg_pool2d(enhanced.mean(dim=1, keepdim=True), 16) - target
+    return distance.square().mean() if form == "released" else distance.abs().mean()
+
+
+def color_constancy(enhanced: Tensor, form: str = "released") -> Tensor:
+    """The three channel means J of a photograph shall be equal (grey world).
+
+    enhanced: (N, 3, H, W). ``paper``: mean over photographs of Σ (Jp − Jq)² over the pairs RG, RB, GB (paper,
+    equation 7). ``released``: mean of √ Σ (Jp − Jq)⁴ (released code).
+
+    The released square root has no gradient where the photograph is grey and turns training into NaN. Here it is a
+    vector norm: the same value, and gradient 0 there (ours).
+    """
+    r, g, b = enhanced.mean(dim=(2, 3)).unbind(dim=1)
+    squares = torch.stack([r - g, r - b, g - b], dim=1).square()
+    if form == "released":
+        return torch.linalg.vector_norm(squares, dim=1).mean()
+    return squares.sum(dim=1).mean()
+
+
+def illumination_smoothness(curves: Tensor, form: str = "released") -> Tensor:
+    """Total variation of the curves: neighbouring pixels shall be bent alike.
+
+    curves: (N, C, H, W), C = 3 × iterations or 3, H and W at least 2.
+
+    - ``released``: 2·(Σ ∇x² / (H·(W−1)) + Σ ∇y² / ((H−1)·W)) / N, sums over all curve channels (released code,
+      whose two divisors are swapped for W ≠ H; equal for its square photographs).
+    - ``paper``: mean over photographs, iterations and pixels of Σ over colours (|∇x| + |∇y|)² (paper, equation 8);
+      the mean over pixels is ours, the paper states none.
+    """
+    across, down = curves.diff(dim=-1), curves.diff(dim=-2)
+    if form == "released":
+        count = curves.shape[0]
+        rows = across.square().sum() / (across.shape[-1] * across.shape[-2])
+        columns = down.square().sum() / (down.shape[-1] * down.shape[-2])
+        return 2 * (rows + columns) / count
+    gradient = across[..., :-1, :].abs() + down[..., :, :-1].abs()
+    return 3 * gradient.square().mean()
+
+
+def loss_terms(enhanced: Tensor, original: Tensor, curves: Tensor, config: LossConfig = RELEASED) -> dict[str, Tensor]:
+    """The four weighted terms by name, in the order of :data:`TERMS`; their sum is the training loss.
+
+    enhanced, original: (N, 3, H, W) in [0, 1]; curves: (N, C, H, W). A term of weight 0 is not computed (0).
+    """
+    zero = enhanced.new_zeros(())
+    c = config
+    return {
+        "spatial": c.spatial * spatial_consistency(enhanced, original, c.form) if c.spatial else zero,
+        "exposure": c.exposure * exposure_control(enhanced, c.exposure_target, c.form) if c.exposure else zero,
+        "color": c.color * color_constancy(enhanced, c.form) if c.color else zero,
+        "smoothness": c.smoothness * illumination_smoothness(curves, c.form) if c.smoothness else zero,
+    }
