@@ -260,7 +260,7 @@ def loe(image: np.ndarray, before: np.ndarray) -> float:
         lightness = ndimage.maximum_filter(photo.max(axis=-1), size=15, mode="mirror")
         samples.append(lightness[step - 1 :: step, step - 1 :: step].ravel())
     old, new = samples
-    wrong = sum(np.count_nonzero((old >= a) != (new >= b)) for a, b in zip(old, new, strict=True))
+    wrong = sum(int(np.count_nonzero((old >= a) != (new >= b))) for a, b in zip(old, new, strict=True))
     return wrong / old.size
 
 
@@ -424,8 +424,9 @@ METRICS = (
         "0 – ∞",
         "×",
         "input",
-        f"growth of luma's standard deviation inside 4×4 cells of the input's {PATCH}×{PATCH} patches that are dark (mean "
-        f"luma below {DARK}) and flat (cell means within {FLAT:.0%} of it, or half a level); empty without such patches",
+        f"growth of luma's standard deviation inside 4×4 cells, over the input's {PATCH}×{PATCH} patches that are dark "
+        f"(mean luma below {DARK}) and flat (cell means deviate by {FLAT:.0%} of it or half a level at most); empty "
+        "without such patches",
     ),
     Metric(
         "dark_noise_gain_relative",
