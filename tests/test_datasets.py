@@ -126,6 +126,14 @@ def test_counts_and_sizes_are_the_published_ones():
     assert owned == set(datasets.manifest()), "every file of the manifest belongs to a set"
 
 
+def test_data_page_states_the_same_counts_and_sizes():
+    page = (paths.root() / "data" / "README.md").read_text(encoding="utf-8")
+    for name, each in datasets.DATASETS.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        assert f"| {each.files:,} | {each.size:,} |" in row
+    assert all(f"| `{photo}` |" in page for photo in datasets.BUNDLED)
+
+
 def test_origin_quotes_the_path_and_names_the_commit():
     entry = datasets.manifest()["data/train_data/1.jpg"]
     assert entry.origin == f"{datasets.ORIGIN}/{entry.repository}/{entry.commit}/Zero-DCE%2B%2B/data/train_data/1.jpg"
@@ -436,6 +444,15 @@ def test_training_folder_is_resized_once_and_found_again(folder, home, monkeypat
         assert np.array_equal(made.images[1], np.asarray(image.resize((32, 32), Image.Resampling.LANCZOS)))
     monkeypatch.setattr(datasets, "_build_cache", None)  # a second call that built again would fail
     assert np.array_equal(datasets.training_set(str(folder), size=32).images, made.images)
+
+
+def test_training_folder_with_a_deep_photograph_keeps_its_tones(home, tmp_path):
+    place = tmp_path / "deep"
+    place.mkdir()
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    Image.fromarray(ramp).save(place / "ramp.png")
+    made = datasets.training_set(place, size=64, progress=False)
+    assert np.abs(made.images[0, ..., 0] - ramp / 257).max() <= 1
 
 
 def test_training_folder_that_changed_is_read_anew(folder, home):
