@@ -34,7 +34,7 @@ SUFFIXES = {
     ".webp": "WEBP",
     ".avif": "AVIF",
 }
-READABLE = ("JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "WEBP", "AVIF")
+READABLE = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "AVIF")
 SAME_AS = {"MPO": "JPEG", "DIB": "BMP"}  # phones write MPO: a JPEG with further pictures behind it
 SAVE_OPTIONS = {
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
@@ -416,12 +416,14 @@ def _encode(photo: Photo, fmt: str) -> bytes:
     if fmt == "BMP" and photo.alpha is not None:
         return _encode_transparent_bmp(photo)
     options = dict(SAVE_OPTIONS[fmt])
+    if fmt == "AVIF" and photo.alpha is not None:  # colours are lossy, transparency is not
+        options |= {"codec": "aom", "advanced": {"alpha:lossless": "1"}}
     if photo.exif and fmt != "BMP" and not (fmt == "JPEG" and len(photo.exif) > MAX_JPEG_EXIF):
         options["exif"] = photo.exif
-    if fmt in ("WEBP", "AVIF") and photo.gray:  # stored as RGB, which a grey profile does not describe
-        photo = replace(photo, icc=None)
+    if photo.icc and not (fmt in ("WEBP", "AVIF") and photo.gray):  # these two store grey as RGB
+        options["icc_profile"] = photo.icc
     buffer = io.BytesIO()
-    to_pil(photo).save(buffer, fmt, **options)
+    to_pil(replace(photo, icc=None, exif=None)).save(buffer, fmt, **options)
     return buffer.getvalue()
 
 
@@ -429,7 +431,7 @@ def _joined(photo: Photo) -> np.ndarray:
     """(H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) or (H, W, 4)."""
     color = photo.pixels[..., :1] if photo.gray else photo.pixels
     array = color if photo.alpha is None else np.dstack([color, photo.alpha])
-    return np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array)
+    return (array[..., 0] if array.shape[2] == 1 else array).copy()  # encoders want plain strides, also for one row
 
 
 def _encode_deep_png(photo: Photo) -> bytes:
