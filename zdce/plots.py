@@ -46,18 +46,19 @@ DPI = 150
 
 @dataclass(frozen=True)
 class Picture:
-    """A rendered figure with its alt text; Jupyter shows it, and saves it under ``name`` in a report."""
+    """A rendered figure, ``width`` CSS pixels wide, with its alt text; a report files it as ``name``."""
 
     data: bytes
     mime: str
     alt: str
+    width: int
     name: str | None = None
 
     def __repr__(self) -> str:
         return f"[figure] {self.alt}"
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        about = {"alt": self.alt} | ({"name": self.name} if self.name else {})
+        about = {"alt": self.alt, "width": self.width} | ({"name": self.name} if self.name else {})
         bundle = {self.mime: base64.b64encode(self.data).decode("ascii"), "text/plain": repr(self)}
         return bundle, {self.mime: about}
 
@@ -84,7 +85,7 @@ def show(fig: Figure, alt: str, name: str | None = None) -> Picture:
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
         fig.savefig(buffer, format=kind, dpi=DPI, **options)
-    return Picture(buffer.getvalue(), f"image/{kind}", " ".join(alt.split()), name)
+    return Picture(buffer.getvalue(), f"image/{kind}", " ".join(alt.split()), round(fig.get_figwidth() * 100), name)
 
 
 def crops(images: Sequence[np.ndarray], box: tuple[int, int, int]) -> list[np.ndarray]:

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 import yaml
 from matplotlib.figure import Figure
 
@@ -36,6 +35,9 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"\d\d_\w+")
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
+NUMBER = re.compile(r"[-+−]?(\d[\d.,]*|inf)(e[-+]?\d+)?( ?%)?( ?± ?[\d.]+)?")
+MACHINE = re.compile(r"\S*/(?:site-packages|ipykernel_\d+)/")  # folders that a warning names
+GAPS = ("NaN", "None", "nan", "&lt;NA&gt;", "NaT")
 STAMPED = ("torch", "numpy", "scikit-image", "pillow", "pandas")
 
 
@@ -96,19 +98,30 @@ def commit() -> str:
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
-def stamp(seed: int | None = None, device: str | None = None) -> pd.DataFrame:
-    """What a result was made with: versions, device, threads, commit and seed, a row each; nothing about whose machine.
+class Stamp(dict):
+    """What a result was made with, shown as one line."""
+
+    def __repr__(self) -> str:
+        return " · ".join(f"{name} {value}" for name, value in self.items())
+
+    def _repr_html_(self) -> str:
+        parts = [f"{html.escape(name)} <b>{html.escape(value)}</b>" for name, value in self.items()]
+        return f'<p class="stamp">{" · ".join(parts)}</p>'
+
+
+def stamp(seed: int | None = None, device: str | None = None) -> Stamp:
+    """Versions, device, threads, commit and seed, name to text; nothing about whose machine it is.
 
     ``device``: ``cpu`` or ``cuda``; None is what this machine has.
     """
+    import torch
+
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     hardware = torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine()
-    rows = {"zdce": __version__, "commit": commit(), "Python": platform.python_version()}
-    rows |= {name: version(name) for name in STAMPED}
-    rows |= {"device": f"{device} ({hardware})", "threads": str(torch.get_num_threads())}
-    if seed is not None:
-        rows["seed"] = str(seed)
-    return pd.DataFrame({"value": rows})
+    facts = {"zdce": __version__, "commit": commit(), "Python": platform.python_version()}
+    facts |= {name: version(name) for name in STAMPED}
+    facts |= {"device": f"{device} ({hardware})", "threads": str(torch.get_num_threads())}
+    return Stamp(facts | ({} if seed is None else {"seed": str(seed)}))
 
 
 class Prose(str):
@@ -230,7 +243,7 @@ def _this_interpreter(scratch: str) -> Iterator[None]:
     """Kernels are the running Python with this package, whatever kernels and start-up files the user has."""
     kernel = Path(scratch) / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
-    command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "--log-level=40"]
+    command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "--log-level=50"]
     command += ["-f", "{connection_file}"]
     spec = {"argv": command, "display_name": "Python 3", "language": "python"}
     (kernel / "kernel.json").write_text(json.dumps(spec))
@@ -239,6 +252,7 @@ def _this_interpreter(scratch: str) -> Iterator[None]:
         JUPYTER_RUNTIME_DIR=Path(scratch) / "runtime",
         IPYTHONDIR=Path(scratch) / "ipython",
         PYTHONPATH=os.pathsep.join(filter(None, [str(paths.PACKAGE.parent), os.environ.get("PYTHONPATH")])),
+        PYTHONWARNINGS="ignore:IProgress not found",  # tqdm.auto, imported by others, asks for widgets
         PYDEVD_DISABLE_FILE_VALIDATION=1,
     ):
         yield
@@ -328,11 +342,13 @@ def _clean(notebook: nbformat.NotebookNode) -> None:
         cell.metadata.pop("papermill", None)
         if cell.cell_type != "code":
             continue
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.source = cell.source.removeprefix("# Parameters\n").strip()
         cell.outputs = [output for output in cell.outputs if not _is_bar(output)]
         for output in cell.outputs:
             if output.output_type == "stream":
                 lines = [line.rsplit("\r", 1)[-1] for line in output.text.split("\n")]
-                output.text = "\n".join(lines).replace(str(paths.root()), ".")
+                output.text = MACHINE.sub("", "\n".join(lines).replace(f"{paths.root()}{os.sep}", ""))
 
 
 def _is_bar(output: nbformat.NotebookNode) -> bool:
@@ -377,46 +393,40 @@ def render(notebook: nbformat.NotebookNode, notice: str = "", kind: str = "repor
         "footer": f"zdce {__version__}, commit {about.get('commit', 'unknown')}. This page needs no network.",
     }
     exporter = HTMLExporter(
-        template_name="basic", template_file=str(paths.PACKAGE / "report.html.j2"), exclude_anchor_links=True
+        template_name="basic", template_file=str(paths.PACKAGE / "report.html.j2"), anchor_link_text="#"
     )
-    exporter.register_filter("tidy", _tidy_table)
+    exporter.register_filter("tidy", _tidy_tables)
     body, _ = exporter.from_notebook_node(notebook, resources={"page": page})
     body = re.sub(r"<p>(?=<strong>(?:Figure|Table) )", '<p class="caption">', body)
     return body.replace("<!--contents-->", _contents(body), 1)
 
 
 def _contents(body: str) -> str:
-    headings = re.findall(r'<h([23]) id="([^"]+)">(.*?)</h\1>', body, re.DOTALL)
+    headings = re.findall(r'<h([23]) id="([^"]+)">(.*?)<a class="anchor-link"', body, re.DOTALL)
     lines = [f'<li class="h{level}"><a href="#{name}">{text}</a></li>' for level, name, text in headings]
     return f"<ul>{''.join(lines)}</ul>"
 
 
-def _tidy_table(text: str) -> str:
-    """pandas' table without its borders, scoped style and running index; numbers aligned, gaps as dashes."""
+def _tidy_tables(text: str) -> str:
+    """pandas' tables without borders, scoped style and running index; numbers to the right, gaps as dashes."""
     text = re.sub(r"<style scoped>.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(<t[rdh][^>]*?) style="text-align: right;"', r"\1", text).replace(' border="1"', "")
-    index = re.findall(r"<tr>\s*<th>(.*?)</th>", text.partition("<tbody>")[2])
-    if index and index == [str(number) for number in range(len(index))]:
-        head, _, tail = text.partition("<tbody>")
-        head = re.sub(r"(<tr[^>]*>)\s*<th></th>", r"\1", head)
-        text = head + "<tbody>" + re.sub(r"<tr>\s*<th>\d+</th>", "<tr>", tail)
-    text = re.sub(r"<td>(?:NaN|None|nan|&lt;NA&gt;)</td>", '<td class="n">–</td>', text)
-    text = re.sub(r"<td>([-+−]?[\d.,]+(?:e[-+]?\d+)?\s?%?)</td>", r'<td class="n">\1</td>', text)
-    return _align_heads(text)
+    text = re.sub(r'(<tr) style="text-align: \w+;"', r"\1", text).replace(' border="1"', "")
+    return re.sub(r"<table.*?</table>", lambda match: _tidy_table(match[0]), text, flags=re.DOTALL)
 
 
-def _align_heads(text: str) -> str:
-    """Column heads over numbers stand to the right like them."""
-    row = re.search(r"<tbody>\s*<tr>(.*?)</tr>", text, re.DOTALL)
-    head = re.search(r"<thead>\s*<tr[^>]*>(.*?)</tr>\s*</thead>", text, re.DOTALL)
-    if not row or not head:
-        return text
-    cells = re.findall(r"<t[dh]([^>]*)>", row[1])
-    heads = re.findall(r"<th>(.*?)</th>", head[1], re.DOTALL)
-    if len(cells) != len(heads):
-        return text
-    aligned = [f"<th{kind}>{name}</th>" for kind, name in zip(cells, heads, strict=True)]
-    return text.replace(head[1], "".join(aligned), 1)
+def _tidy_table(text: str) -> str:
+    rows = [re.findall(r"<t[dh]>(.*?)</t[dh]>", row, re.DOTALL) for row in re.findall(r"<tr>.*?</tr>", text, re.DOTALL)]
+    if len(rows) < 2 or "span=" in text or len({len(row) for row in rows}) > 1:
+        return text  # grouped heads: left as they are
+    columns = [[head, *("–" if cell in GAPS else cell for cell in cells)] for head, *cells in zip(*rows, strict=True)]
+    if columns[0] == ["", *map(str, range(len(rows) - 1))]:
+        columns = columns[1:]
+    kinds = [' class="n"' if all(cell == "–" or NUMBER.fullmatch(cell) for cell in c[1:]) else "" for c in columns]
+    lines = []
+    for number, row in enumerate(zip(*columns, strict=True)):
+        tag = "td" if number else "th"
+        lines.append(f"<tr>{''.join(f'<{tag}{k}>{cell}</{tag}>' for k, cell in zip(kinds, row, strict=True))}</tr>")
+    return f"<table><thead>{lines[0]}</thead><tbody>{''.join(lines[1:])}</tbody></table>"
 
 
 # ---- index ---------------------------------------------------------------------------------------------------------
@@ -437,7 +447,7 @@ def write_index(profile: str) -> Path:
     files = sorted(f for f in folder.glob("[0-9][0-9]_*.ipynb") if not f.stem.endswith(".failed"))
     books = {file.stem: nbformat.read(file, as_version=4) for file in files}
     failed = {file.name.removesuffix(".failed.html") for file in folder.glob("*.failed.html")}
-    facts = {"Profile": profile} | dict(stamp()["value"])
+    facts = {"profile": profile} | stamp()
     cells = [ABOUT, _facts(facts), "## Reports"]
     cards = [_card(folder, name, book, name in failed) for name, book in books.items()]
     cards += [_failed_card(name) for name in sorted(failed - set(books))]
@@ -461,7 +471,7 @@ def _facts(facts: dict) -> str:
 
 
 def _csv_table(file: Path) -> str:
-    return _tidy_table(pd.read_csv(file).to_html(index=False, border=0))
+    return _tidy_tables(pd.read_csv(file).to_html(index=False, border=0))
 
 
 def _card(folder: Path, name: str, book: nbformat.NotebookNode, failed: bool) -> str:

@@ -1,0 +1,43 @@
+# make report   run the notebooks and render reports/$(PROFILE)/index.html
+# make test     style, tests, notebooks against their stored outputs, the quick reports
+# make lab      open the notebooks in JupyterLab
+# The first of them builds .venv with the versions of environment.yml; a change there or in pyproject.toml rebuilds it.
+
+PROFILE ?= quick
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
+# Two threads give the same sums on every machine and leave a laptop usable; set another number if you like.
+export OMP_NUM_THREADS ?= 2
+
+BIN := .venv/bin
+READY := .venv/ready
+.DEFAULT_GOAL := help
+.PHONY: help report test lab
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+report: $(READY)
+	$(BIN)/python -m zdce report --profile $(PROFILE)
+	@echo "Open reports/$(PROFILE)/index.html"
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest notebooks --nbval-lax --nbval-current-env --nbval-cell-timeout 300 \
+		--nbval-sanitize-with notebooks/.sanitize.cfg
+	$(BIN)/python -m zdce report --profile quick
+	@echo "All checks passed."
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+$(READY): environment.yml pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then echo "No Python 3.11 or newer found: install one, or name it: make PYTHON=/path/to/python3"; exit 1; fi
+	@echo "Building .venv with $$($(PYTHON) --version); this takes a few minutes once."
+	@$(PYTHON) -m venv --clear .venv || \
+		{ echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: python3-venv)"; exit 1; }
+	@sed -n 's/^ *- \([a-z0-9_-]*==[^ ]*\).*/\1/p' environment.yml > .venv/pins.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .venv/pins.txt --editable '.[lab,test]'
+	@touch $(READY)

@@ -1,0 +1,129 @@
+"""Figures: what they are made of, how they reach a page, and their alt text."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from zdce import plots
+
+
+def photograph(height: int = 60, width: int = 90, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_photographs_become_jpeg_and_charts_png():
+    panel = plots.show(plots.panel([photograph(), photograph(seed=1)], ["a", "b"]), alt="Two photographs")
+    chart = plots.show(plots.curve({"total": np.arange(100.0)}), alt="A rising line")
+    assert (panel.mime, chart.mime) == ("image/jpeg", "image/png")
+    assert Image.open(io.BytesIO(panel.data)).format == "JPEG"
+    assert Image.open(io.BytesIO(chart.data)).format == "PNG"
+
+
+def test_picture_carries_alt_text_and_name_to_the_notebook():
+    picture = plots.show(plots.curve({"total": np.arange(9.0)}), alt="A rising\n  line", name="01_loss")
+    data, about = picture._repr_mimebundle_()
+    assert about["image/png"] == {"alt": "A rising line", "width": 720, "name": "01_loss"}
+    assert base64.b64decode(data["image/png"]) == picture.data
+    assert data["text/plain"] == "[figure] A rising line"
+
+
+def test_figure_without_alt_text_is_refused():
+    with pytest.raises(ValueError, match="alt"):
+        plots.show(plots.figure()[0], alt="  ")
+
+
+def test_same_figure_gives_the_same_bytes():
+    first, second = (plots.show(plots.curve({"total": np.arange(50.0) ** 2}), alt="x").data for _ in range(2))
+    assert first == second
+
+
+def test_crops_show_the_same_square_of_each_image():
+    image = photograph()
+    cut = plots.crops([image, image[::-1]], (10, 5, 20))
+    np.testing.assert_array_equal(cut[0], image[5:25, 10:30])
+    np.testing.assert_array_equal(cut[1], image[::-1][5:25, 10:30])
+
+
+@pytest.mark.parametrize("box", [(85, 55, 20), (-3, -3, 20), (0, 0, 500)])
+def test_crops_stay_inside_the_image(box):
+    (cut,) = plots.crops([photograph()], box)
+    assert cut.shape[0] == cut.shape[1] == min(box[2], 60)
+
+
+def test_panel_lays_rows_and_crops_out():
+    row = [photograph(), photograph(seed=1)]
+    fig = plots.panel([row, row], ["before", "after"], ["first", "second"], [(10, 10, 20), (0, 0, 30)])
+    assert len(fig.axes) == 8
+    assert [axes.get_title() for axes in fig.axes[:2]] == ["before", "after"]
+    assert [axes.get_ylabel() for axes in fig.axes[::2]] == ["first", "crop", "second", "crop"]
+    np.testing.assert_array_equal(fig.axes[2].images[0].get_array(), row[0][10:30, 10:30])
+    assert len(fig.axes[0].patches) == 2  # the frame: white on black
+
+
+def test_panel_shows_photographs_unaltered_when_they_fit():
+    image = photograph()
+    axes = plots.panel([image], ["only"]).axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array(), image)
+
+
+def test_panel_shows_maps_in_grey():
+    axes = plots.panel([photograph()[..., 0]], ["map"]).axes[0]
+    assert axes.images[0].get_cmap().name == "gray"
+    assert axes.images[0].get_clim() == (0, 255)
+
+
+@pytest.mark.parametrize(
+    ("argument", "options"),
+    [
+        ("titles", {"titles": ["a", "b"]}),
+        ("labels", {"titles": ["a"], "labels": ["x", "y"]}),
+        ("boxes", {"titles": ["a"], "boxes": [(0, 0, 5)] * 3}),
+    ],
+)
+def test_panel_names_what_does_not_fit(argument, options):
+    with pytest.raises(ValueError, match=argument):
+        plots.panel([photograph()], **options)
+
+
+def test_curve_draws_every_value_and_the_running_mean():
+    values = np.tile([0.0, 2.0], 60)
+    raw, smooth = plots.curve({"total": values}, window=20).axes[0].lines
+    np.testing.assert_array_equal(raw.get_ydata(), values)
+    np.testing.assert_allclose(smooth.get_ydata()[20:-20], 1.0)
+
+
+def test_curve_puts_the_named_column_across():
+    record = {"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0]}
+    axes = plots.curve(record, ("loss",), x="epoch", window=1, labels=("epoch", "loss")).axes[0]
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), [1, 2, 3])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "loss")
+
+
+def test_lines_differ_in_lightness_or_dash():
+    """Printed in grey, two neighbours in the cycle are still told apart."""
+    cycle = list(plots.STYLE["axes.prop_cycle"])
+    lightness = [float(np.dot(to_rgb(entry["color"]), (0.299, 0.587, 0.114))) for entry in cycle]
+    for first in range(len(cycle)):
+        for second in range(first):
+            alike = abs(lightness[first] - lightness[second]) < 0.1
+            assert not alike or cycle[first]["linestyle"] != cycle[second]["linestyle"]
+
+
+def test_slider_is_self_contained_and_named():
+    page = plots.slider(photograph(), photograph(seed=1), alt="A street <at night>")._repr_html_()
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert not re.search(r"https?:", page)
+    assert 'type="range"' in page and "aria-label" in page
+    assert "A street &lt;at night&gt;" in page and "<at night>" not in page
+
+
+def test_slider_refuses_different_sizes():
+    with pytest.raises(ValueError, match="after"):
+        plots.slider(photograph(), photograph(50), alt="x")
