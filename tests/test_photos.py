@@ -126,9 +126,10 @@ def test_gray_tiff_kinds(tmp_path):
     assert np.array_equal(read_photo(tmp_path / "tiles.tif").pixels[..., 2], np.tile(values, (10, 10)))
 
 
-def test_twelve_bits_are_stretched_to_sixteen():
-    values = np.array([[[0], [4095], [2048]]], dtype=np.uint16)
-    assert photos._full_range(values, 12, "").ravel().tolist() == [0, 65535, round(2048 / 4095 * 65535)]
+def test_twelve_bits_are_stretched_to_sixteen(tmp_path):
+    values = np.array([[0, 4095, 2048, 1]], dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", bitspersample=12)
+    assert read_photo(tmp_path / "a.tif").pixels[0, :, 0].tolist() == [0, 65535, round(2048 / 4095 * 65535), 16]
 
 
 def test_premultiplied_tiff_is_divided_by_its_alpha(tmp_path):
@@ -143,7 +144,8 @@ def test_premultiplied_tiff_is_divided_by_its_alpha(tmp_path):
 
 
 def test_unspecified_extra_channels_are_no_alpha(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", noise(4, 4, 5), photometric="rgb", extrasamples=["unspecified"] * 2)
+    extra = {"extrasamples": ["unspecified"] * 2, "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "a.tif", noise(14, 14, 5), photometric="rgb", **extra)
     assert read_photo(tmp_path / "a.tif").alpha is None
 
 
