@@ -1,0 +1,336 @@
+"""The enhancer on every kind of picture, on files and folders, and against the published pictures."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zdce import checkpoints, enhance
+from zdce.enhance import Enhancer, enhance_files
+from zdce.model import CurveNet, NetConfig, SciNet
+from zdce.photos import Photo, read_photo, to_pixels, to_tensor, write_photo
+from zdce.postprocess import apply_gamma, blend
+
+
+def dark(height=24, width=30, dtype=np.uint8, seed=0):
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    ramp = (x / width + y / height)[..., None] * [0.2, 0.15, 0.1] + rng.random((height, width, 3)) * 0.1
+    return np.rint(ramp * np.iinfo(dtype).max).astype(dtype)
+
+
+def trained(**fields):
+    """A small network whose curves brighten, with different strength per place and colour."""
+    torch.manual_seed(0)
+    net = CurveNet(width=4, **fields).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.normal_(0, 0.25)
+        last = net.e_conv7.point_conv.bias if net.config.separable else net.e_conv7.bias
+        last.copy_(torch.linspace(-0.9, -0.3, len(last)))
+    return net
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    checkpoints.save(path, trained(pooling="overlapping"), "small", gamma=1.3)
+    return path
+
+
+@pytest.fixture(scope="module")
+def enhancer(weights):
+    return Enhancer(weights=weights, device="cpu")
+
+
+def through(net, pixels, gamma):
+    with torch.inference_mode():
+        return apply_gamma(to_pixels(net(to_tensor(pixels))[0], pixels.dtype), gamma)
+
+
+# Pixels
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_network_then_rounding_then_gamma_then_mix(weights, dtype):
+    net, pixels = checkpoints.load(weights).net, dark(dtype=dtype)
+    kept = pixels.copy()
+    for gamma, strength in [(None, 1.0), (1.0, 1.0), (0.7, 0.4)]:
+        result = Enhancer(weights=weights, gamma=gamma, strength=strength)(pixels)
+        expected = blend(pixels, through(net, pixels, 1.3 if gamma is None else gamma), strength)
+        assert result.dtype == dtype and np.array_equal(result, expected)
+    assert np.array_equal(pixels, kept)
+    assert Enhancer(weights=weights)(pixels).mean() > 1.3 * pixels.mean()
+
+
+def test_strength_zero_is_the_identity(weights):
+    nothing = Enhancer(weights=weights, strength=0)
+    for pixels in (dark(), dark(dtype=np.uint16), np.random.default_rng(0).random((5, 4, 3))):
+        assert np.array_equal(nothing(pixels), pixels) and nothing(pixels) is not pixels
+    tensor = torch.rand(2, 3, 5, 4, dtype=torch.float64)
+    assert torch.equal(nothing(tensor), tensor)
+    image = Image.fromarray(dark()[..., 0])
+    assert nothing(image).tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 3), (3, 2), (17, 31)])
+def test_any_size(enhancer, size):
+    for dtype in (np.uint8, np.uint16):
+        assert enhancer(dark(*size, dtype=dtype)).shape == (*size, 3)
+
+
+@pytest.mark.parametrize("fields", [{"pooling": "stride2", "pools": 3}, {"scale": 12.0}, {"fixed_size": 16}])
+def test_any_size_with_networks_that_reduce(monkeypatch, fields):
+    model = SimpleNamespace(net=trained(**fields), gamma=1.0)
+    monkeypatch.setattr(checkpoints, "load", lambda _: model)
+    for size in [(1, 1), (1, 7), (13, 5), (30, 31)]:
+        assert Enhancer()(dark(*size)).shape == (*size, 3)
+
+
+def test_sixteen_bits_agree_with_eight(enhancer, weights):
+    deep = dark(40, 50, dtype=np.uint16) // 257 * 257
+    pixels = (deep // 257).astype(np.uint8)
+    plain = Enhancer(weights=weights, gamma=1)
+    assert np.abs(plain(deep) / 257 - plain(pixels)).max() <= 0.51  # one rounding apart
+    assert np.abs(np.rint(enhancer(deep) / 257) - enhancer(pixels)).max() <= 1  # gamma follows the first of two
+    assert len(np.unique(enhancer(dark(40, 50, dtype=np.uint16)) & 255)) > 200  # low bytes are in use
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats(enhancer, dtype):
+    pixels = dark(dtype=np.uint16)
+    result = enhancer((pixels / 65535).astype(dtype))
+    assert result.dtype == dtype and result.shape == pixels.shape
+    assert np.abs(result.astype(float) - enhancer(pixels) / 65535).max() < (4e-3 if dtype == np.float16 else 2e-4)
+
+
+def test_tensors(enhancer):
+    batch = torch.rand(2, 3, 9, 8)
+    result = enhancer(batch)
+    assert result.shape == batch.shape and result.dtype == torch.float32
+    assert torch.allclose(enhancer(batch[1]), result[1], atol=1e-6)
+    assert torch.allclose(result[0].permute(1, 2, 0), torch.from_numpy(enhancer(batch[0].permute(1, 2, 0).numpy())))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "YCbCr", "RGBX", "I;16", "P", "1", "CMYK"])
+def test_pillow_modes(enhancer, mode):
+    if mode == "I;16":
+        image = Image.fromarray(dark(dtype=np.uint16)[..., 0].copy())
+    else:
+        alpha = np.random.default_rng(1).integers(0, 256, (24, 30, 1)).astype(np.uint8)
+        image = Image.fromarray(np.dstack([dark(), alpha])).convert(mode)
+    before = image.tobytes()
+    result = enhancer(image)
+    assert result.size == image.size and image.tobytes() == before
+    assert result.mode == {"P": "RGB", "1": "L", "CMYK": "RGB"}.get(mode, mode)
+    if "A" in mode:
+        assert result.getchannel("A").tobytes() == image.getchannel("A").tobytes()
+    if mode != "1":
+        brightness = [np.asarray(i if i.mode == "I;16" else i.convert("L")).mean() for i in (result, image)]
+        assert brightness[0] > 1.2 * brightness[1]
+
+
+def test_pillow_pixels_equal_the_arrays_and_info_stays(enhancer):
+    image = Image.fromarray(dark())
+    exif = Image.Exif()
+    exif[274] = 6
+    image.info = {"exif": exif.tobytes(), "icc_profile": b"profile", "dpi": (300, 300)}
+    result = enhancer(image)
+    assert np.array_equal(np.asarray(result), enhancer(dark()))
+    assert result.info["dpi"] == (300, 300) and result.info["icc_profile"] == b"profile"
+    assert result.size == image.size and result.getexif()[274] == 6  # turned neither before nor after
+
+
+def test_gray_stays_gray_and_equals_the_luma_of_the_colors(enhancer, weights):
+    gray = dark()[..., :1].repeat(3, axis=2)
+    result = enhancer(Photo(gray, gray=True))
+    assert result.gray and (result.pixels[..., :1] == result.pixels).all()
+    color = through(checkpoints.load(weights).net, gray, 1.0).astype(float)
+    assert np.ptp(color, axis=2).max() > 5  # the network itself would tint it
+    plain = Enhancer(weights=weights, gamma=1)(Photo(gray, gray=True)).pixels[..., 0]
+    assert np.abs(plain - color @ [0.299, 0.587, 0.114]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"pooling": "overlapping", "pools": 3}, {"separable": True, "shared_curves": True}]
+)
+def test_strips_equal_the_whole(monkeypatch, fields):
+    monkeypatch.setattr(checkpoints, "load", lambda _: SimpleNamespace(net=trained(**fields), gamma=1.15))
+    enhancer, pixels = Enhancer(), dark(70, 21, dtype=np.uint16)
+    whole = enhancer(pixels)
+    calls = []
+    enhancer.net.register_forward_pre_hook(lambda _, args: calls.append(args[0].shape[-2]))
+    monkeypatch.setattr(enhance, "STRIP_PIXELS", 21 * 9)
+    assert np.abs(enhancer(pixels).astype(int) - whole).max() <= 1
+    assert len(calls) == 8 and max(calls) <= 9 + 2 * enhance.HALO
+
+
+def test_which_networks_may_be_cut_into_strips():
+    for fields, local in [
+        ({}, True),
+        ({"scale": 2.0}, False),
+        ({"fixed_size": 8}, False),
+        ({"pooling": "stride2"}, False),
+    ]:
+        assert enhance._is_local(CurveNet(NetConfig(width=2, **fields))) is local
+    assert enhance._is_local(SciNet()) and not enhance._is_local(torch.nn.Identity())
+
+
+def test_wrong_arguments(weights, enhancer, monkeypatch):
+    for options, words in [
+        ({"gamma": 0}, "gamma=0"),
+        ({"strength": 1.5}, "strength=1.5"),
+        ({"device": "gpu"}, "device='gpu'"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            Enhancer(weights=weights, **options)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="no CUDA GPU"):
+        Enhancer(weights=weights, device="cuda")
+    assert Enhancer(weights=weights, device="auto").device.type == "cpu"
+    with pytest.raises(ValueError, match="no-such-model"):
+        Enhancer("no-such-model")
+    for photo, error, words in [
+        ("a.jpg", TypeError, "str"),
+        (np.zeros((4, 4), np.uint8), ValueError, r"\(4, 4\)"),
+        (np.zeros((4, 0, 3), np.uint8), ValueError, r"\(4, 0, 3\)"),
+        (np.zeros((4, 4, 3), np.int32), ValueError, "int32"),
+        (np.full((4, 4, 3), 200.0), ValueError, "200"),
+        (np.full((4, 4, 3), np.nan), ValueError, "nan"),
+        (torch.zeros(4, 4, 3), ValueError, r"\(4, 4, 3\)"),
+        (torch.zeros(3, 4, 4, dtype=torch.uint8), ValueError, "uint8"),
+    ]:
+        with pytest.raises(error, match=words):
+            enhancer(photo)
+
+
+# Files and folders
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Photographs of several kinds, one broken, one file that is none, a hidden one, a folder below."""
+    source = tmp_path / "in"
+    alpha = dark()[..., 0]
+    write_photo(Photo(dark()), source / "a.jpg")
+    write_photo(Photo(dark(), alpha), source / "b.PNG")
+    write_photo(Photo(dark(dtype=np.uint16), alpha.astype(np.uint16)), source / "below" / "deeper" / "c.tif")
+    write_photo(Photo(dark()[..., :1].repeat(3, axis=2), gray=True), source / "below" / "a.jpg")
+    (source / "broken.png").write_bytes((source / "b.PNG").read_bytes()[:200])
+    (source / "notes.txt").write_text("no photograph")
+    (source / "._a.jpg").write_text("left behind by a file manager")
+    return source
+
+
+def test_a_folder_keeps_names_formats_and_order_below(folder, tmp_path, enhancer, capsys):
+    out = tmp_path / "out"
+    outcome = enhance_files([folder], out, enhancer, progress=False)
+    names = ["a.jpg", "b.PNG", "below/a.jpg", "below/deeper/c.tif"]
+    assert outcome.written == [out / name for name in names]
+    assert sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()) == names
+    for name in names:
+        before, after = read_photo(folder / name), read_photo(out / name)
+        assert (before.format, before.gray, before.pixels.shape) == (after.format, after.gray, after.pixels.shape)
+        assert before.pixels.dtype == after.pixels.dtype
+        assert (before.alpha is None) == (after.alpha is None)
+        assert before.alpha is None or np.array_equal(before.alpha, after.alpha)
+        assert after.pixels.mean() > 1.2 * before.pixels.mean()
+    assert np.array_equal(read_photo(out / "b.PNG").pixels, enhancer(dark()))
+    assert [source for source, _ in outcome.failed] == [folder / "broken.png"]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"{folder / 'broken.png'}: ")
+
+
+def test_one_bad_file_among_many_named(folder, tmp_path, enhancer, capsys):
+    sources = [folder / "notes.txt", folder / "missing.jpg", folder / "a.jpg"]
+    outcome = enhance_files(sources, tmp_path / "out", enhancer, progress=True)
+    assert outcome.written == [tmp_path / "out" / "a.jpg"]
+    assert [source.name for source, _ in outcome.failed] == ["notes.txt", "missing.jpg"]
+    error = capsys.readouterr().err
+    assert "notes.txt: no photograph" in error and "missing.jpg: cannot be read" in error and "3/3" in error
+
+
+def test_running_out_of_memory_costs_one_photograph(folder, tmp_path, enhancer, capsys, monkeypatch):
+    def call(photo, usual=enhancer.__call__):
+        if photo.alpha is not None and photo.pixels.dtype == np.uint8:
+            raise RuntimeError("not enough memory\nlong story")
+        return usual(photo)
+
+    outcome = enhance_files([folder / "b.PNG", folder / "a.jpg"], tmp_path / "out", call, progress=False)
+    assert outcome.failed == [(folder / "b.PNG", f"{folder / 'b.PNG'}: not enough memory")]
+    assert len(outcome.written) == 1
+
+
+def test_out_may_be_a_file_name_for_one_photograph(folder, tmp_path, enhancer):
+    outcome = enhance_files([folder / "a.jpg"], tmp_path / "new" / "bright.png", enhancer, progress=False)
+    assert outcome.written == [tmp_path / "new" / "bright.png"]
+    assert read_photo(tmp_path / "new" / "bright.png").format == "PNG"
+    outcome = enhance_files([folder / "below" / "deeper" / "c.tif"], tmp_path / "c.jpg", enhancer, progress=False)
+    assert not outcome.written and "write .png or .tif" in outcome.failed[0][1]
+    (tmp_path / "folder.jpg").mkdir()
+    outcome = enhance_files([folder / "a.jpg"], tmp_path / "folder.jpg", enhancer, progress=False)
+    assert outcome.written == [tmp_path / "folder.jpg" / "a.jpg"]
+
+
+def test_inputs_are_never_overwritten(folder, tmp_path, enhancer):
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    os.symlink(folder, tmp_path / "link")
+    os.symlink(folder / "a.jpg", tmp_path / "link.jpg")
+    for sources, out in [
+        ([folder], folder),
+        ([folder], tmp_path / "link"),
+        ([folder / "a.jpg"], folder),
+        ([folder / "a.jpg"], folder / "a.jpg"),
+        ([folder / "a.jpg"], tmp_path / "link.jpg"),
+        ([folder / "b.PNG", folder / "below" / "a.jpg", folder / "a.jpg"], folder / "below"),
+    ]:
+        with pytest.raises(ValueError, match=r"would (overwrite|both be written)"):
+            enhance_files(sources, out, enhancer, progress=False)
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_two_sources_may_not_share_an_output(folder, tmp_path, enhancer):
+    with pytest.raises(ValueError, match=r"a\.jpg and .*below/a\.jpg would both be written to .*out/a\.jpg"):
+        enhance_files([folder / "a.jpg", folder / "below" / "a.jpg"], tmp_path / "out", enhancer, progress=False)
+    assert not (tmp_path / "out").exists()
+    outcome = enhance_files([folder / "a.jpg", folder / "a.jpg", folder], tmp_path / "out", enhancer, progress=False)
+    assert len(outcome.written) == 4  # named twice is done once
+
+
+def test_results_inside_the_folder_are_not_enhanced_again(folder, enhancer):
+    out = folder / "below" / "bright"
+    first = enhance_files([folder], out, enhancer, progress=False)
+    again = enhance_files([folder], out, enhancer, progress=False)
+    assert first.written == again.written and len(again.written) == 4
+
+
+def test_wrong_sources_and_outs(folder, tmp_path, enhancer, capsys):
+    for sources, out, words in [
+        ([], tmp_path / "out", "at least one"),
+        ([folder], tmp_path / "out.jpg", "single photograph"),
+        ([folder / "a.jpg", folder / "b.PNG"], tmp_path / "out.jpg", "single photograph"),
+        ([folder / "a.jpg"], folder / "notes.txt", "without a photo suffix"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            enhance_files(sources, out, enhancer, progress=False)
+    (tmp_path / "empty").mkdir()
+    outcome = enhance_files([tmp_path / "empty", folder / "a.jpg"], tmp_path / "out", enhancer, progress=False)
+    assert len(outcome.written) == 1 and "empty: holds no photographs" in outcome.failed[0][1]
+    assert "holds no photographs" in capsys.readouterr().err
+
+
+# Published pictures
+
+
+@pytest.mark.parametrize("number", range(1, 10))
+def test_published_pictures(shared, number):
+    published = Enhancer(weights=shared / "weights" / "zero_dce_improved_pre-train.pth", gamma=1.15, device="cpu")
+    photo = read_photo(shared / "data" / "test_data" / "LIME" / f"{number}.bmp")
+    expected = read_photo(shared / "data" / "published_results" / "LIME" / f"{number}.bmp")
+    assert published.gamma == checkpoints.IMPROVED_GAMMA == 1.15
+    assert np.abs(published(photo).pixels.astype(int) - expected.pixels).max() <= 2
