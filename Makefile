@@ -35,9 +35,9 @@ lab: $(READY)
 
 $(READY): environment.yml pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "No Python 3.11 or newer found: install one, or name it: make PYTHON=/path/to/python3"; exit 1; fi
-	@echo "Building .venv with $$($(PYTHON) --version); this takes a few minutes once."
+	@echo "Building .venv with $$($(PYTHON) --version); this takes a few minutes, once."
 	@$(PYTHON) -m venv --clear .venv || \
 		{ echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: python3-venv)"; exit 1; }
 	@sed -n 's/^ *- \([a-z0-9_-]*==[^ ]*\).*/\1/p' environment.yml > .venv/pins.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .venv/pins.txt --editable '.[lab,test]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint .venv/pins.txt --editable '.[lab,test]'
 	@touch $(READY)

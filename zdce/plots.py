@@ -213,7 +213,9 @@ class Slider:
             f'<img src="{second}" alt="After: {alt}" style="{over}">'
             f'<img src="{first}" alt="Before: {alt}" style="{over};clip-path:inset(0 calc(100% - var(--at)) 0 0)">'
             '<span style="position:absolute;top:0;bottom:0;left:var(--at);width:2px;margin-left:-1px;background:#fff;'
-            'box-shadow:0 0 4px #000;pointer-events:none"></span>'
+            'box-shadow:0 0 4px #000;pointer-events:none"><span style="position:absolute;top:50%;left:-15px;width:32px;'
+            "height:32px;margin-top:-16px;border-radius:50%;background:#fff;color:#222;box-shadow:0 0 5px #000;"
+            'font:15px/32px sans-serif;text-align:center">⇔</span></span>'
             f'<input type="range" min="0" max="100" value="50" aria-label="Before and after: {alt}" '
             "oninput=\"this.parentNode.style.setProperty('--at',this.value+'%')\" "
             f'style="{over};opacity:0;cursor:ew-resize;touch-action:pan-y"></div>'

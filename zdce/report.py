@@ -308,8 +308,7 @@ def _finish(book: Path, profile: str, stage: Path, finished: Path, seconds: floa
         return
     notebook = nbformat.read(stage / book.name, as_version=4)
     _clean(notebook)
-    today = datetime.now(UTC).strftime("%Y-%m-%d")
-    notebook.metadata.zdce = {"profile": profile, "seconds": round(seconds, 1), "date": today, "commit": commit()}
+    notebook.metadata.zdce = {"profile": profile, "seconds": round(seconds, 1), "date": _today(), "commit": commit()}
     suffix = ".failed" if failure else ""
     page = render(notebook, failure or "")
     for name in (f"{book.stem}.failed.html", f"{book.stem}.failed.ipynb"):
@@ -447,8 +446,9 @@ def write_index(profile: str) -> Path:
     files = sorted(f for f in folder.glob("[0-9][0-9]_*.ipynb") if not f.stem.endswith(".failed"))
     books = {file.stem: nbformat.read(file, as_version=4) for file in files}
     failed = {file.name.removesuffix(".failed.html") for file in folder.glob("*.failed.html")}
-    facts = {"profile": profile} | stamp()
-    cells = [ABOUT, _facts(facts), "## Reports"]
+    made = stamp()
+    facts = {"profile": profile, "date": _today()} | {name: made.pop(name) for name in ("commit", "device", "threads")}
+    cells = [ABOUT, _facts(facts) + made._repr_html_(), "## Reports"]
     cards = [_card(folder, name, book, name in failed) for name, book in books.items()]
     cards += [_failed_card(name) for name in sorted(failed - set(books))]
     cells.append(f'<div class="cards">{"".join(cards)}</div>' if cards else "No report has been finished yet.")
@@ -459,10 +459,14 @@ def write_index(profile: str) -> Path:
         items = [f'<li><a href="{title.lower()}/{file.name}">{file.name}</a></li>' for file in files]
         cells += [f"## {title}", f'<ul class="files">{"".join(items)}</ul>'] if files else []
     index = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text) for text in cells])
-    index.metadata.zdce = {"profile": profile, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": commit()}
+    index.metadata.zdce = {"profile": profile, "date": _today(), "commit": commit()}
     (folder / ".index.html").write_text(render(index, kind="index"), "utf-8")
     os.replace(folder / ".index.html", folder / "index.html")
     return folder / "index.html"
+
+
+def _today() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
 def _facts(facts: dict) -> str:
