@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 # Two threads give the same sums on every machine and leave a laptop usable; set another number if you like.
 export OMP_NUM_THREADS ?= 2
+# tqdm.auto, which pooch imports, asks for widgets that plain progress lines do without.
+export PYTHONWARNINGS ?= ignore:IProgress not found
 
 BIN := .venv/bin
 READY := .venv/ready
