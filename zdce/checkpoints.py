@@ -1,8 +1,8 @@
 """Weights on disk: ours with their configuration inside, published ones read without unpickling.
 
-A ``.safetensors`` of ours carries one JSON text under ``zdce`` in its header: the network's configuration, the model's name, its
-default gamma, and for trained weights the training configuration. A published ``.pth`` or ``.pt`` carries none; its architecture is
-told from the tensors' names and shapes.
+A ``.safetensors`` of ours carries one JSON text under ``zdce`` in its header: the network's configuration, the model's
+name, its default gamma, and for trained weights the training configuration. A published ``.pth`` or ``.pt`` carries
+none; its architecture is told from the tensors' names and shapes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,186 @@
+"""The ``zdce`` command. Each command imports what it needs when it runs, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+MODEL_HELP = "zero-dce, zero-dce-improved (trained here, the default), or a published peer; --model help lists all."
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="zdce")
+def main() -> None:
+    """Brighten dark photographs with Zero-DCE, and rerun the study of it."""
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What the user can mend ends in one line and exit code 1, without a traceback."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, PermissionError, RuntimeError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _model(_context, _parameter, name: str | None) -> str | None:
+    """``--model help`` prints the names; anything else is checked when it is loaded."""
+    if name == "help":
+        from zdce.checkpoints import MODELS
+
+        for key, (title, _, _) in MODELS.items():
+            click.echo(f"{key:30} {title}")
+        sys.exit(0)
+    return name
+
+
+@main.command()
+@click.argument("sources", nargs=-1, required=True, metavar="PHOTO_OR_FOLDER...", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder, or a file for one photo.")
+@click.option("--model", callback=_model, help=MODEL_HELP)
+@click.option("--weights", type=click.Path(path_type=Path), help="A .safetensors, .pth or .pt in place of a model.")
+@click.option("--gamma", type=float, help="Post-processing; default: the model's own, 1 switches it off.")
+@click.option("--strength", type=float, default=1.0, show_default=True, help="0 keeps the photo, 1 is the full effect.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+def enhance(sources, out, model, weights, gamma, strength, device) -> None:
+    """Brighten photographs, and folders of them, into OUT; names and formats are kept."""
+    from zdce.enhance import Enhancer, enhance_files
+
+    if model and weights:
+        raise click.UsageError("--model and --weights exclude each other: a weights file is a model of its own")
+    with _plain_errors():
+        enhancer = Enhancer(
+            model or "zero-dce-improved", weights=weights, gamma=gamma, strength=strength, device=device
+        )
+        outcome = enhance_files(sources, out, enhancer, progress=sys.stderr.isatty())
+    click.echo(f"{len(outcome.written)} enhanced, {len(outcome.failed)} failed")
+    sys.exit(1 if outcome.failed else 0)
+
+
+@main.command()
+@click.option("--arm", default="zero-dce-improved", show_default=True, help="A configuration of the study.")
+@click.option("--data", help="sice-train (the study's), bundled, or a folder of photographs.")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the photographs.")
+@click.option("--steps", type=click.IntRange(1), help="Optimiser steps; default: 200 epochs of sice-train.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--size", type=click.IntRange(16), help="Side that photographs are resized to, pixels; default 256.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; default: a name of its own in runs/.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+def train(arm, data, epochs, steps, seed, size, out, resume, device) -> None:
+    """Train one network from scratch; no reference photographs are needed."""
+    from dataclasses import replace
+
+    import torch
+
+    from zdce.datasets import training_set
+    from zdce.study import ARMS
+    from zdce.training import train as run_training
+
+    if epochs and steps:
+        raise click.UsageError("--epochs and --steps exclude each other")
+    if arm not in ARMS:
+        raise click.UsageError(f"--arm {arm}: unknown; choose one of {', '.join(ARMS)}")
+    changes = {"data": data, "steps": steps, "size": size, "seed": seed}
+    config = replace(ARMS[arm], **{key: value for key, value in changes.items() if value is not None})
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    with _plain_errors():
+        photographs = training_set(config.data, config.size)
+        if epochs:
+            config = replace(config, steps=epochs * -(-len(photographs) // config.batch))
+        run = run_training(config, out, resume=resume, photographs=photographs, device=device)
+    last = run.record.tail(max(1, len(run.record) // 10)).mean()
+    click.echo(f"{run.weights}: {len(run.record)} steps, loss {last['loss']:.4f} (mean of the last tenth)")
+
+
+@main.command()
+@click.option(
+    "--model", "models", multiple=True, required=True, callback=None, help="Name or weights file; repeatable."
+)
+@click.option("--on", required=True, help="Data set: bundled, sice-pairs, lime, dicm or bursts.")
+@click.option("--limit", type=click.IntRange(0), default=0, help="So many photographs, evenly spaced; 0 takes all.")
+@click.option("--csv", "file", type=click.Path(path_type=Path), help="Write a row for each photograph.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+def evaluate(models, more, on, limit, file, device) -> None:
+    """Score models on a data set and print the means; the plain input is scored beside them."""
+    from zdce import study
+
+    with _plain_errors():
+        rows = [study.INPUT, *(study.Method(name, name) for name in (*models, *more))]
+        if on == "bursts":
+            scores = study.evaluate_bursts(rows, on, limit, device=device)
+        else:
+            scores = study.evaluate(rows, on, limit, device=device, progress=sys.stderr.isatty())
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            scores.to_csv(file, index=False, float_format="%.6g")
+    click.echo(study.summary(scores).T.to_string(float_format=lambda value: f"{value:.4f}"))
+
+
+@main.command()
+@click.option("--profile", default="quick", show_default=True, help="Parameters: notebooks/profiles/<profile>.yaml.")
+@click.option("--only", help="Numbers of notebooks, such as 01,06.")
+@click.option("--panels", type=click.Choice(["bundled", "datasets"]), help="Photographs shown in figures.")
+def report(profile, only, panels) -> None:
+    """Run the notebooks and render reports/<profile>/index.html."""
+    from zdce import report as reports
+
+    with _plain_errors():
+        failures = reports.run(profile, only.split(",") if only else None, panels)
+    sys.exit(1 if failures else 0)
+
+
+@main.group()
+def data() -> None:
+    """List, fetch and verify the data sets."""
+
+
+@data.command("list")
+def data_list() -> None:
+    """Every data set: whether it is at hand, files, size, terms."""
+    from zdce import datasets
+
+    for row in datasets.status():
+        state = "at hand" if row["at_hand"] == row["files"] else f"{row['at_hand']} of {row['files']} at hand"
+        click.echo(f"{row['name']:18} {row['files']:5} files {row['bytes'] / 1e6:7.1f} MB   {state:18} {row['title']}")
+        click.echo(f"{'':18} {row['licence']}; used for {row['use']}")
+
+
+@data.command("fetch")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--mirror", help="Folder or http(s) address with the same paths; default: where each is published.")
+@click.option("--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Downloads at a time.")
+def data_fetch(names, mirror, jobs) -> None:
+    """Bring data sets ("all" for every one); each file is checked before it counts as there."""
+    from zdce import datasets
+
+    with _plain_errors():
+        wanted = list(datasets.DATASETS) if "all" in names else names
+        fetched = datasets.fetch(wanted, mirror=mirror, jobs=jobs)
+    for path, reason in fetched.failed.items():
+        click.echo(f"{path}: {reason}", err=True)
+    counts = ", ".join(f"{len(getattr(fetched, kind))} {text}" for kind, text in FETCH_KINDS)
+    click.echo(counts)
+    sys.exit(1 if fetched.failed else 0)
+
+
+FETCH_KINDS = (("fetched", "fetched"), ("kept", "there already"), ("failed", "failed"))
+
+
+@data.command("verify")
+@click.argument("names", nargs=-1, metavar="[NAME...]")
+def data_verify(names) -> None:
+    """Check every file's sha256; without names, of the sets that are at hand."""
+    from zdce import datasets
+
+    with _plain_errors():
+        wanted = names or [name for name in datasets.DATASETS if datasets.at_hand(name)]
+        wrong = datasets.verify(wanted)
+    for path, problem in wrong.items():
+        click.echo(f"{path}: {problem}", err=True)
+    click.echo(f"{', '.join(wanted)}: {len(wrong)} missing or wrong" if wrong else f"{', '.join(wanted)}: all right")
+    sys.exit(1 if wrong else 0)

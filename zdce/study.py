@@ -1,0 +1,164 @@
+"""The study itself: the trainings that it compares, the methods that it scores, and the scores.
+
+An arm is a training configuration, one change away from a reference row. A method is what a photograph goes through
+to be scored: a model, and the gamma after it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from zdce import checkpoints, datasets, metrics, paths
+from zdce.enhance import Enhancer
+from zdce.losses import IMPROVED
+from zdce.model import ZERO_DCE_IMPROVED
+from zdce.training import TrainConfig
+
+NIQE_FILE = "data/niqe_modelparameters.mat"
+
+ARMS: dict[str, TrainConfig] = {
+    arm.name: arm
+    for arm in (
+        TrainConfig("zero-dce"),  # the paper's network as its released code trains it
+        TrainConfig(
+            "zero-dce-improved",
+            net=ZERO_DCE_IMPROVED,
+            loss=IMPROVED,
+            batch=4,
+            steps=100_200,  # 200 epochs of 2,002 photographs in batches of 4
+            gamma=checkpoints.IMPROVED_GAMMA,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of a comparison. label: its name in tables; model: a model's name or file, None leaves the input as it
+    is; gamma: applied afterwards, None for the model's own."""
+
+    label: str
+    model: str | None
+    gamma: float | None = None
+
+    def enhancer(self, device: str = "auto") -> Callable[[np.ndarray], np.ndarray]:
+        """Photograph (H, W, 3) uint8 → the same enhanced."""
+        if self.model is None:
+            return lambda photograph: photograph
+        return Enhancer(**_source(self.model), gamma=self.gamma, device=device)
+
+    def at_hand(self) -> bool:
+        """Whether its weights are there; published ones are fetched like data sets."""
+        if self.model is None or self.model not in checkpoints.MODELS:
+            return True
+        file = checkpoints.MODELS[self.model][1]
+        published = file.startswith("weights/")
+        return datasets.at_hand("published-weights") if published else (paths.weights() / file).is_file()
+
+
+INPUT = Method("input", None)
+# The study's comparison: its two networks without and with its gamma, by our weights and by the published ones.
+OURS = (
+    Method("zero-dce", "zero-dce"),
+    Method("zero-dce-improved", "zero-dce-improved", 1.0),
+    Method("zero-dce-improved + gamma", "zero-dce-improved"),
+)
+PUBLISHED = tuple(Method(f"{m.label} (published)", f"{m.model}-published", m.gamma) for m in OURS)
+PEERS = tuple(
+    Method(name, name) for name in ("zero-dce++", "zero-dce++-12x", "sci-easy", "sci-medium", "sci-difficult")
+)
+
+
+def methods(*groups: Sequence[Method]) -> list[Method]:
+    """Those of ``groups`` (such as ``OURS, PUBLISHED, PEERS``) whose weights are at hand, after the plain input."""
+    return [INPUT, *(method for group in groups for method in group if method.at_hand())]
+
+
+def at_hand(*names: str) -> list[str]:
+    """Those of the named data sets that are at hand, in the given order."""
+    return [name for name in names if datasets.at_hand(name)]
+
+
+def evaluate(
+    rows: Iterable[Method | str], on: str, limit: int = 0, *, device: str = "auto", progress: bool = False
+) -> pd.DataFrame:
+    """Scores of every method on every photograph of the data set ``on``: one row a pair, columns as in METRICS.
+
+    rows: methods, or models' names. limit: so many photographs, evenly spaced; 0 takes all. NIQE is there when its
+    model file is at hand. Raises ValueError for an unknown set or model, FileNotFoundError for files not fetched.
+    """
+    chosen = [row if isinstance(row, Method) else Method(row, None if row == INPUT.label else row) for row in rows]
+    enhancers = {method.label: method.enhancer(device) for method in chosen}
+    niqe_model = _niqe_model()
+    table = []
+    for sample in tqdm(datasets.samples(on, limit), desc=on, unit="photo", disable=not progress):
+        before, reference = sample.image(), sample.reference()
+        for label, enhancer in enhancers.items():
+            scores = metrics.scores(enhancer(before), before, reference, niqe_model)
+            table.append({"dataset": on, "photograph": sample.name, "scene": sample.scene, "method": label} | scores)
+    return pd.DataFrame(table)
+
+
+def evaluate_bursts(rows: Iterable[Method], on: str, limit: int = 0, *, device: str = "auto") -> pd.DataFrame:
+    """Noise of every method on every static scene of ``on`` (``bursts`` or ``bundled``): one row a pair.
+
+    limit: the first so many scenes; 0 takes all. Columns: burst_noise in grey levels, noise_gain,
+    noise_gain_relative (noise over mean brightness), as in METRICS.
+    """
+    scenes = list(datasets.bursts(on).items())[: limit or None]
+    table = []
+    for method in rows:
+        enhancer = method.enhancer(device)
+        for scene, before in scenes:
+            after = [enhancer(frame) for frame in before]
+            table.append(
+                {
+                    "dataset": on,
+                    "scene": scene,
+                    "method": method.label,
+                    "burst_noise": metrics.burst_noise(after),
+                    "relative_noise": metrics.burst_noise(after, relative=True),
+                    "noise_gain": metrics.noise_gain(after, before),
+                    "noise_gain_relative": metrics.noise_gain(after, before, relative=True),
+                }
+            )
+    return pd.DataFrame(table)
+
+
+def summary(scores: pd.DataFrame, by: Sequence[str] = ("dataset", "method")) -> pd.DataFrame:
+    """Mean of every figure per group, in the order of appearance, with n, the number of photographs or scenes."""
+    figures = [column for column in scores.select_dtypes("number").columns if column not in by]
+    groups = scores.groupby(list(by), sort=False)
+    return groups[figures].mean().dropna(axis="columns", how="all").assign(n=groups.size())
+
+
+def interval(values: pd.Series, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean over photographs, seeded; (NaN, NaN) for fewer than two values."""
+    known = values.dropna().to_numpy()
+    if len(known) < 2:
+        return float("nan"), float("nan")
+    means = np.random.default_rng(seed).choice(known, (draws, len(known))).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def paired_difference(scores: pd.DataFrame, figure: str, method: str, other: str) -> tuple[float, float, float]:
+    """Mean of ``figure`` of ``method`` minus that of ``other`` on the same photographs, and its 95 % interval."""
+    key = ["dataset", "photograph" if "photograph" in scores else "scene"]
+    values = scores.pivot(index=key, columns="method", values=figure)
+    difference = values[method] - values[other]
+    return (float(difference.mean()), *interval(difference))
+
+
+def _source(model: str) -> dict[str, str]:
+    return {"weights": model} if os.path.splitext(model)[1] in (".safetensors", ".pth", ".pt") else {"model": model}
+
+
+def _niqe_model() -> metrics.NiqeModel | None:
+    return metrics.load_niqe_model(datasets.find(NIQE_FILE)) if datasets.at_hand("niqe-model") else None
