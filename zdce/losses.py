@@ -2,10 +2,12 @@
 
 The two differ (absolute values against squares, sums against means, borders); ``form`` chooses, and each docstring
 says what either computes. Images are (N, 3, H, W) in [0, 1]; every loss is a scalar tensor, 0 or more.
+Raises ValueError for an unknown form and for tensors smaller than a loss needs.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +16,20 @@ from torch import Tensor
 
 FORMS = ("released", "paper")
 TERMS = ("spatial", "exposure", "color", "smoothness")
+
+
+def _is_released(form: str) -> bool:
+    if form not in FORMS:
+        raise ValueError(f"form={form!r}: choose one of {', '.join(FORMS)}")
+    return form == "released"
+
+
+def _needs(side: int, **tensors: Tensor) -> None:
+    """ValueError naming the tensor that is smaller than side × side."""
+    for name, tensor in tensors.items():
+        if min(tensor.shape[-2:]) < side:
+            height, width = tensor.shape[-2:]
+            raise ValueError(f"{name} is {height}×{width}: this loss needs at least {side}×{side} pixels")
 
 
 @dataclass(frozen=True)
@@ -28,11 +44,12 @@ class LossConfig:
     form: str = "released"
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
-            raise ValueError(f"form={self.form!r}: choose one of {', '.join(FORMS)}")
+        _is_released(self.form)
         for name in TERMS:
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: a loss weight must be 0 or more")
+        if not 0 <= self.exposure_target <= 1:
+            raise ValueError(f"exposure_target={self.exposure_target}: must lie in [0, 1]")
 
 
 PAPER = LossConfig(spatial=1.0, exposure=1.0, color=0.5, smoothness=20.0, form="paper")
@@ -51,8 +68,9 @@ def spatial_consistency(enhanced: Tensor, original: Tensor, form: str = "release
     - ``paper``: mean over regions of Σ (|ΔY| − |ΔI|)²; regions have the neighbours that exist (paper, equation 5;
       it is silent on the border, the choice is ours).
     """
+    _needs(4, enhanced=enhanced, original=original)
     y, i = (F.avg_pool2d(x.mean(dim=1, keepdim=True), 4) for x in (enhanced, original))
-    if form == "released":
+    if _is_released(form):
         # The difference is linear, so (ΔY − ΔI) is the difference of (Y − I).
         d = F.pad(y - i, (1, 1, 1, 1))
         centre = d[..., 1:-1, 1:-1]
@@ -69,8 +87,9 @@ def exposure_control(enhanced: Tensor, target: float = 0.6, form: str = "release
     enhanced: (N, 3, H, W) in [0, 1], H and W at least 16. With Y the regions' means over all channels:
     ``released``: mean (Y − target)² (released code). ``paper``: mean |Y − target| (paper, equation 6).
     """
+    _needs(16, enhanced=enhanced)
     distance = F.avg_pool2d(enhanced.mean(dim=1, keepdim=True), 16) - target
-    return distance.square().mean() if form == "released" else distance.abs().mean()
+    return distance.square().mean() if _is_released(form) else distance.abs().mean()
 
 
 def color_constancy(enhanced: Tensor, form: str = "released") -> Tensor:
@@ -84,7 +103,7 @@ def color_constancy(enhanced: Tensor, form: str = "released") -> Tensor:
     """
     r, g, b = enhanced.mean(dim=(2, 3)).unbind(dim=1)
     squares = torch.stack([r - g, r - b, g - b], dim=1).square()
-    if form == "released":
+    if _is_released(form):
         return torch.linalg.vector_norm(squares, dim=1).mean()
     return squares.sum(dim=1).mean()
 
@@ -94,13 +113,14 @@ def illumination_smoothness(curves: Tensor, form: str = "released") -> Tensor:
 
     curves: (N, C, H, W), C = 3 × iterations or 3, H and W at least 2.
 
-    - ``released``: 2·(Σ ∇x² / (H·(W−1)) + Σ ∇y² / ((H−1)·W)) / N, sums over all curve channels (released code,
-      whose two divisors are swapped for W ≠ H; equal for its square photographs).
+    - ``released``: 2·(Σ ∇x² / (H·(W−1)) + Σ ∇y² / ((H−1)·W)) / N, ∇x along a row and ∇y along a column; each sum
+      runs over all curve channels and is divided by the number of differences in one of them (released code).
     - ``paper``: mean over photographs, iterations and pixels of Σ over colours (|∇x| + |∇y|)² (paper, equation 8);
       the mean over pixels is ours, the paper states none.
     """
+    _needs(2, curves=curves)
     across, down = curves.diff(dim=-1), curves.diff(dim=-2)
-    if form == "released":
+    if _is_released(form):
         count = curves.shape[0]
         rows = across.square().sum() / (across.shape[-1] * across.shape[-2])
         columns = down.square().sum() / (down.shape[-1] * down.shape[-2])

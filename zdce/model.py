@@ -6,11 +6,14 @@ channel. The bend is the quadratic curve of :func:`apply_curves`, applied severa
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import copy
+import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 POOLINGS = ("none", "overlapping", "stride2")
 UPSAMPLINGS = ("bilinear", "transposed")
@@ -54,7 +57,7 @@ class NetConfig:
                 raise ValueError(f"{name}={getattr(self, name)}: must be 1 or more")
         if self.pools not in (1, 2, 3):
             raise ValueError(f"pools={self.pools}: must be 1, 2 or 3")
-        if self.scale < 1:
+        if not 1 <= self.scale < math.inf:
             raise ValueError(f"scale={self.scale}: must be 1 or more (2 halves the photograph)")
         if self.fixed_size is not None and (self.fixed_size < 1 or self.scale != 1):
             raise ValueError(f"fixed_size={self.fixed_size}: must be 1 or more, and goes without scale")
@@ -148,10 +151,11 @@ class CurveNet(nn.Module):
             return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
         if c.scale == 1:
             return image
-        height, width = (max(1, int(side / c.scale)) for side in image.shape[-2:])
-        factor = 1 / c.scale if min(image.shape[-2:]) >= c.scale else None
-        if factor is None:
-            return F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
+        factor = 1 / c.scale
+        height, width = (int(side * factor) for side in image.shape[-2:])
+        if min(height, width) < 1:  # photographs thinner than one reduced pixel (ours)
+            size = (max(1, height), max(1, width))
+            return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
         return F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
 
     def _estimate(self, x: Tensor) -> Tensor:
@@ -207,6 +211,16 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters() if p.requires_grad)
 
 
-def config_dict(config: NetConfig) -> dict:
-    """``config`` as plain values, for a checkpoint's header."""
-    return asdict(config)
+def multiply_adds(net: nn.Module, height: int, width: int) -> int:
+    """Multiply-adds of all convolutions of ``net`` for one photograph of height × width pixels.
+
+    Biases, poolings, interpolations and the curve itself are not counted. Nothing is computed: the network runs on
+    shapes alone, so that any size costs the same.
+    """
+    for name, side in (("height", height), ("width", width)):
+        if side < 1:
+            raise ValueError(f"{name}={side}: must be 1 or more pixels")
+    shapes = copy.deepcopy(net).to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        shapes(torch.empty(1, 3, height, width, device="meta"))
+    return counter.get_total_flops() // 2  # a multiply-add is two operations
