@@ -196,7 +196,7 @@ def test_deep_png_with_a_transparent_color(tmp_path, channels):
 def test_palette_and_one_bit_and_their_transparency(tmp_path):
     colors = noise(4, 3, seed=2)
     index = noise(6, 7) % 4
-    palette = Image.fromarray(index, mode=None).convert("P")
+    palette = Image.fromarray(index).convert("P")
     palette.putdata(index.ravel().tolist())
     palette.putpalette(colors.tobytes())
     plain = read_photo(save(palette, tmp_path / "p.png"))
@@ -430,6 +430,17 @@ def test_cut_and_damaged_files_give_one_line(tmp_path, fmt):
             read_photo(tmp_path / "damaged.jpg")
         except PhotoError as error:
             assert "\n" not in str(error)
+
+
+def test_a_tiff_that_lacks_its_pixels_is_not_read_as_black(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", noise(40, 30), photometric="minisblack", rowsperstrip=10, metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        place = file.pages.first.tags["StripOffsets"].valueoffset
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[place + 4 : place + 8] = bytes(4)  # the second strip lies nowhere
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(PhotoError, match=r"a\.tif: damaged: parts of the picture are missing"):
+        read_photo(tmp_path / "a.tif")
 
 
 def test_what_is_no_photograph(tmp_path):

@@ -7,6 +7,7 @@ Pillow reads and writes most files. It turns 16-bit grey white and cuts 16-bit c
 from __future__ import annotations
 
 import io
+import logging
 import os
 import secrets
 import struct
@@ -58,6 +59,8 @@ STRUCTURE_TAGS = frozenset(
         *(301, 700, 34377, 34675, 37724),
     }
 ) - {274, 285, 318, 319}  # orientation, page name, white point, primaries
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damaged files are told by PhotoError, in one line
 
 
 class PhotoError(ValueError):
@@ -241,6 +244,8 @@ def _decode_tiff(data: bytes) -> Photo | None:
             return None
         if page.imagewidth * page.imagelength > MAX_PIXELS:
             raise Image.DecompressionBombError
+        if not (page.dataoffsets and all(page.dataoffsets) and all(page.databytecounts)):
+            raise PhotoError("damaged: parts of the picture are missing")  # tifffile would fill them with black
         values = _moved_last(page.asarray(), page.axes, depth)
         values = _full_range(values, page.bitspersample, depth)
         if page.photometric == 0:  # white is zero
