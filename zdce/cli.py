@@ -98,9 +98,8 @@ def train(arm, data, epochs, steps, seed, size, out, resume, device) -> None:
 
 
 @main.command()
-@click.option(
-    "--model", "models", multiple=True, required=True, callback=None, help="Name or weights file; repeatable."
-)
+@click.argument("more", nargs=-1, metavar="[NAME...]")
+@click.option("--model", "models", multiple=True, required=True, metavar="NAME...", help="Names or weights files.")
 @click.option("--on", required=True, help="Data set: bundled, sice-pairs, lime, dicm or bursts.")
 @click.option("--limit", type=click.IntRange(0), default=0, help="So many photographs, evenly spaced; 0 takes all.")
 @click.option("--csv", "file", type=click.Path(path_type=Path), help="Write a row for each photograph.")

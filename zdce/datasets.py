@@ -26,7 +26,6 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 import numpy as np
-import pooch
 import requests
 from PIL import Image
 from tqdm import tqdm
@@ -257,8 +256,13 @@ class _Failure(Exception):
         self.pause, self.connected = pause, connected
 
 
+def _sha256(place: Path) -> str:
+    with place.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _right(place: Path, entry: Entry) -> bool:
-    return _whole(place, entry) and pooch.file_hash(str(place)) == entry.sha256
+    return _whole(place, entry) and _sha256(place) == entry.sha256
 
 
 def _entries(names: str | Iterable[str]) -> list[Entry]:
@@ -343,7 +347,7 @@ def _transfer(entry: Entry, mirror: str | os.PathLike | None, partial: Path) -> 
         _download(url, partial)
         pause = 0.0
     if not _right(partial, entry):
-        got = f"{partial.stat().st_size} bytes, sha256 {pooch.file_hash(str(partial))[:12]}…"
+        got = f"{partial.stat().st_size} bytes, sha256 {_sha256(partial)[:12]}…"
         raise _Failure(f"got {got}; expected {entry.size} bytes, sha256 {entry.sha256[:12]}…", pause)
 
 
