@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -32,6 +33,10 @@ from tqdm import tqdm
 
 from zdce import paths
 from zdce.photos import SUFFIXES, PhotoError, read_photo
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="IProgress not found")  # of no use here: progress is plain lines
+    import pooch
 
 # --- the manifest -----------------------------------------------------------------------------------------------
 
@@ -256,13 +261,8 @@ class _Failure(Exception):
         self.pause, self.connected = pause, connected
 
 
-def _sha256(place: Path) -> str:
-    with place.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _right(place: Path, entry: Entry) -> bool:
-    return _whole(place, entry) and _sha256(place) == entry.sha256
+    return _whole(place, entry) and pooch.file_hash(str(place)) == entry.sha256
 
 
 def _entries(names: str | Iterable[str]) -> list[Entry]:
@@ -347,7 +347,7 @@ def _transfer(entry: Entry, mirror: str | os.PathLike | None, partial: Path) -> 
         _download(url, partial)
         pause = 0.0
     if not _right(partial, entry):
-        got = f"{partial.stat().st_size} bytes, sha256 {_sha256(partial)[:12]}…"
+        got = f"{partial.stat().st_size} bytes, sha256 {pooch.file_hash(str(partial))[:12]}…"
         raise _Failure(f"got {got}; expected {entry.size} bytes, sha256 {entry.sha256[:12]}…", pause)
 
 
