@@ -8,8 +8,8 @@ none; its architecture is told from the tensors' names and shapes.
 from __future__ import annotations
 
 import json
+import math
 import os
-import pickle
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file")
     tensors, header = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else (_read_pickled(path), {})
-    if any(not torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
+    if any(not torch.isfinite(t.float()).all() for t in tensors.values() if t.is_floating_point()):
         raise CheckpointError(f"{path}: holds NaN or infinite weights")
     if "enhance.in_conv.0.weight" in tensors:
         return _sci(path, tensors)
@@ -103,9 +103,11 @@ def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
             f"{path}: tensors do not fit the network: {str(error).splitlines()[-1].strip()}"
         ) from None
     improved = (config.width, config.pooling, config.separable) == (16, "overlapping", False)
+    gamma = header.get("gamma", IMPROVED_GAMMA if improved else 1.0)
+    if not isinstance(gamma, int | float) or not 0 < gamma < math.inf:
+        raise CheckpointError(f"{path}: gamma={gamma!r} in the header: must be a number above 0")
     name = header.get("name") or ("zero-dce-improved" if improved else "zero-dce++" if config.separable else "zero-dce")
-    gamma = float(header.get("gamma", IMPROVED_GAMMA if improved else 1.0))
-    return Model(name, net.eval(), gamma, path, header)
+    return Model(name, net.eval(), float(gamma), path, header)
 
 
 def save(path: str | os.PathLike, net: CurveNet, name: str, gamma: float = 1.0, **header) -> None:
@@ -139,9 +141,11 @@ def config_from_shapes(path: str | os.PathLike, tensors: dict[str, Tensor]) -> N
     first, last = (f"e_conv{n}.point_conv.weight" if separable else f"e_conv{n}.weight" for n in (1, 7))
     if first not in tensors or last not in tensors:
         raise CheckpointError(f"{path}: neither a Zero-DCE, Zero-DCE++ nor SCI network (no tensor {first})")
-    width, out = tensors[first].shape[0], tensors[last].shape[0]
-    if out % 3:
-        raise CheckpointError(f"{path}: {last} has {out} curve channels, not a multiple of 3")
+    width, out = (tensors[key].shape[0] if tensors[key].ndim == 4 else 0 for key in (first, last))
+    if width < 1 or out < 3 or out % 3:
+        raise CheckpointError(
+            f"{path}: {width} hidden and {out} curve channels; it takes 1 or more, and a multiple of 3"
+        )
     return NetConfig(
         width=width,
         iterations=8 if out == 3 else out // 3,
@@ -152,6 +156,8 @@ def config_from_shapes(path: str | os.PathLike, tensors: dict[str, Tensor]) -> N
 
 
 def _config_from_header(path: Path, header: dict) -> NetConfig:
+    if "net" not in header and "step" in header:
+        raise CheckpointError(f"{path}: the state of a training, not a model; take model.safetensors beside it")
     try:
         return NetConfig(**header["net"])
     except (KeyError, TypeError, ValueError) as error:
@@ -163,17 +169,23 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("zdce")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no iteration on safe_open)
-        return tensors, json.loads(text) if text else {}
+        header = json.loads(text) if text else {}
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: zdce={text} in the header: must be a JSON object")
+    return tensors, header
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise CheckpointError(f"{path}: refused, not a plain file of tensors ({str(error).splitlines()[0]})") from None
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+    except Exception as error:  # damaged files raise nearly anything: IndexError, TypeError, UnicodeDecodeError, ...
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{path}: refused, not a plain file of tensors ({why})") from None
+    if not isinstance(tensors, dict) or not all(
+        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in tensors.items()
+    ):
         raise CheckpointError(f"{path}: holds something other than named tensors")
     return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
 
