@@ -181,8 +181,9 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise nearly anything: IndexError, TypeError, UnicodeDecodeError, ...
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CheckpointError(f"{path}: refused, not a plain file of tensors ({why})") from None
+        # The framework's own text is not passed on: it advises to load the file unsafely.
+        why = f"refused, damaged or more than named tensors ({type(error).__name__})"
+        raise CheckpointError(f"{path}: {why}; save the network's state_dict() alone") from None
     if not isinstance(tensors, dict) or not all(
         isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in tensors.items()
     ):
