@@ -191,6 +191,23 @@ def curve(
     return fig
 
 
+def lines(frame: pd.DataFrame, x: str, y: str, by: str, across: str, size: tuple[float, float] = (7.2, 3.4)) -> Figure:
+    """Lines of ``y`` over ``x``, one a value of the column ``by``, in one plot a value of the column ``across``.
+
+    Columns' names stand at the axes, the values of ``by`` in the legend beside the plots; ``size`` in inches.
+    """
+    parts = list(frame.groupby(across, sort=False))
+    fig, places = figure(1, len(parts), size, sharex=True, sharey=True, squeeze=False)
+    for axes, (title, part) in zip(places[0], parts, strict=True):
+        for number, (label, line) in enumerate(part.groupby(by, sort=False)):
+            axes.plot(line[x], line[y], color=COLORS[number % len(COLORS)], label=label)
+        axes.set(title=title, xlabel=x)
+        axes.margins(0.02)
+    places[0][0].set_ylabel(y)
+    fig.legend(*places[0][0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    return fig
+
+
 @dataclass(frozen=True)
 class Slider:
     """Two photographs one over the other with a divider to move by mouse, finger or arrow keys; needs no network."""

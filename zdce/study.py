@@ -85,6 +85,24 @@ def at_hand(*names: str) -> list[str]:
     return [name for name in names if datasets.at_hand(name)]
 
 
+def sets(data: str) -> list[str]:
+    """Data sets named in a notebook's parameter ``data``: comma-separated names, or ``at hand`` for ``bundled`` and
+    those of sice-pairs, lime, dicm and bursts that were fetched. Raises ValueError for an unknown name."""
+    if data.strip() == "at hand":
+        return at_hand("bundled", "sice-pairs", "lime", "dicm", "bursts")
+    names = [name.strip() for name in data.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in datasets.DATASETS]:
+        raise ValueError(f"data: no data set {unknown[0]!r}; known: {', '.join(datasets.DATASETS)}, or 'at hand'")
+    return names
+
+
+def training_record(name: str, seed: int = 0) -> pd.DataFrame | None:
+    """Every step of the training behind a shipped network, by its name: step, four weighted terms, loss,
+    gradient_norm. None where ``reports/study/training`` has no such record."""
+    file = paths.reports("study") / "training" / f"{name}-seed{seed}.csv"
+    return pd.read_csv(file) if file.is_file() else None
+
+
 def evaluate(
     rows: Iterable[Method | str], on: str, limit: int = 0, *, device: str = "auto", progress: bool = False
 ) -> pd.DataFrame:
@@ -154,6 +172,18 @@ def paired_difference(scores: pd.DataFrame, figure: str, method: str, other: str
     values = scores.pivot(index=key, columns="method", values=figure)
     difference = values[method] - values[other]
     return (float(difference.mean()), *interval(difference))
+
+
+def verdict(held: Iterable[str]) -> str:
+    """A claim's verdict from its parts' ``yes``, ``no`` and ``not testable here``.
+
+    supported: every part holds; not supported: none that could be tested holds; not testable here: none could be
+    tested; partly: anything else.
+    """
+    held = list(held)
+    if all(part == "not testable here" for part in held):
+        return "not testable here"
+    return "supported" if set(held) == {"yes"} else "partly supported" if "yes" in held else "not supported"
 
 
 def _source(model: str) -> dict[str, str]:

@@ -1,0 +1,322 @@
+"""What the first notebook computes: predictions from the published descriptions, and the measurements beside them."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from zdce import checkpoints, datasets, metrics, paths, study
+from zdce.losses import PAPER, RELEASED, TERMS, color_constancy, loss_terms
+from zdce.model import NetConfig, apply_curves, count_parameters, multiply_adds
+from zdce.photos import to_tensor
+from zdce.training import Run, train
+
+SIDE = 256  # pixels; the size of training photographs, at which multiply-adds are stated
+# Training curve of the improved network, epoch → mean loss, read off the published plot.
+PUBLISHED_CURVE = {1: 1.06, 20: 0.72, 60: 0.69, 200: 0.675}
+# What counts as reproduced (ours). The plot can be read to about 0.02, and seeds differ.
+TOLERANCE = {"grey levels": 2, "loss": 0.05, "PSNR": 0.5, "SSIM": 0.02}
+
+# ---- curve and network ---------------------------------------------------------------------------------------------
+
+
+def curve_family(iterations: Sequence[int] = (1, 8), alphas: Sequence[float] = (-1, -0.5, 0, 0.5, 1)) -> pd.DataFrame:
+    """The light-enhancement curve, drawn: columns ``times`` applied, ``alpha``, ``input``, ``output``, in [0, 1].
+
+    Source: paper, equation 1, LE(x) = x + α·x·(1 − x).
+    """
+    x = np.linspace(0, 1, 201)
+    rows = [
+        pd.DataFrame({"times": f"applied {n} time{'s' * (n > 1)}", "alpha": f"α = {a:g}", "input": x, "output": y})
+        for n in iterations
+        for a in alphas
+        for y in [_curve(torch.from_numpy(x), a, n).numpy()]
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+def curve_facts(alphas: Sequence[float] = (-1, -0.5, 0, 0.5, 1, 1.5), iterations: int = 8) -> pd.DataFrame:
+    """What the curve promises, one row an α: monotonic, ends fixed, range kept, and the slope at black.
+
+    Slope at 0 predicted (1 + α)^iterations, measured by differentiation; float64 at 100,001 inputs from 0 to 1.
+    """
+    x = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+    rows = []
+    for alpha in alphas:
+        y = _curve(x, alpha, iterations)
+        black = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+        slope = torch.autograd.grad(_curve(black, alpha, iterations).sum(), black)[0].item()
+        predicted = (1.0 + alpha) ** iterations
+        row = {"alpha": alpha, "black stays 0": y[0].item() == 0, "white stays 1": y[-1].item() == 1}
+        row |= {"monotonic": bool((y.diff() >= 0).all()), "stays in 0 – 1": bool(((y >= 0) & (y <= 1)).all())}
+        row |= {"slope predicted": predicted, "slope measured": slope, "ratio": _ratio(slope, predicted)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _curve(x: Tensor, alpha: float, iterations: int) -> Tensor:
+    """The curve of one α on a row of grey values, through the network's own code."""
+    image = x.reshape(1, 1, 1, -1).expand(1, 3, 1, -1)
+    return apply_curves(image, torch.full_like(image, -alpha), iterations)[0, 0, 0]
+
+
+def layers(config: NetConfig) -> pd.DataFrame:
+    """The seven convolutions by hand: what each reads, channels in and out, weights 9·in·out, biases, multiply-adds
+    at 256×256, and how far the network sees so far, pixels. For plain networks, as in the paper (figure 2)."""
+    w, out = config.width, 3 * config.iterations
+    plan = (("photograph", 3, w), ("conv1", w, w), ("conv2", w, w), ("conv3", w, w))
+    plan += (("conv3, conv4", 2 * w, w), ("conv2, conv5", 2 * w, w), ("conv1, conv6", 2 * w, out))
+    rows = []
+    for number, (reads, cin, cout) in enumerate(plan, 1):
+        pooled = config.pools if config.pooling == "overlapping" and number >= 4 else 0
+        row = {"layer": f"conv{number}", "reads": reads, "in": cin, "out": cout, "weights": 9 * cin * cout}
+        row |= {"biases": cout, "multiply_adds": 9 * cin * cout * SIDE**2, "sees": 1 + 2 * number + 2 * pooled}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def network_facts(nets: dict[str, nn.Module]) -> pd.DataFrame:
+    """Parameters, multiply-adds at 256×256 and receptive field of networks: predicted by :func:`layers`, measured."""
+    rows = []
+    for name, net in nets.items():
+        plan = layers(net.config)
+        parameters = int(plan.weights.sum() + plan.biases.sum())
+        for quantity, predicted, measured in (
+            ("parameters", parameters, count_parameters(net)),
+            ("multiply-adds at 256×256", int(plan.multiply_adds.sum()), multiply_adds(net, SIDE, SIDE)),
+            ("receptive field, pixels", int(plan.sees.iloc[-1]), receptive_field(net)),
+        ):
+            row = {"network": name, "quantity": quantity, "predicted": predicted, "measured": measured}
+            rows.append(row | {"ratio": _ratio(measured, predicted)})
+    return pd.DataFrame(rows)
+
+
+def receptive_field(net: nn.Module, side: int = 25, draws: int = 8, seed: int = 0) -> int:
+    """Side in pixels of the square that one pixel's curves depend on: where their gradient is not zero.
+
+    A maximum passes the gradient of one pixel only, so several random images of side × side pixels are tried together.
+    """
+    exact = copy.deepcopy(net).double()
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(draws, 3, side, side, generator=generator, dtype=torch.float64).requires_grad_()
+    middle = exact.curves(images)[..., side // 2, side // 2].sum()
+    seen = torch.autograd.grad(middle, images)[0].abs().sum((0, 1)).sum(0).nonzero()
+    return int(seen.max() - seen.min() + 1)
+
+
+def file_sizes(published: bool) -> pd.DataFrame:
+    """Weights files in bytes and KB (1,024 bytes): predicted 4 bytes a parameter, measured, and what is added.
+
+    published: the authors' files, whose sizes stand in the data manifest (nothing is fetched), or this project's.
+    """
+    rows = []
+    for name in ("zero-dce", "zero-dce-improved"):
+        _, file, _ = checkpoints.MODELS[f"{name}-published" if published else name]
+        plan = layers(study.ARMS[name].net)
+        predicted = 4 * int(plan.weights.sum() + plan.biases.sum())
+        size = datasets.manifest()[file].size if published else (paths.weights() / file).stat().st_size
+        row = {"network": name, "file": file.rsplit("/")[-1], "predicted": predicted, "measured": size}
+        rows.append(row | {"added": size - predicted, "KB": size / 1024, "ratio": size / predicted})
+    return pd.DataFrame(rows)
+
+
+def _ratio(measured: float, predicted: float) -> float:
+    return measured / predicted if predicted else float("nan")
+
+
+# ---- losses --------------------------------------------------------------------------------------------------------
+
+
+def loss_forms(model: checkpoints.Model, photograph: np.ndarray) -> pd.DataFrame:
+    """The four losses of ``model`` on a photograph (H, W, 3) uint8, in the paper's form and the released code's.
+
+    One row a term: value, weight, weighted value and its share of the sum, for either form.
+    """
+    image = to_tensor(photograph)
+    with torch.no_grad():
+        enhanced, curves = model.net(image)
+    table = pd.DataFrame({"term": TERMS})
+    for name, config in (("paper", PAPER), ("released", RELEASED)):
+        weighted = [term.item() for term in loss_terms(enhanced, image, curves, config).values()]
+        weights = [getattr(config, term) for term in TERMS]
+        table[f"{name} value"] = [w / k for w, k in zip(weighted, weights, strict=True)]
+        table[f"{name} weight"] = weights
+        table[f"{name} weighted"] = weighted
+        table[f"{name} share"] = np.array(weighted) / sum(weighted)
+    return table
+
+
+def color_gradients() -> pd.DataFrame:
+    """Value and largest gradient of the colour loss, as released and as mended here, on plain images as text.
+
+    The images are 16×16 pixels of one colour, near to grey and far from it; float32, as in training.
+    """
+    table = []
+    colors = {"black": (0, 0, 0), "grey": (0.5, 0.5, 0.5), "nearly grey": (0.501, 0.5, 0.5), "red": (0.7, 0.5, 0.5)}
+    for name, color in colors.items():
+        row = {"image": name}
+        for form, loss in (("released", _released_color), ("ours", color_constancy)):
+            image = torch.tensor(color).reshape(1, 3, 1, 1).repeat(1, 1, 16, 16).requires_grad_()
+            value = loss(image)
+            gradient = torch.autograd.grad(value, image)[0].abs().max().item()
+            row |= {f"{form} value": f"{value.item():.3g}", f"{form} gradient": f"{gradient:.3g}"}
+        table.append(row)
+    return pd.DataFrame(table).replace("nan", "not a number")
+
+
+def _released_color(enhanced: Tensor) -> Tensor:
+    """The formula as released, a plain square root, to show what it does at grey; never trained with."""
+    r, g, b = enhanced.mean(dim=(2, 3)).unbind(dim=1)
+    return ((r - g).pow(4) + (r - b).pow(4) + (g - b).pow(4)).sqrt().mean()
+
+
+# ---- pictures, training, scores ------------------------------------------------------------------------------------
+
+
+def published_pictures(limit: int = 0) -> pd.DataFrame:
+    """Our code with the published improved weights and gamma, against the published pictures of the LIME photographs.
+
+    One row a photograph: size in pixels, largest and mean difference in grey levels, values that differ, of 3 a pixel.
+    Says what to fetch, and returns no rows, where the photographs or weights are not at hand.
+    """
+    columns = ["photograph", "width", "height", "largest", "mean", "values_differing", "values"]
+    if len(study.at_hand("lime", "published-weights")) < 2:
+        print("LIME and the published weights are not at hand: run `zdce data fetch lime published-weights`")
+        return pd.DataFrame(columns=columns)
+    enhancer = study.Method("", "zero-dce-improved-published").enhancer("cpu")
+    rows = []
+    for sample in datasets.samples("lime", limit):
+        ours = enhancer(sample.image())
+        difference = np.abs(ours.astype(np.int16) - sample.published_result())
+        height, width, _ = ours.shape
+        counts = (int(difference.max()), float(difference.mean()), int((difference > 0).sum()), difference.size)
+        rows.append((sample.name, width, height, *counts))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def short_training(arm: str, data: str, size: int, batch: int, steps: int, seed: int) -> Run:
+    """Train an arm of the study from scratch for a few steps on the CPU; nothing is left on the disk but the record
+    in the returned run. size: side of the photographs in pixels."""
+    config = replace(study.ARMS[arm], data=data, size=size, batch=batch, steps=steps, seed=seed)
+    photographs = datasets.training_set(data, size, progress=False)
+    with tempfile.TemporaryDirectory() as folder:
+        return train(config, folder, photographs=photographs, progress=False)
+
+
+def term_changes(record: pd.DataFrame, window: int) -> pd.DataFrame:
+    """Each weighted loss term and their sum: mean of the first and the last ``window`` steps of a training record."""
+    columns = [*TERMS, "loss"]
+    first, last = record[columns].head(window).mean(), record[columns].tail(window).mean()
+    return pd.DataFrame({"term": columns, "first": first.array, "last": last.array, "ratio": (last / first).array})
+
+
+def epochs(name: str, photographs: int = 2002) -> pd.DataFrame:
+    """The record of a shipped training by epoch: mean, smallest and largest loss, beside the published curve.
+
+    One row for the first epoch, the last, and each that the published curve states; empty if there is no record. The
+    curve is that of the improved network; the other has gaps there.
+    """
+    columns = ["network", "epoch", "steps", "mean", "lowest", "highest", "published", "difference"]
+    record = study.training_record(name)
+    if record is None:
+        return pd.DataFrame(columns=columns)
+    steps = -(-photographs // study.ARMS[name].batch)
+    groups = record.groupby(record.step.rank(method="first").sub(1) // steps).loss
+    table = groups.agg(steps="size", mean="mean", lowest="min", highest="max").reset_index(names="epoch")
+    table.insert(0, "network", name)
+    table["epoch"] = table.epoch.astype(int) + 1
+    table["published"] = table.epoch.map(PUBLISHED_CURVE if name == "zero-dce-improved" else {}).astype(float)
+    table["difference"] = table["mean"] - table.published
+    return table[table.epoch.isin([*PUBLISHED_CURVE, table.epoch.max()])][columns].reset_index(drop=True)
+
+
+def agreement(methods: Iterable[study.Method], on: Iterable[str], limit: int = 0) -> pd.DataFrame:
+    """PSNR, SSIM and MAE of methods on the photographs of those sets ``on`` that have a reference: one row a pair.
+
+    Columns as in METRICS; the matched ones after both means were made equal. limit: photographs a set, 0 takes all.
+    """
+    enhancers = {method.label: method.enhancer() for method in methods}
+    table = []
+    for name in on:
+        for sample in datasets.samples(name, limit):
+            reference, before = sample.reference(), sample.image()
+            for label, enhancer in enhancers.items() if reference is not None else ():
+                image = enhancer(before)
+                matched = metrics.match_mean(image, reference)
+                row = {"dataset": name, "photograph": sample.name, "method": label}
+                row |= {f.__name__: f(image, reference) for f in (metrics.psnr, metrics.ssim, metrics.mae)}
+                row |= {f"{f.__name__}_matched": f(matched, reference) for f in (metrics.psnr, metrics.ssim)}
+                table.append(row)
+    return pd.DataFrame(table)
+
+
+def ours_against_published(scores: pd.DataFrame) -> pd.DataFrame:
+    """PSNR and SSIM of this project's weights minus those of the published ones, with the 95 % bootstrap interval.
+
+    scores: as :func:`agreement` returns them. One row a data set, network and figure; none without published weights.
+    """
+    rows = []
+    for ours, published in zip(study.OURS, study.PUBLISHED, strict=True):
+        for dataset, part in scores.groupby("dataset", sort=False):
+            if not {ours.label, published.label} <= set(part.method):
+                continue
+            for figure in ("psnr", "ssim"):
+                mean, low, high = study.paired_difference(part, figure, ours.label, published.label)
+                n = int((part.method == ours.label).sum())
+                row = {"dataset": dataset, "network": ours.label, "figure": figure.upper(), "n": n}
+                rows.append(row | {"ours_minus_published": mean, "low": low, "high": high})
+    columns = ["dataset", "network", "figure", "n", "ours_minus_published", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+# ---- verdict -------------------------------------------------------------------------------------------------------
+
+
+def parts_of_r1(pictures: pd.DataFrame, curve: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
+    """Claim R1 in three parts: the rule, what was measured, and whether it held (yes, no, not testable here).
+
+    pictures, curve, differences: tables of :func:`published_pictures`, :func:`epochs`, :func:`ours_against_published`.
+    """
+    stated = curve.dropna(subset="published")
+    reached = f"{len(stated)} of {len(PUBLISHED_CURVE)} published points reached"
+    worst = differences.assign(size=differences.ours_minus_published.abs()).groupby("figure")["size"].max()
+    scored = [f"{name} {worst[name]:.3g}" for name in worst.index]
+    within = [worst[name] <= TOLERANCE[name] for name in worst.index]
+    off = stated.difference.abs().max()
+    rows = (
+        (
+            "published weights give the published pictures",
+            f"no pixel off by more than {TOLERANCE['grey levels']} grey levels",
+            f"largest difference {pictures.largest.max():g} in {len(pictures)} photographs" if len(pictures) else "",
+            bool((pictures.largest <= TOLERANCE["grey levels"]).all()) if len(pictures) else None,
+        ),
+        (
+            "training from scratch reaches the published losses",
+            f"epoch means within {TOLERANCE['loss']} of every published point",
+            f"{reached}, largest difference {off:.3f}" if len(stated) else reached,
+            _all_points(stated),
+        ),
+        (
+            "and the scores of the published weights",
+            f"mean PSNR within {TOLERANCE['PSNR']} dB and SSIM within {TOLERANCE['SSIM']}",
+            f"largest differences: {', '.join(scored)}" if scored else "",
+            all(within) if scored else None,
+        ),
+    )
+    table = pd.DataFrame(rows, columns=["part", "rule", "measured", "held"])
+    table["measured"] = table.measured.replace("", "nothing to compare with at hand")
+    return table.assign(held=table.held.map({True: "yes", False: "no"}).fillna("not testable here"))
+
+
+def _all_points(stated: pd.DataFrame) -> bool | None:
+    """Whether every published point was met; None if those reached were met, but not all were reached."""
+    if (stated.difference.abs() > TOLERANCE["loss"]).any():
+        return False
+    return True if len(stated) == len(PUBLISHED_CURVE) else None
