@@ -126,10 +126,13 @@ def evaluate(models, more, on, limit, file, device) -> None:
 @click.option("--panels", type=click.Choice(["bundled", "datasets"]), help="Photographs shown in figures.")
 def report(profile, only, panels) -> None:
     """Run the notebooks and render reports/<profile>/index.html."""
+    from zdce import readme
     from zdce import report as reports
 
     with _plain_errors():
         failures = reports.run(profile, only.split(",") if only else None, panels)
+        if profile == readme.PROFILE and not failures:
+            readme.write()
     sys.exit(1 if failures else 0)
 
 

@@ -1,0 +1,44 @@
+"""README and model card: short, generated where they state numbers, true where they name files."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from zdce import paths, readme
+
+README = paths.root() / "README.md"
+PAGES = [README, paths.root() / "data" / "README.md", paths.weights() / "README.md"]
+
+
+@pytest.mark.parametrize("file", readme.blocks(), ids=lambda file: file.parent.name)
+def test_generated_parts_equal_the_result_files(file):
+    text = file.read_text("utf-8")
+    for name, make in readme.blocks()[file].items():
+        assert readme.replaced(text, name, make()) == text, f"{name}: run `zdce report --profile study`"
+
+
+def test_a_missing_mark_is_told():
+    assert readme.replaced("<!-- a: x -->\nold\n<!-- /a -->", "a", "new") == "<!-- a: x -->\nnew\n<!-- /a -->"
+    with pytest.raises(ValueError, match="'b'"):
+        readme.replaced("<!-- a: x -->\nold\n<!-- /a -->", "b", "new")
+
+
+def test_readme_is_short_and_holds_what_a_visitor_looks_for():
+    text = README.read_text("utf-8")
+    assert len(text.splitlines()) < 120
+    for needed in ("make report", "make test", "zdce enhance", "LICENSE", "CITATION.cff", "![", "| notebook |"):
+        assert needed in text, needed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_links_inside_the_repository_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text("utf-8")):
+        assert (page.parent / link).exists(), link
+
+
+def test_every_notebook_is_on_the_map():
+    text = README.read_text("utf-8")
+    for notebook in paths.notebooks().glob("[0-9]*.ipynb"):
+        assert f"notebooks/{notebook.name}" in text

@@ -1,0 +1,81 @@
+"""The tables in the README and on the weights' model card, generated from result files."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from zdce import checkpoints, paths
+
+PROFILE = "study"
+ON = "sice-pairs"
+# column of tables/06_summary.csv → its heading, decimals
+FIGURES = {
+    "psnr": ("PSNR, dB ↑", 2),
+    "ssim": ("SSIM ↑", 3),
+    "psnr_matched": ("PSNR, means matched ↑", 2),
+    "ssim_matched": ("SSIM, means matched ↑", 3),
+    "mean": ("mean brightness", 2),
+}
+
+
+def blocks() -> dict[Path, dict[str, Callable[[], str]]]:
+    """Every file with generated parts, and what makes each part."""
+    return {
+        paths.root() / "README.md": {"headline": headline},
+        paths.weights() / "README.md": {"weights": weights_card},
+    }
+
+
+def write() -> None:
+    """Generate every part anew, in place."""
+    for file, parts in blocks().items():
+        text = file.read_text("utf-8")
+        for name, make in parts.items():
+            text = replaced(text, name, make())
+        file.write_text(text, "utf-8")
+
+
+def replaced(text: str, name: str, block: str) -> str:
+    """``text`` with ``block`` between ``<!-- name: … -->`` and ``<!-- /name -->``; ValueError without the two marks."""
+    pattern = re.compile(rf"(<!-- {name}: .*? -->\n)(.*?)(<!-- /{name} -->)", re.DOTALL)
+    if len(pattern.findall(text)) != 1:
+        raise ValueError(f"block {name!r}: needs one <!-- {name}: … --> and one <!-- /{name} --> after it")
+    return pattern.sub(lambda match: f"{match[1]}{block.strip()}\n{match[3]}", text)
+
+
+def headline() -> str:
+    """Scores of every method on real pairs, and its noise on bursts, from the study's committed tables."""
+    tables = paths.reports(PROFILE) / "tables"
+    scores = pd.read_csv(tables / "06_summary.csv").query("dataset == @ON").set_index("method")
+    noise = pd.read_csv(tables / "06_noise.csv").query("dataset == 'bursts'")
+    noise = noise.groupby("method", sort=False)["relative_noise"].agg(["mean", "size"])
+    heads = ["method", *(head for head, _ in FIGURES.values()), "noise on bursts ÷ brightness ↓"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
+    for method, row in scores.iterrows():
+        cells = [f"{row[column]:.{decimals}f}" for column, (_, decimals) in FIGURES.items()]
+        cells.append(f"{noise['mean'][method]:.3f}" if method in noise.index else "")
+        lines.append("| " + " | ".join([str(method), *cells]) + " |")
+    caption = (
+        f"n = {int(scores['n'].iloc[0])} real pairs of low and normal exposure (`{ON}`), {noise['size'].iloc[0]} "
+        "scenes of `bursts`; 8-bit images at full size; made by "
+        f"`zdce report --profile {PROFILE}`, tables `06_summary.csv` and `06_noise.csv`."
+    )
+    return "\n".join([*lines, "", caption])
+
+
+def weights_card() -> str:
+    """Budget and fingerprint of every shipped weights file, from the files' own headers."""
+    heads = ["file", "bytes", "seed", "steps", "batch", "photographs seen", "size, pixels", "sha256"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 2) + "|---|"]
+    for file in sorted(paths.weights().glob("*.safetensors")):
+        run = checkpoints.read(file).header["train"]
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        seen = f"{run['steps'] * run['batch']:,}"
+        cells = [f"`{file.name}`", f"{file.stat().st_size:,}", run["seed"], f"{run['steps']:,}", run["batch"], seen]
+        lines.append("| " + " | ".join(map(str, [*cells, run["size"], f"`{digest}`"])) + " |")
+    return "\n".join(lines)
