@@ -15,6 +15,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
@@ -100,6 +101,20 @@ def crops(images: Sequence[np.ndarray], box: tuple[int, int, int]) -> list[np.nd
         left, top = (int(np.clip(box[0], 0, width - size)), int(np.clip(box[1], 0, height - size)))
         cut.append(image[top : top + size, left : left + size])
     return cut
+
+
+def differing(images: Sequence[np.ndarray], share: float = 0.25) -> tuple[int, int, int]:
+    """The square (left, top, size) in which the images, (H, W, 3) uint8 of one size, differ most.
+
+    Difference: range over the images, summed over channels and the square. ``share``: size by the shorter side.
+    """
+    stack = np.stack(images).astype(np.int16)
+    spread = np.ptp(stack, axis=0).sum(axis=-1).astype(np.float64)
+    size = max(1, round(share * min(spread.shape)))
+    table = np.pad(spread.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    sums = table[size:, size:] - table[:-size, size:] - table[size:, :-size] + table[:-size, :-size]
+    top, left = np.unravel_index(sums.argmax(), sums.shape)
+    return int(left), int(top), size
 
 
 def panel(
@@ -205,6 +220,47 @@ def lines(frame: pd.DataFrame, x: str, y: str, by: str, across: str, size: tuple
         axes.margins(0.02)
     places[0][0].set_ylabel(y)
     fig.legend(*places[0][0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    return fig
+
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def against(frame: pd.DataFrame, x: str, values: Sequence[str], by: str, across: str, names: dict[str, str]) -> Figure:
+    """Points of each column of ``values`` over the column ``x``, one plot a column.
+
+    Colours tell the column ``by`` apart, markers the column ``across``; ``names``: what stands for a column's name.
+    """
+    fig, places = figure(1, len(values), (9.6, 3.7), squeeze=False)
+    groups, kinds = list(dict.fromkeys(frame[by])), list(dict.fromkeys(frame[across]))
+    for axes, value in zip(places[0], values, strict=True):
+        for (group, kind), part in frame.groupby([by, across], sort=False):
+            color, marker = COLORS[groups.index(group) % len(COLORS)], MARKERS[kinds.index(kind) % len(MARKERS)]
+            axes.plot(part[x], part[value], marker, color=color, markersize=6, alpha=0.85)
+        axes.set(xlabel=names.get(x, x), title=names.get(value, value))
+    keys = [Line2D([], [], color=COLORS[i % len(COLORS)], linewidth=5, label=group) for i, group in enumerate(groups)]
+    keys += [Line2D([], [], color="#777777", marker=MARKERS[i % 7], ls="", label=k) for i, k in enumerate(kinds)]
+    fig.legend(handles=keys, loc="outside lower center", ncols=4, frameon=False)
+    return fig
+
+
+def strips(frame: pd.DataFrame, values: Sequence[str], by: str, names: dict[str, str], mark: float = 1.0) -> Figure:
+    """Every row's figure as a dot, one line a value of the column ``by``, one plot a column of ``values``.
+
+    A bar marks each line's mean, a vertical line the value ``mark``; ``names``: what stands for a column's name.
+    """
+    groups = list(dict.fromkeys(frame[by]))
+    fig, places = figure(1, len(values), (9.6, 0.9 + 0.42 * len(groups)), sharey=True, squeeze=False)
+    for axes, value in zip(places[0], values, strict=True):
+        axes.axvline(mark, color="#888888", linewidth=1, linestyle="-")
+        for row, group in enumerate(groups):
+            known = frame.loc[frame[by] == group, value]
+            color = COLORS[row % len(COLORS)]
+            axes.plot(known, np.full(len(known), row), "o", color=color, alpha=0.55, markersize=5)
+            axes.plot([known.mean()] * 2, [row - 0.3, row + 0.3], color=color, linewidth=2.5, linestyle="-")
+        axes.set(yticks=range(len(groups)), yticklabels=groups, xlabel=names.get(value, value))
+        axes.set_ylim(len(groups) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
     return fig
 
 
