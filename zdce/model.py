@@ -77,7 +77,7 @@ def apply_curves(image: Tensor, curves: Tensor, iterations: int = 8) -> Tensor:
     """Bend ``image`` by ``curves``: x ← x + r·(x² − x), ``iterations`` times.
 
     image: (N, 3, H, W) in [0, 1]. curves: (N, 3·iterations, H, W), or (N, 3, H, W) for curves shared by all
-    iterations, r in (−1, 1). Returns (N, 3, H, W) in [0, 1]: the curve is monotonic and fixes 0 and 1.
+    iterations, r in [−1, 1]. Returns (N, 3, H, W) in [0, 1]: the curve is monotonic and fixes 0 and 1.
 
     Source: paper, equations 1 – 3, in the sign of the released code (r = −α).
     """
@@ -130,12 +130,13 @@ class CurveNet(nn.Module):
                 nn.init.normal_(parameter, 0.0, 0.02)
 
     def curves(self, image: Tensor) -> Tensor:
-        """Curves of ``image`` (N, 3, H, W) in [0, 1]: (N, 24, H, W), or (N, 3, H, W) when shared, in (−1, 1)."""
+        """Curves of ``image`` (N, 3, H, W) in [0, 1]: (N, 24, H, W), or (N, 3, H, W) when shared, in [−1, 1]."""
         size = image.shape[-2:]
         small = self._reduced(image)
         curves = self._estimate(small)
         if curves.shape[-2:] != size:
             curves = F.interpolate(curves, size=size, mode="bilinear", align_corners=True)
+            curves = curves.clamp_(-1, 1)  # rounding in between two saturated curves would leave [0, 1]
         return curves
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
