@@ -1,0 +1,290 @@
+"""Each loss, in both forms, against loops over regions and pixels; gradients; the weights of the design's table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from zdce.losses import (
+    FORMS,
+    IMPROVED,
+    PAPER,
+    PLUS_PLUS,
+    RELEASED,
+    TERMS,
+    LossConfig,
+    color_constancy,
+    exposure_control,
+    illumination_smoothness,
+    loss_terms,
+    spatial_consistency,
+)
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def regions(image: np.ndarray, side: int) -> np.ndarray:
+    """Means of the whole side × side regions of one photograph (3, H, W) over all channels; cut regions drop out."""
+    rows, columns = image.shape[1] // side, image.shape[2] // side
+    means = np.zeros((rows, columns))
+    for i, j in np.ndindex(rows, columns):
+        means[i, j] = image[:, i * side : (i + 1) * side, j * side : (j + 1) * side].mean()
+    return means
+
+
+def naive_spatial(enhanced: np.ndarray, original: np.ndarray, form: str) -> float:
+    per_region = []
+    for y, i in zip(enhanced, original, strict=True):
+        y, i = regions(y, 4), regions(i, 4)
+        for a, b in np.ndindex(y.shape):
+            total = 0.0
+            for c, d in ((a - 1, b), (a + 1, b), (a, b - 1), (a, b + 1)):
+                inside = 0 <= c < y.shape[0] and 0 <= d < y.shape[1]
+                if form == "paper" and inside:
+                    total += (abs(y[a, b] - y[c, d]) - abs(i[a, b] - i[c, d])) ** 2
+                elif form == "released":
+                    total += ((y[a, b] - (y[c, d] if inside else 0)) - (i[a, b] - (i[c, d] if inside else 0))) ** 2
+            per_region.append(total)
+    return sum(per_region) / len(per_region)
+
+
+def naive_exposure(enhanced: np.ndarray, target: float, form: str) -> float:
+    distances = [mean - target for image in enhanced for mean in regions(image, 16).flat]
+    return sum(abs(d) if form == "paper" else d * d for d in distances) / len(distances)
+
+
+def naive_color(enhanced: np.ndarray, form: str) -> float:
+    values = []
+    for image in enhanced:
+        r, g, b = (float(channel.mean()) for channel in image)
+        pairs = (r - g, r - b, g - b)
+        values.append(sum(d**2 for d in pairs) if form == "paper" else math.sqrt(sum(d**4 for d in pairs)))
+    return sum(values) / len(values)
+
+
+def naive_smoothness(curves: np.ndarray, form: str) -> float:
+    count, channels, height, width = curves.shape
+    if form == "released":
+        down = across = 0.0
+        for n, c, y, x in np.ndindex(curves.shape):
+            down += (curves[n, c, y + 1, x] - curves[n, c, y, x]) ** 2 if y + 1 < height else 0
+            across += (curves[n, c, y, x + 1] - curves[n, c, y, x]) ** 2 if x + 1 < width else 0
+        return 2 * (down / ((height - 1) * width) + across / (height * (width - 1))) / count
+    per_set = []  # one value for each photograph, iteration and pixel: the sum over the three colours
+    for n, k, y, x in np.ndindex(count, channels // 3, height - 1, width - 1):
+        total = 0.0
+        for c in range(3 * k, 3 * k + 3):
+            here = curves[n, c, y, x]
+            total += (abs(curves[n, c, y, x + 1] - here) + abs(curves[n, c, y + 1, x] - here)) ** 2
+        per_set.append(total)
+    return sum(per_set) / len(per_set)
+
+
+# ---- values -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", [(4, 4), (8, 20), (19, 10), (16, 16)])
+def test_spatial_consistency_equals_a_loop_over_regions(form, size):
+    enhanced, original = random(2, 3, *size), random(2, 3, *size, seed=1) * 0.3
+    expected = naive_spatial(enhanced.numpy(), original.numpy(), form)
+    assert spatial_consistency(enhanced, original, form).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_spatial_consistency_by_hand():
+    # two regions of 0.5 and 0.9 that were 0.1 and 0.2: ΔY = 0.4, ΔI = 0.1; Y − I = 0.4 and 0.7
+    enhanced = torch.tensor([0.5, 0.9], dtype=torch.float64).repeat_interleave(4).expand(1, 3, 4, 8)
+    original = torch.tensor([0.1, 0.2], dtype=torch.float64).repeat_interleave(4).expand(1, 3, 4, 8)
+    assert spatial_consistency(enhanced, original, "paper").item() == pytest.approx(0.3**2)
+    released = (2 * 0.3**2 + 3 * 0.4**2 + 3 * 0.7**2) / 2  # three neighbours of either are the zeros at the border
+    assert spatial_consistency(enhanced, original, "released").item() == pytest.approx(released)
+
+
+def test_turned_contrast_is_free_in_the_papers_form_alone():
+    ramp = torch.linspace(0.2, 0.8, 16, dtype=torch.float64).expand(1, 3, 16, 16)
+    assert spatial_consistency(ramp.flip(-1), ramp, "paper").item() == pytest.approx(0, abs=1e-12)
+    assert spatial_consistency(ramp.flip(-1), ramp, "released").item() > 0.1
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("target", [0.6, 0.4])
+@pytest.mark.parametrize("size", [(16, 16), (16, 48), (35, 20)])
+def test_exposure_control_equals_a_loop_over_regions(form, target, size):
+    enhanced = random(2, 3, *size)
+    expected = naive_exposure(enhanced.numpy(), target, form)
+    assert exposure_control(enhanced, target, form).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_color_constancy_equals_a_loop_over_photographs(form):
+    enhanced = random(3, 3, 5, 7) * torch.tensor([1.0, 0.6, 0.2], dtype=torch.float64).view(1, 3, 1, 1)
+    assert color_constancy(enhanced, form).item() == pytest.approx(naive_color(enhanced.numpy(), form), rel=1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", [(1, 24, 2, 2), (2, 24, 3, 7), (2, 3, 6, 4)])
+def test_illumination_smoothness_equals_a_loop_over_pixels(form, shape):
+    curves = random(*shape) * 2 - 1
+    expected = naive_smoothness(curves.numpy(), form)
+    assert illumination_smoothness(curves, form).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_each_direction_is_divided_by_its_own_number_of_differences():
+    ramp = torch.arange(5, dtype=torch.float64).expand(1, 1, 3, 5).repeat(1, 3, 1, 1)  # rises by 1 a pixel to the right
+    assert illumination_smoothness(ramp).item() == pytest.approx(2 * 3)
+    assert illumination_smoothness(ramp.transpose(2, 3)).item() == pytest.approx(2 * 3)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_to_improve_costs_nothing(form):
+    grey = torch.full((2, 3, 32, 16), 0.6, dtype=torch.float64)
+    terms = loss_terms(grey, grey, torch.zeros(2, 24, 32, 16, dtype=torch.float64), replace(RELEASED, form=form))
+    assert list(terms) == list(TERMS)
+    assert all(term.item() == pytest.approx(0, abs=1e-12) for term in terms.values())
+
+
+# ---- gradients --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gradients_are_right(form):
+    # Random numbers lie away from the kinks of the absolute values.
+    enhanced, original = (random(2, 3, 16, 20, seed=k) for k in (2, 3))
+    enhanced.requires_grad_()
+    curves = (random(2, 6, 4, 5) * 2 - 1).requires_grad_()
+    losses = {
+        "spatial": (lambda x: spatial_consistency(x, original, form), enhanced),
+        "exposure": (lambda x: exposure_control(x, 0.6, form), enhanced),
+        "color": (lambda x: color_constancy(x, form), enhanced),
+        "smoothness": (lambda x: illumination_smoothness(x, form), curves),
+    }
+    for name, (loss, at) in losses.items():
+        assert torch.autograd.gradcheck(loss, (at,), fast_mode=True), name
+        (gradient,) = torch.autograd.grad(loss(at), at)
+        assert gradient.abs().max() > 0, name
+
+
+def released_root(enhanced: torch.Tensor) -> torch.Tensor:
+    """The released formula as it is printed, square root and all."""
+    r, g, b = enhanced.mean(dim=(2, 3)).unbind(dim=1)
+    return torch.sqrt((r - g) ** 4 + (r - b) ** 4 + (g - b) ** 4).mean()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("level", "cast"), [(0.25, 0.0), (0.25, 1e-6), (0.0, 0.0), (0.0, 1e-12), (0.0, 1e-20)])
+def test_grey_image_has_finite_gradients(form, level, cast):
+    image = torch.full((2, 3, 16, 16), level)
+    image[0, 0] += cast
+    image.requires_grad_()
+    color_constancy(image, form).backward()
+    assert torch.isfinite(image.grad).all()
+    assert image.grad.abs().max() <= 1
+    if cast == 0:
+        assert not image.grad.any()
+
+
+def test_one_grey_photograph_leaves_the_others_their_gradient():
+    image = torch.full((2, 3, 16, 16), 0.25, dtype=torch.float64)
+    image[1, 2] += 0.1
+    image.requires_grad_()
+    color_constancy(image).backward()
+    assert not image.grad[0].any()
+    assert (image.grad[1, 2] > 0).all()
+
+
+def test_mended_root_keeps_the_released_value_and_gradient():
+    for seed in range(5):
+        image = random(2, 3, 6, 8, seed=seed).requires_grad_()
+        ours, theirs = color_constancy(image), released_root(image)
+        assert ours.item() == pytest.approx(theirs.item(), rel=1e-12)
+        mine, published = (torch.autograd.grad(loss, image)[0] for loss in (ours, theirs))
+        torch.testing.assert_close(mine, published, rtol=1e-9, atol=0)
+    grey = torch.full((1, 3, 4, 4), 0.5, requires_grad=True)
+    assert color_constancy(grey).item() == released_root(grey).item() == 0
+    (fault,) = torch.autograd.grad(released_root(grey), grey)
+    assert fault.isnan().all()  # the fault that the vector norm mends
+
+
+# ---- weights ----------------------------------------------------------------------------------------------------
+
+
+def test_weights_are_those_of_the_publications():
+    weights = {
+        name: [getattr(c, name) for c in (PAPER, RELEASED, IMPROVED, PLUS_PLUS)]
+        for name in ("spatial", "exposure", "color", "smoothness", "form")
+    }
+    assert weights == {
+        "spatial": [1, 1, 1, 1],
+        "exposure": [1, 10, 10, 10],
+        "color": [0.5, 5, 5, 5],
+        "smoothness": [20, 200, 300, 1600],
+        "form": ["paper", "released", "released", "released"],
+    }
+    assert {c.exposure_target for c in (PAPER, RELEASED, IMPROVED, PLUS_PLUS)} == {0.6}
+
+
+@pytest.mark.parametrize("config", [PAPER, RELEASED, IMPROVED, replace(RELEASED, exposure_target=0.5)], ids=str)
+def test_terms_are_the_weighted_losses(config):
+    enhanced, original, curves = random(2, 3, 32, 16), random(2, 3, 32, 16, seed=1), random(2, 24, 32, 16, seed=2)
+    e, o, c = (x.numpy() for x in (enhanced, original, curves))
+    expected = {
+        "spatial": config.spatial * naive_spatial(e, o, config.form),
+        "exposure": config.exposure * naive_exposure(e, config.exposure_target, config.form),
+        "color": config.color * naive_color(e, config.form),
+        "smoothness": config.smoothness * naive_smoothness(c, config.form),
+    }
+    found = {name: term.item() for name, term in loss_terms(enhanced, original, curves, config).items()}
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("left_out", TERMS)
+def test_a_term_of_weight_zero_is_zero_and_not_computed(left_out):
+    image, curves = random(1, 3, 16, 16).requires_grad_(), random(1, 24, 16, 16)
+    broken = torch.full_like(curves, torch.nan) if left_out == "smoothness" else curves
+    terms = loss_terms(image, random(1, 3, 16, 16, seed=1), broken, replace(RELEASED, **{left_out: 0.0}))
+    assert terms[left_out].item() == 0
+    assert all(term.item() > 0 for name, term in terms.items() if name != left_out)
+    sum(terms.values()).backward()
+    assert torch.isfinite(image.grad).all()
+
+
+# ---- errors -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"form": "best"}, "form='best': choose one of released, paper"),
+        ({"spatial": -1.0}, "spatial=-1.0"),
+        ({"smoothness": float("nan")}, "smoothness=nan"),
+        ({"color": float("inf")}, "color=inf"),
+        ({"exposure_target": 1.5}, "exposure_target=1.5"),
+    ],
+)
+def test_wrong_configurations_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        LossConfig(**fields)
+
+
+def test_wrong_arguments_are_named():
+    image = random(1, 3, 16, 15)
+    with pytest.raises(ValueError, match="enhanced is 16×15: this loss needs at least 16×16"):
+        exposure_control(image)
+    with pytest.raises(ValueError, match="original is 3×9: this loss needs at least 4×4"):
+        spatial_consistency(random(1, 3, 9, 9), random(1, 3, 3, 9))
+    with pytest.raises(ValueError, match="curves is 1×4"):
+        illumination_smoothness(random(1, 24, 1, 4))
+    for loss in (
+        lambda: spatial_consistency(image, image, "best"),
+        lambda: exposure_control(random(1, 3, 16, 16), form="best"),
+        lambda: color_constancy(image, "best"),
+        lambda: illumination_smoothness(image, "best"),
+    ):
+        with pytest.raises(ValueError, match="form='best'"):
+            loss()
