@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from zdce import checkpoints, paths
@@ -34,7 +35,7 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training, whole: equal configurations give equal weights on one machine.
+    """One training, whole: equal configurations give equal weights on one machine's CPU with as many threads.
 
     data: name of a data set or a folder of photographs. size: side of the square that photographs are resized to,
     pixels. steps: optimiser steps in all.
@@ -111,8 +112,9 @@ def train(
     """Train ``config`` into the folder ``out`` (default: ``runs/`` and the configuration's own name).
 
     resume: go on from the folder's last checkpoint if it has one; a finished run is then returned as it is. Without
-    it the run starts anew. Raises :class:`TrainingError` for a loss that is not finite (the last good checkpoint
-    stays), for a checkpoint of another configuration, and ValueError for a folder without photographs.
+    it the run starts anew. A finished run goes on when ``steps`` was raised. Raises :class:`TrainingError` for a loss
+    that is not finite (the last good checkpoint stays) and for a checkpoint that is damaged or of another
+    configuration, and ValueError for a folder without photographs or photographs of another size.
     """
     folder = Path(out) if out else paths.runs() / config.run_name()
     state = _State(config, torch.device(device))
@@ -120,36 +122,58 @@ def train(
         state.load(folder / "checkpoint.safetensors")
     started = time.perf_counter()
     if state.step < config.steps:
-        photographs = photographs or training_set(config.data, config.size)
+        if photographs is None:
+            photographs = training_set(config.data, config.size)
+        if photographs.images.shape[1:] != (config.size, config.size, 3):
+            raise ValueError(f"photographs are {photographs.images.shape[1:]}: size={config.size} needs another set")
         warning = exposure_warning(photographs.images)
         if warning and progress:
             print(f"warning: {warning}", flush=True)
         _loop(state, photographs, folder / "checkpoint.safetensors", progress, checkpoint_seconds)
     run = Run(config, folder, state.net.eval(), state.frame(), time.perf_counter() - started)
-    if not (resume and run.weights.exists()):
+    if not (resume and _holds(run.weights, config)):
+        record = folder / "record.csv"
+        partial = record.with_suffix(".partial")
+        run.record.to_csv(partial, index_label="step", float_format="%.6g")
+        partial.replace(record)
         checkpoints.save(run.weights, state.net, config.name, config.gamma, train=config.header())
-        run.record.to_csv(folder / "record.csv", index_label="step", float_format="%.6g")
     return run
+
+
+def _holds(weights: Path, config: TrainConfig) -> bool:
+    """Whether ``weights`` is the finished model of just this training."""
+    try:
+        return checkpoints.read(weights).header.get("train") == _plain(config.header())
+    except checkpoints.CheckpointError:
+        return False
+
+
+def _plain(header: dict) -> dict:
+    """``header`` as it reads after a journey through JSON."""
+    return json.loads(json.dumps(header))
 
 
 def _loop(state: _State, photographs: TrainingSet, checkpoint: Path, progress: bool, every: float) -> None:
     """Steps until the configured number, saving every ``every`` seconds and at the end."""
     config, images = state.config, photographs.images
     per_epoch = -(-len(images) // config.batch)
-    bar = tqdm(total=config.steps, initial=state.step, unit="step", disable=not progress, mininterval=5)
     saved = time.monotonic()
-    for numbers in batches(len(images), config.batch, config.seed, state.step):
-        state.advance(images[np.sort(numbers)], lambda n=numbers: [photographs.names[k] for k in np.sort(n)])
-        bar.update()
-        if state.step % per_epoch == 0 or state.step == config.steps:
-            mean = state.record[-per_epoch:].mean(axis=0)
-            bar.set_postfix_str(f"epoch {state.step // per_epoch}: loss {mean[COLUMNS.index('loss')]:.4f}")
-        if state.step >= config.steps or time.monotonic() - saved > every:
-            state.save(checkpoint)
-            saved = time.monotonic()
-        if state.step >= config.steps:
-            break
-    bar.close()
+    with tqdm(
+        total=config.steps, initial=state.step, unit="step", disable=not progress, mininterval=5, file=sys.stdout
+    ) as bar:
+        for numbers in batches(len(images), config.batch, config.seed, state.step):
+            numbers = np.sort(numbers)
+            state.advance(images[numbers], [photographs.names[k] for k in numbers])
+            bar.update()
+            done = state.step >= config.steps
+            if state.step % per_epoch == 0 or done:
+                mean = state.record[-per_epoch:].mean(axis=0)
+                bar.set_postfix_str(f"epoch {state.step // per_epoch}: loss {mean[COLUMNS.index('loss')]:.4f}")
+            if done or time.monotonic() - saved > every:
+                state.save(checkpoint)
+                saved = time.monotonic()
+            if done:
+                break
 
 
 class _State:
@@ -174,8 +198,8 @@ class _State:
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame(self.record, columns=list(COLUMNS))
 
-    def advance(self, pixels: np.ndarray, names) -> None:
-        """One optimiser step on ``pixels`` (N, size, size, 3) uint8."""
+    def advance(self, pixels: np.ndarray, names: list[str]) -> None:
+        """One optimiser step on ``pixels`` (N, size, size, 3) uint8, the photographs of those ``names``."""
         image = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).contiguous().float().div_(255)
         enhanced, curves = self.net(image)
         terms = loss_terms(enhanced, image, curves, self.config.loss)
@@ -183,17 +207,19 @@ class _State:
         values = [term.item() for term in (*terms.values(), loss)]
         for term, value in zip(COLUMNS, values, strict=False):
             if not np.isfinite(value):
-                raise TrainingError(f"step {self.step}: {term} is {value}, photographs {', '.join(names())}")
+                raise TrainingError(f"step {self.step}: {term} is {value}, photographs {', '.join(names)}")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip).item()
         if not np.isfinite(norm):
-            raise TrainingError(f"step {self.step}: gradient norm is {norm}, photographs {', '.join(names())}")
+            raise TrainingError(f"step {self.step}: gradient norm is {norm}, photographs {', '.join(names)}")
         self.optimizer.step()
         self._record[self.step] = (*values, norm)
         self.step += 1
 
     def save(self, path: Path) -> None:
+        if not all(torch.isfinite(parameter).all() for parameter in self.net.parameters()):
+            raise TrainingError(f"step {self.step}: weights are not finite; {path.name} is left as it was")
         tensors = {"record": torch.from_numpy(self.record.copy())}
         for name, parameter in self.net.named_parameters():
             moments = self.optimizer.state[parameter]
@@ -206,10 +232,14 @@ class _State:
     def load(self, path: Path) -> None:
         if not path.exists():
             return
-        with safe_open(path, framework="pt") as file:
-            header = json.loads(file.metadata()["zdce"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        ours = json.loads(json.dumps(self.config.header()))
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads(file.metadata()["zdce"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            header["step"], header["train"], tensors["record"]
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+            raise TrainingError(f"{path}: damaged, or no checkpoint of a training; remove it or start anew") from None
+        ours = _plain(self.config.header())
         if different := [k for k in ours if k != "steps" and ours[k] != header["train"].get(k)]:
             raise TrainingError(f"{path}: was trained with another {', '.join(different)}; choose another folder")
         if header["step"] > self.config.steps:

@@ -1,0 +1,452 @@
+"""Training: repeatable to the bit, resumable at any instant, and loud when something goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from zdce import checkpoints, paths, training
+from zdce.datasets import TrainingSet, training_set
+from zdce.losses import IMPROVED, RELEASED, LossConfig, loss_terms
+from zdce.model import ZERO_DCE_IMPROVED, CurveNet, NetConfig
+from zdce.training import COLUMNS, Run, TrainConfig, TrainingError, batches, train
+
+PHOTOGRAPHS, SIZE, BATCH, STEPS = 7, 32, 2, 30
+PER_EPOCH = 4  # 7 photographs in batches of 2: three whole batches and one of a single photograph
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> TrainingSet:
+    """Seven generated pictures of different sizes and brightness, read as any training folder is."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for k, level in enumerate(np.linspace(20, 235, PHOTOGRAPHS)):
+        small = np.clip(rng.normal(level, 25, (6, 8, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(small).resize((60 + k, 45 - k), Image.Resampling.BICUBIC).save(folder / f"{k}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZDCE_DATA", str(tmp_path_factory.mktemp("data")))
+        return training_set(folder, SIZE, progress=False)
+
+
+CONFIG = TrainConfig(
+    name="small", net=NetConfig(width=4, pooling="overlapping"), data="pictures", size=SIZE, batch=BATCH, steps=STEPS
+)
+
+
+def quick(config, out, photographs, **more) -> Run:
+    return train(config, out, photographs=photographs, progress=False, **more)
+
+
+@pytest.fixture(scope="module")
+def whole(photographs, tmp_path_factory) -> Run:
+    """The uninterrupted run that all others are compared with."""
+    torch.set_num_threads(1)
+    return quick(CONFIG, tmp_path_factory.mktemp("whole"), photographs)
+
+
+def assert_same(a: Run, b: Run) -> None:
+    """Weights, record and files of two runs are equal bit for bit."""
+    for name, tensor in a.net.state_dict().items():
+        assert torch.equal(tensor, b.net.state_dict()[name]), name
+    pd.testing.assert_frame_equal(a.record, b.record, check_exact=True)
+    for file in ("model.safetensors", "record.csv", "checkpoint.safetensors"):
+        assert (a.folder / file).read_bytes() == (b.folder / file).read_bytes(), file
+
+
+def steps_done(checkpoint) -> int:
+    with safe_open(checkpoint, framework="pt") as file:
+        return json.loads(file.metadata()["zdce"])["step"]
+
+
+def stop_at(monkeypatch, step: int, what=None) -> None:
+    """Let ``what(state)`` happen, by default an interruption, before that step."""
+    advance = training._State.advance
+
+    def stopping(state, *arguments):
+        if state.step == step:
+            if what is None:
+                raise KeyboardInterrupt
+            what(state)
+        advance(state, *arguments)
+
+    monkeypatch.setattr(training._State, "advance", stopping)
+
+
+# ---- the same again ---------------------------------------------------------------------------------------------
+
+
+def test_same_seed_gives_the_same_bits(photographs, whole, tmp_path):
+    torch.manual_seed(99)  # the surroundings' random state does not matter …
+    np.random.seed(99)
+    before = torch.get_rng_state()
+    assert_same(whole, quick(CONFIG, tmp_path, photographs))
+    assert torch.equal(before, torch.get_rng_state())  # … nor is it touched
+
+
+def test_a_single_step_is_repeated_to_the_bit(photographs, tmp_path):
+    config = replace(CONFIG, net=ZERO_DCE_IMPROVED, loss=IMPROVED, steps=1, batch=4)
+    assert_same(*(quick(config, tmp_path / name, photographs) for name in "ab"))
+
+
+def test_another_seed_gives_other_weights_and_another_order(photographs, whole, tmp_path):
+    other = quick(replace(CONFIG, seed=1, steps=2), tmp_path, photographs)
+    assert not torch.equal(other.net.e_conv1.weight, whole.net.e_conv1.weight)
+    assert not np.array_equal(next(batches(50, 50, 0)), next(batches(50, 50, 1)))
+
+
+@pytest.mark.parametrize("step", [1, PER_EPOCH, PER_EPOCH + 1, STEPS - 1])
+def test_interrupted_and_resumed_equals_uninterrupted(photographs, whole, tmp_path, monkeypatch, step):
+    with monkeypatch.context() as patch:
+        stop_at(patch, step)
+        with pytest.raises(KeyboardInterrupt):
+            quick(CONFIG, tmp_path, photographs, checkpoint_seconds=0)
+    assert steps_done(tmp_path / "checkpoint.safetensors") == step
+    assert not (tmp_path / "model.safetensors").exists()
+    assert_same(whole, quick(CONFIG, tmp_path, photographs, resume=True))
+
+
+CHILD = """
+import sys, time
+import numpy as np, torch
+from pathlib import Path
+from zdce import training
+from zdce.datasets import TrainingSet
+from zdce.model import NetConfig
+torch.set_num_threads(1)
+advance = training._State.advance
+training._State.advance = lambda state, *rest: (time.sleep(0.02), advance(state, *rest))
+images = np.load(sys.argv[1])
+config = training.TrainConfig(name="small", net=NetConfig(width=4, pooling="overlapping"), data="pictures",
+                              size=32, batch=2, steps=30)
+training.train(config, sys.argv[2], photographs=TrainingSet(images, [f"{k}.png" for k in range(len(images))]),
+               progress=False, checkpoint_seconds=0.05)
+"""
+
+
+def test_killed_process_is_resumed_to_the_bit(photographs, whole, tmp_path):
+    np.save(tmp_path / "images.npy", photographs.images)
+    out = tmp_path / "run"
+    environment = {**os.environ, "PYTHONPATH": str(paths.PACKAGE.parent), "OMP_NUM_THREADS": "1"}
+    child = subprocess.Popen([sys.executable, "-c", CHILD, tmp_path / "images.npy", out], env=environment)
+    try:
+        for _ in range(6000):
+            if (out / "checkpoint.safetensors").exists() and steps_done(out / "checkpoint.safetensors") >= 5:
+                break
+            assert child.poll() is None, "the training ended before it could be killed"
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+    finally:
+        child.kill()
+        assert child.wait() == -signal.SIGKILL
+    assert 5 <= steps_done(out / "checkpoint.safetensors") < STEPS
+    assert not (out / "model.safetensors").exists()
+    assert_same(whole, quick(CONFIG, out, photographs, resume=True))
+
+
+def test_resume_without_a_checkpoint_starts(photographs, whole, tmp_path):
+    assert_same(whole, quick(CONFIG, tmp_path / "new", photographs, resume=True))
+
+
+def test_finished_run_is_returned_as_it_is(photographs, tmp_path):
+    config = replace(CONFIG, steps=5)
+    first = quick(config, tmp_path, photographs)
+    times = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    nothing = TrainingSet(np.zeros((0, SIZE, SIZE, 3), np.uint8), [])
+    again = quick(config, tmp_path, nothing, resume=True)
+    assert_same(first, again)
+    assert times == {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+
+
+def test_finished_run_goes_on_when_steps_are_raised(photographs, whole, tmp_path):
+    quick(replace(CONFIG, steps=9), tmp_path, photographs)
+    assert_same(whole, quick(CONFIG, tmp_path, photographs, resume=True))
+
+
+def test_without_resume_a_run_starts_anew(photographs, tmp_path):
+    config = replace(CONFIG, steps=3)
+    quick(replace(config, seed=5), tmp_path / "a", photographs)
+    assert_same(quick(config, tmp_path / "b", photographs), quick(config, tmp_path / "a", photographs))
+
+
+# ---- what a run leaves ------------------------------------------------------------------------------------------
+
+
+def test_record_has_every_step_and_its_columns(photographs, whole):
+    table = pd.read_csv(whole.folder / "record.csv", index_col="step")
+    assert list(table.columns) == ["spatial", "exposure", "color", "smoothness", "loss", "gradient_norm"]
+    assert list(table.columns) == list(COLUMNS) == list(whole.record.columns)
+    assert list(table.index) == list(range(STEPS))
+    assert np.isfinite(table).all(axis=None)
+    np.testing.assert_allclose(table.to_numpy(), whole.record.to_numpy(), rtol=1e-5)
+    np.testing.assert_allclose(table.iloc[:, :4].sum(axis=1), table["loss"], rtol=1e-5)
+    assert sorted(file.name for file in whole.folder.iterdir()) == [
+        "checkpoint.safetensors",
+        "model.safetensors",
+        "record.csv",
+    ]
+
+
+def test_model_carries_its_training(whole):
+    model = checkpoints.read(whole.weights)
+    assert model.header["train"] == json.loads(json.dumps(CONFIG.header()))
+    assert model.net.config == CONFIG.net
+    assert (model.name, model.gamma) == ("small", 1.0)
+    assert all(torch.equal(t, whole.net.state_dict()[name]) for name, t in model.net.state_dict().items())
+    assert not whole.net.training
+
+
+# ---- order ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "batch"), [(7, 2), (8, 4), (3, 8), (1, 1), (2002, 8)])
+def test_every_photograph_is_seen_once_an_epoch(count, batch):
+    per_epoch = -(-count // batch)
+    source = batches(count, batch, seed=3)
+    epochs = [[next(source) for _ in range(per_epoch)] for _ in range(3)]
+    for epoch in epochs:
+        assert sorted(np.concatenate(epoch)) == list(range(count))
+        assert [len(numbers) for numbers in epoch[:-1]] == [batch] * (per_epoch - 1)
+        assert len(epoch[-1]) == (count % batch or batch)
+    if count > 3:
+        assert not np.array_equal(np.concatenate(epochs[0]), np.concatenate(epochs[1]))
+
+
+def test_batches_from_any_step_on_are_those_of_the_beginning():
+    source = batches(7, 2, seed=3)
+    everything = [next(source) for _ in range(15)]
+    for start in range(12):
+        later = batches(7, 2, seed=3, start=start)
+        assert all(np.array_equal(next(later), everything[k]) for k in range(start, start + 3))
+
+
+def test_training_sees_every_photograph_once_an_epoch(photographs, tmp_path, monkeypatch):
+    seen = []
+    advance = training._State.advance
+
+    def watching(state, pixels, names):
+        for picture, name in zip(pixels, names, strict=True):
+            assert np.array_equal(picture, photographs.images[photographs.names.index(name)])
+        seen.append(list(names))
+        advance(state, pixels, names)
+
+    monkeypatch.setattr(training._State, "advance", watching)
+    quick(replace(CONFIG, steps=2 * PER_EPOCH), tmp_path, photographs)
+    assert [len(names) for names in seen] == [2, 2, 2, 1] * 2
+    for epoch in (seen[:PER_EPOCH], seen[PER_EPOCH:]):
+        assert sorted(name for names in epoch for name in names) == sorted(photographs.names)
+
+
+# ---- the arithmetic ---------------------------------------------------------------------------------------------
+
+
+def test_two_steps_equal_adam_by_hand(photographs, tmp_path):
+    config = replace(CONFIG, steps=2, batch=PHOTOGRAPHS, learning_rate=1e-3, weight_decay=0.05, clip=0.02)
+    run = quick(config, tmp_path, photographs)
+    torch.manual_seed(config.seed)
+    net = CurveNet(config.net)
+    image = torch.from_numpy(np.array(photographs.images)).permute(0, 3, 1, 2).float() / 255
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in net.parameters()]
+    for step in (1, 2):
+        enhanced, curves = net(image)
+        loss = sum(loss_terms(enhanced, image, curves, RELEASED).values())
+        assert run.record["loss"][step - 1] == pytest.approx(loss.item(), rel=1e-5)
+        gradients = torch.autograd.grad(loss, list(net.parameters()))
+        norm = torch.sqrt(sum(g.square().sum() for g in gradients))
+        assert norm > config.clip  # so that clipping is at work
+        assert run.record["gradient_norm"][step - 1] == pytest.approx(norm.item(), rel=1e-4)
+        for p, g, (mean, square) in zip(net.parameters(), gradients, moments, strict=True):
+            g = g * config.clip / (norm + 1e-6) + config.weight_decay * p.detach()
+            mean.mul_(0.9).add_(0.1 * g)
+            square.mul_(0.999).add_(0.001 * g * g)
+            change = (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
+            p.data -= config.learning_rate * change
+    for name, p in net.named_parameters():
+        torch.testing.assert_close(run.net.state_dict()[name], p.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_loss_goes_down_and_dark_photographs_become_brighter(photographs, tmp_path):
+    dark = TrainingSet(np.array(photographs.images[:3]), photographs.names[:3])
+    config = replace(CONFIG, steps=60, batch=3, learning_rate=1e-2, net=NetConfig(width=8))
+    run = quick(config, tmp_path, dark)
+    assert run.record["loss"].iloc[-5:].mean() < 0.6 * run.record["loss"].iloc[:5].mean()
+    image = torch.from_numpy(dark.images).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        enhanced = run.net(image)[0]
+    assert enhanced.mean() > image.mean() + 0.1
+    assert abs(enhanced.mean() - 0.6) < abs(image.mean() - 0.6)
+
+
+# ---- faults -----------------------------------------------------------------------------------------------------
+
+
+def test_broken_photograph_stops_the_training_at_once(photographs, tmp_path):
+    images = photographs.images.astype(np.float32)
+    images[3, 5, 5, 1] = np.nan
+    bad = TrainingSet(images, photographs.names)
+    order = list(np.concatenate([b for b, _ in zip(batches(PHOTOGRAPHS, BATCH, 0), range(PER_EPOCH), strict=False)]))
+    step = order.index(3) // BATCH
+    assert step > 0, "choose another photograph: a checkpoint before the fault is wanted"
+    batch = [photographs.names[k] for k in sorted(order[step * BATCH : (step + 1) * BATCH])]
+    with pytest.raises(TrainingError) as caught:
+        quick(CONFIG, tmp_path, bad, checkpoint_seconds=0)
+    assert str(caught.value) == f"step {step}: spatial is nan, photographs {', '.join(batch)}"
+    assert steps_done(tmp_path / "checkpoint.safetensors") == step
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def nan_weight(state) -> None:
+    state.net.e_conv3.weight.data[0, 0, 0, 0] = torch.nan
+
+
+def nan_gradient(state) -> None:
+    state.net.e_conv3.weight.register_hook(lambda gradient: gradient * torch.nan)
+
+
+@pytest.mark.parametrize(("fault", "term"), [(nan_weight, "spatial"), (nan_gradient, "gradient norm")])
+def test_fault_in_the_network_keeps_the_last_good_checkpoint(photographs, whole, tmp_path, monkeypatch, fault, term):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 6, fault)
+        with pytest.raises(TrainingError, match=rf"^step 6: {term} is nan, photographs \d\.png, \d\.png$"):
+            quick(CONFIG, tmp_path, photographs, checkpoint_seconds=0)
+    assert steps_done(tmp_path / "checkpoint.safetensors") == 6
+    assert_same(whole, quick(CONFIG, tmp_path, photographs, resume=True))
+
+
+def test_the_term_at_fault_is_named(photographs, tmp_path):
+    config = replace(CONFIG, loss=LossConfig(spatial=0, smoothness=1e39))
+    with pytest.raises(TrainingError, match=r"^step 0: smoothness is inf"):
+        quick(config, tmp_path, photographs)
+
+
+def test_weights_lost_in_the_last_step_are_not_saved(photographs, tmp_path):
+    quick(replace(CONFIG, steps=2), tmp_path, photographs)
+    before = (tmp_path / "model.safetensors").read_bytes(), (tmp_path / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match="step 1: weights are not finite"):
+        quick(replace(CONFIG, steps=1, learning_rate=float("inf")), tmp_path, photographs)
+    assert before == ((tmp_path / "model.safetensors").read_bytes(), (tmp_path / "checkpoint.safetensors").read_bytes())
+
+
+OTHER = {
+    "name": "other",
+    "net": NetConfig(width=4),
+    "loss": IMPROVED,
+    "data": "elsewhere",
+    "size": 48,
+    "batch": 3,
+    "steps": 31,
+    "learning_rate": 2e-4,
+    "weight_decay": 0.0,
+    "clip": 0.2,
+    "gamma": 1.15,
+    "seed": 1,
+}
+
+
+def test_resume_with_another_configuration_is_refused(photographs, whole):
+    assert set(OTHER) == {field.name for field in fields(TrainConfig)}
+    before = {file: file.read_bytes() for file in whole.folder.iterdir()}
+    for name, value in OTHER.items():
+        if name != "steps":
+            with pytest.raises(TrainingError, match=rf"trained with another {name}; choose another folder"):
+                quick(replace(CONFIG, **{name: value}), whole.folder, photographs, resume=True)
+    with pytest.raises(TrainingError, match="already at step 30, beyond steps=8"):
+        quick(replace(CONFIG, steps=8), whole.folder, photographs, resume=True)
+    assert before == {file: file.read_bytes() for file in whole.folder.iterdir()}
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "model"])
+def test_resume_from_a_damaged_checkpoint_is_refused(photographs, whole, tmp_path, damage):
+    good = (whole.folder / "checkpoint.safetensors").read_bytes()
+    model = whole.weights.read_bytes()
+    content = {"garbage": b"no checkpoint", "truncated": good[: len(good) // 2], "model": model}[damage]
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    checkpoint.write_bytes(content)
+    with pytest.raises(TrainingError, match=f"{checkpoint}: damaged, or no checkpoint"):
+        quick(CONFIG, tmp_path, photographs, resume=True)
+    assert checkpoint.read_bytes() == content
+
+
+def test_photographs_of_another_size_are_refused(photographs, tmp_path):
+    with pytest.raises(ValueError, match="size=64"):
+        quick(replace(CONFIG, size=64), tmp_path, photographs)
+
+
+def test_folder_without_photographs_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: no photographs to train on"):
+        train(replace(CONFIG, data=str(tmp_path / "empty")), tmp_path / "run", progress=False)
+
+
+# ---- configuration ----------------------------------------------------------------------------------------------
+
+
+def test_folder_name_changes_with_every_field():
+    changed = [replace(CONFIG, **{name: value}) for name, value in OTHER.items()]
+    net = {"width": 5, "iterations": 7, "pooling": "stride2", "pools": 2, "upsampling": "transposed"}
+    net |= {"separable": True, "shared_curves": True, "scale": 2.0, "fixed_size": 64}
+    loss = {"spatial": 2.0, "exposure": 2.0, "color": 2.0, "smoothness": 2.0, "exposure_target": 0.5, "form": "paper"}
+    assert set(net) == {field.name for field in fields(NetConfig)}
+    assert set(loss) == {field.name for field in fields(LossConfig)}
+    changed += [replace(CONFIG, net=replace(CONFIG.net, **{k: v})) for k, v in net.items()]
+    changed += [replace(CONFIG, loss=replace(CONFIG.loss, **{k: v})) for k, v in loss.items()]
+    names = [config.run_name() for config in (CONFIG, *changed)]
+    assert len(set(names)) == len(names)
+    assert names[0] == replace(CONFIG).run_name()
+    assert names[0].startswith("small-seed0-")
+
+
+def test_run_goes_to_its_own_folder_by_default(photographs, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZDCE_RUNS", str(tmp_path))
+    config = replace(CONFIG, steps=1)
+    assert quick(config, None, photographs).folder == tmp_path / config.run_name()
+
+
+def test_defaults_are_the_released_codes():
+    config = TrainConfig()
+    assert (config.size, config.batch, config.learning_rate, config.weight_decay) == (256, 8, 1e-4, 1e-4)
+    assert (config.clip, config.loss, config.gamma) == (0.1, RELEASED, 1.0)
+    assert config.steps == 200 * -(-2002 // 8) == 50_200
+
+
+@pytest.mark.parametrize("wrong", [{"size": 15}, {"batch": 0}, {"steps": 0}])
+def test_wrong_configurations_are_named(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"{name}={value}: must be"):
+        replace(CONFIG, **wrong)
+
+
+# ---- what is printed --------------------------------------------------------------------------------------------
+
+
+def test_exposure_warning_is_printed(photographs, tmp_path, capsys):
+    config = replace(CONFIG, steps=1)
+    dark = TrainingSet(photographs.images[:3], photographs.names[:3])
+    train(config, tmp_path / "dark", photographs=dark)
+    assert "warning: no over-exposed photographs among 3: expect washed-out bright areas\n" in capsys.readouterr().out
+    train(config, tmp_path / "all", photographs=photographs)
+    printed = capsys.readouterr().out
+    assert "warning" not in printed
+    assert "epoch 0: loss " in printed
+    quick(config, tmp_path / "quiet", dark)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
