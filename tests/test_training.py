@@ -253,7 +253,7 @@ def test_training_sees_every_photograph_once_an_epoch(photographs, tmp_path, mon
     quick(replace(CONFIG, steps=2 * PER_EPOCH), tmp_path, photographs)
     assert [len(names) for names in seen] == [2, 2, 2, 1] * 2
     for epoch in (seen[:PER_EPOCH], seen[PER_EPOCH:]):
-        assert sorted(name for names in epoch for name in names) == sorted(photographs.names)
+        assert sorted(name for batch in epoch for name in batch) == sorted(photographs.names)
 
 
 # ---- the arithmetic ---------------------------------------------------------------------------------------------
