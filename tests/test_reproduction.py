@@ -1,0 +1,100 @@
+"""The first notebook's predictions agree with running code, and its verdicts follow from its tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from zdce import reproduction, study
+from zdce.checkpoints import Model
+from zdce.model import CurveNet, NetConfig, count_parameters, multiply_adds
+
+
+@pytest.mark.parametrize("width", [8, 16, 32])
+def test_layers_by_hand_are_those_of_the_network(width):
+    plan, net = reproduction.layers(NetConfig(width=width)), CurveNet(width=width)
+    assert plan.weights.sum() + plan.biases.sum() == count_parameters(net)
+    assert plan.multiply_adds.sum() == multiply_adds(net, 256, 256)
+
+
+@pytest.mark.parametrize(("pools", "side"), [(0, 15), (1, 17), (3, 21)])
+def test_receptive_field_is_measured(pools, side):
+    net = CurveNet(width=4, pooling="overlapping", pools=pools) if pools else CurveNet(width=4)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    assert reproduction.receptive_field(net) == side
+    assert all((before[name] == tensor).all() for name, tensor in net.state_dict().items())
+
+
+def test_curve_keeps_its_promises_up_to_one():
+    facts = reproduction.curve_facts((-1, 0.5, 1, 1.5)).set_index("alpha")
+    assert facts.loc[[-1, 0.5, 1], ["black stays 0", "white stays 1", "monotonic", "stays in 0 – 1"]].all(axis=None)
+    assert not facts.loc[1.5, "monotonic"] and not facts.loc[1.5, "stays in 0 – 1"]
+    assert facts.loc[1, "slope measured"] == 256
+    assert facts.loc[[0.5, 1, 1.5], "ratio"].to_numpy() == pytest.approx(1)
+
+
+def test_released_color_gradient_fails_at_grey_alone():
+    table = reproduction.color_gradients().set_index("image")
+    assert list(table.index[table["released gradient"] == "not a number"]) == ["black", "grey"]
+    assert (table.loc[["black", "grey"], "ours gradient"] == "0").all()
+    assert (table["released value"] == table["ours value"]).all()
+    assert (table["released gradient"] == table["ours gradient"]).loc[["nearly grey", "reddish"]].all()
+
+
+def test_shares_of_either_form_sum_to_one():
+    photograph = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    table = reproduction.loss_forms(Model("", CurveNet(width=4), 1.0, None, {}), photograph)
+    assert table[["paper share", "released share"]].sum().to_numpy() == pytest.approx(1)
+
+
+def test_published_files_have_the_stated_sizes():
+    sizes = reproduction.file_sizes()
+    assert sizes[sizes.weights == "published"].measured.tolist() == [320_017, 99_295]
+
+
+def test_epochs_of_a_record(monkeypatch):
+    loss = np.r_[np.full(501, 1.0), np.full(501 * 18, 0.8), np.full(501, 0.7), np.full(10, 0.5)]
+    monkeypatch.setattr(study, "training_record", lambda name: pd.DataFrame({"step": range(len(loss)), "loss": loss}))
+    table = reproduction.epochs("zero-dce-improved")
+    assert table.epoch.tolist() == [1, 20, 21] and table.steps.tolist() == [501, 501, 10]
+    assert table["mean"].to_numpy() == pytest.approx([1.0, 0.7, 0.5])
+    assert table.difference.to_numpy() == pytest.approx([-0.06, -0.02, np.nan], nan_ok=True)
+
+
+def tables(largest=(1, 2), off=(0.0, 0.0, 0.0, 0.0), psnr=0.1, n=5, sizes=(320_017, 99_295)):
+    curve = pd.DataFrame({"published": 0.7, "difference": off})
+    differences = pd.DataFrame({"figure": ["PSNR", "SSIM"], "ours_minus_published": [psnr, -0.01], "n": n})
+    files = pd.DataFrame({"weights": "published", "KB": [size / 1024 for size in sizes]})
+    return pd.DataFrame({"largest": largest}), curve, differences, files
+
+
+@pytest.mark.parametrize(
+    ("changes", "held"),
+    [
+        ({}, ["yes", "yes", "yes", "yes", "yes"]),
+        ({"largest": (0, 3)}, ["no", "yes", "yes", "yes", "yes"]),
+        ({"off": (0.0, -0.06, 0.0, 0.0)}, ["yes", "no", "yes", "yes", "yes"]),
+        ({"off": (0.0, 0.01)}, ["yes", "not testable here", "yes", "yes", "yes"]),
+        ({"psnr": -0.6}, ["yes", "yes", "no", "yes", "yes"]),
+        ({"psnr": -0.6, "n": 4}, ["yes", "yes", "not testable here", "yes", "yes"]),
+        ({"sizes": (330_000, 99_295)}, ["yes", "yes", "yes", "no", "yes"]),
+        ({"largest": (), "off": ()}, ["not testable here", "not testable here", "yes", "yes", "yes"]),
+    ],
+)
+def test_claims_follow_from_tables(changes, held):
+    assert reproduction.claims(*tables(**changes)).held.tolist() == held
+
+
+@pytest.mark.parametrize(
+    ("held", "verdict"),
+    [
+        (["yes", "yes"], "supported"),
+        (["yes", "no"], "partly supported"),
+        (["yes", "not testable here"], "partly supported"),
+        (["no", "not testable here"], "not supported"),
+        (["not testable here"], "not testable here"),
+    ],
+)
+def test_verdict(held, verdict):
+    assert study.verdict(held) == verdict
