@@ -230,6 +230,7 @@ def against(frame: pd.DataFrame, x: str, values: Sequence[str], by: str, across:
     """Points of each column of ``values`` over the column ``x``, one plot a column.
 
     Colours tell the column ``by`` apart, markers the column ``across``; ``names``: what stands for a column's name.
+    An axis spans 0.02 at least, so that rounding crumbs do not look like differences.
     """
     fig, places = figure(1, len(values), (9.6, 3.7), squeeze=False)
     groups, kinds = list(dict.fromkeys(frame[by])), list(dict.fromkeys(frame[across]))
@@ -237,7 +238,10 @@ def against(frame: pd.DataFrame, x: str, values: Sequence[str], by: str, across:
         for (group, kind), part in frame.groupby([by, across], sort=False):
             color, marker = COLORS[groups.index(group) % len(COLORS)], MARKERS[kinds.index(kind) % len(MARKERS)]
             axes.plot(part[x], part[value], marker, color=color, markersize=6, alpha=0.85)
-        axes.set(xlabel=names.get(x, x), title=names.get(value, value))
+        low, high = axes.get_ylim()
+        axes.set_ylim(*((low, high) if high - low > 0.02 else ((low + high) / 2 - 0.01, (low + high) / 2 + 0.01)))
+        axes.set_xlabel(names.get(x, x))
+        axes.set_title(names.get(value, value), loc="left", fontsize=10)
     keys = [Line2D([], [], color=COLORS[i % len(COLORS)], linewidth=5, label=group) for i, group in enumerate(groups)]
     keys += [Line2D([], [], color="#777777", marker=MARKERS[i % 7], ls="", label=k) for i, k in enumerate(kinds)]
     fig.legend(handles=keys, loc="outside lower center", ncols=4, frameon=False)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -178,136 +177,15 @@ def interval(values: pd.Series, seed: int = 0, draws: int = 2000) -> tuple[float
 
 def paired_difference(scores: pd.DataFrame, figure: str, method: str, other: str) -> tuple[float, float, float]:
     """Mean of ``figure`` of ``method`` minus that of ``other`` on the same photographs, and its 95 % interval."""
-    difference = _differences(scores, figure, method, other)
+    difference = paired(scores, figure, method, other)
     return (float(difference.mean()), *interval(difference))
 
 
-def _differences(scores: pd.DataFrame, figure: str, method: str, other: str) -> pd.Series:
+def paired(scores: pd.DataFrame, figure: str, method: str, other: str) -> pd.Series:
+    """``figure`` of ``method`` minus that of ``other``, by data set, scene and photograph."""
     key = [column for column in ("dataset", "scene", "photograph") if column in scores]
     values = scores.pivot(index=key, columns="method", values=figure)
     return values[method] - values[other]
-
-
-FEWEST = 5  # scenes; with fewer, a bootstrap interval says too little and a difference is left open (ours)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What is compared for a claim: ``method`` against ``other``, labels of methods, on these figures of METRICS."""
-
-    claim: str
-    about: str
-    method: str
-    other: str
-    figures: tuple[str, ...]
-
-
-_PLAIN, _NETWORK, _PIPELINE = (method.label for method in OURS)
-_NOISE = ("dark_noise_gain", "noise_gain", "dark_noise_gain_relative", "noise_gain_relative")
-COMPARISONS = (
-    Comparison("E1", "over-exposure", _PIPELINE, _PLAIN, ("newly_clipped", "bright_gain")),
-    Comparison("E2", "noise", _PIPELINE, _PLAIN, _NOISE),
-    Comparison("E3", "details", _PIPELINE, _PLAIN, ("detail_kept", "ssim_matched")),
-    Comparison(
-        "G2",
-        "gamma",
-        _PIPELINE,
-        _NETWORK,
-        ("newly_clipped", "bright_gain", "dark_noise_gain", "detail_kept", "psnr", "ssim", "psnr_matched", "niqe"),
-    ),
-    Comparison(
-        "–",
-        "network alone",
-        _NETWORK,
-        _PLAIN,
-        ("newly_clipped", "bright_gain", *_NOISE, "detail_kept", "psnr", "ssim", "psnr_matched", "ssim_matched"),
-    ),
-)
-
-
-def differences(scores: pd.DataFrame) -> pd.DataFrame:
-    """Every comparison of :data:`COMPARISONS` that a table of :func:`evaluate` or :func:`evaluate_bursts` allows.
-
-    One row a comparison, data set, figure and origin of the weights: both means, their paired difference with its
-    95 % interval, n photographs or scenes that have the figure, and the outcome for ``method``: ``better``, ``worse``,
-    ``no difference`` (the interval holds 0), ``nothing to see`` (the figure is 0 everywhere, or undefined) or
-    ``too few`` (fewer than :data:`FEWEST` scenes). Figures that are better ``nearer 0`` are compared by their size.
-    """
-    directions = {metric.name: metric.direction for metric in metrics.METRICS}
-    rows = []
-    for origin, suffix in (("trained here", ""), ("published", " (published)")):
-        for each in COMPARISONS:
-            pair = (each.method + suffix, each.other + suffix)
-            for name, part in scores[scores["method"].isin(pair)].groupby("dataset", sort=False):
-                for figure in (figure for figure in each.figures if figure in part):
-                    about = {"claim": each.claim, "about": each.about, "weights": origin, "dataset": name}
-                    rows.append(about | {"figure": figure} | _compared(part, figure, pair, directions[figure]))
-    return pd.DataFrame(rows)
-
-
-def _compared(part: pd.DataFrame, figure: str, pair: tuple[str, str], direction: str) -> dict:
-    part = part.assign(**{figure: part[figure].abs()}) if direction == "nearer 0" else part
-    means = part.groupby("method")[figure].mean()
-    difference = _differences(part, figure, *pair).dropna()
-    low, high = interval(difference)
-    if difference.empty or not part[figure].abs().max():
-        outcome = "nothing to see"
-    elif difference.index.get_level_values("scene").nunique() < FEWEST:
-        outcome = "too few"
-    elif low <= 0 <= high:
-        outcome = "no difference"
-    else:
-        outcome = "better" if (low > 0) == (direction == "higher") else "worse"
-    row = {"method": pair[0], "mean": means[pair[0]], "other": pair[1], "mean_other": means[pair[1]]}
-    row |= {"difference": difference.mean(), "low": low, "high": high, "n": len(difference), "outcome": outcome}
-    return row
-
-
-def answers(found: pd.DataFrame) -> pd.DataFrame:
-    """Verdict on each claim from :func:`differences`: one row a claim and origin of the weights, outcomes counted.
-
-    A comparison counts as yes when better, as no when worse or without a difference, and else as not testable; the
-    verdict is that of :func:`verdict` over all data sets and figures.
-    """
-    parts = {"better": "yes", "worse": "no", "no difference": "no"}
-    rows = []
-    for (claim, about, origin), part in found.groupby(["claim", "about", "weights"], sort=False):
-        held = [parts.get(outcome, "not testable here") for outcome in part["outcome"]]
-        counted = {word: int((part["outcome"] == word).sum()) for word in parts}
-        counted["open"] = len(part) - sum(counted.values())
-        rows.append({"claim": claim, "about": about, "weights": origin, "verdict": verdict(held)} | counted)
-    return pd.DataFrame(rows)
-
-
-def extremes(scores: pd.DataFrame, on: str, figures: Sequence[str], method: str, other: str) -> tuple[str, str]:
-    """Photographs of the set ``on`` where ``method`` gains most and least over ``other``, by the first of ``figures``
-    (higher is better) that the set has."""
-    part = scores[scores["dataset"] == on]
-    figure = next(figure for figure in figures if figure in part and part[figure].notna().any())
-    difference = _differences(part, figure, method, other).droplevel(["dataset", "scene"])
-    return difference.idxmax(), difference.idxmin()
-
-
-_EXPECTED = {"zero-dce++-12x": "zero-dce++ (12x)", f"{_PIPELINE} (published)": f"{_PIPELINE} 1.15"}
-
-
-def calibration(scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores of published weights on sice-pairs beside those that lie with the shared data: one row a method.
-
-    n photographs, and the largest difference on any of them in psnr (dB), ssim, mae (grey levels) and mean. Empty
-    where the mirror has no such file, or ``scores`` no such method.
-    """
-    file = Path(paths.mirror() or ".") / "expected" / "sice_pairs_published_weights.csv"
-    if not file.is_file():
-        return pd.DataFrame()
-    figures = ["psnr", "ssim", "mae", "mean"]
-    known = pd.read_csv(file).set_index(["method", "low"])[figures]
-    ours = scores[(scores["dataset"] == "sice-pairs") & ~scores["method"].isin([m.label for m in OURS])]
-    labels = ours["method"].replace(_EXPECTED).str.removesuffix(" (published)")
-    away = ours.set_index([labels, "photograph"])[figures].rename_axis(["method", "low"]) - known
-    away = away.dropna().abs()
-    groups = away.groupby(level="method", sort=False)
-    return groups.max().assign(n=groups.size()).reset_index()
 
 
 def verdict(held: Iterable[str]) -> str:

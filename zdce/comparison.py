@@ -1,0 +1,190 @@
+"""The result comparison: which methods are compared for which claim, their paired differences, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from zdce import datasets, metrics, paths, study
+
+FEWEST = 5  # scenes; with fewer, a bootstrap interval says too little and a difference is left open (ours)
+SLIGHT = 0.005  # a difference below this share of the other's mean is too small to matter, however certain (ours)
+ORIGINS = {"trained here": "", "published": " (published)"}  # of weights, and what a method's label ends in
+OUTCOMES = {"better": "yes", "worse": "no", "no difference": "no", "negligible": "no"}  # and whether a claim holds
+OPEN = ("nothing to see", "too few")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared for a claim: ``method`` against ``other``, labels of methods, on these figures of METRICS."""
+
+    claim: str
+    about: str
+    method: str
+    other: str
+    figures: tuple[str, ...]
+
+
+_PLAIN, _NETWORK, _PIPELINE = (method.label for method in study.OURS)
+_NOISE = ("dark_noise_gain", "noise_gain", "dark_noise_gain_relative", "noise_gain_relative")
+COMPARISONS = (
+    Comparison("E1", "over-exposure", _PIPELINE, _PLAIN, ("newly_clipped", "bright_gain")),
+    Comparison("E2", "noise", _PIPELINE, _PLAIN, _NOISE),
+    Comparison("E3", "details", _PIPELINE, _PLAIN, ("detail_kept", "ssim_matched")),
+    Comparison(
+        "G2",
+        "gamma",
+        _PIPELINE,
+        _NETWORK,
+        ("newly_clipped", "bright_gain", "dark_noise_gain", "detail_kept", "psnr", "ssim", "psnr_matched", "niqe"),
+    ),
+    Comparison(
+        "–",
+        "network alone",
+        _NETWORK,
+        _PLAIN,
+        ("newly_clipped", "bright_gain", *_NOISE, "detail_kept", "psnr", "ssim", "psnr_matched", "ssim_matched"),
+    ),
+)
+
+
+def differences(scores: pd.DataFrame) -> pd.DataFrame:
+    """Every comparison of :data:`COMPARISONS` that a table of ``study.evaluate`` or ``study.evaluate_bursts`` allows.
+
+    One row a comparison, data set, figure and origin of the weights: both means, their paired difference with its
+    95 % interval, n photographs or scenes that have the figure, and the outcome for ``method``: ``better``, ``worse``,
+    ``no difference`` (the interval holds 0), ``negligible`` (it does not, but the difference is below :data:`SLIGHT` of
+    the other's mean), ``nothing to see`` (the figure is 0 everywhere, or undefined) or ``too few`` (fewer than
+    :data:`FEWEST` scenes). Figures that are better ``nearer 0`` are compared by their size.
+    """
+    directions = {metric.name: metric.direction for metric in metrics.METRICS}
+    rows = []
+    for origin, suffix in ORIGINS.items():
+        for each in COMPARISONS:
+            pair = (each.method + suffix, each.other + suffix)
+            for name, part in scores[scores["method"].isin(pair)].groupby("dataset", sort=False):
+                for figure in (figure for figure in each.figures if figure in part):
+                    about = {"claim": each.claim, "about": each.about, "weights": origin, "dataset": name}
+                    rows.append(about | {"figure": figure} | _compared(part, figure, pair, directions[figure]))
+    return pd.DataFrame(rows)
+
+
+def _compared(part: pd.DataFrame, figure: str, pair: tuple[str, str], direction: str) -> dict:
+    part = part.assign(**{figure: part[figure].abs()}) if direction == "nearer 0" else part
+    means = part.groupby("method")[figure].mean()
+    difference = study.paired(part, figure, *pair).dropna()
+    low, high = study.interval(difference)
+    if difference.empty or not part[figure].abs().max():
+        outcome = "nothing to see"
+    elif difference.index.get_level_values("scene").nunique() < FEWEST:
+        outcome = "too few"
+    elif low <= 0 <= high:
+        outcome = "no difference"
+    elif abs(difference.mean()) < SLIGHT * abs(means[pair[1]]):
+        outcome = "negligible"
+    else:
+        outcome = "better" if (low > 0) == (direction == "higher") else "worse"
+    row = {"method": pair[0], "mean": means[pair[0]], "other": pair[1], "mean_other": means[pair[1]]}
+    row |= {"difference": difference.mean(), "low": low, "high": high, "n": len(difference), "outcome": outcome}
+    return row
+
+
+def answers(found: pd.DataFrame) -> pd.DataFrame:
+    """Verdict on each claim from :func:`differences`: one row a claim and origin of the weights, outcomes counted.
+
+    A comparison counts as yes when better, as not testable when left open, and else as no; the verdict is that of
+    ``study.verdict`` over all data sets and figures.
+    """
+    rows = []
+    for (claim, about, origin), part in found.groupby(["claim", "about", "weights"], sort=False):
+        held = [OUTCOMES.get(outcome, "not testable here") for outcome in part["outcome"]]
+        counted = {word: int((part["outcome"] == word).sum()) for word in OUTCOMES}
+        counted["open"] = len(part) - sum(counted.values())
+        rows.append({"claim": claim, "about": about, "weights": origin, "verdict": study.verdict(held)} | counted)
+    return pd.DataFrame(rows)
+
+
+def extremes(
+    scores: pd.DataFrame, on: Iterable[str], figures: Sequence[str], method: str, other: str
+) -> list[datasets.Sample]:
+    """Of each set in ``on``, the photographs where ``method`` gains most and least over ``other``, by the first of
+    ``figures`` (higher is better) that the set has."""
+    found = []
+    for name in on:
+        part = scores[scores["dataset"] == name]
+        figure = next(figure for figure in figures if figure in part and part[figure].notna().any())
+        difference = study.paired(part, figure, method, other).droplevel(["dataset", "scene"])
+        samples = {sample.name: sample for sample in datasets.samples(name)}
+        found += [samples[photograph] for photograph in (difference.idxmax(), difference.idxmin())]
+    return found
+
+
+def restless(noise: pd.DataFrame) -> list[str]:
+    """Scenes of ``study.evaluate_bursts`` whose input is more than twice as noisy as its set's middle one: something
+    there probably moves or flickers."""
+    before = noise[noise["method"] == study.INPUT.label]
+    middle = before.groupby("dataset")["burst_noise"].transform("median")
+    return before.loc[before["burst_noise"] > 2 * middle, "scene"].astype(str).tolist()
+
+
+_EXPECTED = {"zero-dce++-12x": "zero-dce++ (12x)", f"{_PIPELINE} (published)": f"{_PIPELINE} 1.15"}
+
+
+def calibration(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores of published weights on sice-pairs beside those that lie with the shared data: one row a method.
+
+    n photographs, and the largest difference on any of them in psnr (dB), ssim, mae (grey levels) and mean. Empty
+    where the mirror has no such file, or ``scores`` no such method.
+    """
+    file = Path(paths.mirror() or ".") / "expected" / "sice_pairs_published_weights.csv"
+    if not file.is_file():
+        return pd.DataFrame()
+    figures = ["psnr", "ssim", "mae", "mean"]
+    known = pd.read_csv(file).set_index(["method", "low"])[figures]
+    ours = scores[(scores["dataset"] == "sice-pairs") & ~scores["method"].isin([m.label for m in study.OURS])]
+    labels = ours["method"].replace(_EXPECTED).str.removesuffix(" (published)")
+    away = ours.set_index([labels, "photograph"])[figures].rename_axis(["method", "low"]) - known
+    away = away.dropna().abs()
+    groups = away.groupby(level="method", sort=False)
+    return groups.max().assign(n=groups.size()).reset_index()
+
+
+def reasons(found: pd.DataFrame) -> list[str]:
+    """For each claim and origin of the weights a line of Markdown that lists its comparisons by outcome, from
+    :func:`differences`; ``figure +0.1 (set)`` is a paired difference on that set."""
+    lines = []
+    for (claim, about, origin), part in found.groupby(["claim", "about", "weights"], sort=False):
+        told = []
+        for outcome in OUTCOMES:
+            rows = part[part["outcome"] == outcome]
+            shown = [f"`{row.figure}` {row.difference:+.3g} ({row.dataset})" for row in rows.itertuples()]
+            told += [f"*{outcome}*: {', '.join(shown)}"] if shown else []
+        unseen = int(part["outcome"].isin(OPEN).sum())
+        told += [f"left open: {unseen}"] if unseen else []
+        name = about if claim == "–" else f"{claim} {about}"
+        lines.append(f"- **{name}**, weights {origin}. {'; '.join(told)}.")
+    return lines
+
+
+def brightness(summary: pd.DataFrame) -> list[str]:
+    """Lines of Markdown on what brightness explains, from the means of ``study.summary``: how bright the
+    improved pipeline renders beside the original, and which method leads in PSNR, as it is and after matching."""
+    lines = []
+    for name, part in summary.groupby("dataset", sort=False):
+        rows = part.set_index("method")
+        for origin, suffix in ORIGINS.items():
+            if {_PLAIN + suffix, _PIPELINE + suffix} <= set(rows.index):
+                ours, other = rows.loc[_PIPELINE + suffix], rows.loc[_PLAIN + suffix]
+                pairs = {f: f"{ours[f]:.2f} × against {other[f]:.2f} ×" for f in _NOISE if f in rows}
+                lines.append(
+                    f"- **Brightness on {name}**, weights {origin}: the improved pipeline renders {ours['mean']:.3f}, "
+                    f"the original {other['mean']:.3f} (ratio {ours['mean'] / other['mean']:.2f}). Noise in dark areas "
+                    f"grew {pairs['dark_noise_gain']}; for its brightness {pairs['dark_noise_gain_relative']}."
+                )
+        if "psnr" in rows and rows["psnr"].notna().any():
+            best = [f"{rows[figure].idxmax()} ({rows[figure].max():.2f} dB)" for figure in ("psnr", "psnr_matched")]
+            lines.append(f"- **Best on {name}**: PSNR as it is, {best[0]}; with equal means, {best[1]}.")
+    return lines
