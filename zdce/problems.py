@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from zdce.photos import to_pixels, to_tensor
 
 BAND = 17  # grey levels; 15 bands of input brightness, the upper six are the bright ones (153 = 9·17)
 RAISED = 2  # grey levels; a pixel that rises by more counts as raised
+LIT = 0.33  # share of a photograph in mixed light, from its left edge, that stays as it is
 FALLOFF = 4  # stops between the well lit and the dark side of a photograph in mixed light
 STATIC = 3  # a burst whose input noise exceeds so many times the median of its set has something moving in it
 # What the claims must exceed (ours): column, threshold, and what the part says. Intervals decide, see `parts`.
@@ -43,38 +45,42 @@ CLAIMS = {
 # ---- what is looked at ---------------------------------------------------------------------------------------------
 
 
-def mixed_light(pixels: np.ndarray, stops: float = FALLOFF, seed: int = 0) -> np.ndarray:
-    """A photograph lit from its left: the left third as it is, then column by column less light, to ``stops`` less.
+def mixed_light(pixels: np.ndarray, stops: float = FALLOFF, seed: int = 0, lit: float = LIT) -> np.ndarray:
+    """A photograph lit from its left: its share ``lit`` as it is, then column by column less light, to ``stops`` less.
 
     pixels: (H, W, 3) uint8, returned likewise; light and noise by the camera of :func:`zdce.datasets.expose`. Same
     seed, same picture. Source: ours.
     """
     width = pixels.shape[1]
-    light = np.interp(np.arange(width), (width / 3, width - 1), (0, stops))
+    light = np.interp(np.arange(width), (lit * width, width - 1), (0, stops))
     columns = [datasets.expose(pixels[:, k : k + 1], light[k], (seed, k)) for k in range(width)]
     return np.concatenate(columns, axis=1)
 
 
+@dataclass(frozen=True)
 class MixedLight(datasets.Sample):
     """A bundled photograph in :func:`mixed_light`: bright and dark areas in one picture."""
+
+    lit: float = LIT
 
     def image(self) -> np.ndarray:
         """The photograph."""
         clean = datasets.Sample("bundled", self.name, self.scene).reference()
-        return mixed_light(clean, seed=zlib.crc32(self.scene.encode()))
+        return mixed_light(clean, seed=zlib.crc32(self.scene.encode()), lit=self.lit)
 
 
-def photographs(names: Sequence[str], limit: int = 0) -> list[datasets.Sample]:
+def photographs(names: Sequence[str], limit: int = 0, lit: float = LIT) -> list[datasets.Sample]:
     """Photographs of the named sets, and after ``bundled`` the same scenes in mixed light, as set ``mixed light``.
 
-    limit: so many a set, evenly spaced; 0 takes all. ``bursts`` is left out: its frames serve :func:`bursts`.
+    limit: so many a set, evenly spaced; 0 takes all. lit: as in :func:`mixed_light`. ``bursts`` is left out:
+    its frames serve :func:`bursts`.
     """
     chosen = []
     for name in names:
         if name != "bursts":
             chosen += datasets.samples(name, limit)
         if name == "bundled":
-            chosen += [MixedLight("mixed light", f"{s}-mixed", s) for s in datasets.BUNDLED[: limit or None]]
+            chosen += [MixedLight("mixed light", f"{s}-mixed", s, lit=lit) for s in datasets.BUNDLED[: limit or None]]
     return chosen
 
 
@@ -196,15 +202,17 @@ def figures(before: np.ndarray, after: np.ndarray, slope: np.ndarray, mean_r: np
 def bands(before: np.ndarray, after: np.ndarray, slope: np.ndarray) -> pd.DataFrame:
     """One photograph by the input's brightness, fifteen bands of 17 grey levels; see :func:`bend` for the arguments.
 
-    level: the band's middle. pixels: how many. input, output: their mean luma before and after. slope: the curve's mean slope.
-    detail, lost: sums of local contrast and of what is lost of it (``metrics.detail_lost_map``), predicted: the loss
-    expected from the slope, detail·(1 − slope) where the slope is below 1. Bands without pixels have zeros and NaN.
+    level: the band's middle. pixels: how many. input, output: their mean luma before and after. slope: mean slope of
+    the curve. detail, lost: sums of local contrast and of what is lost of it (``metrics.detail_lost_map``); predicted:
+    the loss expected from the slope, detail·(1 − slope) where the slope is below 1; one_curve: the loss in
+    :func:`one_curve`. Bands without pixels have zeros and NaN.
     """
     old, steepness = metrics.luma(before), metrics.luma(slope)
     lost, detail = metrics.detail_lost_map(after, before)
     band = np.minimum(old // BAND, 14).astype(int).ravel()
     maps = {"input": old, "output": metrics.luma(after), "slope": steepness, "detail": detail, "lost": lost}
     maps["predicted"] = detail * (1 - np.clip(steepness, 0, 1))
+    maps["one_curve"] = metrics.detail_lost_map(one_curve(before, after), before)[0]
     sums = {name: np.bincount(band, values.ravel(), minlength=15) for name, values in maps.items()}
     table = pd.DataFrame({"level": BAND * (np.arange(15) + 0.5), "pixels": np.bincount(band, minlength=15)} | sums)
     for name in ("input", "output", "slope"):
@@ -212,13 +220,32 @@ def bands(before: np.ndarray, after: np.ndarray, slope: np.ndarray) -> pd.DataFr
     return table
 
 
+def one_curve(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The photograph with the tones of ``after`` but one curve for all its pixels: (H, W, 3) uint8, as both arguments.
+
+    Every value of a channel becomes the mean of what ``after`` made of that value. So contrast that differs from
+    ``after``'s tells what curves that vary from place to place do; what noise and edges do to a slope is in both.
+    """
+    result = np.empty_like(before)
+    for channel in range(3):
+        old = before[..., channel].ravel()
+        count = np.maximum(np.bincount(old, minlength=256), 1)
+        table = np.bincount(old, after[..., channel].ravel(), minlength=256) / count
+        result[..., channel] = np.rint(table).astype(np.uint8)[before[..., channel]]
+    return result
+
+
 def _losses(by_band: pd.DataFrame) -> dict[str, float]:
-    """Share of local contrast lost in all, in bright areas and in the rest: measured, and predicted by the slope."""
+    """Share of local contrast lost in all, in bright areas and in the rest: measured, predicted, in one_curve."""
     bright = by_band[by_band.level >= metrics.BRIGHT]
     rest = by_band[by_band.level < metrics.BRIGHT]
     parts = {"lost": by_band, "lost_bright": bright, "lost_rest": rest}
-    measured = {name: _share(part.lost.sum(), part.detail.sum()) for name, part in parts.items()}
-    return measured | {f"{name}_predicted": _share(p.predicted.sum(), p.detail.sum()) for name, p in parts.items()}
+    kinds = {"": "lost", "_predicted": "predicted", "_one_curve": "one_curve"}
+    return {
+        f"{name}{ending}": _share(part[column].sum(), part.detail.sum())
+        for ending, column in kinds.items()
+        for name, part in parts.items()
+    }
 
 
 def lit_set(scores: pd.DataFrame, panels: str = "bundled") -> str:
@@ -248,11 +275,17 @@ def tone_lines(by_band: pd.DataFrame, dataset: str, least: float = 0.001) -> pd.
 def loss_lines(by_band: pd.DataFrame) -> pd.DataFrame:
     """Share of local contrast lost by the input's brightness, all photographs together, measured and predicted.
 
-    Columns: level, method, kind (measured or predicted by the slope), lost in [0, 1]; bands without pixels left out.
+    Columns: level, method, kind (measured, predicted by the slope, one curve for all pixels), share in [0, 1]; bands
+    without pixels left out.
     """
-    sums = by_band.groupby(["method", "level"], sort=False)[["detail", "lost", "predicted"]].sum().reset_index()
+    sums = (
+        by_band.groupby(["method", "level"], sort=False)[["detail", "lost", "predicted", "one_curve"]]
+        .sum()
+        .reset_index()
+    )
     sums = sums[sums.detail > 0]
     kinds = {"measured": "lost", "predicted by the slope": "predicted"}
+    kinds["one curve for all pixels"] = "one_curve"
     tables = [sums.assign(kind=kind, share=sums[column] / sums.detail) for kind, column in kinds.items()]
     return pd.concat(tables, ignore_index=True)[["method", "level", "kind", "share"]]
 
@@ -422,6 +455,16 @@ def parts(scores: pd.DataFrame, noise: pd.DataFrame, seed: int = 0) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
+def unlit(enhancers: Mapping[str, Enhancer], noise: pd.DataFrame, limit: int = 0, seed: int = 0) -> pd.DataFrame:
+    """The parts of P1 on photographs in mixed light alone, light falling from the left edge on (``lit`` of 0).
+
+    Fewer pixels near white are then in the picture, so this tells how far P1 rests on that choice. Columns of `parts`.
+    """
+    samples = [MixedLight("mixed light", f"{s}-mixed", s, lit=0.0) for s in datasets.BUNDLED[: limit or None]]
+    table = parts(measure(enhancers, samples)[0], noise, seed)
+    return table[table.claim == "P1"]
+
+
 def verdicts(parts: pd.DataFrame) -> pd.Series:
     """Verdict of every claim and method, indexed by both: see :func:`zdce.study.verdict`."""
     return parts.groupby(["claim", "method"], sort=False).holds.agg(study.verdict).rename("verdict")
@@ -455,10 +498,10 @@ FINDINGS = {
 SHORT = {"P1": "bright areas become too bright", "P2": "noise comes out of dark areas", "P3": "details are lost"}
 
 
-def findings(scores: pd.DataFrame, noise: pd.DataFrame, parts: pd.DataFrame) -> list[str]:
+def findings(scores: pd.DataFrame, noise: pd.DataFrame, parts: pd.DataFrame, unlit: pd.DataFrame) -> list[str]:
     """Paragraphs that answer the claims, numbers and wording from the tables of :func:`measure`, :func:`bursts` and
-    :func:`parts`; the first line gives the verdicts, then a paragraph a method and claim."""
-    verdict = verdicts(parts)
+    :func:`parts` and :func:`unlit`; the first line gives the verdicts, then a paragraph a method and claim."""
+    verdict, without = verdicts(parts), verdicts(unlit)
     methods = list(dict.fromkeys(parts.method))
     answers = [", ".join(f"{SHORT[c]} ({c}): **{verdict[c, m]}**" for c in CLAIMS) for m in methods]
     lines = [" ".join(f"By {m}, {answer}." for m, answer in zip(methods, answers, strict=True))]
@@ -469,6 +512,12 @@ def findings(scores: pd.DataFrame, noise: pd.DataFrame, parts: pd.DataFrame) -> 
         for claim, its_parts in CLAIMS.items():
             wording = FINDINGS[claim].get(tuple(held.holds[column] for column, _, _ in its_parts), "")
             lines.append(f"**{claim}, {method}: {verdict[claim, method]}.** {measured[claim]} {wording}".rstrip())
+        clipped = unlit[unlit.method == method].set_index("figure").loc["bright_clipped"]
+        lines.append(
+            f"How far P1 rests on the photographs, {method}: in mixed light that falls from the left edge on (lit = 0) "
+            f"{clipped['mean']:.1%} of the bright pixels newly reach {metrics.CLIPPED} ({_range(clipped, '.1%')}), and "
+            f"by these photographs alone P1 is {without['P1', method]}."
+        )
     return lines
 
 
@@ -478,7 +527,7 @@ def _on_bright(held: pd.DataFrame, scores: pd.DataFrame) -> str:
         return "Fewer than two scenes have bright pixels."
     means = scores.dropna(subset="bright_gain").groupby("scene")[["bright_predicted", "bright_raised"]].mean().mean()
     return (
-        f"Luma of bright pixels changes by {rise['mean']:+.1f} grey levels ({_range(rise, '+.1f')}, n = {rise.scenes} scenes; "
+        f"Bright pixels change by {rise['mean']:+.1f} grey levels ({_range(rise, '+.1f')}, n = {rise.scenes} scenes; "
         f"eight steps with their mean r predict {means.bright_predicted:+.1f}). {means.bright_raised:.0%} of them rise "
         f"by more than {RAISED} levels, {clipped['mean']:.1%} newly reach {metrics.CLIPPED} ({_range(clipped, '.1%')})."
     )
@@ -501,14 +550,18 @@ def _on_noise(held: pd.DataFrame, noise: pd.DataFrame) -> str:
 
 def _on_detail(held: pd.DataFrame, scores: pd.DataFrame) -> str:
     lost, bright = held.loc["lost"], held.loc["lost_bright"]
-    means = scores.groupby("scene")[["lost_rest", "lost_rest_predicted", "lost_bright_predicted"]].mean().mean()
+    means = scores.groupby("scene")[[c for c in scores if c.startswith("lost_")]].mean().mean()
     text = f"{lost['mean']:.1%} of all local contrast is lost ({_range(lost, '.1%')}, n = {lost.scenes} scenes). "
     if bright.scenes < 2:
         return text + "Fewer than two scenes have bright pixels."
+    local = bright["mean"] / means.lost_bright_one_curve
+    effect = "cost contrast" if local > 1.05 else "keep contrast" if local < 0.95 else "change little"
     return text + (
-        f"In bright areas it is {bright['mean']:.1%} ({_range(bright, '.1%')}, n = {bright.scenes}; the slope of the "
-        f"curve predicts {means.lost_bright_predicted:.1%}), elsewhere "
-        f"{means.lost_rest:.1%} (predicted {means.lost_rest_predicted:.1%})."
+        f"In bright areas it is {bright['mean']:.1%} ({_range(bright, '.1%')}, n = {bright.scenes}), elsewhere "
+        f"{means.lost_rest:.1%}. The slope of the curve predicts {means.lost_bright_predicted:.1%} and "
+        f"{means.lost_rest_predicted:.1%}; the same tones by one curve for all pixels lose "
+        f"{means.lost_bright_one_curve:.1%} and {means.lost_rest_one_curve:.1%}: in bright areas, curves that differ "
+        f"from place to place {effect}."
     )
 
 
