@@ -28,6 +28,7 @@ class Comparison:
     figures: tuple[str, ...]
 
 
+METRICS = {metric.name: metric for metric in metrics.METRICS}
 _PLAIN, _NETWORK, _PIPELINE = (method.label for method in study.OURS)
 _NOISE = ("dark_noise_gain", "noise_gain", "dark_noise_gain_relative", "noise_gain_relative")
 COMPARISONS = (
@@ -60,16 +61,20 @@ def differences(scores: pd.DataFrame) -> pd.DataFrame:
     the other's mean), ``nothing to see`` (the figure is 0 everywhere, or undefined) or ``too few`` (fewer than
     :data:`FEWEST` scenes). Figures that are better ``nearer 0`` are compared by their size.
     """
-    directions = {metric.name: metric.direction for metric in metrics.METRICS}
     rows = []
     for origin, suffix in ORIGINS.items():
         for each in COMPARISONS:
             pair = (each.method + suffix, each.other + suffix)
             for name, part in scores[scores["method"].isin(pair)].groupby("dataset", sort=False):
-                for figure in (figure for figure in each.figures if figure in part):
+                for figure in (figure for figure in each.figures if figure in part and _measured(part, figure)):
                     about = {"claim": each.claim, "about": each.about, "weights": origin, "dataset": name}
-                    rows.append(about | {"figure": figure} | _compared(part, figure, pair, directions[figure]))
+                    rows.append(about | {"figure": figure} | _compared(part, figure, pair, METRICS[figure].direction))
     return pd.DataFrame(rows)
+
+
+def _measured(part: pd.DataFrame, figure: str) -> bool:
+    """False for a figure that needs a reference, on a set without one."""
+    return METRICS[figure].needs != "reference" or bool(part[figure].notna().any())
 
 
 def _compared(part: pd.DataFrame, figure: str, pair: tuple[str, str], direction: str) -> dict:
@@ -146,9 +151,8 @@ def calibration(scores: pd.DataFrame) -> pd.DataFrame:
     known = pd.read_csv(file).set_index(["method", "low"])[figures]
     ours = scores[(scores["dataset"] == "sice-pairs") & ~scores["method"].isin([m.label for m in study.OURS])]
     labels = ours["method"].replace(_EXPECTED).str.removesuffix(" (published)")
-    away = ours.set_index([labels, "photograph"])[figures].rename_axis(["method", "low"]) - known
-    away = away.dropna().abs()
-    groups = away.groupby(level="method", sort=False)
+    away = ours[figures] - known.reindex(pd.MultiIndex.from_arrays([labels, ours["photograph"]])).to_numpy()
+    groups = away.abs().assign(method=ours["method"]).dropna().groupby("method", sort=False)
     return groups.max().assign(n=groups.size()).reset_index()
 
 

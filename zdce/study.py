@@ -18,6 +18,7 @@ from zdce import checkpoints, datasets, metrics, paths
 from zdce.enhance import Enhancer
 from zdce.losses import IMPROVED
 from zdce.model import ZERO_DCE_IMPROVED
+from zdce.postprocess import apply_gamma
 from zdce.training import TrainConfig
 
 NIQE_FILE = "data/niqe_modelparameters.mat"
@@ -112,13 +113,12 @@ def evaluate(
     model file is at hand. Raises ValueError for an unknown set or model, FileNotFoundError for files not fetched.
     """
     chosen = [row if isinstance(row, Method) else Method(row, None if row == INPUT.label else row) for row in rows]
-    enhancers = {method.label: method.enhancer(device) for method in chosen}
-    niqe_model = _niqe_model()
+    through, niqe_model = _through(chosen, device), _niqe_model()
     table = []
     for sample in tqdm(datasets.samples(on, limit), desc=on, unit="photo", disable=not progress):
         before, reference = sample.image(), sample.reference()
-        for label, enhancer in enhancers.items():
-            scores = metrics.scores(enhancer(before), before, reference, niqe_model)
+        for label, after in through(before).items():
+            scores = metrics.scores(after, before, reference, niqe_model)
             table.append({"dataset": on, "photograph": sample.name, "scene": sample.scene, "method": label} | scores)
     return pd.DataFrame(table)
 
@@ -130,16 +130,16 @@ def evaluate_bursts(rows: Iterable[Method], on: str, limit: int = 0, *, device: 
     noise_gain_relative (noise over mean brightness), as in METRICS.
     """
     scenes = list(datasets.bursts(on).items())[: limit or None]
-    table = []
-    for method in rows:
-        enhancer = method.enhancer(device)
-        for scene, before in scenes:
-            after = [enhancer(frame) for frame in before]
+    through, table = _through(list(rows), device), []
+    for scene, before in scenes:
+        frames = [through(frame) for frame in before]
+        for label in frames[0]:
+            after = [frame[label] for frame in frames]
             table.append(
                 {
                     "dataset": on,
                     "scene": scene,
-                    "method": method.label,
+                    "method": label,
                     "burst_noise": metrics.burst_noise(after),
                     "relative_noise": metrics.burst_noise(after, relative=True),
                     "noise_gain": metrics.noise_gain(after, before),
@@ -147,6 +147,18 @@ def evaluate_bursts(rows: Iterable[Method], on: str, limit: int = 0, *, device: 
                 }
             )
     return pd.DataFrame(table)
+
+
+def _through(rows: Sequence[Method], device: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Photograph (H, W, 3) uint8 → result by method's label; a network that methods share runs once."""
+    networks = {method.model: Method(method.label, method.model, 1.0).enhancer(device) for method in rows}
+    gammas = {method.label: getattr(method.enhancer(device), "gamma", 1.0) for method in rows}
+
+    def results(photograph: np.ndarray) -> dict[str, np.ndarray]:
+        plain = {model: network(photograph) for model, network in networks.items()}
+        return {method.label: apply_gamma(plain[method.model], gammas[method.label]) for method in rows}
+
+    return results
 
 
 def summary(scores: pd.DataFrame, by: Sequence[str] = ("dataset", "method")) -> pd.DataFrame:
