@@ -34,12 +34,11 @@ def curve_family(iterations: Sequence[int] = (1, 8), alphas: Sequence[float] = (
     Source: paper, equation 1, LE(x) = x + α·x·(1 − x).
     """
     x = np.linspace(0, 1, 201)
-    rows = [
-        pd.DataFrame({"times": f"applied {n} time{'s' * (n > 1)}", "alpha": f"α = {a:g}", "input": x, "output": y})
-        for n in iterations
-        for a in alphas
-        for y in [_curve(torch.from_numpy(x), a, n).numpy()]
-    ]
+    rows = []
+    for times in iterations:
+        for alpha in alphas:
+            names = {"times": f"applied {times} time{'s' * (times > 1)}", "alpha": f"α = {alpha:g}".replace("-", "−")}
+            rows.append(pd.DataFrame(names | {"input": x, "output": _curve(torch.from_numpy(x), alpha, times).numpy()}))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -69,8 +68,11 @@ def _curve(x: Tensor, alpha: float, iterations: int) -> Tensor:
 
 
 def layers(config: NetConfig) -> pd.DataFrame:
-    """The seven convolutions by hand: what each reads, channels in and out, weights 9·in·out, biases, multiply-adds
-    at 256×256, and how far the network sees so far, pixels. For plain networks, as in the paper (figure 2)."""
+    """The seven convolutions by hand: what each reads, channels in and out, weights 9·in·out (as many multiply-adds
+    a pixel), biases, and the side of the square of pixels that it depends on.
+
+    For networks without separable convolutions, shared curves or stride. Source: paper, figure 2, and released code.
+    """
     w, out = config.width, 3 * config.iterations
     plan = (("photograph", 3, w), ("conv1", w, w), ("conv2", w, w), ("conv3", w, w))
     plan += (("conv3, conv4", 2 * w, w), ("conv2, conv5", 2 * w, w), ("conv1, conv6", 2 * w, out))
@@ -78,7 +80,7 @@ def layers(config: NetConfig) -> pd.DataFrame:
     for number, (reads, cin, cout) in enumerate(plan, 1):
         pooled = config.pools if config.pooling == "overlapping" and number >= 4 else 0
         row = {"layer": f"conv{number}", "reads": reads, "in": cin, "out": cout, "weights": 9 * cin * cout}
-        row |= {"biases": cout, "multiply_adds": 9 * cin * cout * SIDE**2, "sees": 1 + 2 * number + 2 * pooled}
+        row |= {"biases": cout, "sees": 1 + 2 * number + 2 * pooled}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -91,7 +93,7 @@ def network_facts(nets: dict[str, nn.Module]) -> pd.DataFrame:
         parameters = int(plan.weights.sum() + plan.biases.sum())
         for quantity, predicted, measured in (
             ("parameters", parameters, count_parameters(net)),
-            ("multiply-adds at 256×256", int(plan.multiply_adds.sum()), multiply_adds(net, SIDE, SIDE)),
+            ("multiply-adds at 256×256", int(plan.weights.sum()) * SIDE**2, multiply_adds(net, SIDE, SIDE)),
             ("receptive field, pixels", int(plan.sees.iloc[-1]), receptive_field(net)),
         ):
             row = {"network": name, "quantity": quantity, "predicted": predicted, "measured": measured}
@@ -140,20 +142,19 @@ def _ratio(measured: float, predicted: float) -> float:
 def loss_forms(model: checkpoints.Model, photograph: np.ndarray) -> pd.DataFrame:
     """The four losses of ``model`` on a photograph (H, W, 3) uint8, in the paper's form and the released code's.
 
-    One row a term: value, weight, weighted value and its share of the sum, for either form.
+    One row a form and term: value, weight, weighted value and its share of the form's sum.
     """
     image = to_tensor(photograph)
     with torch.no_grad():
         enhanced, curves = model.net(image)
-    table = pd.DataFrame({"term": TERMS})
-    for name, config in (("paper", PAPER), ("released", RELEASED)):
-        weighted = [term.item() for term in loss_terms(enhanced, image, curves, config).values()]
-        weights = [getattr(config, term) for term in TERMS]
-        table[f"{name} value"] = [w / k for w, k in zip(weighted, weights, strict=True)]
-        table[f"{name} weight"] = weights
-        table[f"{name} weighted"] = weighted
-        table[f"{name} share"] = np.array(weighted) / sum(weighted)
-    return table
+    rows = []
+    for form, config in (("paper", PAPER), ("released", RELEASED)):
+        weighted = {name: term.item() for name, term in loss_terms(enhanced, image, curves, config).items()}
+        for term, value in weighted.items():
+            weight, share = getattr(config, term), value / sum(weighted.values())
+            row = {"form": form, "term": term, "value": value / weight, "weight": weight}
+            rows.append(row | {"weighted": value, "share": share})
+    return pd.DataFrame(rows)
 
 
 def color_gradients() -> pd.DataFrame:
@@ -299,17 +300,19 @@ def ours_against_published(scores: pd.DataFrame) -> pd.DataFrame:
 # ---- verdict -------------------------------------------------------------------------------------------------------
 
 
-def claims(pictures: pd.DataFrame, curve: pd.DataFrame, differences: pd.DataFrame, files: pd.DataFrame) -> pd.DataFrame:
+def claims(
+    pictures: pd.DataFrame, curve: pd.DataFrame, differences: pd.DataFrame, files: pd.DataFrame, steps: pd.DataFrame
+) -> pd.DataFrame:
     """Claims R1 and N1 in parts: the rule, what was measured, and whether it held (yes, no, not testable here).
 
-    pictures, curve, differences, files: the tables of :func:`published_pictures`, :func:`epochs`,
-    :func:`ours_against_published` and :func:`file_sizes`.
+    pictures, curve, differences, files, steps: the tables of :func:`published_pictures`, :func:`epochs`,
+    :func:`ours_against_published`, :func:`file_sizes` and :func:`trained`.
     """
     before, after = files[files.weights == "published"].KB
     rows = (
         ("R1", "pictures of the published weights", *_pictures(pictures)),
         ("R1", "losses of the training from scratch", *_losses(curve)),
-        ("R1", "scores of the weights trained from scratch", *_scores(differences)),
+        ("R1", "scores of the weights trained from scratch", *_scores(differences, steps.share.min())),
         ("N1", "published file with 32 channels", "312 – 316 KB", f"{before:.1f} KB", 312 <= before < 316.5),
         ("N1", "published file with 16 channels", "97 KB, rounded", f"{after:.1f} KB", round(after) == 97),
     )
@@ -338,7 +341,8 @@ def _losses(curve: pd.DataFrame) -> tuple[str, str, bool | None]:
     return rule, measured, True if len(stated) == len(PUBLISHED_CURVE) else None
 
 
-def _scores(differences: pd.DataFrame) -> tuple[str, str, bool | None]:
+def _scores(differences: pd.DataFrame, share: float) -> tuple[str, str, bool | None]:
+    """Not testable while the scores differ and the training took but a ``share`` of the study's steps."""
     rule = f"means within {TOLERANCE['PSNR']} dB and {TOLERANCE['SSIM']} of SSIM"
     if differences.empty:
         return rule, "published weights are not at hand", None
@@ -347,7 +351,9 @@ def _scores(differences: pd.DataFrame) -> tuple[str, str, bool | None]:
         return rule, f"fewer than {FEWEST} photographs", None
     worst = enough.ours_minus_published.abs().groupby(enough.figure).max()
     measured = f"off by {worst['PSNR']:.2f} dB and {worst['SSIM']:.3f} at most"
-    return rule, measured, bool(worst["PSNR"] <= TOLERANCE["PSNR"] and worst["SSIM"] <= TOLERANCE["SSIM"])
+    if worst["PSNR"] <= TOLERANCE["PSNR"] and worst["SSIM"] <= TOLERANCE["SSIM"]:
+        return rule, measured, True
+    return (rule, measured, False) if share >= 1 else (rule, f"{measured}, {share:.1%} trained", None)
 
 
 def findings(parts: pd.DataFrame, **tables: pd.DataFrame) -> list[str]:
