@@ -8,6 +8,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 # Two threads give the same sums on every machine and leave a laptop usable; set another number if you like.
 export OMP_NUM_THREADS ?= 2
+# Linux only, ignored elsewhere: memory that a convolution frees stays with the process, in huge pages. Without this,
+# half of the time goes into fetching it back page by page.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+export MALLOC_MMAP_MAX_ ?= 0
+export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
+export MALLOC_TOP_PAD_ ?= 268435456
 # tqdm.auto, which pooch imports, asks for widgets that plain progress lines do without.
 export PYTHONWARNINGS ?= ignore:IProgress not found
 
