@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from zdce import datasets, metrics, plots, study
@@ -400,7 +399,7 @@ def worst_first(table: pd.DataFrame, figure: str, count: int = 12) -> pd.DataFra
 
 def worst_panel(
     rows: pd.DataFrame, kind: str, enhancers: Mapping[str, Enhancer], samples: Iterable[datasets.Sample]
-) -> Figure:
+) -> plots.Picture:
     """Input, enhanced photograph and :func:`problem_map` of the given rows, with crops where the map is greatest."""
     by_name = {(sample.dataset, sample.name): sample for sample in samples}
     images, boxes, labels = [], [], []
@@ -412,13 +411,15 @@ def worst_panel(
         images.append([before, after, scaled])
         boxes.append(worst_box(values))
         labels.append(f"{row.method}\n{row.photograph}")
-    return plots.panel(images, ("input", "enhanced", MAPS[kind]), labels, boxes, width=7.2)
+    fig = plots.panel(images, ("input", "enhanced", MAPS[kind]), labels, boxes, width=7.2)
+    shown = ", ".join(f"{row.photograph} by {row.method}" for row in rows.itertuples())
+    return plots.show(fig, f"Worst cases, {shown}: input, enhanced, and a map of the {MAPS[kind]}, with crops beneath")
 
 
 MAPS = {"bright": "rise of bright pixels", "noise": "noise in flat dark patches", "detail": "local contrast lost"}
 
 
-def agreement(table: pd.DataFrame, x: str, y: str, labels: tuple[str, str]) -> Figure:
+def agreement(table: pd.DataFrame, x: str, y: str, labels: tuple[str, str]) -> plots.Picture:
     """Measured ``y`` against predicted ``x``, one mark a row, one colour and shape a method; equality as a line."""
     fig, axes = plots.figure(size=(5.4, 4.2))
     for (method, part), color, mark in zip(table.groupby("method", sort=False), plots.COLORS, "osD^v", strict=False):
@@ -427,7 +428,7 @@ def agreement(table: pd.DataFrame, x: str, y: str, labels: tuple[str, str]) -> F
     axes.plot(ends, ends, color="#777777", linewidth=1, linestyle=":", label="equal")
     axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.legend()
-    return fig
+    return plots.show(fig, f"Scatter plot: {labels[1]} against {labels[0]}, beside the line of equality")
 
 
 # ---- the claims ----------------------------------------------------------------------------------------------------
@@ -470,29 +471,32 @@ def verdicts(parts: pd.DataFrame) -> pd.Series:
     return parts.groupby(["claim", "method"], sort=False).holds.agg(study.verdict).rename("verdict")
 
 
+# Sentences by whether each part holds. A part that does not hold was not shown here, which is all they may say.
 FINDINGS = {
     "P1": {
-        ("yes", "yes"): "Tones that needed nothing are raised, and part of them ends as white.",
-        ("yes", "no"): "Tones that needed nothing are raised. They turn pale, but hardly any ends as white: the curve "
-        "slows down as it nears 255.",
-        ("no", "yes"): "Bright areas are not raised on the whole, yet part of them ends as white.",
-        ("no", "no"): "Bright areas are left about as they were.",
+        ("yes", "yes"): "Tones that needed nothing are raised, and part of them ends near white.",
+        ("yes", "no"): "Tones that needed nothing are raised. That more than 1 % of them end near white is not shown.",
+        ("no", "yes"): "That bright areas rise on the whole is not shown, yet part of them ends near white.",
+        ("no", "no"): "Neither a rise of bright areas nor their loss to white is shown.",
     },
     "P2": {
         ("yes", "yes"): "Noise becomes more visible, and by more than brightening explains.",
-        ("yes", "no"): "Noise becomes more visible, but no more than multiplying the dark areas to the same brightness "
-        "would make it: it was there, and is shown, not made.",
-        ("no", "yes"): "Noise grows more than brightness, though not in grey levels.",
-        ("no", "no"): "Noise of dark areas does not grow.",
+        (
+            "yes",
+            "no",
+        ): "Noise becomes more visible. That it grows more than brightness is not shown: multiplying the dark "
+        "areas to the same brightness would bring out about as much or more.",
+        ("no", "yes"): "Noise grows more than brightness; that it grows in grey levels is not shown.",
+        ("no", "no"): "No growth of noise is shown.",
     },
     "P3": {
         ("yes", "yes"): "Details fade, in bright areas and over whole photographs.",
-        ("yes", "no"): "Details fade, but not in bright areas in particular.",
+        ("yes", "no"): "Details fade over whole photographs; that bright areas lose more than 5 % is not shown.",
         (
             "no",
             "yes",
-        ): "Details fade where the photograph was bright; over whole photographs, mostly dark, the loss is small.",
-        ("no", "no"): "Details are kept, in bright areas too.",
+        ): "Details fade where the photograph was bright; over whole photographs a loss of more than 5 % is not shown.",
+        ("no", "no"): "A loss of more than 5 % is not shown, in bright areas or over whole photographs.",
     },
 }
 SHORT = {"P1": "bright areas become too bright", "P2": "noise comes out of dark areas", "P3": "details are lost"}
