@@ -113,7 +113,9 @@ def test_train_refuses_an_empty_folder_and_an_unknown_arm(zdce, tmp_path):
 
 def test_evaluate_prints_means_and_writes_a_row_for_each_photograph(zdce, tmp_path):
     file = tmp_path / "scores.csv"
-    result = zdce("evaluate", "--model", "zero-dce", "zero-dce-improved", "--on", "bundled", "--limit", 1, "--csv", file)
+    result = zdce(
+        "evaluate", "--model", "zero-dce", "zero-dce-improved", "--on", "bundled", "--limit", 1, "--csv", file
+    )
     assert result.exit_code == 0, result.output
     assert "psnr" in result.output
     lines = file.read_text().splitlines()
