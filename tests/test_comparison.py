@@ -71,7 +71,7 @@ def test_answers_count_outcomes_and_judge():
     assert told.loc["E3", ["verdict", "better", "no difference", "open"]].tolist() == ["partly supported", 1, 1, 0]
     assert comparison.answers(better).set_index("claim").loc["E3", "verdict"] == "supported"
     (line,) = [line for line in comparison.reasons(mixed) if "E3" in line]
-    assert "*better*: `detail_kept` +0.02 (lime)" in line and "*no difference*: `ssim_matched` +0 (lime)" in line
+    assert "*better*: `detail_kept` (lime +0.02)" in line and "*no difference*: `ssim_matched` (lime +0)" in line
 
 
 def test_extremes_are_the_largest_gain_and_loss():

@@ -158,13 +158,16 @@ def calibration(scores: pd.DataFrame) -> pd.DataFrame:
 
 def reasons(found: pd.DataFrame) -> list[str]:
     """For each claim and origin of the weights a line of Markdown that lists its comparisons by outcome, from
-    :func:`differences`; ``figure +0.1 (set)`` is a paired difference on that set."""
+    :func:`differences`; ``figure (set +0.1)`` is a paired difference on that set."""
     lines = []
     for (claim, about, origin), part in found.groupby(["claim", "about", "weights"], sort=False):
         told = []
         for outcome in OUTCOMES:
             rows = part[part["outcome"] == outcome]
-            shown = [f"`{row.figure}` {row.difference:+.3g} ({row.dataset})" for row in rows.itertuples()]
+            shown = []
+            for figure, same in rows.groupby("figure", sort=False):
+                each = [f"{row.dataset} {row.difference:+.2g}" for row in same.itertuples()]
+                shown.append(f"`{figure}` ({', '.join(each)})")
             told += [f"*{outcome}*: {', '.join(shown)}"] if shown else []
         unseen = int(part["outcome"].isin(OPEN).sum())
         told += [f"left open: {unseen}"] if unseen else []
