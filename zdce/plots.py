@@ -236,16 +236,24 @@ def against(frame: pd.DataFrame, x: str, values: Sequence[str], by: str, across:
     groups, kinds = list(dict.fromkeys(frame[by])), list(dict.fromkeys(frame[across]))
     for axes, value in zip(places[0], values, strict=True):
         for (group, kind), part in frame.groupby([by, across], sort=False):
-            color, marker = COLORS[groups.index(group) % len(COLORS)], MARKERS[kinds.index(kind) % len(MARKERS)]
-            axes.plot(part[x], part[value], marker, color=color, markersize=6, alpha=0.85)
+            marker = MARKERS[kinds.index(kind) % len(MARKERS)]
+            axes.plot(part[x], part[value], marker, **_dot(groups.index(group)), markersize=6, alpha=0.85)
         low, high = axes.get_ylim()
         axes.set_ylim(*((low, high) if high - low > 0.02 else ((low + high) / 2 - 0.01, (low + high) / 2 + 0.01)))
         axes.set_xlabel(names.get(x, x))
         axes.set_title(names.get(value, value), loc="left", fontsize=10)
-    keys = [Line2D([], [], color=COLORS[i % len(COLORS)], linewidth=5, label=group) for i, group in enumerate(groups)]
-    keys += [Line2D([], [], color="#777777", marker=MARKERS[i % 7], ls="", label=k) for i, k in enumerate(kinds)]
+    keys = [Line2D([], [], marker="o", ls="", **_dot(i), label=group) for i, group in enumerate(groups)]
+    keys += [
+        Line2D([], [], color="#999999", marker=MARKERS[i % len(MARKERS)], ls="", label=k) for i, k in enumerate(kinds)
+    ]
     fig.legend(handles=keys, loc="outside lower center", ncols=4, frameon=False)
     return fig
+
+
+def _dot(number: int) -> dict[str, str]:
+    """Colour of the number-th group's dots; from the eighth on colours come again, hollow."""
+    color = COLORS[number % len(COLORS)]
+    return {"color": color, "markerfacecolor": color if number < len(COLORS) else "none"}
 
 
 def strips(frame: pd.DataFrame, values: Sequence[str], by: str, names: dict[str, str], mark: float = 1.0) -> Figure:
