@@ -175,3 +175,27 @@ def test_worst_looks_where_it_is_told():
     )  # too few bright pixels in lime
     with pytest.raises(ValueError, match="panels='all'"):
         problems.worst(scores, "lost", "all")
+
+
+def test_worst_first_keeps_all_methods_of_the_worst_photographs():
+    table = pd.DataFrame(
+        {"dataset": "d", "photograph": list("aabbcc"), "method": ["m", "n"] * 3, "lost": [1, 2, 5, 0, np.nan, np.nan]}
+    )
+    first = problems.worst_first(table, {"lost": "share lost"}, count=1)
+    assert first.photograph.tolist() == ["b", "b"] and first["share lost"].tolist() == [5, 0]
+    assert problems.worst_first(table, {"lost": "lost"}).photograph.tolist() == ["b", "b", "a", "a"]
+
+
+def test_findings_say_what_the_parts_show():
+    scores, noise = tables(2.0, 0.9)
+    for name in ("bright_predicted", "bright_raised", "lost_rest", "lost_rest_predicted", "lost_bright_predicted"):
+        scores[name] = 0.5
+    scores = scores.assign(
+        dataset="mixed light", lost_bright=[0.2, 0.3, 0.2, 0.3, 0.2, 0.3], lost_bright_one_curve=0.25
+    )
+    noise = noise.assign(predicted=2.0, held=2.0, brightness_gain=2.2)
+    parts = problems.parts(scores.assign(lost_rest_one_curve=0.1), noise)
+    lines = problems.findings(scores.assign(lost_rest_one_curve=0.1), noise, parts, parts[parts.claim == "P1"])
+    assert "(P1): **partly supported**" in lines[0] and len(lines) == 5
+    assert "grows 2.00-fold" in lines[2] and "0.90-fold" in lines[2] and "is not shown" in lines[2]
+    assert "25.0% (" in lines[3] and lines[4].endswith("by the real photographs alone it is not testable here.")

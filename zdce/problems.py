@@ -386,15 +386,17 @@ def worst(scores: pd.DataFrame, figure: str, panels: str = "bundled") -> pd.Data
     return chosen.loc[chosen.groupby("method", sort=False)[figure].idxmax()]
 
 
-def worst_first(table: pd.DataFrame, figure: str, count: int = 12) -> pd.DataFrame:
-    """The ``count`` photographs with the greatest ``figure`` by any method, worst first, with all their methods."""
-    key = ["dataset", "photograph"]
-    greatest = table.groupby(key)[figure].transform("max")
-    ranked = table.assign(greatest=greatest).sort_values(
-        ["greatest", *key], ascending=[False, True, True], kind="stable"
-    )
+def worst_first(table: pd.DataFrame, columns: Mapping[str, str], count: int = 12) -> pd.DataFrame:
+    """The ``count`` photographs with the greatest first figure of ``columns``, worst first, with all their methods.
+
+    columns: figures to show and their headings. Photographs without the first figure are left out.
+    """
+    key, figure = ["dataset", "photograph"], next(iter(columns))
+    known = table.dropna(subset=figure)
+    ranked = known.assign(greatest=known.groupby(key)[figure].transform("max"))
+    ranked = ranked.sort_values(["greatest", *key], ascending=[False, True, True], kind="stable")
     kept = ranked[key].drop_duplicates().head(count)
-    return ranked.merge(kept, on=key).drop(columns="greatest")
+    return ranked.merge(kept, on=key)[[*key, "method", *columns]].rename(columns=columns)
 
 
 def worst_panel(
@@ -484,8 +486,8 @@ FINDINGS = {
         (
             "yes",
             "no",
-        ): "Noise becomes more visible. That it grows more than brightness is not shown: multiplying the dark "
-        "areas to the same brightness would bring out about as much or more.",
+        ): "Noise becomes more visible. That it grows more than brightness is not shown: multiplying the "
+        "dark areas to the same brightness would bring out about as much or more.",
         ("no", "yes"): "Noise grows more than brightness; that it grows in grey levels is not shown.",
         ("no", "no"): "No growth of noise is shown.",
     },
@@ -502,27 +504,34 @@ FINDINGS = {
 SHORT = {"P1": "bright areas become too bright", "P2": "noise comes out of dark areas", "P3": "details are lost"}
 
 
-def findings(scores: pd.DataFrame, noise: pd.DataFrame, parts: pd.DataFrame, unlit: pd.DataFrame) -> list[str]:
-    """Paragraphs that answer the claims, numbers and wording from the tables of :func:`measure`, :func:`bursts` and
+def findings(scores: pd.DataFrame, noise: pd.DataFrame, table: pd.DataFrame, unlit: pd.DataFrame) -> list[str]:
+    """Paragraphs that answer the claims, numbers and wording from the tables of :func:`measure`, :func:`bursts`,
     :func:`parts` and :func:`unlit`; the first line gives the verdicts, then a paragraph a method and claim."""
-    verdict, without = verdicts(parts), verdicts(unlit)
-    methods = list(dict.fromkeys(parts.method))
+    verdict = verdicts(table)
+    methods = list(dict.fromkeys(table.method))
     answers = [", ".join(f"{SHORT[c]} ({c}): **{verdict[c, m]}**" for c in CLAIMS) for m in methods]
     lines = [" ".join(f"By {m}, {answer}." for m, answer in zip(methods, answers, strict=True))]
     for method in methods:
-        held = parts[parts.method == method].set_index("figure")
+        held = table[table.method == method].set_index("figure")
         mine, still = scores[scores.method == method], noise[(noise.method == method) & noise.static]
         measured = {"P1": _on_bright(held, mine), "P2": _on_noise(held, still), "P3": _on_detail(held, mine)}
         for claim, its_parts in CLAIMS.items():
             wording = FINDINGS[claim].get(tuple(held.holds[column] for column, _, _ in its_parts), "")
             lines.append(f"**{claim}, {method}: {verdict[claim, method]}.** {measured[claim]} {wording}".rstrip())
-        clipped = unlit[unlit.method == method].set_index("figure").loc["bright_clipped"]
-        lines.append(
-            f"How far P1 rests on the photographs, {method}: in mixed light that falls from the left edge on (lit = 0) "
-            f"{clipped['mean']:.1%} of the bright pixels newly reach {metrics.CLIPPED} ({_range(clipped, '.1%')}), and "
-            f"by these photographs alone P1 is {without['P1', method]}."
-        )
+        lines.append(_on_choice(mine, noise, unlit[unlit.method == method]))
     return lines
+
+
+def _on_choice(scores: pd.DataFrame, noise: pd.DataFrame, unlit: pd.DataFrame) -> str:
+    """How far P1 rests on the photographs in mixed light; tables of one method."""
+    method, clipped = unlit.method.iloc[0], unlit.set_index("figure").loc["bright_clipped"]
+    real = scores[~scores.dataset.isin(("bundled", "mixed light"))]
+    alone = verdicts(parts(real, noise))["P1", method] if len(real) else "not testable here"
+    return (
+        f"How far P1 rests on the photographs, {method}: in mixed light that falls from the left edge on (lit = 0) "
+        f"{clipped['mean']:.1%} of the bright pixels newly reach {metrics.CLIPPED} ({_range(clipped, '.1%')}), and by "
+        f"these photographs alone P1 is {verdicts(unlit)['P1', method]}; by the real photographs alone it is {alone}."
+    )
 
 
 def _on_bright(held: pd.DataFrame, scores: pd.DataFrame) -> str:
