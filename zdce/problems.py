@@ -487,7 +487,7 @@ FINDINGS = {
             "yes",
             "no",
         ): "Noise becomes more visible. That it grows more than brightness is not shown: multiplying the "
-        "dark areas to the same brightness would bring out about as much or more.",
+        "dark areas to the same brightness would bring out about as much.",
         ("no", "yes"): "Noise grows more than brightness; that it grows in grey levels is not shown.",
         ("no", "no"): "No growth of noise is shown.",
     },
