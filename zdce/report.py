@@ -481,12 +481,13 @@ def _csv_table(file: Path) -> str:
 def _card(folder: Path, name: str, book: nbformat.NotebookNode, failed: bool) -> str:
     about = book.metadata.get("zdce", {})
     finding = _first_line(_after(book, "## Findings"))
-    picture = next(((f, alt) for f, alt, _ in _named_pictures(book) if (folder / "figures" / f).is_file()), None)
+    pictures = [(f, alt) for f, alt, _ in _named_pictures(book) if (folder / "figures" / f).is_file()]
+    picture = min(pictures, key=lambda each: not each[0].endswith(".jpg"), default=None)  # photographs before charts
     lines = ['<article class="card">']
     if picture:
         thumb = f'<img src="figures/{picture[0]}" alt="{html.escape(picture[1])}" loading="lazy">'
         lines.append(f'<a class="thumb" href="{name}.html" tabindex="-1">{thumb}</a>')
-    lines += ['<div class="text">', f'<h3><a href="{name}.html">{name[:2]} · {_inline(_title(book))}</a></h3>']
+    lines += ['<div class="text">', f'<h3><a href="{name}.html">{_inline(_title(book))}</a></h3>']
     lines.append(f"<p>{_inline(_sentence(_first_line(_after(book, '# '))))}</p>")
     lines += [f'<p class="finding">{_inline(finding)}</p>'] if finding else []
     if failed:
