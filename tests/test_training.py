@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -203,6 +204,7 @@ def test_record_has_every_step_and_its_columns(photographs, whole):
         "checkpoint.safetensors",
         "model.safetensors",
         "record.csv",
+        "run.json",
     ]
 
 
@@ -446,7 +448,7 @@ def test_exposure_warning_is_printed(photographs, tmp_path, capsys):
     train(config, tmp_path / "all", photographs=photographs)
     printed = capsys.readouterr().out
     assert "warning" not in printed
-    assert "epoch 0: loss " in printed
+    assert re.search(r"[\r\n]epoch 0.25: spatial \d\.\d{4}, exposure \d\.\d{4}, color .* gradient_norm \d", printed)
     quick(config, tmp_path / "quiet", dark)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""

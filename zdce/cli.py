@@ -16,6 +16,9 @@ MODEL_HELP = "zero-dce, zero-dce-improved (trained here, the default), or a publ
 @click.version_option(package_name="zdce")
 def main() -> None:
     """Brighten dark photographs with Zero-DCE, and rerun the study of it."""
+    from zdce import memory
+
+    memory.keep_freed()
 
 
 @contextmanager
@@ -70,8 +73,9 @@ def enhance(sources, out, model, weights, gamma, strength, device) -> None:
 @click.option("--size", type=click.IntRange(16), help="Side that photographs are resized to, pixels; default 256.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; default: a name of its own in runs/.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option("--tensorboard", is_flag=True, help="Also write curves for: tensorboard --logdir runs")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-def train(arm, data, epochs, steps, seed, size, out, resume, device) -> None:
+def train(arm, data, epochs, steps, seed, size, out, resume, tensorboard, device) -> None:
     """Train one network from scratch; no reference photographs are needed."""
     from dataclasses import replace
 
@@ -92,9 +96,42 @@ def train(arm, data, epochs, steps, seed, size, out, resume, device) -> None:
         photographs = training_set(config.data, config.size)
         if epochs:
             config = replace(config, steps=epochs * -(-len(photographs) // config.batch))
-        run = run_training(config, out, resume=resume, photographs=photographs, device=device)
+        run = run_training(
+            config, out, resume=resume, photographs=photographs, device=device, tensorboard=tensorboard
+        )
     last = run.record.tail(max(1, len(run.record) // 10)).mean()
     click.echo(f"{run.weights}: {len(run.record)} steps, loss {last['loss']:.4f} (mean of the last tenth)")
+
+
+def _numbers(_context, _parameter, text: str | None) -> tuple[int, ...] | None:
+    """``0,1,2`` as numbers."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else None
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: whole numbers with commas between them, such as 0,1,2") from None
+
+
+@main.command()
+@click.option("--profile", default="quick", show_default=True, help="How long each training lasts: quick or study.")
+@click.option("--seeds", callback=_numbers, help="Such as 0,1,2; default: the profile's own.")
+@click.option("--arms", help="Only these configurations, with commas between them; default: all.")
+@click.option("--jobs", type=click.IntRange(1), help="Trainings at a time; default: one for each processor core.")
+@click.option("--scheduler", metavar="ADDRESS", help="Train on a Dask cluster, such as tcp://host:8786.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
+    """Train every configuration of the study; what was trained before is not trained again."""
+    from zdce import study
+    from zdce import sweep as sweeps
+
+    with _plain_errors():
+        configs = study.plan(profile, seeds, arms.split(",") if arms else None)
+        failed = 0
+        for number, each in enumerate(sweeps.sweep(configs, jobs=jobs, scheduler=scheduler, device=device), 1):
+            click.echo(f"[{number}/{len(configs)}] {each.line()}")
+            failed += each.state == "failed"
+            if each.state != "failed":
+                study.keep_training(each.config, profile)
+    sys.exit(1 if failed else 0)
 
 
 @main.command()

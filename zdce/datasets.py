@@ -565,11 +565,16 @@ def training_set(name_or_folder: str | os.PathLike, size: int = 256, progress: b
     """Photographs to train on, decoded and resized once (Lanczos, RGB, aspect not kept: as the released code).
 
     Takes ``sice-train`` (in its published order, 1.jpg … 2002.jpg), ``bundled`` (40 pictures: the bundled
-    photographs from two stops over to four under) or a folder. Kept under ``paths.data()/cache``, keyed by content.
-    Other sets are for scoring and are refused with ValueError, as is a folder without photographs; PhotoError names a
-    file that cannot be read.
+    photographs from two stops over to four under) or a folder; ``sice-train-not-over`` and ``bundled-not-over`` are
+    those without their over-exposed photographs (:data:`OVER_EXPOSED`). Kept under ``paths.data()/cache``, keyed by
+    content. Other sets are for scoring and are refused with ValueError, as is a folder without photographs;
+    PhotoError names a file that cannot be read.
     """
     source = str(name_or_folder)
+    if source in (f"sice-train{NOT_OVER}", f"bundled{NOT_OVER}"):
+        whole = training_set(source.removesuffix(NOT_OVER), size, progress)
+        kept = np.flatnonzero(_means(whole.images) <= OVER_EXPOSED)
+        return TrainingSet(whole.images[kept], [whole.names[k] for k in kept])
     if source in DATASETS and source not in ("sice-train", "bundled"):
         raise ValueError(f"name_or_folder={source!r} is for scoring; train on sice-train, bundled or a folder")
     if size < 1:
@@ -622,16 +627,24 @@ def _build_cache(home: Path, jobs: list[tuple[str, Path | tuple[str, float]]], s
         shutil.rmtree(partial, ignore_errors=True)
 
 
+NOT_OVER = "-not-over"  # after a training set's name
+OVER_EXPOSED, UNDER_EXPOSED = 170, 85  # a photograph's mean in grey levels, above and below which it counts so (ours)
+
+
+def _means(images: np.ndarray) -> np.ndarray:
+    """Mean grey level of each of (N, H, W, 3) uint8, from every fourth pixel of every fourth row."""
+    return images[:, ::4, ::4].mean(axis=(1, 2, 3), dtype=np.float64)
+
+
 def exposure_warning(images: np.ndarray) -> str | None:
     """A sentence if a training set (N, H, W, 3) uint8 lacks over- or under-exposed photographs, else None.
 
-    Over-exposed: mean above 170 of 255; under-exposed: below 85 (ours). The paper trains on both and reports that
-    without over-exposed photographs bright areas come out washed out.
+    The paper trains on both and reports that without over-exposed photographs bright areas come out washed out.
     """
-    means = images[:, ::4, ::4].mean(axis=(1, 2, 3), dtype=np.float64)
+    means = _means(images)
     among = f"among {len(means)}"
-    if not (means > 170).any():
+    if not (means > OVER_EXPOSED).any():
         return f"no over-exposed photographs {among}: expect washed-out bright areas"
-    if not (means < 85).any():
+    if not (means < UNDER_EXPOSED).any():
         return f"no under-exposed photographs {among}: expect dark areas to stay dark"
     return None

@@ -6,9 +6,12 @@ to be scored: a model, and the gamma after it.
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,27 +19,165 @@ from tqdm import tqdm
 
 from zdce import checkpoints, datasets, metrics, paths
 from zdce.enhance import Enhancer
-from zdce.losses import IMPROVED
+from zdce.losses import IMPROVED, PAPER, TERMS, LossConfig
 from zdce.model import ZERO_DCE_IMPROVED
 from zdce.postprocess import apply_gamma
 from zdce.training import TrainConfig
 
 NIQE_FILE = "data/niqe_modelparameters.mat"
 
-ARMS: dict[str, TrainConfig] = {
-    arm.name: arm
-    for arm in (
-        TrainConfig("zero-dce"),  # the paper's network as its released code trains it
-        TrainConfig(
-            "zero-dce-improved",
-            net=ZERO_DCE_IMPROVED,
-            loss=IMPROVED,
-            batch=4,
-            steps=100_200,  # 200 epochs of 2,002 photographs in batches of 4
-            gamma=checkpoints.IMPROVED_GAMMA,
-        ),
-    )
+# --- trainings ------------------------------------------------------------------------------------------------
+
+ARMS: dict[str, TrainConfig] = {}
+REFERENCES: dict[str, str] = {}  # arm → the arm that it differs from in one thing; the two main arms have none
+
+
+def _arm(name: str, reference: str, *, net: dict | None = None, loss: dict | LossConfig | None = None, **fields) -> None:
+    """Add an arm: ``reference`` with those fields of its network, its losses or its training changed."""
+    base = ARMS[reference]
+    losses = loss if isinstance(loss, LossConfig) else replace(base.loss, **(loss or {}))
+    ARMS[name] = replace(base, name=name, net=replace(base.net, **(net or {})), loss=losses, **fields)
+    REFERENCES[name] = reference
+
+
+# The paper's network as its released code trains it, and the improved study's.
+ARMS["zero-dce"] = TrainConfig("zero-dce")
+ARMS["zero-dce-improved"] = TrainConfig(
+    "zero-dce-improved",
+    net=ZERO_DCE_IMPROVED,
+    loss=IMPROVED,
+    batch=4,
+    steps=100_200,  # 200 epochs of 2,002 photographs in batches of 4
+    gamma=checkpoints.IMPROVED_GAMMA,
+)
+MAIN = tuple(ARMS)
+# Channels, with and without the pool (claims N1, N5).
+_arm("channels-8", "zero-dce-improved", net={"width": 8})
+_arm("channels-32", "zero-dce-improved", net={"width": 32})
+_arm("no-pool", "zero-dce-improved", net={"pooling": "none"})
+_arm("channels-8-no-pool", "no-pool", net={"width": 8})
+_arm("channels-32-no-pool", "no-pool", net={"width": 32})
+# Shrinking the feature maps (N4), several poolings (N6).
+_arm("stride2-bilinear", "zero-dce-improved", net={"pooling": "stride2"})
+_arm("stride2-transposed", "stride2-bilinear", net={"upsampling": "transposed"})
+_arm("pools-2", "zero-dce-improved", net={"pools": 2})
+_arm("pools-3", "zero-dce-improved", net={"pools": 3})
+# Weight of the TV term (L1), each loss left out, exposure target, the paper's own losses, training photographs.
+for _weight in (100, 200, 600, 1600):
+    _arm(f"tv-{_weight}", "zero-dce-improved", loss={"smoothness": float(_weight)})
+for _term in TERMS:
+    _arm(f"no-{_term}", "zero-dce-improved", loss={_term: 0.0})
+for _target in (0.5, 0.7):
+    _arm(f"exposure-{_target}", "zero-dce-improved", loss={"exposure_target": _target})
+# Its TV weight is raised by half as well, as the improved study raises the released code's.
+_arm("paper-losses", "zero-dce-improved", loss=replace(PAPER, smoothness=1.5 * PAPER.smoothness))
+_arm("not-over-exposed", "zero-dce-improved", data=f"sice-train{datasets.NOT_OVER}")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long every training of a sweep lasts; one for all arms of a table, so that they compare.
+
+    data, size: as in :class:`TrainConfig`. main_steps, main_seeds: of the two main arms. steps, seeds: of every arm in
+    the ablation tables, ``zero-dce-improved`` as their reference row included.
+    """
+
+    data: str
+    size: int
+    main_steps: int
+    steps: int
+    main_seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0,)
+
+
+BUDGETS = {
+    "quick": Budget("bundled", 64, main_steps=20, steps=10),
+    # 128 × 128 in place of 256 × 256 makes four times as many steps of the same time: two processor cores, a day.
+    "study": Budget("sice-train", 128, main_steps=5000, steps=2000, main_seeds=(0, 1, 2)),
 }
+
+
+def plan(profile: str, seeds: Sequence[int] | None = None, arms: Sequence[str] | None = None) -> list[TrainConfig]:
+    """Every training of a profile's sweep, in the order in which to run them.
+
+    seeds: in place of the profile's own. arms: only those. Raises ValueError for a name that is not there.
+    """
+    if profile not in BUDGETS:
+        raise ValueError(f"profile={profile!r}: choose one of {', '.join(BUDGETS)}")
+    if unknown := [arm for arm in arms or () if arm not in ARMS]:
+        raise ValueError(f"arm {unknown[0]!r}: choose one of {', '.join(ARMS)}")
+    budget = BUDGETS[profile]
+
+    def training(arm: str, steps: int, seed: int) -> TrainConfig:
+        data = ARMS[arm].data.replace("sice-train", budget.data)
+        return replace(ARMS[arm], data=data, size=budget.size, steps=steps, seed=seed)
+
+    main_seeds, other_seeds = (seeds or budget.main_seeds), (seeds or budget.seeds)
+    # The reference row first: the long trainings of the same arm then go on from it.
+    reference = [training("zero-dce-improved", budget.steps, seed) for seed in other_seeds]
+    main = [training(arm, budget.main_steps, seed) for seed in main_seeds for arm in MAIN]
+    others = [training(arm, budget.steps, seed) for seed in other_seeds for arm in ARMS if arm not in MAIN]
+    return [config for config in (*reference, *main, *others) if not arms or config.name in arms]
+
+
+def training_folder(profile: str = "study") -> Path:
+    """Where a profile's finished trainings are kept: configuration, record and weights of each."""
+    return paths.reports(profile) / "training"
+
+
+def keep_training(config: TrainConfig, profile: str = "study") -> None:
+    """Copy the finished run of ``config`` from ``runs/`` to :func:`training_folder`, its record compressed.
+
+    Equal runs give equal files: the record is rounded to six digits, the archive carries no time.
+    """
+    run, home = paths.runs() / config.run_name(), training_folder(profile)
+    home.mkdir(parents=True, exist_ok=True)
+    kept = {
+        "csv.gz": gzip.compress((run / "record.csv").read_bytes(), mtime=0),
+        "json": (run / "run.json").read_bytes(),
+        "safetensors": (run / "model.safetensors").read_bytes(),
+    }
+    for suffix, content in kept.items():
+        partial = home / f".{config.run_name()}.{suffix}.partial"
+        partial.write_bytes(content)
+        partial.replace(home / f"{config.run_name()}.{suffix}")
+
+
+def trainings(profile: str = "study") -> pd.DataFrame:
+    """The profile's planned trainings that were kept, one row each: arm, seed, steps, batch, size, photographs (seen),
+    hours, device, threads, torch, and the files of its record and weights."""
+    home, rows = training_folder(profile), []
+    for config in plan(profile):
+        record, weights = (home / f"{config.run_name()}.{suffix}" for suffix in ("csv.gz", "safetensors"))
+        if not (record.is_file() and weights.is_file()):
+            continue
+        run = json.loads((home / f"{config.run_name()}.json").read_text("utf-8"))
+        rows.append(
+            {
+                "arm": config.name,
+                "seed": config.seed,
+                "steps": config.steps,
+                "batch": config.batch,
+                "size": config.size,
+                "photographs": config.steps * config.batch,
+                "hours": run["seconds"] / 3600,
+                **{key: run[key] for key in ("device", "threads", "torch")},
+                "record": record,
+                "weights": weights,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def training_record(name: str, seed: int = 0, profile: str = "study") -> pd.DataFrame | None:
+    """Every step of the longest kept training of an arm: step, four weighted terms, loss, gradient_norm. None where
+    no such training was kept."""
+    kept = trainings(profile)
+    kept = kept[(kept["arm"] == name) & (kept["seed"] == seed)] if len(kept) else kept
+    return pd.read_csv(kept.loc[kept["steps"].idxmax(), "record"]) if len(kept) else None
+
+
+# --- comparisons ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -95,13 +236,6 @@ def sets(data: str) -> list[str]:
     if unknown := [name for name in names if name not in datasets.DATASETS]:
         raise ValueError(f"data: no data set {unknown[0]!r}; known: {', '.join(datasets.DATASETS)}, or 'at hand'")
     return names
-
-
-def training_record(name: str, seed: int = 0) -> pd.DataFrame | None:
-    """Every step of the training behind a shipped network, by its name: step, four weighted terms, loss,
-    gradient_norm. None where ``reports/study/training`` has no such record."""
-    file = paths.reports("study") / "training" / f"{name}-seed{seed}.csv"
-    return pd.read_csv(file) if file.is_file() else None
 
 
 def evaluate(

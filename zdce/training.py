@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +23,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
-from zdce import checkpoints, paths
+from zdce import checkpoints, memory, paths
 from zdce.datasets import TrainingSet, exposure_warning, training_set
 from zdce.losses import RELEASED, TERMS, LossConfig, loss_terms
 from zdce.model import ZERO_DCE, CurveNet, NetConfig
+
+try:
+    import fcntl
+except ImportError:  # no such locks there (Windows)
+    fcntl = None
 
 COLUMNS = (*TERMS, "loss", "gradient_norm")  # of the record: four weighted terms, their sum, norm before clipping
 
@@ -77,7 +84,7 @@ class Run:
     folder: Path
     net: CurveNet
     record: pd.DataFrame
-    seconds: float = field(default=float("nan"))  # of this call, not of earlier ones that it resumed
+    seconds: float  # that the training took, the parts before interruptions included
 
     @property
     def weights(self) -> Path:
@@ -108,19 +115,39 @@ def train(
     device: str = "cpu",
     progress: bool = True,
     checkpoint_seconds: float = 60.0,
+    tensorboard: bool = False,
 ) -> Run:
     """Train ``config`` into the folder ``out`` (default: ``runs/`` and the configuration's own name).
 
-    resume: go on from the folder's last checkpoint if it has one; a finished run is then returned as it is. Without
-    it the run starts anew. A finished run goes on when ``steps`` was raised. Raises :class:`TrainingError` for a loss
-    that is not finite (the last good checkpoint stays) and for a checkpoint that is damaged or of another
-    configuration, and ValueError for a folder without photographs or photographs of another size.
+    resume: go on from the folder's last checkpoint if it has one; a finished run is then returned as it is. A run
+    without a checkpoint goes on from a shorter run of the same training beside it, if there is one. Without
+    ``resume`` the run starts anew. A finished run goes on when ``steps`` was raised. tensorboard: write every step's
+    record there as well, for ``tensorboard --logdir runs``. A second process that trains into the same folder waits
+    for the first.
+
+    Raises :class:`TrainingError` for a loss that is not finite (the last good checkpoint stays) and for a checkpoint
+    that is damaged or of another configuration, and ValueError for a folder without photographs or photographs of
+    another size.
     """
+    memory.keep_freed()
     folder = Path(out) if out else paths.runs() / config.run_name()
+    with _alone(folder):
+        return _train(config, folder, resume, photographs, device, progress, checkpoint_seconds, tensorboard)
+
+
+def _train(
+    config: TrainConfig,
+    folder: Path,
+    resume: bool,
+    photographs: TrainingSet | None,
+    device: str,
+    progress: bool,
+    checkpoint_seconds: float,
+    tensorboard: bool,
+) -> Run:
     state = _State(config, torch.device(device))
     if resume:
-        state.load(folder / "checkpoint.safetensors")
-    started = time.perf_counter()
+        state.load(_last_checkpoint(config, folder))
     if state.step < config.steps:
         if photographs is None:
             photographs = training_set(config.data, config.size)
@@ -129,9 +156,10 @@ def train(
         warning = exposure_warning(photographs.images)
         if warning and progress:
             print(f"warning: {warning}", flush=True)
-        _loop(state, photographs, folder / "checkpoint.safetensors", progress, checkpoint_seconds)
-    run = Run(config, folder, state.net.eval(), state.frame(), time.perf_counter() - started)
-    if not (resume and _holds(run.weights, config)):
+        with _board(folder, state.step) if tensorboard else nullcontext() as board:
+            _loop(state, photographs, folder / "checkpoint.safetensors", progress, checkpoint_seconds, board)
+    run = Run(config, folder, state.net.eval(), state.frame(), state.seconds)
+    if not (resume and finished(config, folder)):
         record = folder / "record.csv"
         partial = record.with_suffix(".partial")
         run.record.to_csv(partial, index_label="step", float_format="%.6g")
@@ -140,10 +168,58 @@ def train(
     return run
 
 
-def _holds(weights: Path, config: TrainConfig) -> bool:
-    """Whether ``weights`` is the finished model of just this training."""
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other process trains into ``folder`` meanwhile; the lock goes with the process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        return checkpoints.read(weights).header.get("train") == _plain(config.header())
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{folder}: another process trains here; waiting for it", flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _last_checkpoint(config: TrainConfig, folder: Path) -> Path:
+    """The folder's own checkpoint; where it has none, that of the longest run beside it that differs in ``steps``
+    alone and has gone no further: the learning rate is constant, so it is this very training's beginning."""
+    own = folder / "checkpoint.safetensors"
+    if own.exists():
+        return own
+    ours, best, furthest = {**_plain(config.header()), "steps": None}, own, 0
+    for other in sorted(folder.parent.glob(f"{config.name}-seed{config.seed}-*/checkpoint.safetensors")):
+        try:
+            with safe_open(other, framework="pt") as file:
+                header = json.loads(file.metadata()["zdce"])
+            if {**header["train"], "steps": None} == ours and furthest < header["step"] <= config.steps:
+                best, furthest = other, header["step"]
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+            continue  # damaged, or no checkpoint of a training: no help, no harm
+    return best
+
+
+@contextmanager
+def _board(folder: Path, step: int) -> Iterator:
+    """TensorBoard's writer; what an interrupted run had written from ``step`` on is shown no more."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise TrainingError('TensorBoard is not installed: pip install "zdce[tensorboard]"') from None
+    with SummaryWriter(str(folder), purge_step=step) as writer:
+        yield writer
+
+
+def finished(config: TrainConfig, folder: Path) -> bool:
+    """Whether ``folder`` holds the finished model of just this training."""
+    try:
+        return checkpoints.read(folder / "model.safetensors").header.get("train") == _plain(config.header())
     except checkpoints.CheckpointError:
         return False
 
@@ -153,11 +229,14 @@ def _plain(header: dict) -> dict:
     return json.loads(json.dumps(header))
 
 
-def _loop(state: _State, photographs: TrainingSet, checkpoint: Path, progress: bool, every: float) -> None:
+def _loop(state: _State, photographs: TrainingSet, checkpoint: Path, progress: bool, every: float, board) -> None:
     """Steps until the configured number, saving every ``every`` seconds and at the end."""
     config, images = state.config, photographs.images
+    if state.device.type != "cpu":  # all photographs resident: 394 MB at 256×256
+        images = torch.from_numpy(np.array(images)).to(state.device)
     per_epoch = -(-len(images) // config.batch)
     saved = time.monotonic()
+    started = time.perf_counter() - state.seconds
     with tqdm(
         total=config.steps, initial=state.step, unit="step", disable=not progress, mininterval=5, file=sys.stdout
     ) as bar:
@@ -165,11 +244,15 @@ def _loop(state: _State, photographs: TrainingSet, checkpoint: Path, progress: b
             numbers = np.sort(numbers)
             state.advance(images[numbers], [photographs.names[k] for k in numbers])
             bar.update()
+            if board is not None:
+                for column, value in zip(COLUMNS, state.record[-1], strict=True):
+                    board.add_scalar(column, value, state.step - 1)
             done = state.step >= config.steps
-            if state.step % per_epoch == 0 or done:
-                mean = state.record[-per_epoch:].mean(axis=0)
-                bar.set_postfix_str(f"epoch {state.step // per_epoch}: loss {mean[COLUMNS.index('loss')]:.4f}")
+            if progress and (state.step % per_epoch == 0 or done):
+                means = zip(COLUMNS, state.record[-per_epoch:].mean(axis=0), strict=True)
+                bar.write(f"epoch {state.step / per_epoch:.4g}: " + ", ".join(f"{c} {v:.4f}" for c, v in means))
             if done or time.monotonic() - saved > every:
+                state.seconds = time.perf_counter() - started
                 state.save(checkpoint)
                 saved = time.monotonic()
             if done:
@@ -177,7 +260,11 @@ def _loop(state: _State, photographs: TrainingSet, checkpoint: Path, progress: b
 
 
 class _State:
-    """Everything that changes while training: weights, optimiser, record; one file holds it all."""
+    """Everything that changes while training: weights, optimiser, record; one file holds it all.
+
+    Plain PyTorch on purpose: on the processors measured, channels-last, bf16 autocast and ``torch.compile`` each made
+    a step slower (``benchmarks/training_speed.py``).
+    """
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
@@ -189,7 +276,7 @@ class _State:
             self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self._record = np.zeros((config.steps, len(COLUMNS)), np.float32)
-        self.step = 0
+        self.step, self.seconds = 0, 0.0
 
     @property
     def record(self) -> np.ndarray:
@@ -199,22 +286,21 @@ class _State:
         return pd.DataFrame(self.record, columns=list(COLUMNS))
 
     def advance(self, pixels: np.ndarray, names: list[str]) -> None:
-        """One optimiser step on ``pixels`` (N, size, size, 3) uint8, the photographs of those ``names``."""
-        image = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).contiguous().float().div_(255)
+        """One optimiser step on ``pixels`` (N, size, size, 3) uint8, array or tensor: the photographs ``names``."""
+        image = torch.as_tensor(pixels, device=self.device).permute(0, 3, 1, 2).contiguous().float().div_(255)
         enhanced, curves = self.net(image)
         terms = loss_terms(enhanced, image, curves, self.config.loss)
         loss = sum(terms.values())
-        values = [term.item() for term in (*terms.values(), loss)]
-        for term, value in zip(COLUMNS, values, strict=False):
-            if not np.isfinite(value):
-                raise TrainingError(f"step {self.step}: {term} is {value}, photographs {', '.join(names)}")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip).item()
-        if not np.isfinite(norm):
-            raise TrainingError(f"step {self.step}: gradient norm is {norm}, photographs {', '.join(names)}")
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
+        values = torch.stack([*terms.values(), loss, norm]).tolist()  # one wait for the device
+        for column, value in zip(COLUMNS, values, strict=True):
+            if not np.isfinite(value):
+                column = column.replace("_", " ")
+                raise TrainingError(f"step {self.step}: {column} is {value}, photographs {', '.join(names)}")
         self.optimizer.step()
-        self._record[self.step] = (*values, norm)
+        self._record[self.step] = values
         self.step += 1
 
     def save(self, path: Path) -> None:
@@ -228,6 +314,12 @@ class _State:
                 tensors[f"{moment}.{name}"] = moments[moment].cpu().contiguous()
         header = {"step": self.step, "train": self.config.header()}
         checkpoints.write_atomically(path, tensors, {"zdce": json.dumps(header, sort_keys=True)})
+        # Beside the checkpoint, not in it: what differs between two trainings of equal configuration.
+        run = {"config": self.config.header(), "step": self.step, "seconds": round(self.seconds, 1)}
+        run |= {"device": str(self.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
+        partial = path.with_name(".run.json.partial")
+        partial.write_text(json.dumps(run, indent=1, sort_keys=True), "utf-8")
+        partial.replace(path.with_name("run.json"))
 
     def load(self, path: Path) -> None:
         if not path.exists():
@@ -245,6 +337,10 @@ class _State:
         if header["step"] > self.config.steps:
             raise TrainingError(f"{path}: already at step {header['step']}, beyond steps={self.config.steps}")
         self.step = header["step"]
+        try:
+            self.seconds = float(json.loads(path.with_name("run.json").read_text("utf-8"))["seconds"])
+        except (OSError, KeyError, TypeError, ValueError):
+            self.seconds = 0.0  # unknown: of no consequence for the training
         self._record[: self.step] = tensors["record"].numpy()
         for name, parameter in self.net.named_parameters():
             parameter.data.copy_(tensors[f"net.{name}"])
