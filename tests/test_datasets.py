@@ -479,6 +479,17 @@ def test_training_refuses_what_it_cannot_use(folder, home, tmp_path):
     assert not [file for file in kept(home) if "cache" in file], "a failed build leaves nothing"
 
 
+def test_training_photographs_without_the_over_exposed(home):
+    whole = datasets.training_set("bundled", 16, progress=False)
+    rest = datasets.training_set("bundled-not-over", 16, progress=False)
+    means = dict(zip(whole.names, whole.images[:, ::4, ::4].mean(axis=(1, 2, 3)), strict=True))
+    assert rest.names == [name for name in whole.names if means[name] <= 170]
+    assert 0 < len(rest) < len(whole)
+    for name, image in zip(rest.names, rest.images, strict=True):
+        assert np.array_equal(image, whole.images[whole.names.index(name)])
+    assert "no over-exposed photographs" in datasets.exposure_warning(rest.images)
+
+
 def test_bundled_training_set_has_both_exposures(home):
     made = datasets.training_set("bundled", size=32, progress=False)
     assert made.images.shape == (40, 32, 32, 3) and len(set(made.names)) == 40

@@ -231,6 +231,20 @@ def test_network_equals_its_description(config):
     torch.testing.assert_close(enhanced, enhance_naively(x, r))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pooling_in_either_layout_gives_the_frameworks_values_and_gradients(layout):
+    net = CurveNet(width=4, pooling="overlapping")
+    image = torch.rand(2, 4, 9, 11).round(decimals=1)  # many neighbours are equal
+    x, y = (image.clone(memory_format=layout).requires_grad_() for _ in range(2))
+    ours, theirs = net._pool(x), F.max_pool2d(y, 3, stride=1, padding=1)
+    assert torch.equal(ours, theirs)
+    assert ours.is_contiguous(memory_format=layout)
+    weight = torch.rand_like(image)
+    (ours * weight).sum().backward()
+    (theirs * weight).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("pools", [1, 2, 3])
 def test_overlapping_pooling_equals_its_description(pools):
     net, x = lively(NetConfig(width=4, pooling="overlapping", pools=pools)), photo(7, 10)

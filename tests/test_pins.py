@@ -17,6 +17,8 @@ from zdce import paths
 ROOT = paths.PACKAGE.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+REQUIREMENTS = [*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
+OPTIONAL = [line for extra in ("cluster", "tensorboard") for line in EXTRAS[extra]]  # imported where they are needed
 # Declared, though no line imports them: what runs them instead.
 COMMANDS = {
     "ipykernel": "zdce/report.py starts it as a module",
@@ -38,7 +40,7 @@ def pins() -> dict[str, str]:
 
 
 def declared() -> set[str]:
-    return {normal(line) for line in [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["test"]]}
+    return {normal(line) for line in REQUIREMENTS}
 
 
 def imported(source: str) -> set[str]:
@@ -79,7 +81,7 @@ def test_environment_pins_exactly_what_the_project_declares():
 
 
 def test_pins_stand_in_environment_alone():
-    for line in [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["test"]]:
+    for line in REQUIREMENTS:
         assert "==" not in line, f"pyproject.toml pins {line}; exact versions belong into environment.yml"
 
 
@@ -88,7 +90,7 @@ def test_pins_are_at_least_the_declared_versions():
         return [int(part) for part in re.findall(r"\d+", text)]
 
     pinned = pins()
-    for line in [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["test"]]:
+    for line in REQUIREMENTS:
         least = re.fullmatch(r"[\w.-]+>=([\d.]+)", line)
         assert least, f"pyproject.toml: {line} should say name>=version"
         assert numbers(pinned[normal(line)]) >= numbers(least[1])
@@ -100,7 +102,7 @@ def test_what_is_installed_is_what_is_pinned(name, pin):
 
 
 def test_every_import_of_the_package_is_a_dependency():
-    assert distributions(package_imports()) <= {normal(line) for line in PROJECT["dependencies"]}
+    assert distributions(package_imports()) <= {normal(line) for line in [*PROJECT["dependencies"], *OPTIONAL]}
 
 
 def test_every_import_of_tests_and_notebooks_is_declared():

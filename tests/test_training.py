@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import fields, replace
 
@@ -24,7 +25,7 @@ from zdce.losses import IMPROVED, RELEASED, LossConfig, loss_terms
 from zdce.model import ZERO_DCE_IMPROVED, CurveNet, NetConfig
 from zdce.training import COLUMNS, Run, TrainConfig, TrainingError, batches, train
 
-PHOTOGRAPHS, SIZE, BATCH, STEPS = 7, 32, 2, 30
+PHOTOGRAPHS, SIZE, BATCH, STEPS = 7, 64, 2, 30
 PER_EPOCH = 4  # 7 photographs in batches of 2: three whole batches and one of a single photograph
 
 
@@ -138,7 +139,7 @@ advance = training._State.advance
 training._State.advance = lambda state, *rest: (time.sleep(0.02), advance(state, *rest))
 images = np.load(sys.argv[1])
 config = training.TrainConfig(name="small", net=NetConfig(width=4, pooling="overlapping"), data="pictures",
-                              size=32, batch=2, steps=30)
+                              size=64, batch=2, steps=30)
 training.train(config, sys.argv[2], photographs=TrainingSet(images, [f"{k}.png" for k in range(len(images))]),
                progress=False, checkpoint_seconds=0.05)
 """
@@ -181,6 +182,68 @@ def test_finished_run_is_returned_as_it_is(photographs, tmp_path):
 def test_finished_run_goes_on_when_steps_are_raised(photographs, whole, tmp_path):
     quick(replace(CONFIG, steps=9), tmp_path, photographs)
     assert_same(whole, quick(CONFIG, tmp_path, photographs, resume=True))
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one_beside_it(photographs, whole, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZDCE_RUNS", str(tmp_path))
+    for config in (CONFIG, replace(CONFIG, batch=3), replace(CONFIG, seed=1), replace(CONFIG, loss=IMPROVED)):
+        quick(replace(config, steps=4), None, photographs)
+    shorter = quick(replace(CONFIG, steps=9), None, photographs, resume=True)
+    before = {file: file.read_bytes() for file in shorter.folder.iterdir()}
+    steps = []
+    advance = training._State.advance
+    monkeypatch.setattr(training._State, "advance", lambda state, *a: (steps.append(state.step), advance(state, *a)))
+    (tmp_path / "small-seed0-damaged").mkdir()
+    (tmp_path / "small-seed0-damaged" / "checkpoint.safetensors").write_bytes(b"nothing")
+    longer = quick(CONFIG, None, photographs, resume=True)
+    assert steps == list(range(9, STEPS))
+    assert_same(whole, longer)
+    assert longer.seconds > shorter.seconds > 0
+    assert before == {file: file.read_bytes() for file in shorter.folder.iterdir()}
+
+
+WAITING = """
+import sys
+from zdce.training import _alone
+from pathlib import Path
+with _alone(Path(sys.argv[1])):
+    print("mine", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_processes_do_not_train_into_one_folder(photographs, whole, tmp_path, capsys):
+    environment = {**os.environ, "PYTHONPATH": str(paths.PACKAGE.parent)}
+    words = [sys.executable, "-c", WAITING, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, env=environment, text=True, **pipes) as other:
+        assert other.stdout.readline() == "mine\n"
+        runs = []
+        waiting = threading.Thread(target=lambda: runs.append(quick(CONFIG, tmp_path, photographs)))
+        waiting.start()
+        time.sleep(0.5)
+        assert not list(tmp_path.iterdir())
+        assert not runs
+        other.kill()  # a lock that outlived its process would be worse than none
+        waiting.join(60)
+    assert_same(whole, runs[0])
+    assert "another process trains here; waiting for it" in capsys.readouterr().out
+
+
+def test_tensorboard_shows_every_step_once(photographs, whole, tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with monkeypatch.context() as patch:
+        stop_at(patch, 12)
+        with pytest.raises(KeyboardInterrupt):
+            quick(CONFIG, tmp_path, photographs, tensorboard=True, checkpoint_seconds=0)
+    quick(CONFIG, tmp_path, photographs, tensorboard=True, resume=True)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert sorted(events.Tags()["scalars"]) == sorted(COLUMNS)
+    for column in COLUMNS:
+        scalars = events.Scalars(column)
+        assert [event.step for event in scalars] == list(range(STEPS))
+        np.testing.assert_allclose([event.value for event in scalars], whole.record[column], rtol=1e-6)
 
 
 def test_without_resume_a_run_starts_anew(photographs, tmp_path):

@@ -96,9 +96,7 @@ def train(arm, data, epochs, steps, seed, size, out, resume, tensorboard, device
         photographs = training_set(config.data, config.size)
         if epochs:
             config = replace(config, steps=epochs * -(-len(photographs) // config.batch))
-        run = run_training(
-            config, out, resume=resume, photographs=photographs, device=device, tensorboard=tensorboard
-        )
+        run = run_training(config, out, resume=resume, photographs=photographs, device=device, tensorboard=tensorboard)
     last = run.record.tail(max(1, len(run.record) // 10)).mean()
     click.echo(f"{run.weights}: {len(run.record)} steps, loss {last['loss']:.4f} (mean of the last tenth)")
 

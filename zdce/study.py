@@ -32,11 +32,13 @@ ARMS: dict[str, TrainConfig] = {}
 REFERENCES: dict[str, str] = {}  # arm → the arm that it differs from in one thing; the two main arms have none
 
 
-def _arm(name: str, reference: str, *, net: dict | None = None, loss: dict | LossConfig | None = None, **fields) -> None:
-    """Add an arm: ``reference`` with those fields of its network, its losses or its training changed."""
+def _arm(
+    name: str, reference: str, net: dict | None = None, loss: dict | LossConfig | None = None, data: str | None = None
+) -> None:
+    """Add an arm: ``reference`` with fields of its network or its losses changed, or its training photographs."""
     base = ARMS[reference]
     losses = loss if isinstance(loss, LossConfig) else replace(base.loss, **(loss or {}))
-    ARMS[name] = replace(base, name=name, net=replace(base.net, **(net or {})), loss=losses, **fields)
+    ARMS[name] = replace(base, name=name, net=replace(base.net, **(net or {})), loss=losses, data=data or base.data)
     REFERENCES[name] = reference
 
 

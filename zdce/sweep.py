@@ -15,7 +15,12 @@ from zdce import paths, study
 from zdce.training import TrainConfig, finished, train
 
 RETRIES = 2  # of a training that failed, or whose process or worker was lost
-FILES = ("record.csv", "run.json", "checkpoint.safetensors", "model.safetensors")  # of a run; the last one says that it is done
+FILES = (
+    "record.csv",
+    "run.json",
+    "checkpoint.safetensors",
+    "model.safetensors",
+)  # of a run; the last one says that it is done
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,9 @@ class Outcome:
     def line(self) -> str:
         """For the console."""
         head = f"{self.config.name}, seed {self.config.seed}, {self.config.steps:,} steps: {self.state}"
-        return f"{head}: {self.error}" if self.error else f"{head}, {self.seconds / 60:.1f} min" if self.seconds else head
+        return (
+            f"{head}: {self.error}" if self.error else f"{head}, {self.seconds / 60:.1f} min" if self.seconds else head
+        )
 
 
 def folder(config: TrainConfig) -> Path:

@@ -1,0 +1,49 @@
+"""Freed memory stays with the process where the C library is glibc."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from zdce import memory, paths
+
+KEPT = """
+import sys
+import torch
+from zdce import memory
+
+def megabytes():
+    pages = int(open("/proc/self/statm").read().split()[1])
+    return pages * 4096 / 1e6
+
+if sys.argv[1] == "keep":
+    assert memory.keep_freed()
+torch.ones(20_000_000)
+before = megabytes()
+tensors = [torch.ones(20_000_000) for _ in range(4)]  # 80 MB each, 320 MB
+assert megabytes() - before > 250
+del tensors
+print(megabytes() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_stays():
+    def left(how: str) -> float:
+        environment = {"PATH": "", "PYTHONPATH": str(paths.PACKAGE.parent)}  # none of the allocator's own settings
+        words = [sys.executable, "-c", KEPT, how]
+        return float(subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout)
+
+    assert left("plain") < 50
+    assert left("keep") > 250
+
+
+def test_elsewhere_nothing_happens(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert memory.keep_freed() is False
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
+    assert memory.keep_freed() is False

@@ -1,0 +1,208 @@
+"""Sweeps: every training once, on this machine and on a real cluster, with processes and workers that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from zdce import checkpoints, paths, study, sweep
+from zdce.cli import main
+from zdce.training import TrainConfig, train
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Folders of this test alone, for this process and for those that it starts; a few generated photographs."""
+    for name in ("runs", "data"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(f"ZDCE_{name.upper()}", str(tmp_path / name))
+    monkeypatch.setenv("PYTHONPATH", str(paths.PACKAGE.parent))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for k, level in enumerate((20, 60, 120, 180, 230)):
+        pixels = np.clip(rng.normal(level, 25, (40, 50, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{k}.png")
+    return tmp_path
+
+
+def configs(home, count: int, steps: int) -> list[TrainConfig]:
+    arm = replace(study.ARMS["channels-8"], data=str(home / "photos"), size=32, steps=steps)
+    return [replace(arm, seed=seed) for seed in range(count)]
+
+
+def undisturbed(config: TrainConfig, folder) -> dict[str, torch.Tensor]:
+    return train(config, folder, progress=False).net.state_dict()
+
+
+def assert_correct(wanted: list[TrainConfig], home) -> None:
+    """Every run is there and equal, bit for bit, to one that nothing disturbed."""
+    assert sorted(path.name for path in (home / "runs").iterdir()) == sorted(c.run_name() for c in wanted)
+    for config in wanted:
+        weights = checkpoints.read(sweep.folder(config) / "model.safetensors").net.state_dict()
+        alone = undisturbed(config, home / "alone" / config.run_name())
+        assert all(torch.equal(weights[name], alone[name]) for name in alone)
+        record = pd.read_csv(sweep.folder(config) / "record.csv")
+        assert len(record) == config.steps
+        assert record.equals(pd.read_csv(home / "alone" / config.run_name() / "record.csv"))
+
+
+def test_a_worker_killed_midway_and_four_correct_runs(home):
+    from distributed import LocalCluster
+
+    wanted = configs(home, count=4, steps=150)
+    killed = []
+
+    def kill_a_busy_worker(cluster) -> None:
+        from distributed import Client
+
+        with Client(cluster.scheduler_address) as client:
+            pids = client.run(os.getpid)
+            while not killed:
+                for address, keys in client.processing().items():
+                    if keys:
+                        time.sleep(0.3)  # so that it is in the middle of its steps
+                        os.kill(pids[address], signal.SIGKILL)
+                        killed.append(keys)
+                        return
+                time.sleep(0.02)
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        murderer = threading.Thread(target=kill_a_busy_worker, args=(cluster,))
+        murderer.start()
+        outcomes = list(sweep.sweep(wanted, scheduler=cluster.scheduler_address))
+        murderer.join()
+        assert killed
+        assert sorted(o.config.seed for o in outcomes) == [0, 1, 2, 3]
+        assert {o.state for o in outcomes} == {"trained"}, [o.error for o in outcomes]
+        assert all(o.seconds > 0 for o in outcomes)
+        assert_correct(wanted, home)
+        before = {f: f.stat().st_mtime_ns for f in (home / "runs").rglob("*")}
+        again = list(sweep.sweep(wanted, scheduler=cluster.scheduler_address))
+    assert {o.state for o in again} == {"there already"}
+    assert before == {f: f.stat().st_mtime_ns for f in (home / "runs").rglob("*")}
+
+
+def test_a_cluster_without_shared_folders_sends_its_files(home):
+    """What a worker returns is enough; its own folders need not be seen from here."""
+    (config,) = configs(home, count=1, steps=3)
+    _, files = sweep._on_worker(config, "cpu")
+    there = {name: (sweep.folder(config) / name).read_bytes() for name in sweep.FILES}
+    for name in sweep.FILES:
+        (sweep.folder(config) / name).unlink()
+    sweep._bring(config, files)
+    assert there == {name: (sweep.folder(config) / name).read_bytes() for name in sweep.FILES}
+
+
+def test_a_killed_process_of_this_machine_is_started_again(home):
+    wanted = configs(home, count=2, steps=150)
+    killed = []
+
+    def kill_a_trainer() -> None:
+        while not killed:
+            for process in os.listdir("/proc"):
+                try:
+                    with open(f"/proc/{process}/cmdline") as file:
+                        words = file.read().split("\0")
+                    if str(home / "photos") in words and any((home / "runs").glob("*/log.txt")):
+                        time.sleep(1)
+                        os.kill(int(process), signal.SIGKILL)
+                        killed.append(words)
+                        return
+                except (OSError, ValueError):
+                    continue
+            time.sleep(0.02)
+
+    murderer = threading.Thread(target=kill_a_trainer)
+    murderer.start()
+    outcomes = list(sweep.sweep(wanted, jobs=2, device="cpu"))
+    murderer.join()
+    assert "train" in killed[0]
+    assert {o.state for o in outcomes} == {"trained"}, [o.error for o in outcomes]
+    assert_correct(wanted, home)
+    assert {o.state for o in sweep.sweep(wanted, jobs=2)} == {"there already"}
+
+
+def test_a_training_that_cannot_succeed_is_reported(home, monkeypatch):
+    monkeypatch.setattr(sweep, "RETRIES", 0)
+    good, bad = configs(home, count=2, steps=2)
+    bad = replace(bad, data=str(home / "nowhere"))
+    outcomes = {o.config.data: o for o in sweep.sweep([bad, good], jobs=2, device="cpu")}
+    assert outcomes[good.data].state == "trained"
+    assert outcomes[bad.data].state == "failed"
+    assert "nowhere" in outcomes[bad.data].error
+    assert outcomes[bad.data].line() == f"channels-8, seed 1, 2 steps: failed: {outcomes[bad.data].error}"
+
+
+def test_only_what_the_command_can_train_again_is_swept(home):
+    (config,) = configs(home, count=1, steps=2)
+    assert sweep.command(config) == [
+        *("zdce", "train", "--arm", "channels-8", "--data", str(home / "photos")),
+        *("--size", "32", "--steps", "2", "--seed", "0", "--resume"),
+    ]
+    for other in (replace(config, name="another"), replace(config, batch=3)):
+        with pytest.raises(ValueError, match="no arm of the study"):
+            sweep.command(other)
+
+
+def test_the_command_trains_keeps_and_does_not_repeat(home, monkeypatch):
+    reports = home / "reports"
+    monkeypatch.setattr(paths, "reports", lambda profile="": reports / profile)
+    monkeypatch.setitem(study.BUDGETS, "quick", replace(study.BUDGETS["quick"], data=str(home / "photos"), size=32))
+    monkeypatch.setitem(study.ARMS, "channels-8", replace(study.ARMS["channels-8"], data="sice-train"))
+    words = ["sweep", "--arms", "channels-8", "--seeds", "0,1", "--jobs", "2", "--device", "cpu"]
+    first = CliRunner().invoke(main, words)
+    assert first.exit_code == 0, first.output
+    lines = first.output.splitlines()
+    assert sorted(line[:5] for line in lines) == ["[1/2]", "[2/2]"]
+    assert all("10 steps: trained, " in line for line in lines)
+    kept = sorted(file.name for file in (reports / "quick" / "training").iterdir())
+    (config, _) = study.plan("quick", (0, 1), ["channels-8"])
+    assert [f"{config.run_name()}.{kind}" for kind in ("csv.gz", "json", "safetensors")] == kept[:3]
+    assert len(kept) == 6
+    second = CliRunner().invoke(main, words)
+    assert second.output.count("there already") == 2
+
+    table = study.trainings("quick")
+    assert list(table["arm"]) == ["channels-8"]  # the profile itself plans seed 0 alone
+    row = table.iloc[0]
+    assert (row["steps"], row["photographs"], row["size"]) == (10, 40, 32)
+    assert 0 < row["hours"] < 1
+    record = study.training_record("channels-8", profile="quick")
+    assert record.equals(pd.read_csv(sweep.folder(config) / "record.csv"))
+    assert checkpoints.read(row["weights"]).header["train"] == json.loads(json.dumps(config.header()))
+    assert study.training_record("tv-100", profile="quick") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "needle"),
+    [
+        (["--seeds", "a"], "whole numbers"),
+        (["--arms", "paper"], "arm 'paper': choose one of"),
+        (["--profile", "huge"], "profile='huge': choose one of quick, study"),
+    ],
+)
+def test_wrong_words_are_explained(words, needle):
+    result = CliRunner().invoke(main, ["sweep", *words])
+    assert result.exit_code != 0
+    assert needle in result.output
+    assert "Traceback" not in result.output
