@@ -171,6 +171,21 @@ def report(profile, only, panels) -> None:
     sys.exit(1 if failures else 0)
 
 
+@main.command()
+@click.option("--csv", "file", type=click.Path(path_type=Path), help="Write the table, settings and versions included.")
+def speed(file) -> None:
+    """Time the networks on this machine, in turn; print ratios, milliseconds and memory (about a minute)."""
+    from zdce import speed as timing
+
+    with _plain_errors():
+        table, conditions = timing.compare()
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            table.to_csv(file, index=False, float_format="%.6g")
+    click.echo(timing.as_text(table))
+    click.echo(timing.contention(conditions))
+
+
 @main.group()
 def data() -> None:
     """List, fetch and verify the data sets."""
