@@ -206,6 +206,59 @@ def curve(
     return fig
 
 
+def terms(records: pd.DataFrame, columns: Sequence[str], by: str = "seed", weight: float = 0.99) -> Figure:
+    """Terms of a loss over steps, one plot a column: single values of the first run pale, every run smoothed bold.
+
+    ``records``: one row a step and run, with ``step``, the ``columns`` and ``by``, which tells runs apart. ``weight``
+    of the exponential mean: what stands of it after one more step.
+    """
+    across = -(-(len(columns) + 1) // 2)  # the legend takes a place
+    fig, places = figure(2, across, (9.6, 5.4), sharex=True)
+    for axes, column in zip(places.flat, columns, strict=False):
+        runs = records.groupby(by, sort=False)
+        for number, (run, part) in enumerate(runs):
+            if number == 0:
+                low, high = part[column].quantile([0.001, 0.999])
+                axes.plot(part["step"], part[column], color="#999999", alpha=0.35, linewidth=0.5, linestyle="-")
+                axes.set_ylim(max(0, low - 0.05 * (high - low)), high)
+            smooth = part[column].ewm(alpha=1 - weight).mean()
+            axes.plot(part["step"], smooth, color=COLORS[number % len(COLORS)], label=f"{by} {run}, smoothed")
+        axes.set_title(column)
+        axes.margins(x=0.01)
+    for axes in places.flat[len(columns) :]:
+        axes.set_axis_off()
+    for axes in places[-1]:
+        axes.set_xlabel("step")
+    handles, names = places.flat[0].get_legend_handles_labels()
+    pale = Line2D([], [], color="#999999", alpha=0.6, linewidth=1, label=f"single batches, {by} {records[by].iloc[0]}")
+    places.flat[-1].legend([pale, *handles], [pale.get_label(), *names], loc="center left")
+    return fig
+
+
+def epochs(table: pd.DataFrame, published: dict[int, float], swings: dict[int, tuple[float, float]]) -> Figure:
+    """Means of the loss by epoch, and where single batches lie, beside published values; epochs on a log scale.
+
+    ``table``: one row a seed and epoch with ``mean`` and the middle 95 % of single batches, ``low`` to ``high``, which
+    is drawn over all seeds; ``published``: epoch → mean; ``swings``: epoch → lowest and highest published batch.
+    """
+    fig, axes = figure(1, 1, (7.2, 3.8))
+    band = table.groupby("epoch")[["low", "high"]].mean()
+    axes.fill_between(band.index, band["low"], band["high"], color="#0072b2", alpha=0.15, label="95 % of our batches")
+    for number, (seed, part) in enumerate(table.groupby("seed")):
+        color = COLORS[number % len(COLORS)]
+        axes.plot(part["epoch"], part["mean"], "o", color=color, markersize=4, label=f"our epoch means, seed {seed}")
+        axes.plot(part["epoch"], part["mean"], color=color, linewidth=1)
+    for number, (epoch, (low, high)) in enumerate(swings.items()):
+        label = "published batches, about" if number == 0 else None
+        axes.plot([epoch, epoch], [low, high], color="#000000", linewidth=2, alpha=0.4, linestyle="-", label=label)
+    axes.plot(list(published), list(published.values()), "kD", markersize=6, label="published epoch means")
+    ticks = [1, 2, 5, 10, 20, 50, 100, 200]
+    axes.set(xscale="log", xlabel="epoch", ylabel="loss", ylim=(0, None), xticks=ticks, xticklabels=ticks)
+    axes.minorticks_off()
+    axes.legend(loc="upper right", ncols=2)
+    return fig
+
+
 def lines(frame: pd.DataFrame, x: str, y: str, by: str, across: str, size: tuple[float, float] = (7.2, 3.4)) -> Figure:
     """Lines of ``y`` over ``x``, one a value of the column ``by``, in one plot a value of the column ``across``.
 
@@ -220,6 +273,25 @@ def lines(frame: pd.DataFrame, x: str, y: str, by: str, across: str, size: tuple
         axes.margins(0.02)
     places[0][0].set_ylabel(y)
     fig.legend(*places[0][0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    return fig
+
+
+def loglog(frame: pd.DataFrame, x: str, y: str, by: str, names: dict[str, str]) -> Figure:
+    """``y`` over ``x``, both axes logarithmic: one line a value of the column ``by``, and a grey one of slope 1.
+
+    Bars go from the column ``<y>_low`` to ``<y>_high``; ``names``: what stands for a column's name.
+    """
+    fig, axes = figure()
+    for number, (label, part) in enumerate(frame.sort_values(x).groupby(by, sort=False)):
+        bars = [part[y] - part[f"{y}_low"], part[f"{y}_high"] - part[y]]
+        color = COLORS[number % len(COLORS)]
+        axes.errorbar(part[x], part[y], bars, marker="os^D"[number % 4], capsize=3, color=color, label=label)
+    ends = np.array([frame[x].min(), frame[x].max()])
+    axes.plot(ends, frame[y].min() * ends / ends[0], color="#999999", linewidth=1, linestyle="-", label="slope 1")
+    axes.set(xscale="log", yscale="log", xlabel=names.get(x, x), ylabel=names.get(y, y))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.legend()
     return fig
 
 
