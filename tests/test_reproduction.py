@@ -55,20 +55,27 @@ def test_published_files_have_the_stated_sizes():
     assert sizes[sizes.weights == "published"].measured.tolist() == [320_017, 99_295]
 
 
-def test_epochs_of_a_record(monkeypatch):
+def test_epochs_of_records(monkeypatch):
     loss = np.r_[np.full(501, 1.0), np.full(501 * 18, 0.8), np.full(501, 0.7), np.full(10, 0.5)]
-    monkeypatch.setattr(study, "training_record", lambda name: pd.DataFrame({"step": range(len(loss)), "loss": loss}))
+    record = pd.DataFrame({"step": range(len(loss)), "loss": loss})
+    records = pd.concat([record.assign(seed=0), record.assign(seed=1, loss=record.loss + 0.02)])
+    monkeypatch.setattr(study, "shipped_records", lambda name: records)
     table = reproduction.epochs("zero-dce-improved")
     assert table.epoch.tolist() == [1, 20, 21] and table.steps.tolist() == [501, 501, 10]
-    assert table["mean"].to_numpy() == pytest.approx([1.0, 0.7, 0.5])
-    assert table.difference.to_numpy() == pytest.approx([-0.06, -0.02, np.nan], nan_ok=True)
+    assert table.seeds.tolist() == [2, 2, 2]
+    assert table["mean"].to_numpy() == pytest.approx([1.01, 0.71, 0.51])
+    assert table.seed_lowest.to_numpy() == pytest.approx([1.0, 0.7, 0.5])
+    assert table.batch_highest.to_numpy() == pytest.approx([1.02, 0.72, 0.52])
+    assert table.difference.to_numpy() == pytest.approx([-0.05, -0.01, np.nan], nan_ok=True)
 
 
 def tables(largest=(1, 2), off=(0.0, 0.0, 0.0, 0.0), psnr=0.1, n=5, sizes=(320_017, 99_295), share=1.0):
-    curve = pd.DataFrame({"published": 0.7, "difference": off})
+    curve = pd.DataFrame({"published": 0.7, "difference": off, "seed_lowest": 0.6, "seed_highest": 0.8, "seeds": 3})
     differences = pd.DataFrame({"figure": ["PSNR", "SSIM"], "ours_minus_published": [psnr, -0.01], "n": n})
+    differences = differences.assign(low=-0.1, high=0.1)
     files = pd.DataFrame({"weights": "published", "KB": [size / 1024 for size in sizes]})
-    return pd.DataFrame({"largest": largest}), curve, differences, files, pd.DataFrame({"share": [1.0, share]})
+    steps = pd.DataFrame({"network": ["a", "b"], "share": [1.0, share], "budget": "5 steps × 4 at 64 px, seed 0"})
+    return pd.DataFrame({"largest": largest}), curve, differences, files, steps
 
 
 @pytest.mark.parametrize(
@@ -88,17 +95,3 @@ def tables(largest=(1, 2), off=(0.0, 0.0, 0.0, 0.0), psnr=0.1, n=5, sizes=(320_0
 )
 def test_claims_follow_from_tables(changes, held):
     assert reproduction.claims(*tables(**changes)).held.tolist() == held
-
-
-@pytest.mark.parametrize(
-    ("held", "verdict"),
-    [
-        (["yes", "yes"], "supported"),
-        (["yes", "no"], "partly supported"),
-        (["yes", "not testable here"], "partly supported"),
-        (["no", "not testable here"], "not supported"),
-        (["not testable here"], "not testable here"),
-    ],
-)
-def test_verdict(held, verdict):
-    assert study.verdict(held) == verdict

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from zdce import datasets, metrics, paths, study
+from zdce import checkpoints, datasets, ledger, metrics, paths, study
 
 FEWEST = 5  # scenes; with fewer, a bootstrap interval says too little and a difference is left open (ours)
 SLIGHT = 0.005  # a difference below this share of the other's mean is too small to matter, however certain (ours)
@@ -101,15 +101,47 @@ def answers(found: pd.DataFrame) -> pd.DataFrame:
     """Verdict on each claim from :func:`differences`: one row a claim and origin of the weights, outcomes counted.
 
     A comparison counts as yes when better, as not testable when left open, and else as no; the verdict is that of
-    ``study.verdict`` over all data sets and figures.
+    ``ledger.verdict`` over all data sets and figures.
     """
     rows = []
     for (claim, about, origin), part in found.groupby(["claim", "about", "weights"], sort=False):
         held = [OUTCOMES.get(outcome, "not testable here") for outcome in part["outcome"]]
         counted = {word: int((part["outcome"] == word).sum()) for word in OUTCOMES}
         counted["open"] = len(part) - sum(counted.values())
-        rows.append({"claim": claim, "about": about, "weights": origin, "verdict": study.verdict(held)} | counted)
+        rows.append({"claim": claim, "about": about, "weights": origin, "verdict": ledger.verdict(held)} | counted)
     return pd.DataFrame(rows)
+
+
+def claims(found: pd.DataFrame) -> pd.DataFrame:
+    """Claims E1, E2, E3 and G2 as :func:`zdce.ledger.parts`, from :func:`differences`: one row a claim, figure and
+    origin of the weights, over all data sets."""
+    rows = []
+    judged = found[found["claim"] != "–"]
+    for (claim, figure, origin), part in judged.groupby(["claim", "figure", "weights"], sort=False):
+        each = [f"{row.dataset} {row.difference:+.3g} ({row.outcome})" for row in part.itertuples()]
+        ranges = [f"{row.dataset} {row.low:+.2g} – {row.high:+.2g}" for row in part.itertuples() if row.low == row.low]
+        counts = [f"{row.n} on {row.dataset}" for row in part.itertuples()]
+        told = [OUTCOMES.get(outcome, "not testable here") for outcome in part["outcome"]]
+        rows.append(
+            {
+                "claim": claim,
+                "part": f"{figure}, weights {origin}",
+                "rule": f"better ({METRICS[figure].direction}) on every set, by more than the 95 % interval",
+                "measured": ", ".join(each),
+                "interval": ", ".join(ranges),
+                "n": ", ".join(counts),
+                "budget": _budget(origin),
+                "held": ledger.held(ledger.verdict(told)),
+            }
+        )
+    return ledger.parts(rows)
+
+
+def _budget(origin: str) -> str:
+    if origin == "published":
+        return "published weights"
+    runs = {method.model: checkpoints.load(method.model).header["train"] for method in study.OURS}
+    return "; ".join(f"{name}: {study.budget(run)}" for name, run in runs.items())
 
 
 def extremes(

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from zdce import datasets, metrics, plots, study
+from zdce import checkpoints, datasets, ledger, metrics, plots, study
 from zdce.enhance import Enhancer
 from zdce.model import apply_curves
 from zdce.photos import to_pixels, to_tensor
@@ -469,8 +469,34 @@ def unlit(enhancers: Mapping[str, Enhancer], noise: pd.DataFrame, limit: int = 0
 
 
 def verdicts(parts: pd.DataFrame) -> pd.Series:
-    """Verdict of every claim and method, indexed by both: see :func:`zdce.study.verdict`."""
-    return parts.groupby(["claim", "method"], sort=False).holds.agg(study.verdict).rename("verdict")
+    """Verdict of every claim and method, indexed by both: see :func:`zdce.ledger.verdict`."""
+    return parts.groupby(["claim", "method"], sort=False).holds.agg(ledger.verdict).rename("verdict")
+
+
+def claims(parts: pd.DataFrame) -> pd.DataFrame:
+    """Claims P1, P2, P3 in parts, as :func:`zdce.ledger.parts`, from :func:`parts`."""
+    rows = []
+    for row in parts.itertuples():
+        digits = 1 if row.above == 0 else 2 if row.above == 1 else 4
+        rows.append(
+            {
+                "claim": row.claim,
+                "part": f"{row.part}, by {row.method}",
+                "rule": f"the 95 % interval of {row.figure} lies above {row.above:g}",
+                "measured": f"{row.figure} {row.mean:.{digits}f}",
+                "interval": f"{row.low:.{digits}f} – {row.high:.{digits}f}",
+                "n": f"{row.scenes} scenes",
+                "budget": _budget(row.method),
+                "held": row.holds,
+            }
+        )
+    return ledger.parts(rows)
+
+
+def _budget(method: str) -> str:
+    weights = {m.label: m.model for m in (*study.OURS, *study.PUBLISHED)}.get(method)
+    run = checkpoints.load(weights).header.get("train") if weights else None
+    return study.budget(run) if run else "published weights"
 
 
 # Sentences by whether each part holds. A part that does not hold was not shown here, which is all they may say.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from zdce import checkpoints, paths
+from zdce import checkpoints, ledger, paths
 
 PROFILE = "study"
 ON = "sice-pairs"
@@ -26,7 +26,7 @@ FIGURES = {
 def blocks() -> dict[Path, dict[str, Callable[[], str]]]:
     """Every file with generated parts, and what makes each part."""
     return {
-        paths.root() / "README.md": {"headline": headline},
+        paths.root() / "README.md": {"claims": verdicts, "headline": headline},
         paths.weights() / "README.md": {"weights": weights_card},
     }
 
@@ -46,6 +46,11 @@ def replaced(text: str, name: str, block: str) -> str:
     if len(pattern.findall(text)) != 1:
         raise ValueError(f"block {name!r}: needs one <!-- {name}: … --> and one <!-- /{name} --> after it")
     return pattern.sub(lambda match: f"{match[1]}{block.strip()}\n{match[3]}", text)
+
+
+def verdicts() -> str:
+    """The verdict on every claim, from the study's committed ledger."""
+    return ledger.glance(pd.read_csv(paths.reports(PROFILE) / "claims.csv"))
 
 
 def headline() -> str:

@@ -26,7 +26,7 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
-from zdce import __version__, paths, plots
+from zdce import __version__, ledger, paths, plots
 
 # Every notebook imports this module to save its results; what only a run needs is imported where it is used,
 # which spares each kernel a second or two.
@@ -452,8 +452,9 @@ def write_index(profile: str) -> Path:
     cards = [_card(folder, name, book, name in failed) for name, book in books.items()]
     cards += [_failed_card(name) for name in sorted(failed - set(books))]
     cells.append(f'<div class="cards">{"".join(cards)}</div>' if cards else "No report has been finished yet.")
-    if (folder / "claims.csv").is_file():
-        cells += ["## Claims", f'<div class="table">{_csv_table(folder / "claims.csv")}</div>']
+    table = ledger.claims(folder / "tables")
+    table.to_csv(folder / "claims.csv", index=False)
+    cells[2:2] = ["## The claims", _ledger(table)]
     for title in ("Tables", "Figures"):
         files = sorted((folder / title.lower()).glob("*"))
         items = [f'<li><a href="{title.lower()}/{file.name}">{file.name}</a></li>' for file in files]
@@ -474,8 +475,30 @@ def _facts(facts: dict) -> str:
     return f'<dl class="lead-facts">{"".join(pairs)}</dl>'
 
 
-def _csv_table(file: Path) -> str:
-    return _tidy_tables(pd.read_csv(file).to_html(index=False, border=0))
+def _ledger(table: pd.DataFrame) -> str:
+    """The ledger as a table: claim, verdict, the reports that tested it; what was measured unfolds below."""
+    rows = []
+    for row in table.itertuples():
+        reports = " ".join(f'<a href="{name}.html">{name[:2]}</a>' for name in _reports(row.notebook))
+        parts = "".join(f"<li>{html.escape(part)}</li>" for part in row.measured.split("; "))
+        more = [f"n: {html.escape(row.n)}"] * bool(row.n) + [f"rests on: {html.escape(row.budget)}"] * bool(row.budget)
+        details = f"<details><summary>what was measured</summary><ul>{parts}</ul><p>{'<br>'.join(more)}</p></details>"
+        verdict = f'<td class="verdict {row.verdict.split()[0]} {row.verdict.split()[-1]}">{row.verdict}</td>'
+        cells = f"<td>{row.claim}</td><td>{html.escape(row.statement)}{details}</td>{verdict}<td>{reports}</td>"
+        rows.append(f"<tr>{cells}</tr>")
+    head = "<tr><th>claim</th><th>what it says</th><th>verdict</th><th>report</th></tr>"
+    table = f'<table class="ledger"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+    rule = (
+        "A claim is split into parts, each with a rule that the numbers meet or miss. *Supported*: all parts hold. "
+        "*Not supported*: none that could be tested does. *Partly*: some do. The whole table: [claims.csv](claims.csv)."
+    )
+    return f'<div class="table">{table}</div>\n\n{rule}'
+
+
+def _reports(numbers: str) -> list[str]:
+    """Names of the notebooks with these numbers, such as ``01, 07``."""
+    wanted = numbers.split(", ") if numbers else []
+    return [book.stem for book in sorted(paths.notebooks().glob("[0-9]*.ipynb")) if book.stem[:2] in wanted]
 
 
 def _card(folder: Path, name: str, book: nbformat.NotebookNode, failed: bool) -> str:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from zdce import checkpoints, datasets, metrics, paths
 from zdce.enhance import Enhancer
+from zdce.ledger import verdict  # noqa: F401  for the notebooks' modules
 from zdce.losses import IMPROVED, PAPER, TERMS, LossConfig
 from zdce.model import ZERO_DCE_IMPROVED
 from zdce.postprocess import apply_gamma
@@ -171,12 +172,43 @@ def trainings(profile: str = "study") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def training_record(name: str, seed: int = 0, profile: str = "study") -> pd.DataFrame | None:
-    """Every step of the longest kept training of an arm: step, four weighted terms, loss, gradient_norm. None where
-    no such training was kept."""
+def training_records(name: str, profile: str = "study") -> pd.DataFrame | None:
+    """Every step of an arm's kept trainings of most steps, one seed after another: seed, step, four weighted terms,
+    loss, gradient_norm. None where no training of that arm was kept."""
     kept = trainings(profile)
-    kept = kept[(kept["arm"] == name) & (kept["seed"] == seed)] if len(kept) else kept
-    return pd.read_csv(kept.loc[kept["steps"].idxmax(), "record"]) if len(kept) else None
+    kept = kept[kept["arm"] == name] if len(kept) else kept
+    if not len(kept):
+        return None
+    longest = kept[kept["steps"] == kept["steps"].max()]
+    return pd.concat([pd.read_csv(row.record).assign(seed=row.seed) for row in longest.itertuples()], ignore_index=True)
+
+
+def shipped_records(name: str) -> pd.DataFrame | None:
+    """Every step of the training behind a shipped network, and of its repetitions with other seeds: columns as in
+    :func:`training_records`. None where they were not kept."""
+
+    def but_seed(config: dict) -> dict:
+        return {key: value for key, value in config.items() if key != "seed"}
+
+    shipped, found = checkpoints.load(name).header["train"], []
+    for file in sorted(training_folder().glob(f"{name}-seed*.json")):
+        config = json.loads(file.read_text("utf-8"))["config"]
+        if but_seed(config) == but_seed(shipped):
+            found.append(pd.read_csv(file.with_suffix(".csv.gz")).assign(seed=config["seed"]))
+    return pd.concat(found, ignore_index=True) if found else None
+
+
+def training_record(name: str, seed: int = 0, profile: str = "study") -> pd.DataFrame | None:
+    """:func:`training_records` of one seed; None where it was not kept."""
+    records = training_records(name, profile)
+    mine = records[records["seed"] == seed] if records is not None else ()
+    return mine.drop(columns="seed").reset_index(drop=True) if len(mine) else None
+
+
+def budget(config: TrainConfig | dict) -> str:
+    """In words, for tables: ``5,000 steps × 4 at 128 px, seed 0``. config: also the header of a weights file."""
+    known = config if isinstance(config, dict) else config.header()
+    return f"{known['steps']:,} steps × {known['batch']} at {known['size']} px, seed {known['seed']}"
 
 
 # --- comparisons ----------------------------------------------------------------------------------------------
@@ -334,18 +366,6 @@ def paired(scores: pd.DataFrame, figure: str, method: str, other: str) -> pd.Ser
     key = [column for column in ("dataset", "scene", "photograph") if column in scores]
     values = scores.pivot(index=key, columns="method", values=figure)
     return values[method] - values[other]
-
-
-def verdict(held: Iterable[str]) -> str:
-    """A claim's verdict from its parts' ``yes``, ``no`` and ``not testable here``.
-
-    supported: every part holds; not supported: none that could be tested holds; not testable here: none could be
-    tested; partly: anything else.
-    """
-    held = list(held)
-    if all(part == "not testable here" for part in held):
-        return "not testable here"
-    return "supported" if set(held) == {"yes"} else "partly supported" if "yes" in held else "not supported"
 
 
 def _source(model: str) -> dict[str, str]:
