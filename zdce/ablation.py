@@ -596,7 +596,8 @@ def findings(parts: pd.DataFrame) -> list[str]:
     for claim, part in parts.groupby("claim", sort=False):
         said = [f"**{claim}, {ledger.verdict(part['held'])}.**"]
         for held, words in (("yes", "Holds"), ("no", "Does not hold"), ("not testable here", "Not testable here")):
-            each = [f"{row.part} ({row.measured})" for row in part[part["held"] == held].itertuples()]
+            alike = part[part["held"] == held].groupby("measured", sort=False)["part"]
+            each = [f"{'; '.join(names)} ({measured})" for measured, names in alike]
             said += [f"{words}: {'; '.join(each)}."] if each else []
         lines.append(" ".join(said))
     return lines
@@ -646,6 +647,15 @@ def on_curve(curve: pd.DataFrame | None) -> str:
         f"{text}, {gap / slope:.0f} more epochs away at that rate. It looks like a plateau well above the "
         "published curve; why is an open question."
     )
+
+
+def on_tv(lines: pd.DataFrame) -> str:
+    """Words on the table of :func:`tv_lines`: rank correlation of the noise with the TV weight, by measure."""
+    if lines["TV weight"].nunique() < 3:
+        return ""
+    ranks = {words: part["TV weight"].corr(part.iloc[:, 1], "spearman") for words, part in lines.groupby("measured")}
+    told = ", ".join(f"{words} {rank:+.2f}" for words, rank in ranks.items())
+    return f"Over {lines['TV weight'].nunique()} TV weights, the rank correlation of noise with the weight: {told}."
 
 
 def on_predictions(predicted: pd.DataFrame) -> str:
