@@ -159,7 +159,7 @@ def test_the_command_prints_ratios_and_writes_settings_and_versions(monkeypatch,
             return pd.DataFrame({"version": list(self), "idle_mb": 1.0, "peak_mb": 2.0})
 
         def conditions(self):
-            return {"load_before": 3.0, "other_work": 1.5, "machine": "2 cores m", "torch": "9.9"}
+            return {"load_before": 3.0, "other_work": 1.5, "machine": "2 cores m", "torch": "9.9", "commit": "c"}
 
     monkeypatch.setattr(speed, "Workers", Fake)
     monkeypatch.setattr(speed.compare, "__defaults__", (speed.SETTINGS, 1))

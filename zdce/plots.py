@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 # Okabe and Ito's colours, told apart by colour-blind readers; line styles tell them apart in grey print.
@@ -289,8 +290,11 @@ def loglog(frame: pd.DataFrame, x: str, y: str, by: str, names: dict[str, str]) 
     ends = np.array([frame[x].min(), frame[x].max()])
     axes.plot(ends, frame[y].min() * ends / ends[0], color="#999999", linewidth=1, linestyle="-", label="slope 1")
     axes.set(xscale="log", yscale="log", xlabel=names.get(x, x), ylabel=names.get(y, y))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xticks(sorted(set(frame[x])))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     axes.legend()
     return fig
 

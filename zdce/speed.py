@@ -346,13 +346,17 @@ class Workers(dict):
         return time.monotonic(), _machine_seconds(), sum(map(_process_seconds, ours))
 
     def conditions(self) -> dict[str, object]:
-        """What a table states beside its times: load average before, other work meanwhile (cores), device, torch."""
+        """What a table states beside its times: load average before, other work meanwhile (cores), machine, torch,
+        commit."""
+        from zdce.report import commit  # a worker does without the libraries of reports
+
         first = next(iter(self.values()))
         return {
             "load_before": round(self.load, 2),
             "other_work": round(self.other_work(), 2),
             "machine": f"{os.cpu_count()} cores {first.about['device']}",
             "torch": first.about["torch"],
+            "commit": commit(),
         }
 
 
@@ -446,25 +450,28 @@ def growth(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def described(versions: Iterable[Version]) -> pd.DataFrame:
+    """Versions and their settings, one row each."""
+    return pd.DataFrame([asdict(version) for version in versions]).rename(columns={"label": "version"})
+
+
 def compare(versions: Iterable[Version] = SETTINGS, repeats: int = 9) -> tuple[pd.DataFrame, dict[str, object]]:
     """The table of ``zdce speed``: versions in turn on one bundled photograph of 600×400, and the conditions.
 
     One row a version: settings, median of every stage (ms), the network's quartiles, its ratio to the first version,
     peak memory (MB) and conditions, commit included.
     """
-    from zdce.report import commit
-
     versions = list(versions)
     with Workers(versions) as workers:
         times = measure(workers, workers.files(sized_photographs([0.24])), repeats)
         memory, conditions = workers.memory(), workers.conditions()
-    table = pd.DataFrame([asdict(version) for version in versions]).rename(columns={"label": "version"})
+    table = described(versions)
     stages = times[times["repeat"] > 0].groupby("version", sort=False)[list(STAGES)].median().add_suffix("_ms")
     told = summary(times, versions[0].label).drop(columns=["photograph", "ms"])
     told = told.rename(columns={"ms_low": "network_low_ms", "ms_high": "network_high_ms", "first_ms": "first_call_ms"})
     for part in (stages.reset_index(), told, memory):
         table = table.merge(part, on="version", sort=False)
-    return table.assign(width=600, height=400, commit=commit(), **conditions), conditions
+    return table.assign(width=600, height=400, **conditions), conditions
 
 
 def as_text(table: pd.DataFrame) -> str:

@@ -245,7 +245,7 @@ def percent(values: Iterable[float]) -> str:
     """Lowest to highest of shares, as per cent."""
     values = list(values)
     low, high = round(100 * min(values)), round(100 * max(values))
-    return f"{low} – {high} %" if low >= 0 else f"{low} to {high} %"
+    return f"{low} – {high} %" if low >= 0 else f"{low} to {high} %".replace("-", "−")
 
 
 def published_words() -> list[str]:
@@ -262,9 +262,9 @@ def published_words() -> list[str]:
         f"steps of a coarse clock. One step more or less in each time, and the table allows for {percent(loosest)}.",
         f"- **Growth**: the original's published times lie on a line of {start:.1f} ms and {slope:.0f} ms a megapixel "
         f"({100 * share:.1f} % of the variance). A call that only hands work to the card would not grow with the "
-        f"photograph. The line's slope means {rate / 1e12:.1f} million million operations a second, a rate that graphics "
-        f"cards reach (the paper's: {PEAK_2080TI / 1e12:.1f}). So these times probably hold the real work, though nothing "
-        "in the way of timing made sure of it.",
+        f"photograph. Its slope means {rate / 1e12:.1f} million million operations a second, which graphics cards "
+        f"reach (the paper's: {PEAK_2080TI / 1e12:.1f}). So these times probably hold the real work, though nothing in "
+        "the way of timing made sure of it.",
         f"- **The paper's {1000 * PAPER_SECONDS:.1f} ms** at 1200×900: the convolutions alone need "
         f"{1000 * floor:.1f} ms on that card at its full rate, {floor / PAPER_SECONDS:.1f} times as long. Only a clock "
         "that does not wait for the card shows that.",
@@ -339,3 +339,27 @@ def growth_words(told: pd.DataFrame, table: pd.DataFrame) -> str:
 def verdicts(rows: pd.DataFrame) -> dict[str, str]:
     """Verdict by claim, from :func:`claims`."""
     return {claim: study.verdict(part["held"]) for claim, part in rows.groupby("claim", sort=False)}
+
+
+ABOUT = {"N1": "file size", "N2": "training speed", "N3": "inference speed"}
+
+
+def findings(rows: pd.DataFrame, nine: pd.DataFrame, predicted: dict[str, float]) -> list[str]:
+    """Answers in lines of Markdown: the verdicts of :func:`claims` first, then what was measured for each claim."""
+    answer = ", ".join(f"{claim} ({ABOUT[claim]}) **{verdict}**" for claim, verdict in verdicts(rows).items())
+    lines = [f"{answer}."]
+    for claim, parts in rows.groupby("claim", sort=False):
+        told = "; ".join(f"{row.part}: {row.measured} ({row.held})" for row in parts.itertuples())
+        lines.append(f"- **{claim}**. {told}.")
+    ratio, arithmetic = nine["ratio"].median(), predicted["multiply_adds_pixel"]
+    lines.append(f"- **Prediction**. Arithmetic {against_prediction(ratio, arithmetic)}.")
+    low, high = PUBLISHED_SAVED
+    amount = nine["saved"].median()
+    word = "less than" if amount < low else "more than" if amount > high else "as much as"
+    told = f"saves {100 * amount:.0f} % of the time" if amount >= 0 else f"takes {-100 * amount:.0f} % more time"
+    lines.append(
+        f"- **Beside the published {100 * low:.0f} – {100 * high:.0f} %**: on the middle photograph the improved "
+        f"network {told} here; it saves {word} was published. Another device, another library: the direction "
+        "can be compared, the amount only loosely."
+    )
+    return lines
