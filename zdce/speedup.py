@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zdce import checkpoints, datasets, paths, study
+from zdce import checkpoints, datasets, ledger, paths, study
 from zdce.model import ZERO_DCE, CurveNet, count_parameters, multiply_adds
 from zdce.speed import LIME_SIZES
 
@@ -177,7 +177,7 @@ def claims(table: pd.DataFrame, nine: pd.DataFrame, trained: pd.DataFrame, share
 
     share: of the photographs' pixels that was timed; N3 speaks of whole ones. made: threads, device and rounds.
     """
-    return pd.DataFrame([*_file_claims(table), *_training_claims(trained), *_inference_claims(nine, share, made)])
+    return ledger.parts([*_file_claims(table), *_training_claims(trained), *_inference_claims(nine, share, made)])
 
 
 def _file_claims(table: pd.DataFrame) -> list[dict]:
@@ -338,7 +338,7 @@ def growth_words(told: pd.DataFrame, table: pd.DataFrame) -> str:
 
 def verdicts(rows: pd.DataFrame) -> dict[str, str]:
     """Verdict by claim, from :func:`claims`."""
-    return {claim: study.verdict(part["held"]) for claim, part in rows.groupby("claim", sort=False)}
+    return {claim: ledger.verdict(part["held"]) for claim, part in rows.groupby("claim", sort=False)}
 
 
 ABOUT = {"N1": "file size", "N2": "training speed", "N3": "inference speed"}
