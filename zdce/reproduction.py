@@ -462,8 +462,8 @@ def findings(parts: pd.DataFrame, **tables: pd.DataFrame) -> list[str]:
         ours = reached.loc[study.OURS[1].label]
         lines.append(
             f"The published improved weights themselves have a mean loss of {row.loss:.3f} on {row.data} "
-            f"(n = {row.n}), ours {ours.loss:.3f}. Of that, exposure takes {row.exposure:.3f} and {ours.exposure:.3f}, smoothness "
-            f"{row.smoothness:.3f} and {ours.smoothness:.3f}."
+            f"(n = {row.n}), ours {ours.loss:.3f}. Of that, exposure takes {row.exposure:.3f} and {ours.exposure:.3f}, "
+            f"smoothness {row.smoothness:.3f} and {ours.smoothness:.3f}."
         )
         if row.data == "sice-train" and abs(row.loss - end) > TOLERANCE["loss"]:
             lines.append(

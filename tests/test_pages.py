@@ -1,0 +1,128 @@
+"""The committed pages in a real browser: they open without errors, ask for nothing outside, and sliders move."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from zdce import paths
+
+REPORTS = paths.reports("study")
+PAGES = sorted(REPORTS.glob("*.html"))
+WIDTHS = (390, 1280)  # CSS pixels: a phone, a desktop
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("google-chrome")
+    if not (driver and chromium):
+        message = "Chromium and its driver are not installed (Debian: chromium, chromium-driver)"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    browser.set_page_load_timeout(60)
+    yield browser
+    browser.quit()
+
+
+def show(browser, page, width: int) -> None:
+    browser.get("about:blank")
+    browser.get_log("browser"), browser.get_log("performance")  # what came before is of no interest
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.get(page.as_uri())
+
+
+def asked_for(browser) -> list[str]:
+    """Addresses that the page requested since it was opened."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_opens_without_errors_and_asks_for_nothing_outside(browser, page, width):
+    show(browser, page, width)
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    requests = asked_for(browser)
+    assert page.as_uri() in requests
+    home = REPORTS.as_uri()
+    assert [url[:120] for url in requests if not url.startswith(("data:", home + "/"))] == []
+    wide, view = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert wide <= view, f"the page is {wide} pixels wide on a screen of {view}"
+    missing = browser.execute_script(
+        "return [...document.images].filter(i => i.complete && !i.naturalWidth || !i.alt)"
+        ".map(i => i.outerHTML.slice(0, 99))"
+    )
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(browser, page):
+    show(browser, page, 1280)
+    links = browser.execute_script("return [...document.querySelectorAll('a[href]')].map(a => a.href)")
+    assert links
+    inside = [link for link in set(links) if not link.startswith(("http://", "https://"))]
+    for link in inside:
+        parts = urlsplit(link)
+        assert parts.scheme == "file", link
+        assert os.path.exists(unquote(parts.path)), link
+        if parts.fragment and unquote(parts.path) == str(page):
+            names = [parts.fragment, unquote(parts.fragment)]  # as a browser looks them up
+            assert browser.execute_script("return arguments[0].some(n => document.getElementById(n))", names), link
+
+
+def sliders():
+    return [page for page in PAGES if 'class="slider"' in page.read_text("utf-8")]
+
+
+def test_some_page_has_a_slider():
+    assert sliders()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("page", sliders(), ids=lambda page: page.stem)
+def test_sliders_move_by_keyboard_mouse_and_touch(browser, page, width):
+    from selenium.webdriver.common.action_chains import ActionBuilder
+    from selenium.webdriver.common.actions.interaction import POINTER_MOUSE, POINTER_TOUCH
+    from selenium.webdriver.common.actions.pointer_input import PointerInput
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    show(browser, page, width)
+    slider = browser.find_element(By.CSS_SELECTOR, ".slider")
+    handle = slider.find_element(By.TAG_NAME, "input")
+    browser.execute_script("document.documentElement.style.scrollBehavior = 'auto'")  # no gliding under the pointer
+
+    def place() -> float:
+        """Where the divider stands, in per cent, and that the picture on top is cut there."""
+        at = browser.execute_script("return arguments[0].style.getPropertyValue('--at')", slider)
+        return float(at.removesuffix("%"))
+
+    assert place() == 50
+    handle.send_keys(Keys.ARROW_RIGHT * 5)
+    assert place() == 55
+    handle.send_keys(Keys.HOME)
+    assert place() == 0
+
+    for kind in (POINTER_MOUSE, POINTER_TOUCH):
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", slider)
+        box = handle.rect
+        actions = ActionBuilder(browser, mouse=PointerInput(kind, kind))
+        reach = int(box["width"] * 0.25)
+        actions.pointer_action.move_to(handle, 0, 0).pointer_down().move_to(handle, reach, 0).pointer_up()
+        actions.perform()
+        assert 65 < place() < 85, kind
+        handle.send_keys(Keys.HOME)
+        assert place() == 0
