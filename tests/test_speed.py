@@ -205,25 +205,30 @@ def test_excess_adds_up_to_the_gap():
     assert "hardly a gap" in speedup.gap_words(speedup.excess(kinds, 2.0), 2.0)
 
 
-def nine(ratio: float, low: float | None = None) -> pd.DataFrame:
+def nine(ratio: float, low: float | None = None, share: float = 1.0, other: float = 0.0) -> pd.DataFrame:
     gain = speedup.saved(ratio)
     names = [str(number) for number in range(1, 10)]
-    return pd.DataFrame({"photograph": names, "ratio": ratio, "ratio_low": low or ratio, "saved": gain})
+    told = {"ratio": ratio, "ratio_low": low or ratio, "saved": gain, "share": share, "other_work": other}
+    return pd.DataFrame({"photograph": names} | told)
 
 
 @pytest.mark.parametrize(
-    ("ratio", "low", "share", "verdict"),
+    ("ratio", "low", "share", "other", "verdict"),
     [
-        (1.3, None, 1.0, "supported"),
-        (2.0, None, 1.0, "partly supported"),  # faster, by more than was stated
-        (0.9, None, 1.0, "not supported"),
-        (1.05, 0.98, 1.0, "not supported"),
-        (1.3, None, 0.25, "not testable here"),
+        (1.3, None, 1.0, 0.0, "supported"),
+        (2.0, None, 1.0, 0.0, "partly supported"),  # faster, by more than was stated
+        (0.9, None, 1.0, 0.0, "not supported"),
+        (1.05, 0.98, 1.0, 0.0, "not supported"),
+        (1.3, None, 0.25, 0.0, "not testable here"),
+        (1.3, None, 1.0, 1.8, "not testable here"),  # beside other work
     ],
 )
-def test_verdict_on_inference(ratio, low, share, verdict):
-    rows = speedup.claims(speedup.sizes(), nine(ratio, low), pd.DataFrame(), share, "fake")
+def test_verdict_on_inference(ratio, low, share, other, verdict):
+    rows = speedup.claims(speedup.sizes(), nine(ratio, low, share, other), pd.DataFrame(), "fake")
     assert speedup.verdicts(rows)["N3"] == verdict
+    told = speedup.findings(rows, nine(ratio, low, share, other), {"multiply_adds_pixel": 3.37})
+    assert f"(inference speed) **{verdict}**" in told[0]
+    assert any("no evidence" in line for line in told) == (other > speed.BUSY)
 
 
 def trained(tmp_path, monkeypatch, improved: float) -> pd.DataFrame:
@@ -243,13 +248,13 @@ def trained(tmp_path, monkeypatch, improved: float) -> pd.DataFrame:
 def test_verdict_on_training_follows_ranges_over_rounds(tmp_path, monkeypatch, improved, verdict):
     table = trained(tmp_path, monkeypatch, improved)
     assert table["ratio"].tolist() == pytest.approx([improved / 3] * 2)
-    rows = speedup.claims(speedup.sizes(), nine(1.3), table, 1.0, "fake")
+    rows = speedup.claims(speedup.sizes(), nine(1.3), table, "fake")
     assert speedup.verdicts(rows)["N2"] == verdict
     assert (rows["claim"] == "N2").sum() == 1  # one round has no range
 
 
 def test_claims_have_the_ledger_s_columns_and_name_what_is_missing():
-    rows = speedup.claims(speedup.sizes(), nine(1.3), pd.DataFrame(), 1.0, "fake")
+    rows = speedup.claims(speedup.sizes(), nine(1.3), pd.DataFrame(), "fake")
     assert list(rows) == ["claim", "part", "rule", "measured", "interval", "n", "budget", "held"]
     assert speedup.verdicts(rows) == {"N1": "supported", "N2": "not testable here", "N3": "supported"}
     assert "training_speed.py" in rows.set_index("claim").loc["N2", "measured"]

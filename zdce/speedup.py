@@ -10,7 +10,7 @@ import pandas as pd
 
 from zdce import checkpoints, datasets, ledger, paths, study
 from zdce.model import ZERO_DCE, CurveNet, count_parameters, multiply_adds
-from zdce.speed import LIME_SIZES
+from zdce.speed import BUSY, LIME_SIZES
 
 # --- as published ---------------------------------------------------------------------------------------------
 
@@ -172,12 +172,13 @@ def _part(claim: str, part: str, rule: str, measured: str, held: bool | None, **
     return row | {"held": UNTESTED if held is None else "yes" if held else "no"}
 
 
-def claims(table: pd.DataFrame, nine: pd.DataFrame, trained: pd.DataFrame, share: float, made: str) -> pd.DataFrame:
+def claims(table: pd.DataFrame, nine: pd.DataFrame, trained: pd.DataFrame, made: str) -> pd.DataFrame:
     """The ledger's rows of N1, N2 and N3, from :func:`sizes`, :func:`beside_published` and :func:`training`.
 
-    share: of the photographs' pixels that was timed; N3 speaks of whole ones. made: threads, device and rounds.
+    N3 is tested only where ``nine`` has nine whole photographs (its column ``share`` is 1) and other work kept no more
+    than ``speed.BUSY`` cores busy meanwhile (``other_work``). made: rounds, threads, device.
     """
-    return ledger.parts([*_file_claims(table), *_training_claims(trained), *_inference_claims(nine, share, made)])
+    return ledger.parts([*_file_claims(table), *_training_claims(trained), *_inference_claims(nine, made)])
 
 
 def _file_claims(table: pd.DataFrame) -> list[dict]:
@@ -209,13 +210,14 @@ def _training_claims(trained: pd.DataFrame) -> list[dict]:
     return rows or [_part("N2", "training", rule, "not measured: run benchmarks/training_speed.py", None)]
 
 
-def _inference_claims(nine: pd.DataFrame, share: float, made: str) -> list[dict]:
-    testable = share == 1 and len(nine) == len(PUBLISHED)
+def _inference_claims(nine: pd.DataFrame, made: str) -> list[dict]:
+    whole = bool((nine["share"] == 1).all()) and len(nine) == len(PUBLISHED)
+    testable = whole and not disturbed(nine)
     low, high = PUBLISHED_SAVED
     least, most = nine["saved"].min(), nine["saved"].max()
     mean = nine.set_index("photograph")["saved"]
     interval = " – ".join(f"{100 * value:.0f} %" for value in study.interval(mean))
-    text = f"{100 * least:.0f} – {100 * most:.0f} % of the time saved, mean {100 * mean.mean():.0f} %"
+    text = f"{percent([least, most])} of the time saved, mean {100 * mean.mean():.0f} %"
     about = {"interval": interval, "n": f"{len(nine)} photographs", "budget": made}
     faster = f"{nine['ratio'].min():.2f} – {nine['ratio'].max():.2f} × as fast"
     rules = (
@@ -229,6 +231,11 @@ def _inference_claims(nine: pd.DataFrame, share: float, made: str) -> list[dict]
         _part("N3", *rule, measured, each, **about)
         for rule, measured, each in zip(rules, (faster, text), held, strict=True)
     ]
+
+
+def disturbed(nine: pd.DataFrame) -> bool:
+    """Whether other work kept more than ``speed.BUSY`` cores busy while the photographs were timed."""
+    return bool((nine["other_work"] > BUSY).any())
 
 
 # --- words ----------------------------------------------------------------------------------------------------
@@ -348,6 +355,13 @@ def findings(rows: pd.DataFrame, nine: pd.DataFrame, predicted: dict[str, float]
     """Answers in lines of Markdown: the verdicts of :func:`claims` first, then what was measured for each claim."""
     answer = ", ".join(f"{claim} ({ABOUT[claim]}) **{verdict}**" for claim, verdict in verdicts(rows).items())
     lines = [f"{answer}."]
+    if disturbed(nine):
+        lines.append(
+            f"**These times are no evidence**: other work kept {nine['other_work'].max():.1f} cores busy while the "
+            "nine photographs were timed. They show the way of measuring; no verdict on N3 is drawn from them."
+        )
+    if (nine["share"] < 1).any():
+        lines.append("N3 speaks of whole photographs, and here a part of their pixels was timed.")
     for claim, parts in rows.groupby("claim", sort=False):
         told = "; ".join(f"{row.part}: {row.measured} ({row.held})" for row in parts.itertuples())
         lines.append(f"- **{claim}**. {told}.")
