@@ -378,14 +378,14 @@ def _process_seconds(pid: int) -> float:
 
 
 def contention(conditions: Mapping[str, object]) -> str:
-    """One line on whether other work was running, from :meth:`Workers.conditions`; it starts with WARNING if so."""
+    """Whether other work was running, for print, from :meth:`Workers.conditions`; starts with WARNING if so."""
     other, load = float(conditions["other_work"]), conditions["load_before"]
     if np.isnan(other):
         return f"other work is not known on this system; load average before: {load}"
     if other > BUSY:
         return (
-            f"WARNING: other work kept {other:.2f} cores busy meanwhile (load average before: {load}): "
-            "these times are too long, and ratios are what to read"
+            f"WARNING: other work kept {other:.2f} cores busy meanwhile (load average before: {load});\n"
+            "these times are too long and their ratios unsure"
         )
     return f"quiet: other work kept {other:.2f} cores busy meanwhile (load average before: {load})"
 
