@@ -382,6 +382,12 @@ def pictures(method: study.Method, sample: datasets.Sample) -> list[np.ndarray]:
     return [before, plain, apply_gamma(plain, STUDY), apply_gamma(plain, low), network(apply_gamma(before, low))]
 
 
+# Headings of the notebook's tables, where the saved columns' names are too long.
+SHORT = {"clipped_share": "clipped", "bright_gain": "bright", "psnr_matched": "matched", "gain_matched": "matched"}
+SHORT |= {"dark_contrast": "contrast", "dark_levels": "levels", "near_from": "from", "near_to": "to"}
+SHORT |= {"lost_at_1": "lost 1", "lost_at_study": "lost 1.15", "input_mean": "input", "gain_psnr": "gain"}
+
+
 # ---- where the best gamma lies -------------------------------------------------------------------------------------
 
 
