@@ -12,15 +12,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
-import torch
-from PIL import Image
 from scipy import sparse
 from scipy.sparse.linalg import lsqr
 
-from zdce import checkpoints, datasets, ledger, metrics, study, sweep
-from zdce.losses import IMPROVED, TERMS, LossConfig, loss_terms
+from zdce import datasets, ledger, metrics, study, sweep
 from zdce.model import CurveNet, count_parameters, multiply_adds
-from zdce.photos import to_tensor
 from zdce.training import batches
 
 REFERENCE = "zero-dce-improved"
@@ -31,8 +27,8 @@ LOSSES = (REFERENCE, *(arm for arm in study.REFERENCES if _SAME_NET[arm]))
 
 FEWEST = 5  # scenes; with fewer, a bootstrap interval says too little (ours)
 FRAME = 4  # pixels: the outer frame in which a border is looked for (ours)
-INSIDE = (8, 32)  # pixels from the edge: the strip just inside, to which the frame is compared (ours)
-BORDER = 2.0  # grey levels by which a frame must differ before it is called a border (ours)
+INSIDE = (8, 16)  # pixels from the edge: the strip just inside, to which the frame is compared (ours)
+BORDER = 2.0  # per cent by which a frame must be brighter before it is called a border (ours)
 PHOTOGRAPHS = 2002  # of sice-train, all of which an epoch shows once
 EPOCHS = 200  # of the published training
 
@@ -137,14 +133,18 @@ def edge_distance(height: int, width: int) -> np.ndarray:
     return np.minimum.outer(np.minimum(down, down[::-1]), np.minimum(across, across[::-1]))
 
 
-def frame_excess(values: np.ndarray) -> float:
+def frame_excess(values: np.ndarray, relative: bool = False) -> float:
     """Mean of (H, W) values over the outer :data:`FRAME` pixels less that over the strip :data:`INSIDE`.
 
-    NaN for a photograph too small to have such a strip.
+    relative: in per cent of the latter, which one gain on all values does not change. NaN for a photograph too small to
+    have such a strip, and for a relative excess over black.
     """
     distance = edge_distance(*values.shape)
-    inside = (distance >= INSIDE[0]) & (distance < INSIDE[1])
-    return float(values[distance < FRAME].mean() - values[inside].mean()) if inside.any() else float("nan")
+    strip = values[(distance >= INSIDE[0]) & (distance < INSIDE[1])]
+    if not strip.size or (relative and not strip.any()):
+        return float("nan")
+    excess = float(values[distance < FRAME].mean() - strip.mean())
+    return 100 * excess / float(strip.mean()) if relative else excess
 
 
 def borders(
@@ -152,8 +152,9 @@ def borders(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What every method does at the edges of the photographs of ``on``: scores, and profiles.
 
-    Scores, one row a photograph and method: ``frame_brightness``, luma of the frame less that of the strip inside, and
-    ``frame_error``, the same of the absolute difference to the reference photograph (NaN without one); grey levels.
+    Scores, one row a photograph and method: ``frame_brightness``, luma of the frame less that of the strip inside in
+    per cent of the latter, and ``frame_error``, in grey levels the same of the absolute difference to the reference
+    photograph (NaN without one).
     Both hold what the photograph itself shows there, so a border is a difference between two methods. Profiles, one
     row a photograph, method and distance below ``depth`` pixels from the edge: ``luma``.
     """
@@ -167,7 +168,7 @@ def borders(
         for label, enhancer in enhancers.items():
             y = metrics.luma(enhancer(before))
             error = float("nan") if reference is None else frame_excess(np.abs(y - metrics.luma(reference)))
-            row = about | {"method": label, "frame_brightness": frame_excess(y), "frame_error": error}
+            row = about | {"method": label, "frame_brightness": frame_excess(y, relative=True), "frame_error": error}
             table.append(row)
             means = np.bincount(distance.ravel(), weights=y.ravel())[:depth] / count
             profiles += [about | {"method": label, "distance": d, "luma": mean} for d, mean in enumerate(means)]
@@ -175,13 +176,14 @@ def borders(
 
 
 def border_profile(profiles: pd.DataFrame, other: str = REFERENCE) -> pd.DataFrame:
-    """Luma of every method less that of ``other`` over the distance from the edge, mean over photographs and less its
-    mean over the deepest eight pixels: dataset, method, distance, excess in grey levels. From :func:`borders`."""
-    key = ["dataset", "photograph", "distance"]
-    wide = profiles.pivot(index=key, columns="method", values="luma")
-    excess = wide.sub(wide[other], axis=0)[profiles["method"].unique()].groupby(["dataset", "distance"]).mean()
-    deep = excess[excess.index.get_level_values("distance") >= profiles["distance"].max() - 7].groupby("dataset").mean()
-    return excess.sub(deep, level="dataset").reset_index().melt(["dataset", "distance"], value_name="excess")
+    """Luma of every method over the distance from the edge, in per cent of its own mean over the deepest eight pixels,
+    less that of ``other``, mean over photographs: dataset, method, distance, excess. From :func:`borders`."""
+    wide = profiles.pivot(index=["dataset", "photograph", "distance"], columns="method", values="luma")
+    deep = wide[wide.index.get_level_values("distance") >= profiles["distance"].max() - 7]
+    level = deep.groupby(["dataset", "photograph"]).mean().reindex(wide.index.droplevel("distance")).to_numpy()
+    share = 100 * (wide / level - 1)
+    excess = share.sub(share[other], axis=0)[profiles["method"].unique()].groupby(["dataset", "distance"]).mean()
+    return excess.reset_index().melt(["dataset", "distance"], value_name="excess")
 
 
 # --- differences --------------------------------------------------------------------------------------------------
@@ -265,23 +267,23 @@ def combined(about: pd.DataFrame, tables: Sequence[pd.DataFrame], figures: Seque
     return about.merge(pd.concat(means, axis=1), how="left", left_on="arm", right_index=True)
 
 
-def tv_lines(tables: Sequence[pd.DataFrame], figures: dict[str, str]) -> pd.DataFrame:
-    """Mean of each of ``figures`` (name → words) by TV weight, over the arms that were scored and differ in it alone:
-    columns ``TV weight``, ``noise gain (×)``, ``measured``, ``on``."""
+def tv_lines(tables: Sequence[pd.DataFrame], figures: Sequence[str]) -> pd.DataFrame:
+    """Mean of each of ``figures``, noise gains of METRICS, by TV weight, over the arms that were scored and differ in it
+    alone: columns ``TV weight``, ``noise gain (×)``, ``measured`` (as it is, or for its brightness), ``on``."""
     arms = [REFERENCE, *(arm for arm in study.REFERENCES if arm.startswith("tv-"))]
-    weights = {
-        arm: study.ARMS[arm].loss.smoothness for arm in sorted(arms, key=lambda a: study.ARMS[a].loss.smoothness)
-    }
+    weights = pd.Series({arm: study.ARMS[arm].loss.smoothness for arm in arms}).sort_values()
     lines = []
-    for figure, words in figures.items():
+    for figure in figures:
         table = real(next(table for table in tables if figure in table))
         means = table.groupby("method")[figure].mean()
-        on = ", ".join(dict.fromkeys(table["dataset"]))
-        lines += [
-            {"TV weight": weight, "noise gain (×)": means[arm], "measured": words, "on": on}
-            for arm, weight in weights.items()
-            if arm in means
-        ]
+        where = "flat dark patches" if figure.startswith("dark") else "static scenes"
+        about = {
+            "measured": "for its brightness" if figure.endswith("relative") else "as it is",
+            "on": f"{where}, {', '.join(dict.fromkeys(table['dataset']))}",
+        }
+        for arm, weight in weights.items():
+            if arm in means:
+                lines.append({"TV weight": weight, "noise gain (×)": means[arm]} | about)
     return pd.DataFrame(lines)
 
 
@@ -370,7 +372,7 @@ LOSS_PREDICTIONS = (
     ),
 )
 _UNITS = {metric.name: metric.unit for metric in metrics.METRICS} | {
-    "frame_brightness": "grey levels",
+    "frame_brightness": "%",
     "frame_error": "grey levels",
 }
 
@@ -506,7 +508,7 @@ def swing(records: pd.DataFrame, batch: int = 4, photographs: int = PHOTOGRAPHS)
 
     epochs (seen, in part or whole), first and last epoch's mean, their drop, the share of the drop that falls in the
     last quarter of the epochs; of single batches in the last epoch the standard deviation, the lowest and the highest;
-    deviation over drop; :func:`photograph_share`.
+    their ``ratio`` (deviation over drop); :func:`photograph_share`.
     """
     table = []
     for seed, part in epoch_table(records, batch, photographs).groupby("seed"):
@@ -516,7 +518,7 @@ def swing(records: pd.DataFrame, batch: int = 4, photographs: int = PHOTOGRAPHS)
         row = {"seed": seed, "epochs": len(means), "first": means[0], "last": means[-1], "drop": means[0] - means[-1]}
         row |= {"late_share": (means[late] - means[-1]) / (means[0] - means[-1]) if len(means) > 2 else float("nan")}
         row |= {name: last[name] for name in ("deviation", "lowest", "highest")}
-        row |= {"deviation_over_drop": last["deviation"] / (means[0] - means[-1])}
+        row |= {"ratio": last["deviation"] / (means[0] - means[-1])}
         table.append(row | {"photographs": photograph_share(loss, batch, int(seed), photographs)})
     return pd.DataFrame(table)
 
@@ -534,13 +536,15 @@ def swing_parts(swings: pd.DataFrame | None, budget: str) -> list[dict]:
         return [about | {"part": part, "rule": rule, "measured": "no record"} for part, rule in rules.items()]
     figures = {"the loss falls": ("drop", "{:.3f}", lambda v: v > 0)}
     figures["and levels off"] = ("late_share", "{:.0%} of the drop", lambda v: v < 0.1)
-    figures["single batches swing widely"] = ("deviation_over_drop", "{:.2f} × the drop", lambda v: v > 1)
+    figures["single batches swing widely"] = ("ratio", "{:.2f} × the drop", lambda v: v > 1)
     parts, epochs = [], int(swings["epochs"].min())
     about["n"] = f"{len(swings)} seed{'s' * (len(swings) > 1)}"
     for part, (figure, form, holds) in figures.items():
         values = swings[figure]
         row = {"part": part, "rule": rules[part], "measured": form.format(values.mean())}
         row["interval"] = f"seeds {values.min():.3f} – {values.max():.3f}" if len(values) > 1 else ""
+        if figure == "ratio" and swings["photographs"].notna().all():
+            row["measured"] += f", {swings['photographs'].mean():.0%} of it told by which photographs are in the batch"
         parts.append(about | row | {"held": "yes" if holds(values).all() else "no"})
     late, rule = list(rules.items())[-1]
     held = parts[-1]["held"] if epochs >= EPOCHS else "not testable here"
@@ -553,30 +557,7 @@ def against_published(epochs: pd.DataFrame, published: dict[int, float]) -> pd.D
     and the difference (NaN where one of both has no value). epochs: as :func:`epoch_table`."""
     means = epochs.groupby("epoch")["mean"].agg(seeds="size", mean="mean", seed_lowest="min", seed_highest="max")
     table = means.reindex(sorted({*means.index, *published})).assign(published=pd.Series(published))
-    return table.assign(difference=table["mean"] - table["published"]).reset_index()
-
-
-def loss_of(
-    models: dict[str, str], limit: int, sizes: Sequence[int] = (128, 256), losses: LossConfig = IMPROVED
-) -> pd.DataFrame:
-    """The training loss of finished networks on ``limit`` photographs of sice-train, squares of each of ``sizes``.
-
-    models: label → name or file. One row a model, size and photograph: the four weighted terms and ``loss``.
-    """
-    nets = {label: checkpoints.load(source).net for label, source in models.items()}
-    table = []
-    for sample in datasets.samples("sice-train", limit):
-        picture = Image.fromarray(sample.image())
-        for size in sizes:
-            image = to_tensor(np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS)))
-            for label, net in nets.items():
-                with torch.inference_mode():
-                    enhanced, curves = net(image)
-                    terms = loss_terms(enhanced, image, curves, losses)
-                row = {"weights": label, "size": size, "photograph": sample.name}
-                row |= {name: float(value) for name, value in terms.items()}
-                table.append(row | {"loss": sum(row[name] for name in TERMS)})
-    return pd.DataFrame(table)
+    return table.assign(difference=table["mean"] - table["published"]).astype({"seeds": "Int64"}).reset_index()
 
 
 # --- words --------------------------------------------------------------------------------------------------------
@@ -653,8 +634,11 @@ def on_tv(lines: pd.DataFrame) -> str:
     """Words on the table of :func:`tv_lines`: rank correlation of the noise with the TV weight, by measure."""
     if lines["TV weight"].nunique() < 3:
         return ""
-    ranks = {words: part["TV weight"].corr(part.iloc[:, 1], "spearman") for words, part in lines.groupby("measured")}
-    told = ", ".join(f"{words} {rank:+.2f}" for words, rank in ranks.items())
+    groups = lines.groupby(["on", "measured"], sort=False)
+    told = ", ".join(
+        f"{on} {measured} {part['TV weight'].corr(part['noise gain (×)'], 'spearman'):+.2f}"
+        for (on, measured), part in groups
+    )
     return f"Over {lines['TV weight'].nunique()} TV weights, the rank correlation of noise with the weight: {told}."
 
 
@@ -669,34 +653,23 @@ def on_predictions(predicted: pd.DataFrame) -> str:
     return f"{text}; wrong: {', '.join(each)}." if each else f"{text}."
 
 
-def loss_table(losses: pd.DataFrame) -> pd.DataFrame:
-    """Means of :func:`loss_of` by weights and size: every term, the loss with its 95 % interval over photographs, n."""
-    table = losses.groupby(["weights", "size"], sort=False)[[*TERMS, "loss"]].mean()
-    groups = losses.groupby(["weights", "size"], sort=False)["loss"]
-    table[["low", "high"]] = [study.interval(part.reset_index(drop=True)) for _, part in groups]
-    return table.assign(n=groups.size()).reset_index()
-
-
-def on_sizes(losses: pd.DataFrame | None, published: dict[int, float]) -> str:
-    """Words on :func:`loss_of` of ``published`` and ``trained here``: how far the two networks' losses lie apart on
-    the same photographs at the largest size, and both from the last published epoch mean."""
-    if losses is None:
+def on_sizes(losses: pd.DataFrame, published: dict[int, float], least: float = 0.05) -> str:
+    """Words on ``reproduction.training_losses`` at two sizes: how far our loss and the published weights' own lie apart
+    on the same photographs, and both from the published curve's end. least: difference in loss that counts (ours)."""
+    if losses.empty:
         return ""
-    size, (epoch, stated) = losses["size"].max(), list(published.items())[-1]
-    wide = losses[losses["size"] == size].pivot(index="photograph", columns="weights", values="loss")
-    ours, theirs = wide["trained here"], wide["published"]
-    gap, (low, high) = (ours - theirs).mean(), study.interval(ours - theirs)
-    own = study.interval(theirs)
-    smooth = losses.loc[(losses["size"] == size) & (losses["weights"] == "published"), "smoothness"].mean()
-    same = "no difference between the networks" if low <= 0 <= high else "a difference between the networks"
-    inside = "inside" if own[0] <= stated <= own[1] else "outside"
-    between = f"{gap:+.3f} ({low:+.3f} – {high:+.3f}), {same}"
-    return (
-        f"On {len(wide)} training photographs at {size}×{size} the published weights themselves have a loss of "
-        f"{theirs.mean():.3f} ({own[0]:.3f} – {own[1]:.3f}), ours {ours.mean():.3f}: {between}. Their published curve "
-        f"ends at {stated:.3f} (epoch {epoch}), {inside} the interval of the weights' own loss; without their "
-        f"smoothness term of {smooth:.3f} that loss would be {theirs.mean() - smooth:.3f}."
+    (epoch, end), size = list(published.items())[-1], losses["size"].max()
+    wide = losses.pivot(index="size", columns="weights", values="loss")
+    ours, theirs = wide[study.OURS[1].label], wide[study.PUBLISHED[1].label]
+    each = [f"{theirs[side]:.3f} and {ours[side]:.3f} at {side}×{side}" for side in wide.index]
+    text = (
+        f"On the same {losses['n'].iloc[0]} training photographs the loss of the published weights and of ours is "
+        f"{', '.join(each)}; the published curve ends at {end:.3f} (epoch {epoch})."
     )
+    if theirs[size] - end <= least:
+        return f"{text} The published weights do lie where their curve ends."
+    gap = "ours are no further from it" if ours[size] - theirs[size] <= least else "ours are further from it still"
+    return f"{text} The published weights do not reach the end of their own curve on these photographs; {gap}."
 
 
 def main_budget(arm: str = REFERENCE, profile: str = "study") -> str:
