@@ -268,7 +268,7 @@ def combined(about: pd.DataFrame, tables: Sequence[pd.DataFrame], figures: Seque
 
 
 def tv_lines(tables: Sequence[pd.DataFrame], figures: Sequence[str]) -> pd.DataFrame:
-    """Mean of each of ``figures``, noise gains of METRICS, by TV weight, over the arms that were scored and differ in it
+    """Mean of each of ``figures``, noise gains of METRICS, by TV weight, over the scored arms that differ in it
     alone: columns ``TV weight``, ``noise gain (×)``, ``measured`` (as it is, or for its brightness), ``on``."""
     arms = [REFERENCE, *(arm for arm in study.REFERENCES if arm.startswith("tv-"))]
     weights = pd.Series({arm: study.ARMS[arm].loss.smoothness for arm in arms}).sort_values()
