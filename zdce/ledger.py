@@ -77,7 +77,10 @@ def collect(folder: Path) -> pd.DataFrame:
     for file in sorted(Path(folder).glob("[0-9][0-9]_claims.csv")):
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
         if missing := [column for column in COLUMNS if column not in table]:
-            raise ValueError(f"{file.name}: has no column {missing[0]!r}; a ledger's table needs {', '.join(COLUMNS)}")
+            raise ValueError(
+                f"{file.name}: has no column {missing[0]!r}; a ledger's table needs {', '.join(COLUMNS)}; "
+                "run that report again"
+            )
         tables.append(parts(table.to_dict("records")).assign(notebook=file.name[:2]))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*COLUMNS, "notebook"])
 
