@@ -452,8 +452,8 @@ def test_resume_from_a_damaged_checkpoint_is_refused(photographs, whole, tmp_pat
 
 
 def test_photographs_of_another_size_are_refused(photographs, tmp_path):
-    with pytest.raises(ValueError, match="size=64"):
-        quick(replace(CONFIG, size=64), tmp_path, photographs)
+    with pytest.raises(ValueError, match="size=48"):
+        quick(replace(CONFIG, size=48), tmp_path, photographs)
 
 
 def test_folder_without_photographs_is_refused(tmp_path):
