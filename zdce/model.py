@@ -167,7 +167,7 @@ class CurveNet(nn.Module):
         x4 = F.relu(self.e_conv4(self._pool(x3)))
         x5 = F.relu(self.e_conv5(self._join(x3, x4, 0)))
         x6 = F.relu(self.e_conv6(self._join(x2, x5, 1)))
-        return torch.tanh(self.e_conv7(self._join(x1, x6, 2)))
+        return torch.tanh(self.e_conv7(self._join(x1, x6, 2)).float())  # float32 under autocast as well
 
     def _pool(self, x: Tensor) -> Tensor:
         if self.config.pooling == "overlapping":

@@ -33,18 +33,17 @@ ARMS: dict[str, TrainConfig] = {}
 REFERENCES: dict[str, str] = {}  # arm → the arm that it differs from in one thing; the two main arms have none
 
 
-def _arm(
-    name: str, reference: str, net: dict | None = None, loss: dict | LossConfig | None = None, data: str | None = None
-) -> None:
-    """Add an arm: ``reference`` with fields of its network or its losses changed, or its training photographs."""
+def _arm(name: str, reference: str, net: dict | None = None, loss: dict | LossConfig | None = None, **fields) -> None:
+    """Add an arm: ``reference`` with fields of its network, its losses, or the training itself changed."""
     base = ARMS[reference]
     losses = loss if isinstance(loss, LossConfig) else replace(base.loss, **(loss or {}))
-    ARMS[name] = replace(base, name=name, net=replace(base.net, **(net or {})), loss=losses, data=data or base.data)
+    ARMS[name] = replace(base, name=name, net=replace(base.net, **(net or {})), loss=losses, **fields)
     REFERENCES[name] = reference
 
 
-# The paper's network as its released code trains it, and the improved study's.
-ARMS["zero-dce"] = TrainConfig("zero-dce")
+# The paper's network as its released code trains it, and the improved study's; both with their convolutions in
+# bfloat16, which the arm "float32" tests.
+ARMS["zero-dce"] = TrainConfig("zero-dce", precision="bfloat16")
 ARMS["zero-dce-improved"] = TrainConfig(
     "zero-dce-improved",
     net=ZERO_DCE_IMPROVED,
@@ -52,6 +51,7 @@ ARMS["zero-dce-improved"] = TrainConfig(
     batch=4,
     steps=100_200,  # 200 epochs of 2,002 photographs in batches of 4
     gamma=checkpoints.IMPROVED_GAMMA,
+    precision="bfloat16",
 )
 MAIN = tuple(ARMS)
 # Channels, with and without the pool (claims N1, N5).
@@ -75,6 +75,8 @@ for _target in (0.5, 0.7):
 # Its TV weight is raised by half as well, as the improved study raises the released code's.
 _arm("paper-losses", "zero-dce-improved", loss=replace(PAPER, smoothness=1.5 * PAPER.smoothness))
 _arm("not-over-exposed", "zero-dce-improved", data=f"sice-train{datasets.NOT_OVER}")
+# Precision of the convolutions: whether the study's own choice shows in its results.
+_arm("float32", "zero-dce-improved", precision="float32")
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class Budget:
     """How long every training of a sweep lasts; one for all arms of a table, so that they compare.
 
     data, size: as in :class:`TrainConfig`. main_steps, main_seeds: of the two main arms. steps, seeds: of every arm in
-    the ablation tables, ``zero-dce-improved`` as their reference row included.
+    the ablation tables, ``zero-dce-improved`` as their reference row included; that row has the main arms' seeds as
+    well, which pass it on their way. precision: in place of the arms' own.
     """
 
     data: str
@@ -91,10 +94,11 @@ class Budget:
     steps: int
     main_seeds: tuple[int, ...] = (0,)
     seeds: tuple[int, ...] = (0,)
+    precision: str | None = None
 
 
 BUDGETS = {
-    "quick": Budget("bundled", 64, main_steps=20, steps=10),
+    "quick": Budget("bundled", 64, main_steps=20, steps=10, precision="float32"),  # emulated on many processors
     # 128 × 128 in place of 256 × 256 makes four times as many steps of the same time: two processor cores, a day.
     "study": Budget("sice-train", 128, main_steps=5000, steps=2000, main_seeds=(0, 1, 2)),
 }
@@ -113,11 +117,13 @@ def plan(profile: str, seeds: Sequence[int] | None = None, arms: Sequence[str] |
 
     def training(arm: str, steps: int, seed: int) -> TrainConfig:
         data = ARMS[arm].data.replace("sice-train", budget.data)
-        return replace(ARMS[arm], data=data, size=budget.size, steps=steps, seed=seed)
+        precision = budget.precision or ARMS[arm].precision
+        return replace(ARMS[arm], data=data, size=budget.size, steps=steps, seed=seed, precision=precision)
 
     main_seeds, other_seeds = (seeds or budget.main_seeds), (seeds or budget.seeds)
     # The reference row first: the long trainings of the same arm then go on from it.
-    reference = [training("zero-dce-improved", budget.steps, seed) for seed in other_seeds]
+    passed = dict.fromkeys((*other_seeds, *main_seeds))
+    reference = [training("zero-dce-improved", budget.steps, seed) for seed in passed]
     main = [training(arm, budget.main_steps, seed) for seed in main_seeds for arm in MAIN]
     others = [training(arm, budget.steps, seed) for seed in other_seeds for arm in ARMS if arm not in MAIN]
     return [config for config in (*reference, *main, *others) if not arms or config.name in arms]

@@ -33,6 +33,7 @@ try:
 except ImportError:  # no such locks there (Windows)
     fcntl = None
 
+PRECISIONS = ("float32", "bfloat16")
 COLUMNS = (*TERMS, "loss", "gradient_norm")  # of the record: four weighted terms, their sum, norm before clipping
 
 
@@ -59,12 +60,15 @@ class TrainConfig:
     weight_decay: float = 1e-4  # released code
     clip: float = 0.1  # released code: largest gradient norm
     gamma: float = 1.0  # post-processing that goes with the weights
+    precision: str = "float32"  # released code; of the convolutions alone, the rest is float32 always
     seed: int = 0
 
     def __post_init__(self) -> None:
         for key, least in (("size", 16), ("batch", 1), ("steps", 1)):
             if getattr(self, key) < least:
                 raise ValueError(f"{key}={getattr(self, key)}: must be {least} or more")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision={self.precision!r}: choose one of {', '.join(PRECISIONS)}")
 
     def header(self) -> dict:
         """Plain values, for a checkpoint's header."""
@@ -271,7 +275,8 @@ class _State:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.net = CurveNet(config.net)
-        self.net.to(device).train()
+        half = config.precision == "bfloat16"
+        self.net.to(device, memory_format=torch.channels_last if half else torch.contiguous_format).train()
         self.optimizer = torch.optim.Adam(
             self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -288,7 +293,8 @@ class _State:
     def advance(self, pixels: np.ndarray, names: list[str]) -> None:
         """One optimiser step on ``pixels`` (N, size, size, 3) uint8, array or tensor: the photographs ``names``."""
         image = torch.as_tensor(pixels, device=self.device).permute(0, 3, 1, 2).contiguous().float().div_(255)
-        enhanced, curves = self.net(image)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            enhanced, curves = self.net(image)
         terms = loss_terms(enhanced, image, curves, self.config.loss)
         loss = sum(terms.values())
         self.optimizer.zero_grad(set_to_none=True)
