@@ -127,6 +127,19 @@ def test_interrupted_and_resumed_equals_uninterrupted(photographs, whole, tmp_pa
     assert_same(whole, quick(CONFIG, tmp_path, photographs, resume=True))
 
 
+def test_bfloat16_is_resumed_to_the_bit_and_stays_near_float32(photographs, whole, tmp_path, monkeypatch):
+    half = replace(CONFIG, precision="bfloat16", steps=6)
+    straight = quick(half, tmp_path / "straight", photographs)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            quick(half, tmp_path / "stopped", photographs, checkpoint_seconds=0)
+    assert_same(straight, quick(half, tmp_path / "stopped", photographs, resume=True))
+    full = whole.record.head(6)
+    assert not straight.record.equals(full)
+    np.testing.assert_allclose(straight.record["loss"], full["loss"], rtol=2e-3)
+
+
 CHILD = """
 import sys, time
 import numpy as np, torch
@@ -423,6 +436,7 @@ OTHER = {
     "weight_decay": 0.0,
     "clip": 0.2,
     "gamma": 1.15,
+    "precision": "bfloat16",
     "seed": 1,
 }
 
@@ -498,6 +512,8 @@ def test_wrong_configurations_are_named(wrong):
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{name}={value}: must be"):
         replace(CONFIG, **wrong)
+    with pytest.raises(ValueError, match="precision='half': choose one of float32, bfloat16"):
+        replace(CONFIG, precision="half")
 
 
 # ---- what is printed --------------------------------------------------------------------------------------------
