@@ -30,18 +30,18 @@ from zdce.study import ARMS
 
 CORES = os.cpu_count()
 # variant → what it is, trainings at a time, threads of each
+# variant → what it is, trainings at a time, threads of each, precision of the convolutions
 VARIANTS = {
-    "released loop": ("decodes and resizes at every access, 4 loader processes", 1, CORES),
-    "one training": ("photographs decoded once, freed memory kept", 1, CORES),
-    "packed": ("the same, as many trainings at once as there are cores: zdce sweep", CORES, 1),
-    "packed at 128": ("the same, photographs at 128×128: the study's budget", CORES, 1),
+    "released loop": ("decodes and resizes at every access, 4 loader processes", 1, CORES, "float32"),
+    "float32": ("photographs decoded once, freed memory kept, TV gradient by hand", 1, CORES, "float32"),
+    "bfloat16": ("the same, convolutions in bfloat16 and channels-last", 1, CORES, "bfloat16"),
+    "packed": ("the same, as many trainings at once as there are cores: zdce sweep", CORES, 1, "bfloat16"),
+    "packed at 128": ("the same, photographs at 128×128: the study's budget", CORES, 1, "bfloat16"),
 }
-# Left out for good: bf16 autocast. Processors without bfloat16 emulate it: three steps of the paper's network took more
-# than seven minutes where float32 takes eight seconds.
 TRIED = {
-    "memory returned": ("freed memory goes back to the kernel", 1, CORES),
-    "channels-last": ("a pixel's channels side by side in memory", 1, CORES),
-    "torch.compile": ("the step compiled", 1, CORES),
+    "memory returned": ("float32, freed memory goes back to the kernel", 1, CORES, "float32"),
+    "channels-last": ("float32, a pixel's channels side by side in memory", 1, CORES, "float32"),
+    "torch.compile": ("float32, the step compiled", 1, CORES, "float32"),
 }
 NETS = ("zero-dce", "zero-dce-improved")
 
@@ -101,7 +101,8 @@ def loss_at_256(state) -> float:
 def child(variant: str, net: str, steps: int, seed: int) -> None:
     """One measurement: prints seconds a step, the first (a warm-up) left out, and the loss after all of them."""
     size = 128 if variant == "packed at 128" else 256
-    config = replace(ARMS[net], steps=steps + 1, seed=seed, size=size)
+    precision = (VARIANTS | TRIED)[variant][3]
+    config = replace(ARMS[net], steps=steps + 1, seed=seed, size=size, precision=precision)
     state = training._State(config, torch.device("cpu"))
     order = training.batches(2002, config.batch, seed)
     photographs = datasets.training_set("sice-train", size, progress=False)
@@ -129,7 +130,7 @@ def child(variant: str, net: str, steps: int, seed: int) -> None:
 
 def measure(variant: str, net: str, steps: int) -> tuple[float, float]:
     """Photographs a second on all cores, and the loss afterwards."""
-    _, trainings, threads = (VARIANTS | TRIED)[variant]
+    _, trainings, threads, _ = (VARIANTS | TRIED)[variant]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
     environment |= {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
     words = [sys.executable, __file__, "--child", variant, net, str(steps)]
@@ -182,6 +183,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     table["what"] = [(VARIANTS | TRIED)[variant][0] for _, variant in table.index]
     table["trainings"] = [(VARIANTS | TRIED)[variant][1] for _, variant in table.index]
     table["threads"] = [(VARIANTS | TRIED)[variant][2] for _, variant in table.index]
+    table["precision"] = [(VARIANTS | TRIED)[variant][3] for _, variant in table.index]
     table["device"], table["torch"] = f"{CORES} cores {platform.machine()}", torch.__version__
     return table
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zdce import ablation, checkpoints, ledger, metrics, study
+from zdce import ablation, checkpoints, ledger, losses, metrics, study
 from zdce.model import CurveNet
 from zdce.training import batches
 
@@ -66,6 +66,7 @@ def test_every_arm_but_the_paper_s_stands_in_one_table_or_in_both():
         ("no-color", "weight of color 5 → 0"),
         ("exposure-0.5", "exposure target 0.6 → 0.5"),
         ("not-over-exposed", "data sice-train → sice-train-not-over"),
+        ("float32", "precision bfloat16 → float32"),
     ],
 )
 def test_what_an_arm_changes(arm, words):
@@ -74,7 +75,7 @@ def test_what_an_arm_changes(arm, words):
 
 def test_rows_are_those_trained_with_the_tables_budget(kept):
     main, budget = study.BUDGETS["study"].main_steps, study.BUDGETS["study"].steps
-    kept((ablation.REFERENCE, 0, budget), (ablation.REFERENCE, 0, main), (ablation.REFERENCE, 1, main))
+    kept(*((ablation.REFERENCE, seed, steps) for seed, steps in ((0, budget), (1, budget), (0, main), (1, main))))
     table = ablation.rows((ablation.REFERENCE, "no-pool", "pools-2"))
     assert list(table["arm"]) == [ablation.REFERENCE, "no-pool", "pools-2"]
     assert ablation.missing(table) == "not trained yet: no-pool, pools-2"
@@ -82,7 +83,7 @@ def test_rows_are_those_trained_with_the_tables_budget(kept):
     assert f"--steps {budget} --seed 0" in table["command"][0]
     (method,) = ablation.methods(table)
     assert (method.label, method.gamma) == (ablation.REFERENCE, 1.0)
-    assert [method.label for method in ablation.seeds()] == [f"{ablation.REFERENCE}, seed {seed}" for seed in (0, 1)]
+    assert [method.label for method in ablation.seeds()] == [f"{ablation.REFERENCE}, seed 1"]
     assert ablation.main_budget() == "5,000 steps × 4 at 128 px, seeds 0, 1"
 
 
@@ -90,6 +91,22 @@ def test_nothing_kept_is_said_not_raised(kept):
     table = ablation.rows(ablation.NETWORK)
     assert not ablation.methods(table) and not ablation.seeds() and ablation.main_budget() == ""
     assert "pools-3" in ablation.missing(table)
+
+
+def test_precision_compares_the_last_epoch_of_two_trainings(kept):
+    budget = study.BUDGETS["study"].steps
+    assert ablation.precision() is None and "not kept" in ablation.on_precision(None)
+    kept((ablation.REFERENCE, 0, budget), ("float32", 0, budget))
+    for config in study.plan("study", seeds=[0], arms=[ablation.REFERENCE, "float32"]):
+        terms = dict.fromkeys(losses.TERMS, 0.2) | {"smoothness": 0.15 if config.name == "float32" else 0.25}
+        early, late = dict.fromkeys(losses.TERMS, 9.0), 501  # steps of an epoch
+        record = pd.DataFrame([early] * 10 + [terms] * late)
+        record["loss"] = record.sum(axis=1)
+        record.to_csv(study.training_folder() / f"{config.run_name()}.csv.gz", index_label="step")
+    table = ablation.precision().set_index("training")
+    assert table.index.tolist() == ["convolutions in bfloat16", "convolutions in float32", "difference"]
+    assert table.loc["difference", ["loss", "smoothness", "color"]].tolist() == pytest.approx([0.1, 0.1, 0])
+    assert "+0.1000 of it in the term *smoothness*" in ablation.on_precision(ablation.precision())
 
 
 def test_costs(kept):
@@ -220,7 +237,7 @@ def test_expectations_name_arms_and_figures_that_exist(tests):
     known = {metric.name for metric in metrics.METRICS} | {"frame_brightness"}
     for test in tests:
         assert {test.arm, test.other} <= set(study.ARMS) and test.figure in known
-        assert test.direction in ("higher", "lower") and (not test.claim or test.claim in ledger.CLAIMS)
+        assert test.direction in ("higher", "lower", "no difference") and (not test.claim or test.claim in ledger.CLAIMS)
 
 
 # --- sizes and speed ----------------------------------------------------------------------------------------------

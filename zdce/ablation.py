@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.sparse.linalg import lsqr
 
-from zdce import datasets, ledger, metrics, study, sweep
+from zdce import datasets, ledger, losses, metrics, study, sweep
 from zdce.model import CurveNet, count_parameters, multiply_adds
 from zdce.training import batches
 
@@ -53,7 +53,7 @@ def change(arm: str) -> str:
     if new["loss"]["form"] != old["loss"]["form"]:
         return f"losses and weights of the {new['loss']['form']}, for those of the released code"
     pairs = {key: (old[part][key], new[part][key]) for part in ("net", "loss") for key in old[part]}
-    pairs["data"] = (old["data"], new["data"])
+    pairs |= {key: (old[key], new[key]) for key in ("data", "precision")}
     told = [f"{_WORDS.get(key, key)} {_plain(a)} → {_plain(b)}" for key, (a, b) in pairs.items() if a != b]
     suffix = "" if study.REFERENCES[arm] == REFERENCE else f" (of {study.REFERENCES[arm]})"
     return ", ".join(told) + suffix
@@ -104,10 +104,10 @@ def methods(table: pd.DataFrame) -> list[study.Method]:
 
 
 def seeds(arm: str = REFERENCE, profile: str = "study") -> list[study.Method]:
-    """The kept main trainings of ``arm``, which differ in their seed alone, as methods without gamma."""
-    kept = study.trainings(profile)
+    """The kept trainings that differ from the row of ``arm`` in their seed alone, as methods without gamma."""
+    kept, budget = study.trainings(profile), study.BUDGETS[profile]
     if len(kept):
-        kept = kept[(kept["arm"] == arm) & (kept["steps"] == study.BUDGETS[profile].main_steps)]
+        kept = kept[(kept["arm"] == arm) & (kept["steps"] == budget.steps) & (kept["seed"] != budget.seeds[0])]
     return [study.Method(f"{arm}, seed {row.seed}", str(row.weights), 1.0) for row in kept.itertuples()]
 
 
@@ -370,6 +370,8 @@ LOSS_PREDICTIONS = (
     Expectation(
         "", "bright areas never seen are raised more", "not-over-exposed", REFERENCE, "clipped_share", "higher"
     ),
+    Expectation("", "precision does not show", "float32", REFERENCE, "psnr", "no difference"),
+    Expectation("", "precision does not show", "float32", REFERENCE, "noise_gain_relative", "no difference"),
 )
 _UNITS = {metric.name: metric.unit for metric in metrics.METRICS} | {
     "frame_brightness": "%",
@@ -523,6 +525,22 @@ def swing(records: pd.DataFrame, batch: int = 4, photographs: int = PHOTOGRAPHS)
     return pd.DataFrame(table)
 
 
+def precision(profile: str = "study") -> pd.DataFrame | None:
+    """What the training recorded in the last epoch of the reference row and of the arm ``float32``: mean of each
+    weighted term, a row an arm, and their difference. None where one of both was not kept."""
+    table, per_epoch = {}, -(-PHOTOGRAPHS // study.ARMS[REFERENCE].batch)
+    for config in study.plan(profile, seeds=study.BUDGETS[profile].seeds, arms=[REFERENCE, "float32"]):
+        file = study.training_folder(profile) / f"{config.run_name()}.csv.gz"
+        if config.steps == study.BUDGETS[profile].steps and file.is_file():
+            name = "convolutions in float32" if config.name == "float32" else f"convolutions in {config.precision}"
+            table[name] = pd.read_csv(file)[[*losses.TERMS, "loss"]].tail(per_epoch).mean()
+    if len(table) < 2:
+        return None
+    found = pd.DataFrame(table).T
+    found.loc["difference"] = found.iloc[0] - found.iloc[1]
+    return found.rename_axis("training").reset_index()
+
+
 def swing_parts(swings: pd.DataFrame | None, budget: str) -> list[dict]:
     """Claim L2 in parts, from :func:`swing`. budget: of the trainings."""
     about = {"claim": "L2", "interval": "", "n": "", "budget": budget, "held": "not testable here"}
@@ -653,23 +671,35 @@ def on_predictions(predicted: pd.DataFrame) -> str:
     return f"{text}; wrong: {', '.join(each)}." if each else f"{text}."
 
 
-def on_sizes(losses: pd.DataFrame, published: dict[int, float], least: float = 0.05) -> str:
+def on_sizes(sizes: pd.DataFrame, published: dict[int, float], least: float = 0.05) -> str:
     """Words on ``reproduction.training_losses`` at two sizes: how far our loss and the published weights' own lie apart
     on the same photographs, and both from the published curve's end. least: difference in loss that counts (ours)."""
-    if losses.empty:
+    if sizes.empty:
         return ""
-    (epoch, end), size = list(published.items())[-1], losses["size"].max()
-    wide = losses.pivot(index="size", columns="weights", values="loss")
+    (epoch, end), size = list(published.items())[-1], sizes["size"].max()
+    wide = sizes.pivot(index="size", columns="weights", values="loss")
     ours, theirs = wide[study.OURS[1].label], wide[study.PUBLISHED[1].label]
     each = [f"{theirs[side]:.3f} and {ours[side]:.3f} at {side}×{side}" for side in wide.index]
     text = (
-        f"On the same {losses['n'].iloc[0]} training photographs the loss of the published weights and of ours is "
+        f"On the same {sizes['n'].iloc[0]} training photographs the loss of the published weights and of ours is "
         f"{', '.join(each)}; the published curve ends at {end:.3f} (epoch {epoch})."
     )
     if theirs[size] - end <= least:
         return f"{text} The published weights do lie where their curve ends."
     gap = "ours are no further from it" if ours[size] - theirs[size] <= least else "ours are further from it still"
     return f"{text} The published weights do not reach the end of their own curve on these photographs; {gap}."
+
+
+def on_precision(table: pd.DataFrame | None) -> str:
+    """Words on the table of :func:`precision`: which term tells the two trainings apart."""
+    if table is None:
+        return "The training in float32 is not kept: no comparison of precisions."
+    gaps = table.set_index("training").loc["difference"]
+    term = gaps[list(losses.TERMS)].abs().idxmax()
+    return (
+        f"In its last epoch the training with convolutions in bfloat16 recorded a loss {gaps['loss']:+.4f} apart from "
+        f"that in float32, the same photographs in the same order; {gaps[term]:+.4f} of it in the term *{term}*."
+    )
 
 
 def main_budget(arm: str = REFERENCE, profile: str = "study") -> str:

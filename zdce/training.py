@@ -266,8 +266,8 @@ def _loop(state: _State, photographs: TrainingSet, checkpoint: Path, progress: b
 class _State:
     """Everything that changes while training: weights, optimiser, record; one file holds it all.
 
-    Plain PyTorch on purpose: on the processors measured, channels-last, bf16 autocast and ``torch.compile`` each made
-    a step slower (``benchmarks/training_speed.py``).
+    Convolutions in bfloat16 run channels-last, where that pays; in float32 neither that nor ``torch.compile`` does
+    (``benchmarks/training_speed.py``).
     """
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
