@@ -237,7 +237,9 @@ def test_expectations_name_arms_and_figures_that_exist(tests):
     known = {metric.name for metric in metrics.METRICS} | {"frame_brightness"}
     for test in tests:
         assert {test.arm, test.other} <= set(study.ARMS) and test.figure in known
-        assert test.direction in ("higher", "lower", "no difference") and (not test.claim or test.claim in ledger.CLAIMS)
+        assert test.direction in ("higher", "lower", "no difference") and (
+            not test.claim or test.claim in ledger.CLAIMS
+        )
 
 
 # --- sizes and speed ----------------------------------------------------------------------------------------------

@@ -105,3 +105,44 @@ def test_square_in_which_images_differ_most():
     second = first.copy()
     second[60:85, 30:55] = 200
     assert plots.differing([first, second]) == (30, 60, 25)
+
+
+# --- another seed -------------------------------------------------------------------------------------------------
+
+
+def test_spread_over_seeds_is_the_range_of_their_means():
+    rows = [
+        {"dataset": "lime", "photograph": str(k), "scene": str(k), "method": method, "psnr": value + k}
+        for method, value in (("a", 10.0), ("a (seed 1)", 12.0), ("a (seed 2)", 11.0), ("b", 5.0))
+        for k in (0, 1)
+    ]
+    (row,) = comparison.over_seeds(pd.DataFrame(rows), ["psnr", "ssim"]).to_dict("records")
+    assert row == {
+        "dataset": "lime",
+        "figure": "psnr",
+        "method": "a",
+        "seeds": 3,
+        "lowest": 10.5,
+        "highest": 12.5,
+        "range": 2.0,
+    }
+    alone = pd.DataFrame(rows).query("method == 'b'")
+    assert comparison.over_seeds(alone, ["psnr"]).empty
+
+
+def test_every_other_seed_is_judged_like_the_first():
+    shipped, again = comparison.ORIGINS["trained here"], comparison.ORIGINS["trained here, seed 1"]
+    plain, network, pipeline = (method.label for method in study.OURS)
+    rows = [
+        {"dataset": "lime", "photograph": str(k), "scene": str(k), "method": label + suffix, "detail_kept": value}
+        for suffix, gain in ((shipped, 0.1), (again, -0.1))
+        for label, value in ((pipeline, 0.5 + gain), (network, 0.5), (plain, 0.5))
+        for k in range(6)
+    ]
+    found = comparison.differences(pd.DataFrame(rows)).query("claim == 'E3'")
+    assert dict(zip(found["weights"], found["outcome"], strict=True)) == {
+        "trained here": "better",
+        "trained here, seed 1": "worse",
+    }
+    budgets = comparison.claims(found).set_index("part")["budget"]
+    assert "seed 1" in budgets["detail_kept, weights trained here, seed 1"]

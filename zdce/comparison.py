@@ -12,7 +12,10 @@ from zdce import checkpoints, datasets, ledger, metrics, paths, study
 
 FEWEST = 5  # scenes; with fewer, a bootstrap interval says too little and a difference is left open (ours)
 SLIGHT = 0.005  # a difference below this share of the other's mean is too small to matter, however certain (ours)
-ORIGINS = {"trained here": "", "published": " (published)"}  # of weights, and what a method's label ends in
+# Of weights, and what a method's label ends in.
+ORIGINS = {"trained here": ""}
+ORIGINS |= {f"trained here, seed {seed}": f" (seed {seed})" for seed in study.BUDGETS["study"].main_seeds[1:]}
+ORIGINS["published"] = " (published)"
 OUTCOMES = {"better": "yes", "worse": "no", "no difference": "no", "negligible": "no"}  # and whether a claim holds
 OPEN = ("nothing to see", "too few")
 
@@ -141,7 +144,22 @@ def _budget(origin: str) -> str:
     if origin == "published":
         return "published weights"
     runs = {method.model: checkpoints.load(method.model).header["train"] for method in study.OURS}
+    if origin != "trained here":
+        runs = {name: run | {"seed": int(origin.split()[-1])} for name, run in runs.items()}
     return "; ".join(f"{name}: {study.budget(run)}" for name, run in runs.items())
+
+
+def over_seeds(scores: pd.DataFrame, figures: Sequence[str]) -> pd.DataFrame:
+    """How far trainings that differ in their seed alone lie apart: one row a data set, method and figure, with seeds,
+    the lowest and highest of the seeds' means over photographs, and their range. Empty for a single seed."""
+    label = scores["method"].str.extract(r"^(?P<method>.*?)(?: \(seed (?P<seed>\d+)\))?$")
+    repeated = label.loc[label["seed"].notna(), "method"].unique()
+    mine = scores.assign(seed=label["seed"].fillna("0"), method=label["method"])
+    mine = mine[mine["method"].isin(repeated)]
+    means = mine.melt(["dataset", "method", "seed"], [f for f in figures if f in mine], "figure").dropna(subset="value")
+    means = means.groupby(["dataset", "figure", "method", "seed"], sort=False)["value"].mean()
+    table = means.groupby(["dataset", "figure", "method"], sort=False).agg(seeds="size", lowest="min", highest="max")
+    return table.assign(range=table["highest"] - table["lowest"]).reset_index()
 
 
 def extremes(

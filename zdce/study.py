@@ -257,6 +257,25 @@ PEERS = tuple(
 )
 
 
+def repeats(profile: str = "study") -> list[Method]:
+    """:data:`OURS` once more for every other seed of the main trainings of which both networks were kept, labelled
+    such as ``zero-dce (seed 1)``."""
+    kept, steps = trainings(profile), BUDGETS[profile].main_steps
+    if not len(kept):
+        return []
+    files = kept[kept["steps"] == steps].pivot(index="seed", columns="arm", values="weights").reindex(columns=MAIN)
+    again = files.drop(index=checkpoints.load(MAIN[0]).header["train"]["seed"], errors="ignore").dropna()
+    return [
+        Method(
+            f"{m.label} (seed {seed})",
+            str(row[m.model]),
+            checkpoints.load(m.model).gamma if m.gamma is None else m.gamma,
+        )
+        for seed, row in again.iterrows()
+        for m in OURS
+    ]
+
+
 def methods(*groups: Sequence[Method]) -> list[Method]:
     """Those of ``groups`` (such as ``OURS, PUBLISHED, PEERS``) whose weights are at hand, after the plain input."""
     return [INPUT, *(method for group in groups for method in group if method.at_hand())]
