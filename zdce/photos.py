@@ -232,7 +232,7 @@ def _decode_tiff(data: bytes) -> Photo | None:
         page = file.pages.first
         if page.is_reduced or DNG_VERSION in page.tags:
             raise PhotoError("a raw camera file: develop it to a plain TIFF or JPEG first")
-        full = sum(not p.is_reduced for p in file.pages)
+        full = _full_pages(file)
         if full > 1:
             raise PhotoError(f"a TIFF of {full} pages: save one of them as a file of its own")
         depth = f"{page.bitspersample}-bit {page.dtype}"
@@ -264,6 +264,18 @@ def _decode_tiff(data: bytes) -> Photo | None:
         return block
 
     return _upright(Photo(pixels, alpha, gray, icc, None, "TIFF"), exif)
+
+
+def _full_pages(file: tifffile.TiffFile) -> int:
+    """Pages that are pictures of their own, no thumbnails. PhotoError where the chain of pages returns to itself,
+    which would never end."""
+    offsets, full = set(), 0
+    for page in file.pages:
+        if page.offset in offsets:
+            raise PhotoError("damaged: its chain of pages goes in a circle")
+        offsets.add(page.offset)
+        full += not page.is_reduced
+    return full
 
 
 def _moved_last(values: np.ndarray, axes: str, depth: str) -> np.ndarray:

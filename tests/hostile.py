@@ -1,0 +1,192 @@
+"""Odd and hostile photograph files, made by a script so that none has to be stored: ``make(folder)``."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image, ImageCms
+
+FORMATS = {"jpg": "JPEG", "png": "PNG", "bmp": "BMP", "tif": "TIFF", "webp": "WEBP", "avif": "AVIF"}
+FINE, REFUSED, EITHER = "enhanced", "refused", "either"  # what must become of a file
+
+
+def picture(height: int = 24, width: int = 32, mode: str = "RGB", seed: int = 0) -> Image.Image:
+    """A small dark picture with structure and noise."""
+    rng = np.random.default_rng(seed)
+    ramp = np.add.outer(np.arange(height) * 2, np.arange(width)) % 90
+    pixels = np.clip(ramp[..., None] + rng.integers(0, 12, (height, width, 3)), 0, 255).astype(np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def encoded(image: Image.Image, fmt: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, fmt, **options)
+    return buffer.getvalue()
+
+
+def tiff(values: np.ndarray, **options) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, **options)
+    return buffer.getvalue()
+
+
+def png(width: int, height: int, data: bytes = b"", depth: int = 8, color: int = 2) -> bytes:
+    """A PNG whose header states any size."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", data or zlib.compress(b"\0"))
+        + chunk(b"IEND", b"")
+    )
+
+
+def exif(**tags: int | bytes) -> Image.Exif:
+    block = Image.Exif()
+    for number, value in tags.items():
+        block[int(number.removeprefix("t"))] = value
+    return block
+
+
+def files() -> Iterator[tuple[str, bytes, str]]:
+    """Name, content and what must become of it (:data:`FINE`, :data:`REFUSED`, :data:`EITHER`)."""
+    yield from _damaged()
+    yield from _odd()
+    yield from _tagged()
+    yield from _named()
+
+
+def _damaged() -> Iterator[tuple[str, bytes, str]]:
+    rng = np.random.default_rng(7)
+    for number, (suffix, fmt) in enumerate(FORMATS.items()):
+        whole = encoded(picture(), fmt)
+        yield f"whole.{suffix}", whole, FINE
+        yield f"empty.{suffix}", b"", REFUSED
+        yield f"text.{suffix}", b"This is no photograph.\n" * 20, REFUSED
+        yield f"zeros.{suffix}", bytes(2000), REFUSED
+        for tenth in range(1, 10):
+            # A picture's last bytes may be padding or metadata: then nothing is missing.
+            yield f"cut-{tenth}.{suffix}", whole[: len(whole) * tenth // 10], EITHER if tenth == 9 else REFUSED
+        for turn in range(10):
+            broken = bytearray(whole)
+            for place in rng.integers(0, len(broken), 1 + turn):
+                broken[place] ^= 1 << int(rng.integers(8))
+            yield f"flipped-{turn}.{suffix}", bytes(broken), EITHER
+        other = list(FORMATS)[(number + 1) % len(FORMATS)]
+        yield f"really-{suffix}.{other}", whole, FINE
+
+
+def _odd() -> Iterator[tuple[str, bytes, str]]:
+    for suffix, fmt in FORMATS.items():
+        yield f"single-pixel.{suffix}", encoded(picture(1, 1), fmt), FINE
+        yield f"gray.{suffix}", encoded(picture(mode="L"), fmt), FINE
+    for suffix in ("png", "tif", "bmp", "jpg"):
+        yield f"wide.{suffix}", encoded(picture(1, 20_000), FORMATS[suffix]), FINE
+        yield f"tall.{suffix}", encoded(picture(20_000, 1), FORMATS[suffix]), FINE
+    deep = (np.asarray(picture()).astype(np.uint16) * 257) + 3
+    yield "deep.tif", tiff(deep, photometric="rgb"), FINE
+    yield "deep-gray.tif", tiff(deep[..., 0], photometric="minisblack"), FINE
+    yield "deep-gray.png", encoded(Image.fromarray(deep[..., 0]), "PNG"), FINE
+    light = deep.astype(np.float32) / 65535
+    yield "float.tif", tiff(light, photometric="rgb"), FINE
+    yield "double.tif", tiff(light.astype(np.float64), photometric="rgb"), FINE
+    yield "float-beyond.tif", tiff(light * 900, photometric="rgb"), REFUSED
+    yield "float-nan.tif", tiff(np.where(light > 0.1, np.nan, light), photometric="rgb"), REFUSED
+    yield "signed.tif", tiff(deep.astype(np.int16), photometric="rgb"), REFUSED
+    yield "pages.tif", tiff(np.stack([deep, deep]), photometric="rgb"), REFUSED
+    for suffix in ("jpg", "tif"):
+        yield f"cmyk.{suffix}", encoded(picture(mode="CMYK"), FORMATS[suffix]), FINE
+    palette = picture().convert("P", palette=Image.Palette.ADAPTIVE)
+    yield "palette.png", encoded(palette, "PNG"), FINE
+    yield "palette-transparent.png", encoded(palette, "PNG", transparency=3), FINE
+    yield "palette-alphas.png", encoded(palette, "PNG", transparency=bytes(range(256))), FINE
+    yield "palette.bmp", encoded(palette, "BMP"), FINE
+    yield "bits.png", encoded(picture(mode="1"), "PNG"), FINE
+    for suffix in ("png", "webp", "avif", "tif"):
+        yield f"alpha.{suffix}", encoded(picture(mode="RGBA"), FORMATS[suffix]), FINE
+    frames = [picture(seed=seed) for seed in range(3)]
+    for suffix in ("png", "webp", "avif"):
+        animation = encoded(frames[0], FORMATS[suffix], save_all=True, append_images=frames[1:])
+        yield f"animated.{suffix}", animation, REFUSED
+    yield "animated-gif.png", encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), REFUSED
+    # Decompression bombs: headers that promise far more than the file holds.
+    yield "bomb.png", png(60_000, 60_000), REFUSED
+    yield "bomb-wide.png", png(2**31 - 1, 1), REFUSED
+    yield "bomb-deep.png", png(40_000, 40_000, depth=16), REFUSED
+    yield "short.png", png(8000, 8000), REFUSED
+    bitmap = bytearray(encoded(picture(), "BMP"))
+    bitmap[18:26] = struct.pack("<ii", 50_000, 50_000)
+    yield "bomb.bmp", bytes(bitmap), REFUSED
+    bitmap[18:26] = struct.pack("<ii", -5, 40)
+    yield "negative.bmp", bytes(bitmap), REFUSED
+    jpeg = bytearray(encoded(picture(), "JPEG"))
+    place = jpeg.index(b"\xff\xc0") + 5
+    jpeg[place : place + 4] = struct.pack(">HH", 65_500, 65_500)
+    yield "bomb.jpg", bytes(jpeg), REFUSED
+    jpeg[place : place + 4] = bytes(4)
+    yield "no-size.jpg", bytes(jpeg), REFUSED
+    yield "loop.tif", b"II*\0" + struct.pack("<IHHHIII", 8, 1, 256, 4, 1, 32, 8), REFUSED
+    yield "tags.tif", b"II*\0" + struct.pack("<IH", 8, 65_535) + bytes(100), REFUSED
+
+
+def _tagged() -> Iterator[tuple[str, bytes, str]]:
+    for suffix in ("jpg", "png", "webp"):
+        for orientation in range(1, 9):
+            turned = encoded(picture(), FORMATS[suffix], exif=exif(t274=orientation))
+            yield f"orientation-{orientation}.{suffix}", turned, FINE
+    for suffix in ("jpg", "png", "webp", "avif"):
+        fmt = FORMATS[suffix]
+        yield f"orientation-99.{suffix}", encoded(picture(), fmt, exif=exif(t274=99)), FINE
+        if suffix != "avif":  # Pillow does not write it there
+            yield f"exif-garbage.{suffix}", encoded(picture(), fmt, exif=b"Exif\0\0" + bytes(range(200))), FINE
+            cut = exif(t270=b"x" * 500).tobytes()[:60]
+            yield f"exif-cut.{suffix}", encoded(picture(), fmt, exif=cut), FINE
+        yield f"icc-garbage.{suffix}", encoded(picture(), fmt, icc_profile=b"no profile at all" * 9), FINE
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        yield f"icc-cut.{suffix}", encoded(picture(), fmt, icc_profile=profile[:200]), FINE
+        yield f"icc-other.{suffix}", encoded(picture(mode="L"), fmt, icc_profile=profile), FINE
+
+
+def _named() -> Iterator[tuple[str, bytes, str]]:
+    whole = encoded(picture(), "PNG")
+    names = (
+        "with space.png",
+        "ünïcödé 夜景 🌃.png",
+        "new\nline.png",
+        "-o.png",
+        "--help.png",
+        "'quoted\".png",
+        "%s%n{0}.png",
+    )
+    for name in (
+        *names,
+        "a" * 240 + ".png",
+        "dots..png",
+        "UPPER.PNG",
+        "$(touch x);`y`.png",
+        "tab\t.png",
+        "back\\slash.png",
+    ):
+        yield name, whole, FINE
+
+
+def make(folder: Path) -> dict[str, str]:
+    """Write every file into ``folder``; returns what must become of each, by name."""
+    folder.mkdir(parents=True)
+    wanted = {}
+    for name, data, outcome in files():
+        if name in wanted:
+            raise ValueError(f"{name!r} twice")
+        (folder / name).write_bytes(data)
+        wanted[name] = outcome
+    return wanted
