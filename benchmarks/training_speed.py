@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from zdce import datasets, memory, training
+from zdce import datasets, losses, memory, training
 from zdce.losses import loss_terms
 from zdce.study import ARMS
 
@@ -59,6 +59,14 @@ class ReleasedFiles(Dataset):
     def __getitem__(self, number: int) -> torch.Tensor:
         image = Image.open(self.files[number]).resize((self.size, self.size), Image.Resampling.LANCZOS)
         return torch.from_numpy(np.asarray(image) / 255.0).float().permute(2, 0, 1)
+
+
+def released_smoothness(curves: torch.Tensor, form: str) -> torch.Tensor:
+    """The TV term as the released code lets PyTorch differentiate it: slices, their difference, squares, sums."""
+    height, width = curves.shape[-2:]
+    rows = torch.pow(curves[:, :, 1:, :] - curves[:, :, :-1, :], 2).sum()
+    columns = torch.pow(curves[:, :, :, 1:] - curves[:, :, :, :-1], 2).sum()
+    return 2 * (rows / ((height - 1) * width) + columns / (height * (width - 1))) / len(curves)
 
 
 def plain_steps(state, images, layout=torch.contiguous_format, compiled=False):
@@ -109,6 +117,7 @@ def child(variant: str, net: str, steps: int, seed: int) -> None:
     if variant not in ("released loop", "memory returned"):
         memory.keep_freed()
     if variant == "released loop":
+        losses.illumination_smoothness = released_smoothness
         batches = [np.sort(numbers).tolist() for numbers in itertools.islice(order, steps + 1)]
         walk = plain_steps(state, DataLoader(ReleasedFiles(size), batch_sampler=batches, num_workers=4))
     elif variant in VARIANTS:
