@@ -1,0 +1,295 @@
+"""Long runs with faults, one table at the end: commands killed at random instants, thousands of photographs, starved
+memory, a sweep under fire.
+
+    python tests/soak.py [--kills 50] [--photographs 2000] [--only enhance,train] [--csv reports/study/soak.csv]
+
+Every killed command is run to its end afterwards; its outputs must equal those of a run that nothing disturbed, byte
+for byte, none may ever be there in part, and none that was finished may be lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from PIL import Image
+
+from zdce import paths
+
+COLUMNS = ["what", "done", "times", "outputs", "lost", "partial", "different", "peak_MiB", "seconds"]
+PEAK = """
+import resource, sys
+from zdce.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print("peak", peak // 1024, file=sys.stderr)
+"""
+
+
+@dataclass
+class Command:
+    """A command that is killed. home: a folder of its own; words: of ``zdce``; outputs: files that it finishes."""
+
+    name: str
+    words: list[str]
+    outputs: Callable[[Path], list[Path]]
+    limit_MiB: int = 0
+
+    def start(self, home: Path) -> subprocess.Popen:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "ZDCE_RUNS": str(home / "runs")}
+        environment |= {"ZDCE_DATA": str(home / "data"), "PYTHONPATH": str(home)}
+        words = [sys.executable, "-c", PEAK, *self.words]
+        if self.limit_MiB:
+            words = ["bash", "-c", f'ulimit -v {self.limit_MiB * 1024}; exec "$@"', "limited", *words]
+        log = (home / "log.txt").open("a")
+        return subprocess.Popen(
+            words, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+    def finish(self, home: Path) -> float:
+        """Run to the end; seconds. RuntimeError with the last lines that it said where it fails."""
+        started = time.monotonic()
+        if code := self.start(home).wait():
+            said = (home / "log.txt").read_text(errors="replace").splitlines()[-5:]
+            raise RuntimeError(f"{self.name} ended with {code}: {' | '.join(said)}")
+        return time.monotonic() - started
+
+    def prints(self, home: Path) -> dict[str, str]:
+        """sha256 of every output that is there."""
+        files = [file for file in self.outputs(home) if file.is_file()]
+        return {str(file.relative_to(home)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def clone(home: Path) -> Path:
+    """A clone as far as commands can tell: the package, a small data set, one small notebook, some photographs."""
+    shutil.copytree(paths.PACKAGE, home / "zdce", ignore=shutil.ignore_patterns("__pycache__"))
+    (home / "notebooks" / "profiles").mkdir(parents=True)
+    (home / "notebooks" / "profiles" / "quick.yaml").write_text("01_first: {}\n")
+    (home / "data").mkdir()
+    (home / "mirror" / "files").mkdir(parents=True)
+    photographs(home / "in", 24)
+    lines = ["path,bytes,sha256,upstream_repository,upstream_commit,upstream_path,scene,reference"]
+    for file in sorted((home / "in").iterdir()):
+        data = file.read_bytes()
+        # The names of a set that the package knows; its files are ours.
+        place = f"data/test_data/lime/{file.name}"
+        (home / "mirror" / place).parent.mkdir(parents=True, exist_ok=True)
+        (home / "mirror" / place).write_bytes(data)
+        lines.append(f"{place},{len(data)},{hashlib.sha256(data).hexdigest()},a/b,0,x,,")
+    (home / "data" / "manifest.csv").write_text("\n".join(lines) + "\n")
+    cells = [
+        new_markdown_cell("# First\nA question."),
+        new_code_cell("count: int = 3  # rows", metadata={"tags": ["parameters"]}),
+        new_code_cell("import pandas as pd\nfrom zdce import report"),
+        new_code_cell("report.save_table(pd.DataFrame({'n': range(count)}), '01_counts')"),
+        new_markdown_cell("## Findings"),
+        new_code_cell("report.prose('It counts.')"),
+        new_markdown_cell("## Limits and deviations\nNone."),
+    ]
+    book = new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    nbformat.write(book, home / "notebooks" / "01_first.ipynb")
+    return home
+
+
+def photographs(folder: Path, count: int, size: tuple[int, int] = (48, 64)) -> None:
+    """Small JPEG photographs of rising brightness, 0000.jpg and on."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for k in range(count):
+        pixels = np.clip(rng.normal(10 + 220 * (k % 24) / 23, 20, (*size, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{k:04}.jpg")
+
+
+def visible(folder: str, *patterns: str) -> Callable[[Path], list[Path]]:
+    def files(home: Path) -> list[Path]:
+        found = (file for pattern in patterns for file in (home / folder).rglob(pattern))
+        return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(home).parts))
+
+    return files
+
+
+FINISHED = ("model.safetensors", "record.csv")
+SMALL = ["--data", "in", "--size", "32", "--steps", "120"]
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command("enhance", ["enhance", "in", "-o", "out"], visible("out", "*.jpg")),
+        Command("train", ["train", "--arm", "channels-8", *SMALL, "--resume"], visible("runs", *FINISHED)),
+        Command("sweep", ["sweep", "--arms", "channels-8,no-pool", "--jobs", "2"], visible("runs", *FINISHED)),
+        Command("report", ["report"], visible("reports", "*.csv", "01_first.ipynb")),
+        Command("data fetch", ["data", "fetch", "lime", "--mirror", "mirror"], visible("data", "*.jpg")),
+    )
+}
+
+
+def killed(command: Command, kills: int, seed: int = 0) -> dict:
+    """Kill ``command`` at ``kills`` instants drawn over its duration, starting it again each time; a row."""
+    rng, started = random.Random(seed), time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        alone, home = clone(Path(scratch) / "alone"), clone(Path(scratch) / "home")
+        seconds = command.finish(alone)
+        wanted = command.prints(alone)
+        assert wanted, f"{command.name} made nothing"
+        lost, partial, times, rounds, before = 0, 0, 0, 0, {}
+        while times < kills:
+            process = command.start(home)
+            try:
+                process.wait(rng.uniform(0, seconds))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                times += 1
+            there = command.prints(home)
+            lost += len(set(before) - set(there))
+            partial += sum(not _same(command, home, alone, name, there, wanted) for name in there)
+            before = there
+            if len(there) == len(wanted):  # all done: begin again
+                rounds += 1
+                shutil.rmtree(home)
+                clone(home)
+                before = {}
+        command.finish(home)
+        there = command.prints(home)
+        different = len(set(wanted) ^ set(there))
+        different += sum(not _same(command, home, alone, name, there, wanted) for name in set(wanted) & set(there))
+        row = {"what": f"zdce {command.name}", "done": "killed (SIGKILL) at random instants", "times": times}
+        row |= {"outputs": len(wanted), "lost": lost, "partial": partial, "different": different}
+        return row | {"peak_MiB": _peak(home), "seconds": round(time.monotonic() - started)}
+
+
+def _same(command: Command, home: Path, alone: Path, name: str, there: dict, wanted: dict) -> bool:
+    """Whether an output equals that of the undisturbed run; of a notebook, what it holds, not when it was made."""
+    if not name.endswith(".ipynb"):
+        return there[name] == wanted.get(name)
+    try:
+        books = [json.loads((folder / name).read_text("utf-8"))["cells"] for folder in (home, alone)]
+    except ValueError:
+        return False
+    return len(books[0]) == len(books[1])
+
+
+def _peak(home: Path) -> int:
+    """Most memory that a run of a command in ``home`` took, MiB."""
+    said = re.findall(r"^peak (\d+)$", (home / "log.txt").read_text(errors="replace"), re.MULTILINE)
+    return max(map(int, said), default=0)
+
+
+def load(count: int) -> dict:
+    """``count`` photographs through ``zdce enhance``: every output there, and memory that does not grow with them."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        peaks = {}
+        for number in (max(1, count // 10), count):
+            home = clone(Path(scratch) / str(number))
+            shutil.rmtree(home / "in")
+            photographs(home / "in", number)
+            COMMANDS["enhance"].finish(home)
+            peaks[number] = _peak(home)
+            missing = number - len(COMMANDS["enhance"].prints(home))
+        few, many = peaks.values()
+        done = f"many photographs; {few} MiB for a tenth of them"
+        row = {"what": "zdce enhance", "done": done, "times": 1, "outputs": count, "lost": missing, "partial": 0}
+        return row | {"different": 0, "peak_MiB": many, "seconds": round(time.monotonic() - started)}
+
+
+def starved(limit_MiB: int = 8192) -> dict:
+    """A report under ``ulimit -v``."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        home, alone = clone(Path(scratch) / "home"), clone(Path(scratch) / "alone")
+        plain = COMMANDS["report"]
+        plain.finish(alone)
+        limited = Command("report", plain.words, plain.outputs, limit_MiB)
+        limited.finish(home)
+        there, wanted = limited.prints(home), plain.prints(alone)
+        different = sum(not _same(plain, home, alone, name, there, wanted) for name in there)
+        row = {"what": "zdce report", "done": f"under ulimit -v {limit_MiB} MiB", "times": 1, "outputs": len(wanted)}
+        row |= {"lost": len(set(wanted) - set(there)), "partial": 0, "different": different, "peak_MiB": _peak(home)}
+        return row | {"seconds": round(time.monotonic() - started)}
+
+
+def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
+    """A sweep of tiny trainings on a Dask cluster, one of whose workers is killed every few seconds."""
+    from dataclasses import replace
+
+    from distributed import Client, LocalCluster
+
+    from zdce import study, sweep
+    from zdce.training import train
+
+    started, kills, over = time.monotonic(), [0], threading.Event()
+    with tempfile.TemporaryDirectory() as scratch:
+        home = clone(Path(scratch) / "home")
+        os.environ |= {"ZDCE_RUNS": str(home / "runs"), "ZDCE_DATA": str(home / "data"), "OMP_NUM_THREADS": "1"}
+        arm = replace(study.ARMS["channels-8"], data=str(home / "in"), size=32, steps=60, precision="float32")
+        wanted = [replace(arm, seed=seed) for seed in range(runs)]
+
+        def fire(address: str) -> None:
+            with Client(address) as client:
+                while not over.wait(every):
+                    pids = list(client.run(os.getpid).values())
+                    if pids:
+                        os.kill(random.choice(pids), signal.SIGKILL)
+                        kills[0] += 1
+
+        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster:
+            shooter = threading.Thread(target=fire, args=(cluster.scheduler_address,))
+            shooter.start()
+            outcomes = list(sweep.sweep(wanted, scheduler=cluster.scheduler_address))
+            over.set()
+            shooter.join()
+        lost = sum(outcome.state != "trained" for outcome in outcomes)
+        different = 0
+        for config in wanted[:: max(1, runs // 5)]:  # five of them trained again, undisturbed
+            again = train(config, home / "alone" / config.run_name(), progress=False)
+            there = sweep.folder(config) / "model.safetensors"
+            different += not there.is_file() or there.read_bytes() != again.weights.read_bytes()
+        row = {"what": "zdce sweep", "done": f"{workers} workers, one killed every {every:g} s", "times": kills[0]}
+        row |= {"outputs": runs, "lost": lost, "partial": 0, "different": different, "peak_MiB": 0}
+        return row | {"seconds": round(time.monotonic() - started)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50, help="of each command")
+    parser.add_argument("--photographs", type=int, default=2000)
+    parser.add_argument("--only", help="of: " + ", ".join([*COMMANDS, "load", "starved", "fire"]))
+    parser.add_argument("--csv", help="write the table")
+    arguments = parser.parse_args()
+    parts: dict[str, Callable[[], dict]] = {
+        name: (lambda command=command: killed(command, arguments.kills)) for name, command in COMMANDS.items()
+    }
+    parts |= {"load": lambda: load(arguments.photographs), "starved": starved, "fire": under_fire}
+    chosen = arguments.only.split(",") if arguments.only else list(parts)
+    rows = []
+    for name in chosen:
+        rows.append(parts[name]())
+        print(pd.DataFrame(rows[-1:])[COLUMNS].to_string(index=False, header=len(rows) == 1), flush=True)
+    table = pd.DataFrame(rows)[COLUMNS]
+    if arguments.csv:
+        table.to_csv(arguments.csv, index=False)
+    sys.exit(int(table[["lost", "partial", "different"]].to_numpy().sum() > 0))
+
+
+if __name__ == "__main__":
+    main()
