@@ -89,13 +89,19 @@ def save_figure(figure: Figure | plots.Picture, name: str, alt: str = "") -> plo
 
 
 def commit() -> str:
-    """Short hash of the clone's commit, with a ``+`` when files have changed since; ``unknown`` outside a clone."""
-    command = ["git", "-C", str(paths.root()), "describe", "--always", "--exclude=*", "--dirty=+"]
+    """Short hash of the clone's commit, with a ``+`` when files other than reports have changed since; ``unknown``
+    outside a clone."""
+
+    def git(*words: str) -> subprocess.CompletedProcess:
+        command = ["git", "-C", str(paths.root()), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20)
+
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        known = git("rev-parse", "--short", "HEAD")
+        changed = git("diff", "--quiet", "HEAD", "--", ":/", ":(exclude,top)reports")
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
+    return known.stdout.strip() + "+" * (changed.returncode == 1) if known.returncode == 0 else "unknown"
 
 
 class Stamp(dict):
