@@ -46,7 +46,7 @@ def home(tmp_path, monkeypatch):
 
 
 def configs(home, count: int, steps: int) -> list[TrainConfig]:
-    arm = replace(study.ARMS["channels-8"], data=str(home / "photos"), size=32, steps=steps)
+    arm = replace(study.ARMS["channels-8"], data=str(home / "photos"), size=32, steps=steps, precision="float32")
     return [replace(arm, seed=seed) for seed in range(count)]
 
 
@@ -157,8 +157,10 @@ def test_only_what_the_command_can_train_again_is_swept(home):
     (config,) = configs(home, count=1, steps=2)
     assert sweep.command(config) == [
         *("zdce", "train", "--arm", "channels-8", "--data", str(home / "photos")),
-        *("--size", "32", "--steps", "2", "--seed", "0", "--resume"),
+        *("--size", "32", "--steps", "2", "--seed", "0", "--precision", "float32", "--resume"),
     ]
+    as_planned = replace(config, precision=study.ARMS["channels-8"].precision)
+    assert "--precision" not in sweep.command(as_planned)
     for other in (replace(config, name="another"), replace(config, batch=3)):
         with pytest.raises(ValueError, match="no arm of the study"):
             sweep.command(other)

@@ -71,11 +71,14 @@ def enhance(sources, out, model, weights, gamma, strength, device) -> None:
 @click.option("--steps", type=click.IntRange(1), help="Optimiser steps; default: 200 epochs of sice-train.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--size", type=click.IntRange(16), help="Side that photographs are resized to, pixels; default 256.")
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16"]), help="Of the convolutions; default: the arm's."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; default: a name of its own in runs/.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 @click.option("--tensorboard", is_flag=True, help="Also write curves for: tensorboard --logdir runs")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-def train(arm, data, epochs, steps, seed, size, out, resume, tensorboard, device) -> None:
+def train(arm, data, epochs, steps, seed, size, precision, out, resume, tensorboard, device) -> None:
     """Train one network from scratch; no reference photographs are needed."""
     from dataclasses import replace
 
@@ -89,9 +92,11 @@ def train(arm, data, epochs, steps, seed, size, out, resume, tensorboard, device
         raise click.UsageError("--epochs and --steps exclude each other")
     if arm not in ARMS:
         raise click.UsageError(f"--arm {arm}: unknown; choose one of {', '.join(ARMS)}")
-    changes = {"data": data, "steps": steps, "size": size, "seed": seed}
+    changes = {"data": data, "steps": steps, "size": size, "seed": seed, "precision": precision}
     config = replace(ARMS[arm], **{key: value for key, value in changes.items() if value is not None})
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if device == "cpu" and config.precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        click.echo("this processor emulates bfloat16, slowly: --precision float32 trains faster", err=True)
     with _plain_errors():
         photographs = training_set(config.data, config.size)
         if epochs:

@@ -49,9 +49,12 @@ def folder(config: TrainConfig) -> Path:
 def command(config: TrainConfig) -> list[str]:
     """The ``zdce`` command that trains an arm's ``config`` into :func:`folder`, or goes on with it."""
     arm = study.ARMS.get(config.name)
-    if arm is None or config != replace(arm, data=config.data, size=config.size, steps=config.steps, seed=config.seed):
+    options = {key: getattr(config, key) for key in ("data", "size", "steps", "seed", "precision")}
+    if arm is None or config != replace(arm, **options):
         raise ValueError(f"{config.name!r}: is no arm of the study, or differs from it in more than its budget")
-    options = {"arm": config.name, "data": config.data, "size": config.size, "steps": config.steps, "seed": config.seed}
+    options = {"arm": config.name, **options}
+    if config.precision == arm.precision:
+        del options["precision"]
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     return ["zdce", "train", *words, "--resume"]
 
