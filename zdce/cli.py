@@ -82,15 +82,17 @@ def train(arm, data, epochs, steps, seed, size, out, resume, tensorboard, device
     import torch
 
     from zdce.datasets import training_set
-    from zdce.study import ARMS
+    from zdce.study import ARMS, BEYOND
+
+    known = ARMS | BEYOND
     from zdce.training import train as run_training
 
     if epochs and steps:
         raise click.UsageError("--epochs and --steps exclude each other")
-    if arm not in ARMS:
-        raise click.UsageError(f"--arm {arm}: unknown; choose one of {', '.join(ARMS)}")
+    if arm not in known:
+        raise click.UsageError(f"--arm {arm}: unknown; choose one of {', '.join(known)}")
     changes = {"data": data, "steps": steps, "size": size, "seed": seed}
-    config = replace(ARMS[arm], **{key: value for key, value in changes.items() if value is not None})
+    config = replace(known[arm], **{key: value for key, value in changes.items() if value is not None})
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     with _plain_errors():
         photographs = training_set(config.data, config.size)
