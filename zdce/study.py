@@ -266,13 +266,7 @@ def repeats(profile: str = "study") -> list[Method]:
     files = kept[kept["steps"] == steps].pivot(index="seed", columns="arm", values="weights").reindex(columns=MAIN)
     again = files.drop(index=checkpoints.load(MAIN[0]).header["train"]["seed"], errors="ignore").dropna()
     return [
-        Method(
-            f"{m.label} (seed {seed})",
-            str(row[m.model]),
-            checkpoints.load(m.model).gamma if m.gamma is None else m.gamma,
-        )
-        for seed, row in again.iterrows()
-        for m in OURS
+        Method(f"{m.label} (seed {seed})", str(row[m.model]), m.gamma) for seed, row in again.iterrows() for m in OURS
     ]
 
 
