@@ -92,7 +92,7 @@ def clone(home: Path) -> Path:
     for file in sorted((home / "in").iterdir()):
         data = file.read_bytes()
         # The names of a set that the package knows; its files are ours.
-        place = f"data/test_data/lime/{file.name}"
+        place = f"data/test_data/LIME/{file.name}"
         (home / "mirror" / place).parent.mkdir(parents=True, exist_ok=True)
         (home / "mirror" / place).write_bytes(data)
         lines.append(f"{place},{len(data)},{hashlib.sha256(data).hexdigest()},a/b,0,x,,")
