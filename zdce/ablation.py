@@ -462,7 +462,8 @@ def speed_parts(speed: pd.DataFrame | None) -> list[dict]:
         rates = f"{new['photographs_per_second']:.1f} against {old['photographs_per_second']:.1f} photographs a second"
         row = {"part": f"training, {variant}", "measured": f"{ratio:.2f} × ({rates})"}
         row |= {"interval": f"{low:.2f} – {high:.2f}", "n": f"{int(nets['rounds'].min())} rounds"}
-        parts.append(about | row | {"budget": f"256 px, {new['device']}", "held": "yes" if low > 1 else "no"})
+        side = 128 if variant.endswith("at 128") else 256
+        parts.append(about | row | {"budget": f"{side} px, {new['device']}", "held": "yes" if low > 1 else "no"})
     return parts
 
 
