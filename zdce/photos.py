@@ -433,11 +433,14 @@ def _encode(photo: Photo, fmt: str) -> bytes:
     if fmt == "BMP" and photo.alpha is not None:
         return _encode_transparent_bmp(photo)
     options = dict(SAVE_OPTIONS[fmt])
+    as_color = fmt == "WEBP" or (fmt == "AVIF" and photo.alpha is not None)  # grey, which they store as RGB
+    if fmt == "AVIF" and photo.gray and not as_color:
+        options["subsampling"] = "4:0:0"
     if fmt == "AVIF" and photo.alpha is not None:  # colours are lossy, transparency is not
         options |= {"codec": "aom", "advanced": {"alpha:lossless": "1"}}
     if photo.exif and fmt != "BMP" and not (fmt == "JPEG" and len(photo.exif) > MAX_JPEG_EXIF):
         options["exif"] = photo.exif
-    if photo.icc and not (fmt in ("WEBP", "AVIF") and photo.gray):  # these two store grey as RGB
+    if photo.icc and not (photo.gray and as_color):
         options["icc_profile"] = photo.icc
     buffer = io.BytesIO()
     to_pil(replace(photo, icc=None, exif=None)).save(buffer, fmt, **options)
