@@ -18,12 +18,15 @@ ROOT = paths.PACKAGE.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 REQUIREMENTS = [*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
-OPTIONAL = [line for extra in ("cluster", "tensorboard") for line in EXTRAS[extra]]  # imported where they are needed
+OPTIONAL = [
+    line for extra in ("cluster", "export", "fast", "tensorboard") for line in EXTRAS[extra]
+]  # imported where they are needed
 # Declared, though no line imports them: what runs them instead.
 COMMANDS = {
     "ipykernel": "zdce/report.py starts it as a module",
     "imagecodecs": "tifffile calls it for compressed files",
     "jupyterlab": "make lab",
+    "onnxscript": "torch writes ONNX files with it",
     "nbval": "plug-in of pytest: make test",
     "ruff": "make test",
 }

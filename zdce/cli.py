@@ -11,6 +11,8 @@ import click
 
 MODEL_HELP = "zero-dce, zero-dce-improved (trained here, the default), or a published peer; --model help lists all."
 
+SPEED_HELP = "faithful (default): the network sees every pixel; fast: a reduced copy."
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="zdce")
@@ -49,18 +51,24 @@ def _model(_context, _parameter, name: str | None) -> str | None:
 @click.option("--gamma", type=float, help="Post-processing; default: the model's own, 1 switches it off.")
 @click.option("--strength", type=float, default=1.0, show_default=True, help="0 keeps the photo, 1 is the full effect.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-def enhance(sources, out, model, weights, gamma, strength, device) -> None:
+@click.option(
+    "--speed", type=click.Choice(["faithful", "fast"]), default="faithful", show_default=True, help=SPEED_HELP
+)
+@click.option("--skip-done", is_flag=True, help="Leave photographs alone whose output is there and not older.")
+@click.option("--scheduler", metavar="ADDRESS", help="Enhance on a Dask cluster, such as tcp://host:8786.")
+def enhance(sources, out, model, weights, gamma, strength, device, speed, skip_done, scheduler) -> None:
     """Brighten photographs, and folders of them, into OUT; names and formats are kept."""
     from zdce.enhance import Enhancer, enhance_files
 
     if model and weights:
         raise click.UsageError("--model and --weights exclude each other: a weights file is a model of its own")
     with _plain_errors():
-        enhancer = Enhancer(
-            model or "zero-dce-improved", weights=weights, gamma=gamma, strength=strength, device=device
-        )
-        outcome = enhance_files(sources, out, enhancer, progress=sys.stderr.isatty())
-    click.echo(f"{len(outcome.written)} enhanced, {len(outcome.failed)} failed")
+        options = {"model": model or "zero-dce-improved", "weights": weights, "gamma": gamma, "strength": strength}
+        enhancer = Enhancer(**options, device=device, speed=speed)
+        progress = sys.stderr.isatty()
+        outcome = enhance_files(sources, out, enhancer, progress=progress, skip_done=skip_done, scheduler=scheduler)
+    skipped = f", {len(outcome.skipped)} there already" if skip_done else ""
+    click.echo(f"{len(outcome.written)} enhanced, {len(outcome.failed)} failed{skipped}")
     sys.exit(1 if outcome.failed else 0)
 
 

@@ -30,6 +30,7 @@ from zdce.photos import Photo, write_photo
 
 STAGES = ("decode", "prepare", "network", "finish", "encode")
 PAUSE = 0.005  # seconds before each call: threads of the version before go to sleep
+STRIP_PIXELS = 2**20  # what plain PyTorch is given at a time
 BUSY = 0.2  # cores that other work may keep busy before a table says so
 
 # (width, height) of photographs 1 – 9 of `lime`, as they stand in the files
@@ -84,15 +85,29 @@ def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
 @dataclass(frozen=True)
 class Version:
     """One way to enhance a photograph. label: its name in tables; model: a model's name or weights file; threads of
-    the processor; keep_freed: memory that it frees stays with its process (``zdce.memory``); device: cpu or cuda."""
+    the processor; keep_freed: memory that it frees stays with its process (``zdce.memory``); device: cpu or cuda; path:
+    "plain" for the network in PyTorch as it stands, or the enhancer's own "faithful" or "fast"."""
 
     label: str
     model: str
     threads: int = 2
     keep_freed: bool = True
     device: str = "cpu"
+    path: str = "plain"
 
 
+PATHS = (
+    Version("improved, plain", "zero-dce-improved"),
+    Version("improved, faithful", "zero-dce-improved", path="faithful"),
+    Version("improved, fast", "zero-dce-improved", path="fast"),
+    Version("original, plain", "zero-dce"),
+    Version("original, faithful", "zero-dce", path="faithful"),
+    Version("original, fast", "zero-dce", path="fast"),
+)
+PEERS = (
+    Version("Zero-DCE++ at 1/12", "zero-dce++-12x"),
+    Version("SCI", "sci-medium"),
+)
 PAIR = (Version("original", "zero-dce"), Version("improved", "zero-dce-improved"))
 SETTINGS = (
     *PAIR,
@@ -106,23 +121,32 @@ SETTINGS = (
 def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[], object]]:
     """What the version does, stage by stage, each on what the one before returned; and how to wait for its device.
 
-    From a file to a file: decode → (H, W, 3) uint8; prepare → (1, 3, H, W) float32 in [0, 1] on the device; network →
-    the same, enhanced; finish → (H, W, 3) uint8 after rounding and gamma; encode → JPEG beside the given file.
+    From a file to a file, for the path "plain": decode → (H, W, 3) uint8; prepare → (1, 3, H, W) float32 in [0, 1] on
+    the device; network → the same, enhanced; finish → (H, W, 3) uint8 after rounding and gamma; encode → JPEG in a
+    temporary folder. The enhancer's own paths do the three in between in one, told as network.
     """
     import torch
 
-    from zdce.enhance import STRIP_PIXELS, Enhancer
+    from zdce import fast
+    from zdce.enhance import Enhancer
     from zdce.photos import read_photo, to_pixels, to_tensor
     from zdce.postprocess import apply_gamma
 
     is_file = Path(version.model).suffix in (".safetensors", ".pth", ".pt")
-    enhancer = Enhancer(**{"weights" if is_file else "model": version.model}, device=version.device)
+    path = "faithful" if version.path == "plain" else version.path
+    enhancer = Enhancer(**{"weights" if is_file else "model": version.model}, device=version.device, speed=path)
     out = Path(tempfile.gettempdir()) / f"zdce-speed-{os.getpid()}.jpg"
 
     def network(image):
-        """As Enhancer does it: whole, or in strips where the photograph is large."""
-        large = image.shape[-1] * image.shape[-2] > STRIP_PIXELS
-        return enhancer._enhanced(image) if large else enhancer.net(image)[0]
+        """In plain PyTorch: whole, or in strips of a megapixel where the photograph is large."""
+        height, width = image.shape[-2:]
+        if height * width <= STRIP_PIXELS or fast.halo(enhancer.net) is None:
+            return enhancer.net(image)[0]
+        out = torch.empty_like(image)
+        for tile in fast.tiles(height, width, fast.halo(enhancer.net), (max(1, STRIP_PIXELS // width), width)):
+            strip = enhancer.net(image[..., tile.seen_rows, tile.seen_columns])[0]
+            out[..., tile.rows, tile.columns] = strip[(..., *tile.inside)]
+        return out
 
     def encode(pixels):
         write_photo(Photo(pixels), out)
@@ -135,6 +159,8 @@ def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[
         "finish": lambda image: apply_gamma(to_pixels(image), enhancer.gamma),
         "encode": encode,
     }
+    if version.path != "plain":  # one pass from 8 bits to 8 bits
+        stages |= {"prepare": lambda pixels: pixels, "network": enhancer, "finish": lambda pixels: pixels}
     return stages, torch.cuda.synchronize if enhancer.device.type == "cuda" else (lambda: None)
 
 

@@ -1,0 +1,167 @@
+"""Tiles, packed networks, and curves from a reduced copy, with numba and without."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from test_enhance import dark, trained
+
+from zdce import checkpoints, fast
+from zdce.enhance import Enhancer
+from zdce.model import CurveNet, SciNet, apply_curves
+from zdce.photos import Photo, to_pixels, to_tensor
+
+
+def enhancer_of(monkeypatch, net, gamma=1.0, **options):
+    monkeypatch.setattr(checkpoints, "load", lambda _: SimpleNamespace(net=net, gamma=gamma))
+    return Enhancer(device="cpu", **options)
+
+
+@pytest.fixture(params=["numba", "torch"])
+def either_way(request, monkeypatch):
+    """The fast path's machine code, and what runs in its place without the extra."""
+    if request.param == "torch":
+        monkeypatch.setattr(fast, "numba", None)
+    elif not fast.numba:
+        pytest.skip("numba is not installed")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (64, 64), (100, 33)])
+def test_tiles_cover_every_pixel_once_and_see_enough_at_one_size(size):
+    seen, count = set(), np.zeros(size, int)
+    for tile in fast.tiles(*size, 3, (16, 20)):
+        count[tile.rows, tile.columns] += 1
+        shape = [each.stop - each.start for each in (tile.seen_rows, tile.seen_columns)]
+        seen.add(tuple(shape))
+        for part, wide, side in zip((tile.rows, tile.columns), (tile.seen_rows, tile.seen_columns), size, strict=True):
+            assert wide.start <= max(0, part.start - 3) and wide.stop >= min(side, part.stop + 3)
+        assert count[tile.seen_rows, tile.seen_columns][tile.inside].shape == count[tile.rows, tile.columns].shape
+    assert (count == 1).all() and len(seen) == 1
+
+
+def test_how_far_networks_see():
+    for fields, pixels in [
+        ({}, 7),
+        ({"pooling": "overlapping", "pools": 3}, 10),
+        ({"scale": 2.0}, None),
+        ({"fixed_size": 8}, None),
+        ({"pooling": "stride2"}, None),
+    ]:
+        assert fast.halo(CurveNet(width=2, **fields)) == pixels
+    assert fast.halo(SciNet()) == 3 and fast.halo(torch.nn.Identity()) is None
+
+
+@pytest.mark.parametrize("fields", [{}, {"pooling": "overlapping", "pools": 3}, {"iterations": 3}])
+def test_a_packed_network_is_the_network(fields):
+    net, image = trained(**fields), to_tensor(dark(33, 40))
+    if not fast.can_pack(net):
+        pytest.skip("this build of torch has no packed convolutions")
+    with torch.inference_mode():
+        packed = fast.Packed(net)
+        assert torch.allclose(fast.bent(image, packed.raw(image), net.config.iterations), net(image)[0], atol=1e-5)
+
+
+def test_bfloat16_stays_within_a_grey_level(shared):
+    """On trained weights, the published ones; a network of random weights is not held to it."""
+    if not fast.has_bf16():
+        pytest.skip("this processor has no bfloat16")
+    weights = shared / "weights" / "zero_dce_improved_pre-train.pth"
+    pixels = dark(90, 120)
+    exact, quick = (Enhancer(weights=weights, gamma=1, bf16=each)(pixels).astype(int) for each in (False, True))
+    assert (np.abs(exact - quick).max(axis=2) <= 1).mean() >= 0.999
+
+
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
+    monkeypatch.setattr(fast, "TILE", (16, 16))
+    before, pixels = torch.get_num_threads(), dark(70, 50)
+    for speed in ("faithful", "fast"):
+        enhancer, results = enhancer_of(monkeypatch, trained(), speed=speed), []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results += [enhancer(pixels), enhancer(pixels)]
+            assert torch.get_num_threads() == threads
+        torch.set_num_threads(before)
+        assert all(np.array_equal(results[0], each) for each in results)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("factor", [1, 3, 7, 100])
+def test_reduced_is_the_mean_of_blocks(either_way, dtype, factor):
+    pixels = dark(41, 30) if dtype == np.float32 else dark(41, 30, dtype=dtype)
+    pixels = (pixels / 255).astype(np.float32) if dtype == np.float32 else pixels
+    whole = to_tensor(pixels) if dtype != np.float32 else torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    expected = F.avg_pool2d(whole, factor, ceil_mode=True, count_include_pad=False)
+    assert torch.allclose(fast.reduced(pixels, factor), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("fields", [{}, {"iterations": 3}, {"separable": True, "shared_curves": True}])
+def test_fast_is_the_curves_of_the_mean_brought_back_bilinearly(monkeypatch, either_way, fields):
+    net = trained(**fields)
+    pixels = dark(160, 240)
+    enhancer = enhancer_of(monkeypatch, net, speed="fast", bf16=False)
+    small = F.avg_pool2d(to_tensor(pixels), 3)
+    with torch.inference_mode():
+        curves = F.interpolate(net._estimate(small[..., :53, :]), size=(159, 240), mode="bilinear")
+        expected = to_pixels(apply_curves(to_tensor(pixels)[..., :159, :], curves, net.config.iterations))
+    assert np.abs(enhancer(pixels)[:120].astype(int) - expected[:120]).max() <= 1
+
+
+@pytest.mark.parametrize("fields", [{"fixed_size": 16}, {"scale": 4.0}])
+def test_networks_that_reduce_give_what_they_give_whole(monkeypatch, fields):
+    net, pixels = trained(**fields), dark(60, 70)
+    with torch.inference_mode():
+        expected = to_pixels(net(to_tensor(pixels))[0])
+    for speed in ("faithful", "fast"):
+        assert np.abs(enhancer_of(monkeypatch, net, speed=speed)(pixels).astype(int) - expected).max() <= 1
+
+
+def test_with_numba_and_without_agree(monkeypatch):
+    if not fast.numba:
+        pytest.skip("numba is not installed")
+    pixels = dark(90, 130)
+    enhancer = enhancer_of(monkeypatch, trained(), gamma=1.2, speed="fast")
+    for strength in (1, 0.4):
+        enhancer.strength = strength
+        quick = enhancer(pixels)
+        with monkeypatch.context() as without:
+            without.setattr(fast, "numba", None)
+            assert np.abs(quick.astype(int) - enhancer(pixels)).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 90), (90, 1), (81, 163)])
+def test_fast_on_any_size_and_kind(monkeypatch, either_way, size):
+    enhancer = enhancer_of(monkeypatch, trained(), speed="fast")
+    for pixels in (dark(*size), dark(*size, dtype=np.uint16), (dark(*size) / 255).astype(np.float32)):
+        result = enhancer(pixels)
+        assert result.shape == pixels.shape and result.dtype == pixels.dtype and result.mean() > pixels.mean()
+    gray = enhancer(Photo(dark(*size)[..., :1].repeat(3, axis=2), gray=True))
+    assert (gray.pixels[..., :1] == gray.pixels).all()
+
+
+def test_fast_needs_a_network_of_curves(monkeypatch):
+    with pytest.raises(ValueError, match="SciNet has no curves"):
+        enhancer_of(monkeypatch, SciNet(), speed="fast")
+
+
+@pytest.mark.parametrize("speed", ["faithful", "fast"])
+def test_memory_does_not_grow_with_the_photograph(speed):
+    """12 megapixels; whole, the network's 24 curves alone would take 1.2 GB. Room for tiles remains."""
+    code = f"""
+import numpy as np, torch
+torch.set_num_threads(2)
+from zdce import Enhancer, speed
+enhancer = Enhancer("zero-dce", speed={speed!r})
+enhancer(np.zeros((300, 600, 3), np.uint8))
+photo = np.full((3000, 4000, 3), 20, np.uint8)
+before = speed._memory("VmHWM")
+bright = enhancer(photo)
+print(speed._memory("VmHWM") - before - photo.nbytes, bright.mean() > 20)
+"""
+    words = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert int(words[0]) < 300e6 and words[1] == "True"

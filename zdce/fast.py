@@ -1,0 +1,404 @@
+"""The arithmetic behind ``Enhancer``: packed networks, tiles, threads, and curves from a reduced copy.
+
+Faithful: the network sees every pixel, tile by tile with exact overlap. Fast: it sees a reduced copy, and its curves
+are brought back bilinearly and applied in one pass from 8 bits to 8 bits; with numba (extra ``fast``) that pass is
+machine code, without it the same arithmetic runs in torch. Source: ours.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zdce.model import CurveNet, SciNet, apply_curves
+from zdce.photos import to_tensor
+
+try:
+    import numba
+except ImportError:  # the extra "fast" is not installed
+    numba = None
+
+TILE = (256, 512)  # rows and columns that the network returns at a time; what it needs stays near the processor
+SMALL_SIDE = 80  # pixels of the longer side that the fast path's network sees; notebook 07 has time and quality
+REDUCE_FIRST = 2**24  # pixels above which a network that reduces for itself is given a box mean, to bound memory
+SAMPLES = 384  # of a row at a time, so that their curves stay in the nearest memory
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+# --- threads ------------------------------------------------------------------------------------------------------
+
+
+def parallel(call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """``call`` on every item, on as many threads as torch would use (``torch.set_num_threads``); results in order.
+
+    Each thread computes alone: with several pieces of work that is faster than several threads on one piece, and
+    where other programs keep the processor busy nobody waits for a thread that does not run.
+    """
+    items, count = list(items), torch.get_num_threads()
+    if count == 1 or len(items) == 1:
+        return [call(item) for item in items]
+    return list(_pool(count, os.getpid()).map(call, items))
+
+
+@functools.lru_cache
+def _pool(count: int, _process: int) -> ThreadPoolExecutor:
+    started = threading.Barrier(count + 1)
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+        started.wait()
+
+    pool = ThreadPoolExecutor(count, "zdce", alone)
+    for _ in range(count):
+        pool.submit(int)  # none is idle before all have started, so that each call starts a thread
+    started.wait()
+    torch.set_num_threads(count)  # what a thread sets is also the start value of threads made later
+    return pool
+
+
+# --- tiles --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of a photograph. rows, columns: what is to be computed; seen_rows, seen_columns: what the network needs
+    for it, at least ``halo`` pixels more on each side that is no border of the photograph."""
+
+    rows: slice
+    columns: slice
+    seen_rows: slice
+    seen_columns: slice
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Where the tile lies in what is seen."""
+        top, left = self.seen_rows.start, self.seen_columns.start
+        return (
+            slice(self.rows.start - top, self.rows.stop - top),
+            slice(self.columns.start - left, self.columns.stop - left),
+        )
+
+
+def tiles(height: int, width: int, halo: int, size: tuple[int, int] | None = None) -> Iterator[Tile]:
+    """Tiles that cover height × width pixels, none larger than ``size`` (default: :data:`TILE`).
+
+    They depend on the size alone, never on the number of threads, and the network sees every one at the same height
+    and width, so that all are computed in the same way.
+    """
+    most = size or TILE
+    across = [list(_spans(side, each, halo)) for side, each in zip((height, width), most, strict=True)]
+    for rows, seen_rows in across[0]:
+        for columns, seen_columns in across[1]:
+            yield Tile(rows, columns, seen_rows, seen_columns)
+
+
+def _spans(side: int, most: int, halo: int) -> Iterator[tuple[slice, slice]]:
+    each = math.ceil(side / math.ceil(side / most))
+    seen = min(side, each + 2 * halo)
+    for start in range(0, side, each):
+        first = min(max(0, start - halo), side - seen)
+        yield slice(start, min(start + each, side)), slice(first, first + seen)
+
+
+def halo(net: nn.Module) -> int | None:
+    """How far a pixel's result depends on its neighbours, pixels; None when on the whole photograph."""
+    if isinstance(net, SciNet):
+        return 3
+    if not isinstance(net, CurveNet) or net.config.pooling == "stride2" or reduces(net):
+        return None
+    return 7 + (net.config.pools if net.config.pooling == "overlapping" else 0)
+
+
+def reduces(net: nn.Module) -> bool:
+    """Whether the network itself estimates its curves on a reduced copy."""
+    return isinstance(net, CurveNet) and (net.config.scale > 1 or net.config.fixed_size is not None)
+
+
+# --- the network at full resolution -------------------------------------------------------------------------------
+
+
+def has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 numbers itself; elsewhere they would cost time."""
+    try:
+        return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return False
+
+
+def can_pack(net: nn.Module) -> bool:
+    """Whether :class:`Packed` knows this network, and this build of torch has what it takes."""
+    ours = isinstance(net, CurveNet) and not net.config.separable and net.config.pooling != "stride2"
+    known = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and torch.backends.mkldnn.is_available()
+    return ours and known and net.e_conv1.weight.device.type == "cpu"
+
+
+class Packed:
+    """The convolutions of a :class:`~zdce.model.CurveNet`, made ready for the processor: weights in its own layout,
+    channels last, ReLU within the convolution. ``dtype``: bfloat16 or float32, of weights and features; sums are
+    float32 in either case. Values are those of the network, up to rounding.
+    """
+
+    def __init__(self, net: CurveNet, dtype: torch.dtype = torch.float32) -> None:
+        self.config, self.dtype = net.config, dtype
+        self.layers = [self._layer(getattr(net, f"e_conv{n}")) for n in range(1, 8)]
+
+    def _layer(self, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+        weight = conv.weight.detach().to(self.dtype).contiguous(memory_format=torch.channels_last)
+        size = [1, conv.in_channels, *TILE]
+        ready = torch.ops.mkldnn._reorder_convolution_weight(weight, [1, 1], [1, 1], [1, 1], 1, size)
+        return ready, conv.bias.detach().to(self.dtype)
+
+    def _conv(self, number: int, x: Tensor) -> Tensor:
+        kind = "none" if number == 7 else "relu"
+        weight, bias = self.layers[number - 1]
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, [1, 1], [1, 1], [1, 1], 1, kind, [], "")
+
+    def raw(self, image: Tensor) -> Tensor:
+        """(1, 3, H, W) in [0, 1] → curves before tanh, (1, 24, H, W) or (1, 3, H, W), of the packed dtype."""
+        x = image.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        pools = self.config.pools if self.config.pooling == "overlapping" else 0
+        x1 = self._conv(1, x)
+        x2 = self._conv(2, _pooled(x1) if pools >= 3 else x1)
+        x3 = self._conv(3, _pooled(x2) if pools >= 2 else x2)
+        x4 = self._conv(4, _pooled(x3) if pools >= 1 else x3)
+        x5 = self._conv(5, torch.cat([x3, x4], dim=1))
+        x6 = self._conv(6, torch.cat([x2, x5], dim=1))
+        return self._conv(7, torch.cat([x1, x6], dim=1))
+
+
+def _pooled(x: Tensor) -> Tensor:
+    """Max-pool 3×3, stride 1, of features that are 0 or more; the framework's own finds indices too, for gradients."""
+    for across in (3, 2):
+        size = x.shape[across] - 1
+        low, high = x.narrow(across, 0, size), x.narrow(across, 1, size)
+        out = x.clone()
+        for here, there in ((0, high), (1, low)):
+            part = out.narrow(across, here, size)
+            torch.maximum(part, there, out=part)
+        x = out
+    return x
+
+
+def bent(image: Tensor, raw: Tensor, iterations: int) -> Tensor:
+    """``image`` (1, 3, H, W) bent by curves before tanh; float32 whatever the dtype of ``raw``."""
+    return apply_curves(image, raw.float().contiguous().tanh_(), iterations)
+
+
+# --- curves of a reduced copy -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Curves on a coarse grid. curves: (h, w, iterations, 3) float32 in [−1, 1]. corners: whether the outer points of
+    the grid lie on the photograph's outer pixels (a network that reduces for itself, as its released code has it) or
+    each in the middle of the block of ``factor`` × ``factor`` pixels that it was estimated from."""
+
+    curves: np.ndarray
+    factor: int
+    corners: bool
+
+    def places(self, size: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """For each of ``size`` pixels along an axis: the grid point before (int32), the share of the next (float32)."""
+        points = self.curves.shape[axis]
+        at = np.arange(size, dtype=np.float64)
+        at = at * ((points - 1) / max(1, size - 1)) if self.corners else (at + 0.5) / self.factor - 0.5
+        at = at.clip(0, points - 1)
+        before = at.astype(np.int32)
+        return before, (at - before).astype(np.float32)
+
+
+def factor_for(height: int, width: int) -> int:
+    """By how much the fast path reduces a photograph: the longer side becomes :data:`SMALL_SIDE` pixels or fewer."""
+    return math.ceil(max(height, width) / SMALL_SIDE)
+
+
+def estimated(net: CurveNet, pixels: np.ndarray, packed: Packed | None = None, fast: bool = True) -> Grid:
+    """Curves of a photograph (H, W, 3) uint8 or uint16, or float32 in [0, 1], from a reduced copy of it.
+
+    A network that reduces for itself is given the photograph as it is, but, above :data:`REDUCE_FIRST` pixels or with
+    ``fast``, a box mean of it that is still four times as wide and high as what it looks at, or more.
+    """
+    height, width = pixels.shape[:2]
+    device, c = next(net.parameters()).device, net.config
+    if not reduces(net):
+        factor = factor_for(height, width)
+        small = reduced(pixels, factor)
+        curves = packed.raw(small).float().tanh_() if packed else net._estimate(small.contiguous().to(device))
+        return Grid(_on_grid(curves, c.iterations), factor, False)
+    size = (c.fixed_size,) * 2 if c.fixed_size else tuple(max(1, int(side / c.scale)) for side in (height, width))
+    factor = min(height // (4 * size[0]), width // (4 * size[1]))
+    if factor > 1 and (height * width > REDUCE_FIRST or (fast and c.fixed_size)):
+        image = reduced(pixels, factor).contiguous()
+        small = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=bool(c.fixed_size))
+    else:
+        small = net._reduced(scaled(pixels).contiguous())
+    return Grid(_on_grid(net._estimate(small.to(device)), c.iterations), 1, True)
+
+
+def scaled(pixels: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 or uint16, or float32 in [0, 1] → (1, 3, H, W) float32 in [0, 1], channels last; a copy."""
+    if pixels.dtype == np.uint16:
+        return to_tensor(pixels)
+    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
+    return image.float().div_(255) if pixels.dtype == np.uint8 else image
+
+
+def _on_grid(curves: Tensor, iterations: int) -> np.ndarray:
+    """(1, 3·iterations or 3, h, w) → (h, w, iterations, 3), contiguous."""
+    curves = curves[0].permute(1, 2, 0).float().cpu()
+    height, width, _ = curves.shape
+    curves = curves.reshape(height, width, -1, 3).expand(height, width, iterations, 3)
+    return np.ascontiguousarray(curves.numpy())
+
+
+def reduced(pixels: np.ndarray, factor: int) -> Tensor:
+    """Box mean over blocks of factor × factor pixels, those at the right and lower border cut short.
+
+    pixels: (H, W, 3) uint8 or uint16, or float32 in [0, 1]. Returns (1, 3, ⌈H/factor⌉, ⌈W/factor⌉) float32 in [0, 1].
+    """
+    height, width = pixels.shape[:2]
+    rows = math.ceil(height / factor)
+    top = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1.0
+    if numba and pixels.dtype == np.uint8 and factor < 4096:
+        out = np.empty((rows, math.ceil(width / factor), 3), np.float32)
+        lines = pixels.reshape(height, 3 * width)
+        parallel(lambda part: _reduce(lines, out, factor, part.start, part.stop), _shares(rows))
+        return torch.from_numpy(out).permute(2, 0, 1)[None]
+
+    def mean(row: int) -> Tensor:
+        block = torch.from_numpy(pixels[row * factor : (row + 1) * factor].astype(np.float32)).mean(dim=0)
+        return F.avg_pool1d(block.T[None], factor, ceil_mode=True, count_include_pad=False)
+
+    return torch.stack(parallel(mean, range(rows)), dim=2).div_(top).clamp_(0, 1)
+
+
+def upsampled(grid: Grid, tile: Tile, height: int, width: int) -> Tensor:
+    """The grid's curves for every pixel of a tile of a photograph of height × width: (1, 3·iterations, h, w)."""
+    points = torch.from_numpy(grid.curves)
+    for axis, (size, part) in enumerate(((height, tile.rows), (width, tile.columns))):
+        before, share = (torch.from_numpy(each[part]) for each in grid.places(size, axis))
+        after = (before + 1).clamp_(max=points.shape[axis] - 1)
+        share = share.view([-1 if n == axis else 1 for n in range(4)])
+        points = torch.lerp(points.index_select(axis, before), points.index_select(axis, after), share)
+    return points.flatten(2).permute(2, 0, 1)[None].contiguous()
+
+
+def bend(pixels: np.ndarray, grid: Grid, table: np.ndarray | None = None) -> np.ndarray:
+    """Photograph (H, W, 3) uint8, bent by the grid's curves, rounded, then through ``table`` (256,) uint8.
+
+    One pass from 8 bits to 8 bits; needs numba. Rounding is the released code's: x·255 + 0.5, truncated.
+    """
+    height, width = pixels.shape[:2]
+    out = np.empty(pixels.shape, np.uint8)
+    source, target = pixels.reshape(height, 3 * width), out.reshape(height, 3 * width)
+    rows, columns = grid.places(height, 0), grid.places(width, 1)
+    table, plain = (table, False) if table is not None else (np.empty(0, np.uint8), True)
+
+    def share(part: range) -> None:
+        _bend(source, target, grid.curves, *rows, *columns, table, plain, part.start, part.stop)
+
+    parallel(share, _shares(height))
+    return out
+
+
+def _shares(count: int) -> Sequence[range]:
+    """Rows 0 … count − 1 in as many parts as there are threads; each row's result is its own."""
+    each = math.ceil(count / min(count, torch.get_num_threads()))
+    return [range(start, min(start + each, count)) for start in range(0, count, each)]
+
+
+if numba:
+    _machine_code = numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+
+    @_machine_code
+    def _reduce(source, out, factor, first, last):
+        height, samples = source.shape
+        width = samples // 3
+        sums = np.empty(samples, np.uint32)
+        for row in range(first, last):
+            sums[:] = 0
+            stop = min((row + 1) * factor, height)
+            for y in range(row * factor, stop):
+                line = source[y]
+                for i in range(samples):
+                    sums[i] += line[i]
+            for column in range(out.shape[1]):
+                left, right = column * factor, min((column + 1) * factor, width)
+                red, green, blue = np.uint32(0), np.uint32(0), np.uint32(0)
+                for x in range(left, right):
+                    red += sums[3 * x]
+                    green += sums[3 * x + 1]
+                    blue += sums[3 * x + 2]
+                scale = 1.0 / (255.0 * (right - left) * (stop - row * factor))
+                out[row, column, 0] = red * scale
+                out[row, column, 1] = green * scale
+                out[row, column, 2] = blue * scale
+
+    @_machine_code
+    def _stretch(points, before, share, out):
+        """A row of the grid (w, iterations, 3) for every sample of a row of pixels: (iterations, 3·width)."""
+        for k in range(out.shape[0]):
+            line = out[k]
+            for x in range(before.shape[0]):
+                left = before[x]
+                right = min(left + 1, points.shape[0] - 1)
+                for c in range(3):
+                    a = points[left, k, c]
+                    line[3 * x + c] = a + share[x] * (points[right, k, c] - a)
+
+    @_machine_code
+    def _bend_eight(source, target, above, below, share):
+        for i in range(source.shape[0]):
+            x = np.float32(source[i]) * np.float32(1 / 255)
+            for k in range(8):
+                a = above[k, i]
+                x += (a + share * (below[k, i] - a)) * (x * x - x)
+            target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
+
+    @_machine_code
+    def _bend_any(source, target, above, below, share):
+        for i in range(source.shape[0]):
+            x = np.float32(source[i]) * np.float32(1 / 255)
+            for k in range(above.shape[0]):
+                a = above[k, i]
+                x += (a + share * (below[k, i] - a)) * (x * x - x)
+            target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
+
+    @_machine_code
+    def _bend(source, target, curves, row, row_share, column, column_share, table, plain, first, last):
+        samples, iterations = source.shape[1], curves.shape[2]
+        above = np.empty((iterations, samples), np.float32)
+        below = np.empty((iterations, samples), np.float32)
+        held, y = -1, first
+        while y < last:
+            point, stop = row[y], y
+            while stop < last and row[stop] == point:
+                stop += 1
+            if held == point:
+                above, below = below, above
+            else:
+                _stretch(curves[point], column, column_share, above)
+            held = min(point + 1, curves.shape[0] - 1)
+            _stretch(curves[held], column, column_share, below)
+            for a in range(0, samples, SAMPLES):
+                b = min(a + SAMPLES, samples)
+                for r in range(y, stop):
+                    if iterations == 8:
+                        _bend_eight(source[r, a:b], target[r, a:b], above[:, a:b], below[:, a:b], row_share[r])
+                    else:
+                        _bend_any(source[r, a:b], target[r, a:b], above[:, a:b], below[:, a:b], row_share[r])
+                    if not plain:
+                        for i in range(a, b):
+                            target[r, i] = table[target[r, i]]
+            y = stop
