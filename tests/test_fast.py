@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_enhance import dark, trained
+from conftest import dark, trained
 
 from zdce import checkpoints, fast
 from zdce.enhance import Enhancer

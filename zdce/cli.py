@@ -73,6 +73,27 @@ def enhance(sources, out, model, weights, gamma, strength, device, speed, skip_d
 
 
 @main.command()
+@click.option("--model", callback=_model, help=MODEL_HELP)
+@click.option("--weights", type=click.Path(path_type=Path), help="A .safetensors, .pth or .pt in place of a model.")
+@click.option("--gamma", type=float, help="Post-processing; default: the model's own, 1 switches it off.")
+@click.option("--format", "fmt", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="File, such as zero-dce.onnx.")
+def export(model, weights, gamma, fmt, out) -> None:
+    """Write a network for programs without PyTorch; the file is compared with PyTorch before it counts."""
+    from zdce import checkpoints
+    from zdce import export as exports
+    from zdce.postprocess import check_gamma
+
+    if model and weights:
+        raise click.UsageError("--model and --weights exclude each other: a weights file is a model of its own")
+    with _plain_errors():
+        if gamma is not None:
+            check_gamma(gamma)
+        difference = exports.to_onnx(checkpoints.load(weights or model or "zero-dce-improved"), out, gamma=gamma)
+    click.echo(f"{out}: {fmt}, any height and width, largest difference from PyTorch {difference:.1g}")
+
+
+@main.command()
 @click.option("--arm", default="zero-dce-improved", show_default=True, help="A configuration of the study.")
 @click.option("--data", help="sice-train (the study's), bundled, or a folder of photographs.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the photographs.")
