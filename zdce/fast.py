@@ -30,7 +30,7 @@ except ImportError:  # the extra "fast" is not installed
     numba = None
 
 TILE = (256, 512)  # rows and columns that the network returns at a time; what it needs stays near the processor
-SMALL_SIDE = 80  # pixels of the longer side that the fast path's network sees; notebook 07 has time and quality
+SMALL_SIDE = 80  # pixels of the longer side that the fast path shows the network; ours
 REDUCE_FIRST = 2**24  # pixels above which a network that reduces for itself is given a box mean, to bound memory
 SAMPLES = 384  # of a row at a time, so that their curves stay in the nearest memory
 
