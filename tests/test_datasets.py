@@ -508,3 +508,11 @@ def test_sice_train_reads_in_published_order(shared, home, monkeypatch):
     made = datasets.training_set("sice-train", size=64, progress=False)
     assert made.names == ["1.jpg", "2.jpg", "10.jpg"]
     assert made.images[1].mean() < made.images[0].mean()
+
+
+def test_halves_of_the_pairs_are_fixed_and_whole_scenes():
+    scenes = [entry.scene for entry in datasets.DATASETS["sice-pairs"].entries() if entry.scene]
+    halves = {scene: datasets.half(scene) for scene in scenes}
+    assert [halves[scene] for scene in ("1", "101", "30", "237")] == ["reporting", "choosing", "choosing", "choosing"]
+    assert [list(halves.values()).count(name) for name in datasets.HALVES] == [42, 53]
+    assert [sum(halves[scene] == name for scene in scenes) for name in datasets.HALVES] == [112, 138]

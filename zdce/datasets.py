@@ -521,6 +521,18 @@ def samples(name: str, limit: int = 0) -> list[Sample]:
     return [every[(2 * i + 1) * len(every) // (2 * limit)] for i in range(limit)]
 
 
+HALVES = ("choosing", "reporting")
+
+
+def half(scene: str) -> str:
+    """Half of sice-pairs to which a scene belongs: ``choosing``, on which settings are chosen, or ``reporting``, which
+    gives the figures of the settings chosen and is looked at for nothing else.
+
+    The lowest bit of the first byte of the sha256 of the scene's name decides (ours): no photograph and no score can.
+    """
+    return HALVES[hashlib.sha256(scene.encode()).digest()[0] & 1]
+
+
 def bursts(name: str) -> dict[str, list[np.ndarray]]:
     """Frames of static scenes that differ by noise alone, four each: ``bursts`` (six scenes) or ``bundled`` (five)."""
     if name == "bundled":
