@@ -21,6 +21,7 @@ from zdce.losses import (
     exposure_control,
     illumination_smoothness,
     loss_terms,
+    photograph_exposure,
     spatial_consistency,
 )
 
@@ -265,6 +266,7 @@ def test_a_term_of_weight_zero_is_zero_and_not_computed(left_out):
         ({"smoothness": float("nan")}, "smoothness=nan"),
         ({"color": float("inf")}, "color=inf"),
         ({"exposure_target": 1.5}, "exposure_target=1.5"),
+        ({"exposure_of": "patches"}, "exposure_of='patches'"),
     ],
 )
 def test_wrong_configurations_are_named(fields, message):
@@ -288,3 +290,31 @@ def test_wrong_arguments_are_named():
     ):
         with pytest.raises(ValueError, match="form='best'"):
             loss()
+
+
+def test_exposure_of_photographs_equals_a_loop():
+    original, enhanced = random(6, 3, 20, 20), random(6, 3, 20, 20, seed=1)
+    original *= torch.tensor([0.01, 0.05, 0.2, 0.6, 0.9, 1.0], dtype=torch.float64).view(6, 1, 1, 1)
+    total = 0.0
+    for before, after in zip(original.numpy(), enhanced.numpy(), strict=True):
+        seen = np.array([min(max((255 * pixel.max() - 1) / 3, 0), 1) for pixel in before.reshape(3, -1).T])
+        change = ((after - before) ** 2).mean(axis=0).ravel()
+        good = before.mean() > 0.33
+        asked = before.mean() if good else max(before.mean(), 0.46 * seen.mean())
+        total += (after.mean() - min(asked, 0.6)) ** 2 + good * change.mean() / 2 + ((1 - seen) * change).mean() / 10
+    assert photograph_exposure(enhanced, original).item() == pytest.approx(total / 6, rel=1e-6)
+
+
+def test_exposure_of_photographs_leaves_good_ones_and_black():
+    for level in (0.0, 0.4, 0.55):
+        image = torch.full((1, 3, 16, 16), level)
+        assert photograph_exposure(image, image).item() == pytest.approx(0, abs=1e-12)
+    dark = torch.full((1, 3, 16, 16), 0.1)
+    assert photograph_exposure(dark, dark).item() > photograph_exposure(dark + 0.3, dark).item()
+
+
+def test_exposure_of_photographs_is_a_choice():
+    original, enhanced = random(2, 3, 32, 32), random(2, 3, 32, 32, seed=1)
+    config = LossConfig(exposure=3.0, exposure_target=0.5, exposure_of="photograph")
+    term = loss_terms(enhanced, original, random(2, 8, 32, 32), config)["exposure"]
+    torch.testing.assert_close(term, 3 * photograph_exposure(enhanced, original, 0.5))

@@ -21,6 +21,8 @@ from zdce.model import (
     apply_curves,
     count_parameters,
     multiply_adds,
+    smoothed,
+    statistics,
 )
 
 SIZES = [(1, 1), (2, 3), (17, 31), (64, 48)]
@@ -39,6 +41,8 @@ VARIANTS = [
     NetConfig(width=4, separable=True, shared_curves=True, scale=12.0),
     NetConfig(width=4, scale=2.5, pooling="overlapping"),
     NetConfig(width=4, fixed_size=8),
+    NetConfig(width=4, fixed_size=8, statistics=True),
+    NetConfig(width=4, grey_curves=True),
     NetConfig(width=4, fixed_size=5, pooling="stride2", upsampling="transposed", pools=3),
 ]
 
@@ -144,7 +148,7 @@ def test_curve_is_monotonic_and_fixes_black_and_white(strengths):
 
 
 def test_curves_of_a_wrong_number_of_channels_are_refused():
-    with pytest.raises(ValueError, match="12 channels; 8 iterations need 24 or 3"):
+    with pytest.raises(ValueError, match="12 channels; 8 iterations need 24, 8 or 3"):
         apply_curves(photo(2, 2), torch.zeros(1, 12, 2, 2))
 
 
@@ -358,6 +362,9 @@ def test_weights_start_as_the_released_codes():
         ({"scale": float("inf")}, "scale=inf"),
         ({"fixed_size": 0}, "fixed_size=0"),
         ({"fixed_size": 64, "scale": 2.0}, "fixed_size=64"),
+        ({"grey_curves": True, "shared_curves": True}, "grey_curves"),
+        ({"grey_curves": True, "iterations": 3}, "grey_curves"),
+        ({"denoise": -1.0}, "denoise=-1.0"),
     ],
 )
 def test_wrong_arguments_are_named(fields, message):
@@ -369,3 +376,52 @@ def test_config_and_fields_exclude_each_other():
     assert CurveNet(config=ZERO_DCE_IMPROVED).config == CurveNet(width=16, pooling="overlapping").config
     with pytest.raises(ValueError, match=r"not both \(got width\)"):
         CurveNet(ZERO_DCE, width=8)
+
+
+# ---- context: statistics, curves shared by the colours, denoising ------------------------------------------------
+
+
+def test_statistics_are_means_and_quantiles_in_stops():
+    image = photo(16, 24, count=2)
+    brightest = image.amax(dim=1).flatten(1).numpy()
+    expected = np.stack([*image.mean(dim=(2, 3)).numpy().T, *np.quantile(brightest, (0.1, 0.5, 0.95), axis=1)], axis=1)
+    np.testing.assert_allclose(statistics(image).numpy(), 1 + np.log2(expected + 1 / 64) / 6, rtol=1e-5)
+    assert statistics(torch.zeros(1, 3, 4, 4)).eq(0).all()
+
+
+def test_grey_curves_keep_the_order_of_a_pixels_colours():
+    image = photo(12, 12)
+    with torch.no_grad():
+        enhanced, curves = lively(NetConfig(width=4, grey_curves=True))(image)
+    assert curves.shape[1] == 8
+    assert ((enhanced[:, 0] - enhanced[:, 1]) * (image[:, 0] - image[:, 1]) >= -1e-7).all()
+
+
+def test_smoothing_takes_out_faint_detail_and_keeps_edges():
+    edge = torch.where(torch.arange(48) < 24, 0.1, 0.7).expand(1, 3, 48, 48)
+    noise = 0.01 * torch.randn(edge.shape, generator=torch.Generator().manual_seed(0))
+    level = torch.full((1, 1, 48, 48), 0.02)
+    result = smoothed(edge + noise, level)
+    assert (result - edge).std() < 0.5 * noise.std()
+    assert (result[..., 24] - result[..., 23]).mean() > 0.55
+    assert torch.equal(smoothed(edge + noise, torch.zeros_like(level)), edge + noise)
+
+
+def test_smoothing_leaves_a_plain_photograph():
+    plain = torch.tensor((0.2, 0.5, 0.3)).view(1, 3, 1, 1).expand(1, 3, 20, 30)
+    torch.testing.assert_close(smoothed(plain, torch.full((1, 1, 20, 30), 0.1)), plain)
+
+
+def test_denoising_acts_where_the_curves_brighten_and_not_in_training():
+    net, image = lively(NetConfig(width=4, grey_curves=True, denoise=8.0)), 0.3 * photo(32, 32)
+    plain = CurveNet(NetConfig(width=4, grey_curves=True))
+    plain.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(net.train()(image)[0], plain(image)[0])
+        denoised, before = net.eval()(image)[0], plain(image)[0]
+        darker = (before - image).mean(dim=1, keepdim=True) < -0.05
+        assert not torch.equal(denoised, before)
+        for parameter in net.parameters():
+            parameter.zero_()  # curves that change nothing
+        assert torch.equal(net(image)[0], image)
+    assert darker.any()

@@ -74,6 +74,24 @@ def test_the_main_arms_are_the_paper_s_and_the_study_s():
     assert improved.steps == 200 * 501
 
 
+BEYOND = {
+    "no-context": {"net.fixed_size": (32, None), "net.statistics": (True, False)},
+    "no-statistics": {"net.statistics": (True, False)},
+    "three-curves": {"net.grey_curves": (True, False)},
+    "no-denoising": {"net.denoise": (study.CONTEXT.net.denoise, 0)},
+    "exposure-of-regions": {"loss.exposure_of": ("photograph", "regions")},
+    "not-darkened": {"darkened": (0.5, 0)},
+}
+
+
+def test_beyond_the_study_a_row_leaves_out_one_idea():
+    assert list(study.BEYOND) == ["zero-dce-context", *(f"context-{name}" for name in BEYOND)]
+    for name, expected in BEYOND.items():
+        changed = differences(asdict(study.CONTEXT), asdict(study.BEYOND[f"context-{name}"]))
+        assert changed.pop("name") and changed == expected
+    assert not set(study.BEYOND) & set(study.ARMS)
+
+
 def test_one_budget_for_all_rows_of_a_table():
     plan = study.plan("study")
     assert len({config.run_name() for config in plan}) == len(plan)

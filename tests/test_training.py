@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from zdce import checkpoints, paths, training
+from zdce import checkpoints, paths, study, training
 from zdce.datasets import TrainingSet, training_set
 from zdce.losses import IMPROVED, RELEASED, LossConfig, loss_terms
 from zdce.model import ZERO_DCE_IMPROVED, CurveNet, NetConfig
@@ -438,6 +438,8 @@ OTHER = {
     "gamma": 1.15,
     "precision": "bfloat16",
     "seed": 1,
+    "darkened": 0.5,
+    "decay": True,
 }
 
 
@@ -483,7 +485,9 @@ def test_folder_name_changes_with_every_field():
     changed = [replace(CONFIG, **{name: value}) for name, value in OTHER.items()]
     net = {"width": 5, "iterations": 7, "pooling": "stride2", "pools": 2, "upsampling": "transposed"}
     net |= {"separable": True, "shared_curves": True, "scale": 2.0, "fixed_size": 64}
+    net |= {"statistics": True, "grey_curves": True, "denoise": 3.0}
     loss = {"spatial": 2.0, "exposure": 2.0, "color": 2.0, "smoothness": 2.0, "exposure_target": 0.5, "form": "paper"}
+    loss |= {"exposure_of": "photograph"}
     assert set(net) == {field.name for field in fields(NetConfig)}
     assert set(loss) == {field.name for field in fields(LossConfig)}
     changed += [replace(CONFIG, net=replace(CONFIG.net, **{k: v})) for k, v in net.items()]
@@ -531,3 +535,40 @@ def test_exposure_warning_is_printed(photographs, tmp_path, capsys):
     quick(config, tmp_path / "quiet", dark)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
+
+
+def test_fields_that_joined_later_leave_earlier_folder_names_alone():
+    names = {"zero-dce": "zero-dce-seed0-92ca4a25f7", "paper-losses": "paper-losses-seed0-98e9871772"}
+    assert {arm: study.ARMS[arm].run_name() for arm in names} == names
+    assert study.plan("study")[0].run_name() == "zero-dce-improved-seed0-6d4832c5b2"
+    later = TrainConfig(net=NetConfig(statistics=True), loss=LossConfig(exposure_of="photograph"), decay=True).header()
+    assert later["net"]["statistics"] and later["loss"]["exposure_of"] == "photograph" and later["decay"]
+    assert "darkened" not in later and "denoise" not in later["net"]
+
+
+def test_darkened_photographs_are_darker_noisy_and_repeatable(photographs):
+    images = torch.from_numpy(np.array(photographs.images[:4])).permute(0, 3, 1, 2).float() / 255
+    state = training._State(replace(CONFIG, darkened=0.5), torch.device("cpu"))
+    once, again = state._darkened(images), state._darkened(images)
+    assert torch.equal(once, again)
+    changed = [not torch.equal(a, b) for a, b in zip(once, images, strict=True)]
+    assert sum(changed) == 2
+    assert all(a.mean() < b.mean() for a, b, c in zip(once, images, changed, strict=True) if c)
+    state.step = 1
+    assert not torch.equal(state._darkened(images), once)
+
+
+def test_a_decaying_rate_ends_near_nothing_and_resumes_exactly(photographs, tmp_path):
+    config = replace(CONFIG, decay=True, darkened=0.5)
+    whole = quick(config, tmp_path / "whole", photographs)
+    state = training._State(config, torch.device("cpu"))
+    state.load(tmp_path / "whole" / "checkpoint.safetensors")
+    assert state.step == STEPS
+    with pytest.raises(TrainingError, match="another steps"):
+        quick(replace(config, steps=STEPS + 1), tmp_path / "whole", photographs, resume=True)
+    assert np.isfinite(whole.record.to_numpy()).all()
+
+
+def test_a_share_above_one_is_refused():
+    with pytest.raises(ValueError, match=r"darkened=1\.5"):
+        replace(CONFIG, darkened=1.5)

@@ -114,15 +114,17 @@ def train(arm, data, epochs, steps, seed, size, precision, out, resume, tensorbo
     import torch
 
     from zdce.datasets import training_set
-    from zdce.study import ARMS
+    from zdce.study import ARMS, BEYOND
+
+    known = ARMS | BEYOND
     from zdce.training import train as run_training
 
     if epochs and steps:
         raise click.UsageError("--epochs and --steps exclude each other")
-    if arm not in ARMS:
-        raise click.UsageError(f"--arm {arm}: unknown; choose one of {', '.join(ARMS)}")
+    if arm not in known:
+        raise click.UsageError(f"--arm {arm}: unknown; choose one of {', '.join(known)}")
     changes = {"data": data, "steps": steps, "size": size, "seed": seed, "precision": precision}
-    config = replace(ARMS[arm], **{key: value for key, value in changes.items() if value is not None})
+    config = replace(known[arm], **{key: value for key, value in changes.items() if value is not None})
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if device == "cpu" and config.precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         click.echo("this processor emulates bfloat16, slowly: --precision float32 trains faster", err=True)

@@ -35,6 +35,12 @@ class NetConfig:
     scale: the network sees the photograph reduced by this factor (Zero-DCE++ publishes 1 and 12).
     fixed_size: the network sees the photograph at this many pixels on each side, whatever its size (ours);
         excludes ``scale``.
+    statistics: the network also reads six figures of what it looks at, the same at every pixel (ours):
+        :func:`statistics`. Its weights then start at the scale that keeps signals alive (He et al. 2015), not at 0.02.
+    grey_curves: one curve for the three colours of a pixel, which keeps their order (ours); excludes
+        ``shared_curves``.
+    denoise: grey levels of noise that a filter takes out of the photograph, before the curves and only where they
+        brighten (ours): :func:`smoothed`. 0 does nothing.
     """
 
     width: int = 32
@@ -46,6 +52,9 @@ class NetConfig:
     shared_curves: bool = False
     scale: float = 1.0
     fixed_size: int | None = None
+    statistics: bool = False
+    grey_curves: bool = False
+    denoise: float = 0.0
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
@@ -61,10 +70,19 @@ class NetConfig:
             raise ValueError(f"scale={self.scale}: must be 1 or more (2 halves the photograph)")
         if self.fixed_size is not None and (self.fixed_size < 1 or self.scale != 1):
             raise ValueError(f"fixed_size={self.fixed_size}: must be 1 or more, and goes without scale")
+        if self.grey_curves and (self.shared_curves or self.iterations == 3):
+            raise ValueError(
+                "grey_curves goes without shared_curves, and not with iterations=3, which would read alike"
+            )
+        if not 0 <= self.denoise < math.inf:
+            raise ValueError(f"denoise={self.denoise}: must be 0 or more grey levels")
 
     @property
     def curve_channels(self) -> int:
-        """Channels of the last layer: 3 colours × iterations, or 3 when all iterations share them."""
+        """Channels of the last layer: 3 colours × iterations, 3 when all iterations share them, 1 × iterations when all
+        colours do."""
+        if self.grey_curves:
+            return self.iterations
         return 3 if self.shared_curves else 3 * self.iterations
 
 
@@ -76,17 +94,63 @@ ZERO_DCE_PP = NetConfig(separable=True, shared_curves=True)
 def apply_curves(image: Tensor, curves: Tensor, iterations: int = 8) -> Tensor:
     """Bend ``image`` by ``curves``: x ← x + r·(x² − x), ``iterations`` times.
 
-    image: (N, 3, H, W) in [0, 1]. curves: (N, 3·iterations, H, W), or (N, 3, H, W) for curves shared by all
-    iterations, r in [−1, 1]. Returns (N, 3, H, W) in [0, 1]: the curve is monotonic and fixes 0 and 1.
+    image: (N, 3, H, W) in [0, 1]. curves: (N, 3·iterations, H, W), (N, 3, H, W) for curves shared by all iterations,
+    or (N, iterations, H, W) for curves shared by the colours, r in [−1, 1]. Returns (N, 3, H, W) in [0, 1]: the curve
+    is monotonic and fixes 0 and 1.
 
     Source: paper, equations 1 – 3, in the sign of the released code (r = −α).
     """
-    steps = [curves] * iterations if curves.shape[1] == 3 else curves.split(3, dim=1)
-    if len(steps) != iterations:
-        raise ValueError(f"curves have {curves.shape[1]} channels; {iterations} iterations need {3 * iterations} or 3")
+    channels = curves.shape[1]
+    if channels not in (3, iterations, 3 * iterations):
+        needed = f"{3 * iterations}, {iterations} or 3"
+        raise ValueError(f"curves have {channels} channels; {iterations} iterations need {needed}")
+    steps = [curves] * iterations if channels == 3 else curves.split(channels // iterations, dim=1)
     for r in steps:
         image = image + r * (image * image - image)
     return image
+
+
+def statistics(image: Tensor) -> Tensor:
+    """Six figures of a photograph (N, 3, H, W) in [0, 1]: (N, 6) in [0, 1] but for the last hundredth.
+
+    Means of the three channels; the 10 %, 50 % and 95 % quantiles of the brightest channel. Each in stops, since the
+    bend that a photograph needs grows with these: 1 + log2(v + 1/64)/6. Source: ours.
+    """
+    brightest = image.amax(dim=1).flatten(1)
+    at = torch.tensor((0.1, 0.5, 0.95), dtype=image.dtype, device=image.device)
+    figures = torch.cat([image.mean(dim=(2, 3)), torch.quantile(brightest, at, dim=1).T], dim=1)
+    return 1 + torch.log2(figures + 1 / 64) / 6
+
+
+def smoothed(image: Tensor, noise: Tensor, radius: int = 4, chroma: float = 6.0) -> Tensor:
+    """``image`` without detail that is fainter than ``noise``; edges stay.
+
+    image: (N, 3, H, W) in [0, 1]. noise: (N, 1, H, W), a standard deviation in the image's units, 0 leaves a pixel as
+    it is. A guided filter over squares of 2·radius + 1 pixels, guided by the luma (BT.601), whose regularisation is
+    noise² for the luma itself and (chroma · noise)² for R − Y and B − Y, in which eyes see no detail. Source: "Guided
+    Image Filtering" (He et al., TPAMI 2013); noise per pixel and the stronger filter for colour are ours.
+    """
+    luma = (image * image.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    luma_centre = luma.mean(dim=(2, 3), keepdim=True)  # moments about it: single precision cancels less
+    g = luma - luma_centre
+    x = torch.cat([g, image[:, 0:1] - luma, image[:, 2:3] - luma], dim=1)
+    mean, product = _box(torch.cat([x, g * x], dim=1), radius).split(3, dim=1)
+    covariance = product - mean[:, :1] * mean
+    level = noise * noise.new_tensor((1.0, chroma, chroma)).view(1, 3, 1, 1)
+    slope = covariance / (covariance[:, :1].clamp_min(0) + level * level + 1e-9)
+    slope, offset = _box(torch.cat([slope, mean - slope * mean[:, :1]], dim=1), radius).split(3, dim=1)
+    y, red, blue = (slope * g + offset).split(1, dim=1)
+    y = y + luma_centre
+    red, blue = red + y, blue + y
+    green = (y - 0.299 * red - 0.114 * blue) / 0.587
+    return torch.where(noise > 0, torch.cat([red, green, blue], dim=1), image).clamp(0, 1)
+
+
+def _box(x: Tensor, radius: int) -> Tensor:
+    """Means over squares; at the border, over the pixels that are there."""
+    side, near = 2 * radius + 1, {"stride": 1, "count_include_pad": False}
+    x = F.avg_pool2d(x, (side, 1), padding=(radius, 0), **near)
+    return F.avg_pool2d(x, (1, side), padding=(0, radius), **near)
 
 
 class SeparableConv2d(nn.Module):
@@ -116,7 +180,7 @@ class CurveNet(nn.Module):
         self.config = config or NetConfig(**fields)
         c, w = self.config, self.config.width
         conv = SeparableConv2d if c.separable else lambda cin, cout: nn.Conv2d(cin, cout, 3, padding=1)
-        self.e_conv1 = conv(3, w)
+        self.e_conv1 = conv(9 if c.statistics else 3, w)
         self.e_conv2 = conv(w, w)
         self.e_conv3 = conv(w, w)
         self.e_conv4 = conv(w, w)
@@ -126,23 +190,40 @@ class CurveNet(nn.Module):
         if c.pooling == "stride2" and c.upsampling == "transposed":
             self.up = nn.ModuleList(nn.ConvTranspose2d(w, w, 2, stride=2) for _ in range(c.pools))
         for name, parameter in self.named_parameters():
-            if name.endswith("weight"):
+            if name.endswith("weight") and c.statistics and "e_conv7" not in name:
+                nn.init.kaiming_normal_(parameter)
+            elif name.endswith("weight"):
                 nn.init.normal_(parameter, 0.0, 0.02)
 
     def curves(self, image: Tensor) -> Tensor:
         """Curves of ``image`` (N, 3, H, W) in [0, 1]: (N, 24, H, W), or (N, 3, H, W) when shared, in [−1, 1]."""
-        size = image.shape[-2:]
-        small = self._reduced(image)
-        curves = self._estimate(small)
-        if curves.shape[-2:] != size:
-            curves = F.interpolate(curves, size=size, mode="bilinear", align_corners=True)
-            curves = curves.clamp_(-1, 1)  # rounding in between two saturated curves would leave [0, 1]
-        return curves
+        return self._enlarged(self._estimate(self._reduced(image)), image.shape[-2:])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) in [0, 1] → the enhanced image, same shape and range, and its curves."""
-        curves = self.curves(image)
-        return apply_curves(image, curves, self.config.iterations), curves
+        iterations, noise = self.config.iterations, self.config.denoise
+        if not noise or self.training:  # the losses see the work of the curves alone
+            curves = self.curves(image)
+            return apply_curves(image, curves, iterations), curves
+        small = self._reduced(image)
+        curves = self._estimate(small)
+        levels = noise / 255 * self._brightening(small, apply_curves(small, curves, iterations))
+        image = smoothed(image, self._enlarged(levels, image.shape[-2:]))
+        curves = self._enlarged(curves, image.shape[-2:])
+        return apply_curves(image, curves, iterations), curves
+
+    @staticmethod
+    def _brightening(before: Tensor, after: Tensor) -> Tensor:
+        """0 where the curves leave a photograph as it is, 1 where they brighten fourfold or more: (N, 1, H, W)."""
+        gain = (after.mean(dim=1, keepdim=True) + 0.01) / (before.mean(dim=1, keepdim=True) + 0.01)
+        return ((gain - 1) / 3).clamp(0, 1).sqrt()
+
+    @staticmethod
+    def _enlarged(curves: Tensor, size: tuple[int, int]) -> Tensor:
+        if curves.shape[-2:] == size:
+            return curves
+        curves = F.interpolate(curves, size=size, mode="bilinear", align_corners=True)
+        return curves.clamp_(-1, 1)  # rounding in between two saturated curves would leave [0, 1]
 
     def _reduced(self, image: Tensor) -> Tensor:
         """What the network looks at: the image itself, or a copy reduced bilinearly (Zero-DCE++ code)."""
@@ -161,6 +242,9 @@ class CurveNet(nn.Module):
 
     def _estimate(self, x: Tensor) -> Tensor:
         pools = self.config.pools
+        if self.config.statistics:
+            figures = statistics(x)[:, :, None, None].expand(-1, -1, *x.shape[-2:])
+            x = torch.cat([x.clamp_min(0).sqrt(), figures], dim=1)
         x1 = F.relu(self.e_conv1(x))
         x2 = F.relu(self.e_conv2(self._pool(x1) if pools >= 3 else x1))
         x3 = F.relu(self.e_conv3(self._pool(x2) if pools >= 2 else x2))

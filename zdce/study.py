@@ -21,7 +21,7 @@ from zdce import checkpoints, datasets, metrics, paths
 from zdce.enhance import Enhancer
 from zdce.ledger import verdict  # noqa: F401  for the notebooks' modules
 from zdce.losses import IMPROVED, PAPER, TERMS, LossConfig
-from zdce.model import ZERO_DCE_IMPROVED
+from zdce.model import ZERO_DCE_IMPROVED, NetConfig
 from zdce.postprocess import apply_gamma
 from zdce.training import TrainConfig
 
@@ -77,6 +77,43 @@ _arm("paper-losses", "zero-dce-improved", loss=replace(PAPER, smoothness=1.5 * P
 _arm("not-over-exposed", "zero-dce-improved", data=f"sice-train{datasets.NOT_OVER}")
 # Precision of the convolutions: whether the study's own choice shows in its results.
 _arm("float32", "zero-dce-improved", precision="float32")
+
+
+# Beyond the study (notebook 08): a network that sees the whole photograph, and what each of its ideas is worth. Not in
+# ARMS, since another size, budget and learning rate than theirs would compare with nothing there.
+CONTEXT = TrainConfig(
+    "zero-dce-context",
+    net=NetConfig(width=16, fixed_size=32, statistics=True, grey_curves=True, denoise=3.0),
+    loss=LossConfig(
+        spatial=0.1, exposure=40.0, color=0.0, smoothness=100.0, exposure_target=0.46, exposure_of="photograph"
+    ),
+    size=64,
+    steps=2000,
+    learning_rate=2e-3,
+    weight_decay=0.0,
+    clip=1.0,
+    darkened=0.5,
+    decay=True,
+)
+
+
+def _beyond() -> dict[str, TrainConfig]:
+    """Arms of notebook 08: the reference row, then rows that leave out one idea each."""
+    net, loss = CONTEXT.net, CONTEXT.loss
+    without = {
+        "no-context": {"net": replace(net, fixed_size=None, statistics=False)},
+        "no-statistics": {"net": replace(net, statistics=False)},
+        "three-curves": {"net": replace(net, grey_curves=False)},
+        "no-denoising": {"net": replace(net, denoise=0.0)},
+        "exposure-of-regions": {"loss": replace(loss, exposure_of="regions")},
+        "not-darkened": {"darkened": 0.0},
+    }
+    arms = {f"context-{name}": replace(CONTEXT, name=f"context-{name}", **change) for name, change in without.items()}
+    return {CONTEXT.name: CONTEXT} | arms
+
+
+BEYOND = _beyond()
+BEYOND_SEEDS = (0, 1, 2)  # of the reference row; the others have seed 0
 
 
 @dataclass(frozen=True)

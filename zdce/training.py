@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sys
 import time
@@ -21,10 +22,11 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 from tqdm import tqdm
 
 from zdce import checkpoints, memory, paths
-from zdce.datasets import TrainingSet, exposure_warning, training_set
+from zdce.datasets import CAMERA, TrainingSet, exposure_warning, training_set
 from zdce.losses import RELEASED, TERMS, LossConfig, loss_terms
 from zdce.model import ZERO_DCE, CurveNet, NetConfig
 
@@ -37,6 +39,13 @@ PRECISIONS = ("float32", "bfloat16")
 COLUMNS = (*TERMS, "loss", "gradient_norm")  # of the record: four weighted terms, their sum, norm before clipping
 
 
+# Fields that joined the configurations after the first trainings, and their defaults.
+LATER = {"darkened": 0.0, "decay": False}
+LATER_NET = {"statistics": False, "grey_curves": False, "denoise": 0.0}
+LATER_LOSS = {"exposure_of": "regions"}
+STOPS = 4.0  # ours: the most light that is taken from a darkened photograph
+
+
 class TrainingError(RuntimeError):
     """Training that cannot go on; one line that says at which step and why."""
 
@@ -46,7 +55,9 @@ class TrainConfig:
     """One training, whole: equal configurations give equal weights on one machine's CPU with as many threads.
 
     data: name of a data set or a folder of photographs. size: side of the square that photographs are resized to,
-    pixels. steps: optimiser steps in all.
+    pixels. steps: optimiser steps in all. darkened: share of each batch that is taken again with up to four stops less
+    light, noise of a camera included. decay: the learning rate falls along a half cosine, to 0 at the last step;
+    another number of steps is then another training from the start.
     """
 
     name: str = "zero-dce"
@@ -62,6 +73,8 @@ class TrainConfig:
     gamma: float = 1.0  # post-processing that goes with the weights
     precision: str = "float32"  # released code; of the convolutions alone, the rest is float32 always
     seed: int = 0
+    darkened: float = 0.0  # ours
+    decay: bool = False  # ours
 
     def __post_init__(self) -> None:
         for key, least in (("size", 16), ("batch", 1), ("steps", 1)):
@@ -69,10 +82,21 @@ class TrainConfig:
                 raise ValueError(f"{key}={getattr(self, key)}: must be {least} or more")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision={self.precision!r}: choose one of {', '.join(PRECISIONS)}")
+        if not 0 <= self.darkened <= 1:
+            raise ValueError(f"darkened={self.darkened}: a share, must lie in [0, 1]")
 
     def header(self) -> dict:
-        """Plain values, for a checkpoint's header."""
-        return asdict(self)
+        """Plain values, for a checkpoint's header.
+
+        Fields that joined later are left out where they hold their defaults, so that earlier trainings keep their
+        names.
+        """
+        header = asdict(self)
+        for part, defaults in ((header, LATER), (header["net"], LATER_NET), (header["loss"], LATER_LOSS)):
+            for key, default in defaults.items():
+                if part[key] == default:
+                    del part[key]
+        return header
 
     def run_name(self) -> str:
         """Folder name: the arm, the seed, and a hash of everything else, so that nothing stale is ever read."""
@@ -94,6 +118,11 @@ class Run:
     def weights(self) -> Path:
         """The trained network, ``.safetensors``."""
         return self.folder / "model.safetensors"
+
+
+def hash_of(seed: int, step: int) -> int:
+    """A seed for the draws of one step, 0 … 2^63 − 1: neighbouring steps and seeds share nothing."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def batches(count: int, batch: int, seed: int, start: int = 0) -> Iterator[np.ndarray]:
@@ -195,7 +224,7 @@ def _last_checkpoint(config: TrainConfig, folder: Path) -> Path:
     """The folder's own checkpoint; where it has none, that of the longest run beside it that differs in ``steps``
     alone and has gone no further: the learning rate is constant, so it is this very training's beginning."""
     own = folder / "checkpoint.safetensors"
-    if own.exists():
+    if own.exists() or config.decay:
         return own
     ours, best, furthest = {**_plain(config.header()), "steps": None}, own, 0
     for other in sorted(folder.parent.glob(f"{config.name}-seed{config.seed}-*/checkpoint.safetensors")):
@@ -293,6 +322,12 @@ class _State:
     def advance(self, pixels: np.ndarray, names: list[str]) -> None:
         """One optimiser step on ``pixels`` (N, size, size, 3) uint8, array or tensor: the photographs ``names``."""
         image = torch.as_tensor(pixels, device=self.device).permute(0, 3, 1, 2).contiguous().float().div_(255)
+        if self.config.darkened:
+            image = self._darkened(image)
+        if self.config.decay:
+            rate = self.config.learning_rate * (1 + math.cos(math.pi * self.step / self.config.steps)) / 2
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             enhanced, curves = self.net(image)
         terms = loss_terms(enhanced, image, curves, self.config.loss)
@@ -308,6 +343,25 @@ class _State:
         self.optimizer.step()
         self._record[self.step] = values
         self.step += 1
+
+    def _darkened(self, image: Tensor) -> Tensor:
+        """As many photographs of a batch as ``darkened`` says, any of them, with 0 – 4 stops less light.
+
+        As :func:`zdce.datasets.expose`, with a normal distribution in place of the Poisson one. The draw comes from the
+        seed and the step alone.
+        """
+        count = round(self.config.darkened * len(image))
+        rng = torch.Generator().manual_seed(hash_of(self.config.seed, self.step))
+        order = torch.randperm(len(image), generator=rng)
+        light = 2.0 ** (-STOPS * torch.rand(count, 1, 1, 1, generator=rng))
+        noise = torch.randn(count, *image.shape[1:], generator=rng)
+        light, noise, part = light.to(image.device), noise.to(image.device), image[order[:count].to(image.device)]
+        linear = torch.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+        electrons = CAMERA.white * light * linear
+        electrons = electrons + noise * (electrons + CAMERA.read_noise**2).sqrt()
+        linear = (electrons / CAMERA.white).clamp(0, 1)
+        part = torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp_min(1e-9) ** (1 / 2.4) - 0.055)
+        return image.index_copy(0, order[:count].to(image.device), (255 * part).round() / 255)
 
     def save(self, path: Path) -> None:
         if not all(torch.isfinite(parameter).all() for parameter in self.net.parameters()):
@@ -338,7 +392,8 @@ class _State:
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             raise TrainingError(f"{path}: damaged, or no checkpoint of a training; remove it or start anew") from None
         ours = _plain(self.config.header())
-        if different := [k for k in ours if k != "steps" and ours[k] != header["train"].get(k)]:
+        may_differ = () if self.config.decay else ("steps",)
+        if different := [k for k in ours if k not in may_differ and ours[k] != header["train"].get(k)]:
             raise TrainingError(f"{path}: was trained with another {', '.join(different)}; choose another folder")
         if header["step"] > self.config.steps:
             raise TrainingError(f"{path}: already at step {header['step']}, beyond steps={self.config.steps}")
