@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -112,7 +112,7 @@ def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
 
 def save(path: str | os.PathLike, net: CurveNet, name: str, gamma: float = 1.0, **header) -> None:
     """Write ``net`` as ``.safetensors`` with its configuration inside, in one step (never a partial file)."""
-    text = json.dumps({"name": name, "gamma": gamma, "net": asdict(net.config), **header}, sort_keys=True)
+    text = json.dumps({"name": name, "gamma": gamma, "net": net.config.header(), **header}, sort_keys=True)
     write_atomically(path, {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}, {"zdce": text})
 
 

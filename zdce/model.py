@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +77,10 @@ class NetConfig:
         if not 0 <= self.denoise < math.inf:
             raise ValueError(f"denoise={self.denoise}: must be 0 or more grey levels")
 
+    def header(self) -> dict:
+        """Plain values, for files: without the later fields that hold their defaults, so that earlier files stay."""
+        return {key: value for key, value in asdict(self).items() if key not in LATER or value != LATER[key]}
+
     @property
     def curve_channels(self) -> int:
         """Channels of the last layer: 3 colours × iterations, 3 when all iterations share them, 1 × iterations when all
@@ -85,6 +89,9 @@ class NetConfig:
             return self.iterations
         return 3 if self.shared_curves else 3 * self.iterations
 
+
+# Fields that joined after the first trainings, and their defaults; files leave them out where they hold these.
+LATER = {"statistics": False, "grey_curves": False, "denoise": 0.0}
 
 ZERO_DCE = NetConfig()
 ZERO_DCE_IMPROVED = NetConfig(width=16, pooling="overlapping")

@@ -41,7 +41,6 @@ COLUMNS = (*TERMS, "loss", "gradient_norm")  # of the record: four weighted term
 
 # Fields that joined the configurations after the first trainings, and their defaults.
 LATER = {"darkened": 0.0, "decay": False}
-LATER_NET = {"statistics": False, "grey_curves": False, "denoise": 0.0}
 LATER_LOSS = {"exposure_of": "regions"}
 STOPS = 4.0  # ours: the most light that is taken from a darkened photograph
 
@@ -91,8 +90,8 @@ class TrainConfig:
         Fields that joined later are left out where they hold their defaults, so that earlier trainings keep their
         names.
         """
-        header = asdict(self)
-        for part, defaults in ((header, LATER), (header["net"], LATER_NET), (header["loss"], LATER_LOSS)):
+        header = asdict(self) | {"net": self.net.header()}
+        for part, defaults in ((header, LATER), (header["loss"], LATER_LOSS)):
             for key, default in defaults.items():
                 if part[key] == default:
                     del part[key]
