@@ -13,25 +13,11 @@ from dataclasses import replace
 
 import pandas as pd
 
-from zdce import study, sweep
+from zdce import ablation, study, sweep
 
 ARMS = ("zero-dce-improved", "channels-8", "tv-1600", "exposure-0.5", "no-color")
 SIZES = (128, 256)  # pixels
 FIGURES = ("psnr", "ssim", "psnr_matched", "mean", "bright_gain", "dark_noise_gain", "color_cast", "relative_noise")
-
-
-def ranks(table: pd.DataFrame) -> pd.DataFrame:
-    """Of every figure, from a row an arm and size: Spearman's rank correlation of the arms at one size and the other,
-    and the arms' spread over the mean difference that the size makes."""
-    small, large = (table[table["size"] == size].set_index("arm")[list(FIGURES)] for size in SIZES)
-    moved = (large - small).abs().mean()
-    return pd.DataFrame(
-        {
-            "rank_correlation": small.corrwith(large, method="spearman"),
-            "spread_of_arms": (small.max() - small.min() + large.max() - large.min()) / 2,
-            "moved_by_size": moved,
-        }
-    ).rename_axis("figure")
 
 
 def main() -> None:
@@ -54,7 +40,7 @@ def main() -> None:
     scores = pairs.join(noise["relative_noise"]).loc[labels, list(FIGURES)].reset_index(drop=True)
     table = pd.concat([about, scores], axis="columns")
     print(table.round(3).to_string(index=False))
-    print(ranks(table).round(3).to_string())
+    print(ablation.size_ranks(table).round(3).to_string(index=False))
     if arguments.csv:
         table.to_csv(arguments.csv, index=False, float_format="%.6g")
 

@@ -262,6 +262,26 @@ def test_training_speed_must_exceed_the_scatter_of_its_rounds():
     assert ablation.speed_parts(None)[0]["held"] == "not testable here"
 
 
+def test_training_at_128_ranks_the_arms_as_training_at_256():
+    kept = ablation.training_size()
+    assert sorted(kept["size"].unique()) == [128, 256] and kept["arm"].nunique() >= 5
+    ranks = ablation.size_ranks(kept).set_index("figure")
+    assert (ranks.loc[["psnr", "ssim", "mean", "relative_noise"], "rank_correlation"] >= 0.9).all()
+    assert (ranks["spread_of_arms"] > 3 * ranks["moved_by_size"]).all()
+
+
+def test_an_order_that_the_size_turns_around_is_seen():
+    rows = [("one", 128, 1.0, 1.0), ("two", 128, 2.0, 2.0), ("one", 256, 2.5, 1.5), ("two", 256, 1.5, 2.5)]
+    scores = pd.DataFrame(rows, columns=["arm", "size", "psnr", "ssim"])
+    ranks = ablation.size_ranks(scores).set_index("figure")
+    assert ranks["rank_correlation"].tolist() == [-1, 1] and ranks["moved_by_size"].tolist() == [1, 0.5]
+    assert ranks.loc["psnr", "spread_of_arms"] == 1
+    assert ablation.on_size(scores).startswith(
+        "Trained at 128 and at 256 px, the arms stand in the same order by ssim;"
+    )
+    assert "psnr (-1.00)" in ablation.on_size(scores) and "not measured" in ablation.on_size(None)
+
+
 # --- the loss over the training -----------------------------------------------------------------------------------
 
 

@@ -444,6 +444,34 @@ def training_speed(profile: str = "study") -> pd.DataFrame | None:
     return pd.read_csv(file) if file.is_file() else None
 
 
+def training_size(profile: str = "study") -> pd.DataFrame | None:
+    """The table of ``benchmarks/training_size.py``: scores of some arms trained at two sizes, one row an arm and size.
+    None where not measured."""
+    file = study.training_folder(profile) / "size.csv"
+    return pd.read_csv(file) if file.is_file() else None
+
+
+def size_ranks(scores: pd.DataFrame) -> pd.DataFrame:
+    """Whether the small size ranks the arms as the large one does, from :func:`training_size`: one row a figure.
+
+    rank_correlation: Spearman's, between the arms' scores at one size and at the other (1 is the same order);
+    spread_of_arms: largest less smallest score, mean of both sizes; moved_by_size: mean absolute difference that the
+    size makes; arms: how many. Scores keep their units.
+    """
+    about = ["arm", "size", "steps", "batch", "n"]
+    figures = scores.columns.drop(about, errors="ignore")
+    sizes = sorted(scores["size"].unique())
+    small, large = (scores[scores["size"] == size].set_index("arm")[figures] for size in (sizes[0], sizes[-1]))
+    table = pd.DataFrame(
+        {
+            "rank_correlation": small.corrwith(large, method="spearman").round(6),
+            "spread_of_arms": (small.max() - small.min() + large.max() - large.min()) / 2,
+            "moved_by_size": (large - small).abs().mean(),
+        }
+    )
+    return table.assign(arms=len(small)).rename_axis("figure").reset_index()
+
+
 def speed_parts(speed: pd.DataFrame | None) -> list[dict]:
     """Claim N2 from :func:`training_speed`: the improved network sees more photographs a second, in each way of
     training, by more than the rounds scatter."""
@@ -701,6 +729,20 @@ def on_precision(table: pd.DataFrame | None) -> str:
         f"In its last epoch the training with convolutions in bfloat16 recorded a loss {gaps['loss']:+.4f} apart from "
         f"that in float32, the same photographs in the same order; {gaps[term]:+.4f} of it in the term *{term}*."
     )
+
+
+def on_size(scores: pd.DataFrame | None) -> str:
+    """Words on :func:`size_ranks`: which figures keep the order of the arms, and which do not."""
+    if scores is None:
+        return "Whether the size of the training changes the order of the arms was not measured."
+    ranks = size_ranks(scores).set_index("figure")["rank_correlation"]
+    sizes = sorted(scores["size"].unique())
+    same, rest = ranks[ranks == 1], ranks[ranks < 1]
+    words = f"Trained at {sizes[0]} and at {sizes[-1]} px, the arms stand in the same order by {', '.join(same.index)}"
+    if not len(same):
+        words = f"Trained at {sizes[0]} and at {sizes[-1]} px, the arms stand in no figure in quite the same order"
+    others = ", ".join(f"{figure} ({rank:.2f})" for figure, rank in rest.items())
+    return f"{words}{f'; rank correlation of the others: {others}' if others else ''}."
 
 
 def main_budget(arm: str = REFERENCE, profile: str = "study") -> str:
