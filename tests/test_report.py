@@ -134,6 +134,15 @@ def test_page_has_contents_captions_and_folded_code(rendered):
     assert "<title>First &amp; foremost</title>" in page
 
 
+def test_first_screen_says_what_was_found(rendered):
+    page = (rendered[0] / "01_first.html").read_text("utf-8")
+    top, rest = page.split('<div class="parameters">', 1)
+    assert "What was found" in top and "<strong>R1</strong> supported: 3 rows, datasets." in top
+    assert "<strong>R1</strong> supported: 3 rows" in rest  # where it was found
+    assert "What was found" not in rendered[1]  # a notebook without findings
+    assert "What was found" not in (rendered[0] / "01_first.ipynb").read_text("utf-8")
+
+
 def test_pages_name_no_folder_of_this_machine(rendered):
     pages, _, _ = rendered
     for file in pages.glob("*.html"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import copy
 import html
 import json
 import logging
@@ -382,7 +383,8 @@ def _save_figures(notebook: nbformat.NotebookNode, folder: Path) -> None:
 def render(notebook: nbformat.NotebookNode, notice: str = "", kind: str = "report") -> str:
     """A notebook as one HTML page that loads nothing from anywhere; ``notice`` is said at its top.
 
-    ``kind``: ``report`` or ``index``, the class of the page's body.
+    ``kind``: ``report`` or ``index``, the class of the page's body. A report says below its title what was found: the
+    first lines of its findings.
     """
     from nbconvert import HTMLExporter
 
@@ -401,9 +403,20 @@ def render(notebook: nbformat.NotebookNode, notice: str = "", kind: str = "repor
         template_name="basic", template_file=str(paths.PACKAGE / "report.html.j2"), anchor_link_text="#"
     )
     exporter.register_filter("tidy", _tidy_tables)
+    found = _found(notebook) if kind == "report" and not notice else ""
+    if found:
+        notebook = copy.deepcopy(notebook)
+        notebook.cells[0].source += f"\n\n{found}"
     body, _ = exporter.from_notebook_node(notebook, resources={"page": page})
     body = re.sub(r"<p>(?=<strong>(?:Figure|Table) )", '<p class="caption">', body)
     return body.replace("<!--contents-->", _contents(body), 1)
+
+
+def _found(notebook: nbformat.NotebookNode) -> str:
+    """The first lines of the findings as a box for the page's first screen; empty where nothing was found."""
+    finding = _first_line(_after(notebook, "## Findings"))
+    lines = "".join(f"<p>{_inline(line)}</p>" for line in _sentences(finding))
+    return f'<div class="found"><p class="label">What was found</p>{lines}</div>' if finding else ""
 
 
 def _contents(body: str) -> str:
@@ -566,7 +579,11 @@ def _first_line(texts: Iterable[str]) -> str:
 
 
 def _sentence(text: str) -> str:
-    return re.split(r"(?<=[.!?])\s+(?=[A-Z*`])", text, maxsplit=1)[0]
+    return _sentences(text)[0]
+
+
+def _sentences(text: str) -> list[str]:
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z*`])", text)
 
 
 def _inline(text: str) -> str:
