@@ -74,6 +74,29 @@ def test_answers_count_outcomes_and_judge():
     assert "*better*: `detail_kept` (lime +0.02)" in line and "*no difference*: `ssim_matched` (lime +0)" in line
 
 
+def test_outcomes_at_a_glance_tell_where_weights_disagree():
+    better = comparison.differences(scores("detail_kept", BASE, [x + 0.02 for x in BASE])).query("claim == 'E3'")
+    again = better.assign(weights="trained here, seed 1")
+    glance = comparison.outcomes(pd.concat([better, again])).set_index(["claim", "figure"])
+    assert glance.loc[("E3", "detail_kept"), "lime"] == "better"
+    other = again.assign(outcome="no difference")
+    glance = comparison.outcomes(pd.concat([better, other])).set_index(["claim", "figure"])
+    assert glance.loc[("E3", "detail_kept"), "lime"] == "better 1, no difference 1"
+    first, last = comparison.reasons(pd.concat([better, other]))
+    assert first.startswith("- **E3 details**, weights trained here.")
+    assert "seed 1**: 1 of 1 comparisons come out otherwise: `detail_kept` on lime no difference." in last
+
+
+def test_headline_says_once_what_weights_agree_on():
+    better = comparison.differences(scores("detail_kept", BASE, [x + 0.02 for x in BASE])).query("claim == 'E3'")
+    rest = [better.assign(weights="trained here, seed 1"), better.assign(weights="published", outcome="worse")]
+    told = comparison.headline(comparison.answers(pd.concat([better, *rest])))
+    assert told == (
+        "With weights trained here (2 seeds): E3 (details) **supported**. "
+        "With weights published: E3 (details) **not supported**."
+    )
+
+
 def test_extremes_are_the_largest_gain_and_loss():
     table = scores("ssim", BASE, [0.9, 0.9, 0.8, 0.7, 0.95]).assign(dataset="bundled")
     table["photograph"] = table["photograph"].map(lambda name: f"astronaut-{int(name[0]) % 3 + 2}ev")

@@ -206,11 +206,40 @@ def calibration(scores: pd.DataFrame) -> pd.DataFrame:
     return groups.max().assign(n=groups.size()).reset_index()
 
 
+def outcomes(found: pd.DataFrame) -> pd.DataFrame:
+    """The outcomes of :func:`differences` at a glance: a row a claim and figure, a column a data set; the word where
+    all weights agree, else each word with how many of them say it. Empty cells: not measured there."""
+    judged = found[found["claim"] != "–"]
+
+    def told(words: pd.Series) -> str:
+        counts = words.value_counts(sort=False)
+        return words.iloc[0] if len(counts) == 1 else ", ".join(f"{word} {count}" for word, count in counts.items())
+
+    cells = judged.groupby(["claim", "figure", "dataset"], sort=False)["outcome"].agg(told)
+    return cells.unstack("dataset").reindex(columns=judged["dataset"].unique()).fillna("").reset_index()
+
+
+def headline(verdicts: pd.DataFrame) -> str:
+    """The verdicts of :func:`answers` in a sentence for each set of weights; weights that agree share one."""
+    said: dict[str, list[str]] = {}
+    for origin, part in verdicts[verdicts["claim"] != "–"].groupby("weights", sort=False):
+        each = ", ".join(f"{row.claim} ({row.about}) **{row.verdict}**" for row in part.itertuples())
+        said.setdefault(each, []).append(origin)
+    return " ".join(f"With weights {_listed(origins)}: {each}." for each, origins in said.items())
+
+
+def _listed(origins: Sequence[str]) -> str:
+    own = [origin for origin in origins if origin.startswith("trained here")]
+    several = f"trained here ({len(own)} seeds)" if len(own) > 1 else "".join(own)
+    return " and ".join([several] * bool(own) + [origin for origin in origins if origin not in own])
+
+
 def reasons(found: pd.DataFrame) -> list[str]:
     """For each claim and origin of the weights a line of Markdown that lists its comparisons by outcome, from
-    :func:`differences`; ``figure (set +0.1)`` is a paired difference on that set."""
+    :func:`differences`; ``figure (set +0.1)`` is a paired difference on that set. Of further seeds only what comes
+    out otherwise than with the first is told, in a line each."""
     lines = []
-    for (claim, about, origin), part in found.groupby(["claim", "about", "weights"], sort=False):
+    for (claim, about, origin), part in found[~_repeated(found)].groupby(["claim", "about", "weights"], sort=False):
         told = []
         for outcome in OUTCOMES:
             rows = part[part["outcome"] == outcome]
@@ -223,17 +252,36 @@ def reasons(found: pd.DataFrame) -> list[str]:
         told += [f"left open: {unseen}"] if unseen else []
         name = about if claim == "–" else f"{claim} {about}"
         lines.append(f"- **{name}**, weights {origin}. {'; '.join(told)}.")
+    key = ["claim", "about", "dataset", "figure"]
+    first = found[found["weights"] == "trained here"].set_index(key)["outcome"]
+    for origin, part in found[_repeated(found)].groupby("weights", sort=False):
+        mine = part.set_index(key)["outcome"]
+        other = mine[mine != first.reindex(mine.index)]
+        each = [
+            f"`{figure}` on {on} {word}"
+            for (_, _, on, figure), word in other.groupby(level=key, sort=False).first().items()
+        ]
+        lines.append(
+            f"- **Weights {origin}**: {len(other)} of {len(mine)} comparisons come out otherwise"
+            f"{': ' if each else ''}{', '.join(dict.fromkeys(each))}."
+        )
     return lines
+
+
+def _repeated(found: pd.DataFrame) -> pd.Series:
+    """Rows of weights that differ from others in their seed alone."""
+    return found["weights"].str.startswith("trained here, seed")
 
 
 def brightness(summary: pd.DataFrame) -> list[str]:
     """Lines of Markdown on what brightness explains, from the means of ``study.summary``: how bright the
-    improved pipeline renders beside the original, and which method leads in PSNR, as it is and after matching."""
+    improved pipeline renders beside the original (first seed and published), and which method leads in PSNR, as it is
+    and after matching."""
     lines = []
     for name, part in summary.groupby("dataset", sort=False):
         rows = part.set_index("method")
         for origin, suffix in ORIGINS.items():
-            if {_PLAIN + suffix, _PIPELINE + suffix} <= set(rows.index):
+            if "seed" not in origin and {_PLAIN + suffix, _PIPELINE + suffix} <= set(rows.index):
                 ours, other = rows.loc[_PIPELINE + suffix], rows.loc[_PLAIN + suffix]
                 pairs = {f: f"{ours[f]:.2f} × against {other[f]:.2f} ×" for f in _NOISE if f in rows}
                 lines.append(
