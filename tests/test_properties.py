@@ -1,4 +1,4 @@
-"""Properties of the enhancer that hold for whatever goes in: size, kind, range, identity, strips."""
+"""Properties of the enhancer that hold for whatever goes in: size, kind, range, identity, tiles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from zdce import enhance
+from zdce import fast
 from zdce.enhance import Enhancer
 
 
@@ -38,12 +38,18 @@ def test_whatever_goes_in_comes_out_in_kind_and_in_range(height, width, kind, st
 
 
 @settings(max_examples=15, deadline=None)
-@given(height=st.integers(1, 90), width=st.integers(1, 40), rows=st.integers(1, 30), seed=st.integers(0, 99))
-def test_strips_of_any_height_change_nothing(height, width, rows, seed):
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    tile=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    speed=st.sampled_from(["faithful", "fast"]),
+    seed=st.integers(0, 99),
+)
+def test_tiles_of_any_size_change_nothing(height, width, tile, speed, seed):
     photo = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    enhancer = Enhancer()
+    enhancer = Enhancer(speed=speed)
     whole = enhancer(photo)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(enhance, "STRIP_PIXELS", rows * width)
-        strips = enhancer(photo)
-    assert np.abs(strips.astype(int) - whole).max() <= 1  # the last bits of floating-point sums
+        patch.setattr(fast, "TILE", tile)
+        tiled = enhancer(photo)
+    assert np.abs(tiled.astype(int) - whole).max() <= 1  # the last bits of floating-point sums
