@@ -52,8 +52,12 @@ def test_how_far_networks_see():
         ({"scale": 2.0}, None),
         ({"fixed_size": 8}, None),
         ({"pooling": "stride2"}, None),
+        ({"statistics": True}, None),
+        ({"denoise": 3.0}, 15),
     ]:
         assert fast.halo(CurveNet(width=2, **fields)) == pixels
+    assert fast.halo(CurveNet(width=2, fixed_size=8), True) == 0
+    assert fast.halo(CurveNet(width=2, fixed_size=8, denoise=3.0), True) == 8
     assert fast.halo(SciNet()) == 3 and fast.halo(torch.nn.Identity()) is None
 
 
@@ -112,12 +116,26 @@ def test_fast_is_the_curves_of_the_mean_brought_back_bilinearly(monkeypatch, eit
     assert np.abs(enhancer(pixels)[:120].astype(int) - expected[:120]).max() <= 1
 
 
-@pytest.mark.parametrize("fields", [{"fixed_size": 16}, {"scale": 4.0}])
-def test_networks_that_reduce_give_what_they_give_whole(monkeypatch, fields):
-    net, pixels = trained(**fields), dark(60, 70)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"fixed_size": 16},
+        {"scale": 4.0},
+        {"fixed_size": 16, "grey_curves": True},
+        {"fixed_size": 16, "statistics": True, "grey_curves": True, "denoise": 8.0},
+        {"denoise": 8.0},
+        {"statistics": True},
+    ],
+)
+def test_networks_of_every_kind_give_what_they_give_whole(monkeypatch, fields):
+    net, pixels = trained(**fields).eval(), dark(60, 70)
+    monkeypatch.setattr(fast, "TILE", (20, 33))
     with torch.inference_mode():
         expected = to_pixels(net(to_tensor(pixels))[0])
-    for speed in ("faithful", "fast"):
+        if net.config.denoise:
+            plain = to_pixels(apply_curves(to_tensor(pixels), net.curves(to_tensor(pixels)), net.config.iterations))
+            assert np.abs(plain.astype(int) - expected).max() > 5  # the filter is seen
+    for speed in ("faithful", "fast") if fast.reduces(net) else ("faithful",):
         assert np.abs(enhancer_of(monkeypatch, net, speed=speed)(pixels).astype(int) - expected).max() <= 1
 
 

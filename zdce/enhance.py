@@ -140,7 +140,7 @@ class Enhancer:
             return pixels.copy()
         pixels = np.require(pixels, requirements=["C", "W"])
         grid = self._grid(pixels)
-        if grid and fast.numba and pixels.dtype == np.uint8 and not gray:
+        if grid and grid.noise is None and fast.numba and pixels.dtype == np.uint8 and not gray:
             bent = fast.bend(pixels, grid, None if self.gamma == 1 else gamma_table(self.gamma))
             if self.strength == 1:
                 return bent
@@ -178,11 +178,10 @@ class Enhancer:
         return out
 
     def _tiles(self, height: int, width: int) -> list[fast.Tile]:
-        halo = fast.halo(self.net)
-        if halo is None and not (self.speed == "fast" or fast.reduces(self.net)):
+        halo = fast.halo(self.net, self.speed == "fast" or fast.reduces(self.net))
+        if halo is None:
             return list(fast.tiles(height, width, 0, (height, width)))  # a network that wants the whole photograph
-        size = fast.TILE if self.device.type == "cpu" else (1024, 1024)
-        return list(fast.tiles(height, width, halo or 0, size))
+        return list(fast.tiles(height, width, halo, fast.TILE if self.device.type == "cpu" else (1024, 1024)))
 
     @torch.inference_mode()
     def _grid(self, pixels: np.ndarray) -> fast.Grid | None:
@@ -199,7 +198,11 @@ class Enhancer:
         @torch.inference_mode()
         def enhanced(tile: fast.Tile) -> Tensor:
             if grid:
-                image = fast.scaled(pixels[tile.rows, tile.columns]).contiguous()
+                if grid.noise is None:
+                    image = fast.scaled(pixels[tile.rows, tile.columns]).contiguous()
+                else:
+                    image = fast.scaled(pixels[tile.seen_rows, tile.seen_columns]).contiguous()
+                    image = fast.denoised(image, grid, tile, height, width)[(..., *tile.inside)].contiguous()
                 return apply_curves(image, fast.upsampled(grid, tile, height, width), grid.curves.shape[2])
             image = fast.scaled(pixels[tile.seen_rows, tile.seen_columns])
             inside = (..., *tile.inside)

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zdce.model import CurveNet, SciNet, apply_curves
+from zdce.model import SMOOTH_RADIUS, CurveNet, NetConfig, SciNet, apply_curves, smoothed
 from zdce.photos import to_tensor
 
 try:
@@ -111,13 +111,20 @@ def _spans(side: int, most: int, halo: int) -> Iterator[tuple[slice, slice]]:
         yield slice(start, min(start + each, side)), slice(first, first + seen)
 
 
-def halo(net: nn.Module) -> int | None:
-    """How far a pixel's result depends on its neighbours, pixels; None when on the whole photograph."""
+def halo(net: nn.Module, on_grid: bool = False) -> int | None:
+    """How far a pixel's result depends on its neighbours, pixels; None when on the whole photograph. on_grid: once the
+    curves of a reduced copy are there."""
     if isinstance(net, SciNet):
         return 3
-    if not isinstance(net, CurveNet) or net.config.pooling == "stride2" or reduces(net):
+    if not isinstance(net, CurveNet):
         return None
-    return 7 + (net.config.pools if net.config.pooling == "overlapping" else 0)
+    c = net.config
+    filtered = 2 * SMOOTH_RADIUS if c.denoise else 0
+    if on_grid:
+        return filtered
+    if c.pooling == "stride2" or c.statistics or reduces(net):
+        return None
+    return filtered + 7 + (c.pools if c.pooling == "overlapping" else 0)
 
 
 def reduces(net: nn.Module) -> bool:
@@ -139,6 +146,7 @@ def has_bf16() -> bool:
 def can_pack(net: nn.Module) -> bool:
     """Whether :class:`Packed` knows this network, and this build of torch has what it takes."""
     ours = isinstance(net, CurveNet) and not net.config.separable and net.config.pooling != "stride2"
+    ours = ours and not net.config.statistics and not net.config.denoise
     known = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and torch.backends.mkldnn.is_available()
     return ours and known and net.e_conv1.weight.device.type == "cpu"
 
@@ -200,13 +208,15 @@ def bent(image: Tensor, raw: Tensor, iterations: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Grid:
-    """Curves on a coarse grid. curves: (h, w, iterations, 3) float32 in [−1, 1]. corners: whether the outer points of
+    """Curves on a coarse grid. curves: (h, w, iterations, 3) float32 in [−1, 1]. noise: (h, w) float32, what
+    ``model.smoothed`` is to take out before, None for nothing. corners: whether the outer points of
     the grid lie on the photograph's outer pixels (a network that reduces for itself, as its released code has it) or
     each in the middle of the block of ``factor`` × ``factor`` pixels that it was estimated from."""
 
     curves: np.ndarray
     factor: int
     corners: bool
+    noise: np.ndarray | None = None
 
     def places(self, size: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
         """For each of ``size`` pixels along an axis: the grid point before (int32), the share of the next (float32)."""
@@ -235,7 +245,8 @@ def estimated(net: CurveNet, pixels: np.ndarray, packed: Packed | None = None, f
         factor = factor_for(height, width)
         small = reduced(pixels, factor)
         curves = packed.raw(small).float().tanh_() if packed else net._estimate(small.contiguous().to(device))
-        return Grid(_on_grid(curves, c.iterations), factor, False)
+        levels = _noise(net, small.contiguous().to(device), curves.to(device))
+        return Grid(_on_grid(curves, c), factor, False, levels)
     size = (c.fixed_size,) * 2 if c.fixed_size else tuple(max(1, int(side / c.scale)) for side in (height, width))
     factor = min(height // (4 * size[0]), width // (4 * size[1]))
     if factor > 1 and (height * width > REDUCE_FIRST or (fast and c.fixed_size)):
@@ -243,7 +254,9 @@ def estimated(net: CurveNet, pixels: np.ndarray, packed: Packed | None = None, f
         small = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=bool(c.fixed_size))
     else:
         small = net._reduced(scaled(pixels).contiguous())
-    return Grid(_on_grid(net._estimate(small.to(device)), c.iterations), 1, True)
+    small = small.to(device)
+    curves = net._estimate(small)
+    return Grid(_on_grid(curves, c), 1, True, _noise(net, small, curves))
 
 
 def scaled(pixels: np.ndarray) -> Tensor:
@@ -254,12 +267,17 @@ def scaled(pixels: np.ndarray) -> Tensor:
     return image.float().div_(255) if pixels.dtype == np.uint8 else image
 
 
-def _on_grid(curves: Tensor, iterations: int) -> np.ndarray:
-    """(1, 3·iterations or 3, h, w) → (h, w, iterations, 3), contiguous."""
+def _on_grid(curves: Tensor, config: NetConfig) -> np.ndarray:
+    """(1, 3·iterations, h, w), or one curve for all iterations or all colours → (h, w, iterations, 3), contiguous."""
     curves = curves[0].permute(1, 2, 0).float().cpu()
     height, width, _ = curves.shape
-    curves = curves.reshape(height, width, -1, 3).expand(height, width, iterations, 3)
-    return np.ascontiguousarray(curves.numpy())
+    curves = curves.reshape(height, width, -1, 1 if config.grey_curves else 3)
+    return np.ascontiguousarray(curves.expand(height, width, config.iterations, 3).numpy())
+
+
+def _noise(net: CurveNet, small: Tensor, curves: Tensor) -> np.ndarray | None:
+    levels = net.noise_levels(small, curves)
+    return None if levels is None else np.ascontiguousarray(levels[0, 0].float().cpu().numpy())
 
 
 def reduced(pixels: np.ndarray, factor: int) -> Tensor:
@@ -285,13 +303,25 @@ def reduced(pixels: np.ndarray, factor: int) -> Tensor:
 
 def upsampled(grid: Grid, tile: Tile, height: int, width: int) -> Tensor:
     """The grid's curves for every pixel of a tile of a photograph of height × width: (1, 3·iterations, h, w)."""
-    points = torch.from_numpy(grid.curves)
-    for axis, (size, part) in enumerate(((height, tile.rows), (width, tile.columns))):
+    points = _brought_back(torch.from_numpy(grid.curves), grid, (tile.rows, tile.columns), (height, width))
+    return points.flatten(2).permute(2, 0, 1)[None].contiguous()
+
+
+def denoised(image: Tensor, grid: Grid, tile: Tile, height: int, width: int) -> Tensor:
+    """What the tile sees of a photograph, (1, 3, h, w) float32 in [0, 1], without the noise that the grid tells."""
+    seen = (tile.seen_rows, tile.seen_columns)
+    noise = _brought_back(torch.from_numpy(grid.noise), grid, seen, (height, width))
+    return smoothed(image, noise[None, None], SMOOTH_RADIUS)
+
+
+def _brought_back(points: Tensor, grid: Grid, parts: tuple[slice, slice], sizes: tuple[int, int]) -> Tensor:
+    """Values on the grid (h, w, …), bilinearly, at the pixels ``parts`` of a photograph of ``sizes``."""
+    for axis, (size, part) in enumerate(zip(sizes, parts, strict=True)):
         before, share = (torch.from_numpy(each[part]) for each in grid.places(size, axis))
         after = (before + 1).clamp_(max=points.shape[axis] - 1)
-        share = share.view([-1 if n == axis else 1 for n in range(4)])
+        share = share.view([-1 if n == axis else 1 for n in range(points.ndim)])
         points = torch.lerp(points.index_select(axis, before), points.index_select(axis, after), share)
-    return points.flatten(2).permute(2, 0, 1)[None].contiguous()
+    return points
 
 
 def bend(pixels: np.ndarray, grid: Grid, table: np.ndarray | None = None) -> np.ndarray:

@@ -129,7 +129,10 @@ def statistics(image: Tensor) -> Tensor:
     return 1 + torch.log2(figures + 1 / 64) / 6
 
 
-def smoothed(image: Tensor, noise: Tensor, radius: int = 4, chroma: float = 6.0) -> Tensor:
+SMOOTH_RADIUS = 4  # pixels, of the squares in :func:`smoothed`
+
+
+def smoothed(image: Tensor, noise: Tensor, radius: int = SMOOTH_RADIUS, chroma: float = 6.0) -> Tensor:
     """``image`` without detail that is fainter than ``noise``; edges stay.
 
     image: (N, 3, H, W) in [0, 1]. noise: (N, 1, H, W), a standard deviation in the image's units, 0 leaves a pixel as
@@ -208,16 +211,22 @@ class CurveNet(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) in [0, 1] → the enhanced image, same shape and range, and its curves."""
-        iterations, noise = self.config.iterations, self.config.denoise
-        if not noise or self.training:  # the losses see the work of the curves alone
-            curves = self.curves(image)
-            return apply_curves(image, curves, iterations), curves
         small = self._reduced(image)
         curves = self._estimate(small)
-        levels = noise / 255 * self._brightening(small, apply_curves(small, curves, iterations))
-        image = smoothed(image, self._enlarged(levels, image.shape[-2:]))
+        levels = None if self.training else self.noise_levels(small, curves)  # losses see the work of the curves alone
+        if levels is not None:
+            image = smoothed(image, self._enlarged(levels, image.shape[-2:]))
         curves = self._enlarged(curves, image.shape[-2:])
-        return apply_curves(image, curves, iterations), curves
+        return apply_curves(image, curves, self.config.iterations), curves
+
+    def noise_levels(self, small: Tensor, curves: Tensor) -> Tensor | None:
+        """How much noise :func:`smoothed` takes out of a photograph before its curves are applied: (N, 1, h, w) in
+        [0, denoise/255], None where the network does not denoise. small: what the network looked at, (N, 3, h, w) in
+        [0, 1]; curves: what it found there."""
+        if not self.config.denoise:
+            return None
+        after = apply_curves(small, curves, self.config.iterations)
+        return self.config.denoise / 255 * self._brightening(small, after)
 
     @staticmethod
     def _brightening(before: Tensor, after: Tensor) -> Tensor:
