@@ -499,10 +499,11 @@ def _sample(name: str, entry: Entry) -> Sample:
     return Sample(name, file.name, file.stem.split("_")[0], entry.path)
 
 
-def samples(name: str, limit: int = 0) -> list[Sample]:
+def samples(name: str, limit: int = 0, part: str = "") -> list[Sample]:
     """The photographs of a set in a fixed order: by scene for pairs and bursts, by number elsewhere.
 
-    ``limit`` > 0 takes that many, evenly spaced. Raises ValueError for a set without photographs.
+    ``limit`` > 0 takes that many, evenly spaced. ``part``: only scenes of this :func:`half`. Raises ValueError for a
+    set without photographs.
     """
     dataset = _dataset(name)
     if limit < 0:
@@ -516,6 +517,7 @@ def samples(name: str, limit: int = 0) -> list[Sample]:
         if name == "sice-pairs":
             entries = [entry for entry in entries if entry.scene]
         every = sorted((_sample(name, entry) for entry in entries), key=lambda s: (_natural(s.scene), _natural(s.name)))
+    every = [sample for sample in every if part in ("", half(sample.scene))]
     if not limit or limit >= len(every):
         return every
     return [every[(2 * i + 1) * len(every) // (2 * limit)] for i in range(limit)]
