@@ -217,9 +217,9 @@ def test_a_longer_run_goes_on_from_a_shorter_one_beside_it(photographs, whole, t
 
 WAITING = """
 import sys
-from zdce.training import _alone
+from zdce.files import alone
 from pathlib import Path
-with _alone(Path(sys.argv[1])):
+with alone(Path(sys.argv[1]), "trains"):
     print("mine", flush=True)
     sys.stdin.read()
 """

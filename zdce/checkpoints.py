@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from zdce import datasets, paths
+from zdce.files import whole
 from zdce.model import ZERO_DCE, ZERO_DCE_IMPROVED, ZERO_DCE_PP, CurveNet, NetConfig, SciNet
 
 IMPROVED_GAMMA = 1.15  # the improved study's post-processing
@@ -119,17 +120,8 @@ def save(path: str | os.PathLike, net: CurveNet, name: str, gamma: float = 1.0, 
 
 def write_atomically(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors and text as ``.safetensors`` beside ``path``, flush them to the disk, then rename into place."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(safetensors.torch.save(tensors, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as partial:
+        partial.write_bytes(safetensors.torch.save(tensors, metadata))
 
 
 def config_from_shapes(path: str | os.PathLike, tensors: dict[str, Tensor]) -> NetConfig:

@@ -28,7 +28,10 @@ def _plain_errors() -> Iterator[None]:
     """What the user can mend ends in one line and exit code 1, without a traceback."""
     try:
         yield
-    except (ValueError, FileNotFoundError, PermissionError, RuntimeError) as error:
+    except OSError as error:  # a full or read-only disk, a missing or forbidden file
+        told = error.filename and error.strerror
+        raise click.ClickException(f"{error.filename}: {error.strerror}" if told else str(error)) from None
+    except (ValueError, RuntimeError) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -178,6 +181,7 @@ def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
 def evaluate(models, more, on, limit, file, device) -> None:
     """Score models on a data set and print the means; the plain input is scored beside them."""
     from zdce import study
+    from zdce.files import whole
 
     with _plain_errors():
         rows = [study.INPUT, *(study.Method(name, name) for name in (*models, *more))]
@@ -186,8 +190,8 @@ def evaluate(models, more, on, limit, file, device) -> None:
         else:
             scores = study.evaluate(rows, on, limit, device=device, progress=sys.stderr.isatty())
         if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            scores.to_csv(file, index=False, float_format="%.6g")
+            with whole(file) as partial:
+                scores.to_csv(partial, index=False, float_format="%.6g")
     click.echo(study.summary(scores).T.to_string(float_format=lambda value: f"{value:.4f}"))
 
 
@@ -212,12 +216,13 @@ def report(profile, only, panels) -> None:
 def speed(file) -> None:
     """Time the networks on this machine, in turn; print ratios, milliseconds and memory (about a minute)."""
     from zdce import speed as timing
+    from zdce.files import whole
 
     with _plain_errors():
         table, conditions = timing.compare()
         if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            table.to_csv(file, index=False, float_format="%.6g")
+            with whole(file) as partial:
+                table.to_csv(partial, index=False, float_format="%.6g")
     click.echo(timing.as_text(table))
     click.echo(timing.contention(conditions))
 

@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import threading
 import time
 import warnings
@@ -33,6 +32,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from zdce import paths
+from zdce.files import scratch, whole
 from zdce.photos import SUFFIXES, PhotoError, read_photo
 
 with warnings.catch_warnings():
@@ -320,9 +320,10 @@ def _fetch_one(entry: Entry, mirror: str | os.PathLike | None, give_up: threadin
         return False
     if give_up.is_set():
         raise _Failure(f"not tried: no connection for {UNREACHABLE} files in a row", connected=False)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
+    with whole(target) as partial:
+        if _right(target, entry):  # another process was bringing it meanwhile
+            shutil.copyfile(target, partial)
+            return False
         for attempt in range(ATTEMPTS):
             try:
                 _transfer(entry, mirror, partial)
@@ -331,9 +332,6 @@ def _fetch_one(entry: Entry, mirror: str | os.PathLike | None, give_up: threadin
                 if failure.pause is None or attempt == ATTEMPTS - 1:
                     raise
                 time.sleep(max(failure.pause, PAUSE * 2**attempt))
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
     return True
 
 
@@ -635,11 +633,10 @@ def training_set(name_or_folder: str | os.PathLike, size: int = 256, progress: b
 
 def _build_cache(home: Path, jobs: list[tuple[str, Path | tuple[str, float]]], size: int, progress: bool) -> None:
     """Decode and resize into a folder beside ``home``, which it becomes when it is complete."""
-    home.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=home.parent))
-    try:
+    with scratch(home.parent) as partial:
         shape = (len(jobs), size, size, 3)
         images = np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+        _reserve(partial / "images.npy")
 
         def place(index: int) -> str | None:
             what = jobs[index][1]
@@ -662,8 +659,13 @@ def _build_cache(home: Path, jobs: list[tuple[str, Path | tuple[str, float]]], s
         except OSError:
             if not home.is_dir():  # another process was first: its content is the same
                 raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _reserve(file: Path) -> None:
+    """Room on the disk for all of a file: a full one is an OSError here, and the end of the process later."""
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
 
 
 NOT_OVER = "-not-over"  # after a training set's name

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from zdce import checkpoints, fast
+from zdce.files import whole
 from zdce.model import CurveNet, apply_curves
 from zdce.photos import (
     SUFFIXES,
@@ -387,14 +388,9 @@ def _cluster(jobs: list[Job], enhancer: Enhancer, scheduler: str) -> Iterator[tu
 
 def _kept(data: bytes, target: Path) -> str | None:
     """Write what a worker made, whole or not at all; why that failed, or None."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole(target) as partial:
             partial.write_bytes(data)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
         return f"{target}: cannot be written: {error.strerror or error}"
     return None

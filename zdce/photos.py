@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import secrets
 import struct
 import warnings
 import zlib
@@ -22,6 +21,8 @@ import tifffile
 import torch
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
+
+from zdce.files import whole
 
 SUFFIXES = {
     ".jpg": "JPEG",
@@ -135,15 +136,10 @@ def write_photo(photo: Photo, path: str | os.PathLike) -> None:
     another picture format, and when writing fails. Source: ours.
     """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         data = _encode(photo, _format_of(path, photo))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole(path) as partial:
+            partial.write_bytes(data)
     except PhotoError as error:
         raise PhotoError(f"{path}: {error}") from error
     except OSError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from zdce import checkpoints, ledger, paths
+from zdce.files import whole
 
 PROFILE = "study"
 ON = "sice-pairs"
@@ -37,7 +38,8 @@ def write() -> None:
         text = file.read_text("utf-8")
         for name, make in parts.items():
             text = replaced(text, name, make())
-        file.write_text(text, "utf-8")
+        with whole(file) as partial:
+            partial.write_text(text, "utf-8")
 
 
 def replaced(text: str, name: str, block: str) -> str:

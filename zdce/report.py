@@ -13,7 +13,6 @@ import platform
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from zdce import __version__, ledger, paths, plots
+from zdce.files import alone, scratch, whole
 
 # Every notebook imports this module to save its results; what only a run needs is imported where it is used,
 # which spares each kernel a second or two.
@@ -165,11 +165,10 @@ def run(profile: str = "quick", only: Iterable[str] | None = None, panels: str |
             if "panels" in declared(book):
                 parameters.setdefault(book.stem, {})["panels"] = panels
     finished = paths.reports(profile)
-    finished.mkdir(parents=True, exist_ok=True)
     failures = []
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=finished.parent) as scratch, _this_interpreter(scratch):
+    with alone(finished, "reports"), scratch(finished.parent) as place, _this_interpreter(place):
         for book in chosen:
-            stage = Path(scratch) / book.stem
+            stage = place / book.stem
             stage.mkdir()
             print(f"{book.stem} ...", end=" ", flush=True)
             started = time.perf_counter()
@@ -178,7 +177,7 @@ def run(profile: str = "quick", only: Iterable[str] | None = None, panels: str |
             print(f"{seconds:.1f} s" + (" FAILED" if failure else ""), flush=True)
             _finish(book, profile, stage, finished, seconds, failure)
             failures += [failure] if failure else []
-    write_index(profile)
+        write_index(profile)
     for failure in failures:
         print(failure, file=sys.stderr, flush=True)
     return failures
@@ -246,9 +245,9 @@ def _check_type(what: str, value: object, kind: str) -> None:
 
 
 @contextmanager
-def _this_interpreter(scratch: str) -> Iterator[None]:
+def _this_interpreter(scratch: Path) -> Iterator[None]:
     """Kernels are the running Python with this package, whatever kernels and start-up files the user has."""
-    kernel = Path(scratch) / "jupyter" / "kernels" / "python3"
+    kernel = scratch / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
     command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "--log-level=50"]
     command += ["-f", "{connection_file}"]
@@ -256,8 +255,8 @@ def _this_interpreter(scratch: str) -> Iterator[None]:
     (kernel / "kernel.json").write_text(json.dumps(spec))
     with _environment(
         JUPYTER_PATH=kernel.parent.parent,
-        JUPYTER_RUNTIME_DIR=Path(scratch) / "runtime",
-        IPYTHONDIR=Path(scratch) / "ipython",
+        JUPYTER_RUNTIME_DIR=scratch / "runtime",
+        IPYTHONDIR=scratch / "ipython",
         PYTHONPATH=os.pathsep.join(filter(None, [str(paths.PACKAGE.parent), os.environ.get("PYTHONPATH")])),
         PYTHONWARNINGS="ignore:IProgress not found",  # tqdm.auto, imported by others, asks for widgets
         PYDEVD_DISABLE_FILE_VALIDATION=1,
@@ -472,7 +471,8 @@ def write_index(profile: str) -> Path:
     cards += [_failed_card(name) for name in sorted(failed - set(books))]
     cells.append(f'<div class="cards">{"".join(cards)}</div>' if cards else "No report has been finished yet.")
     table = ledger.claims(folder / "tables")
-    table.to_csv(folder / "claims.csv", index=False)
+    with whole(folder / "claims.csv") as partial:
+        table.to_csv(partial, index=False)
     cells[3:3] = ["## The claims", ledger.glance(table), _ledger(table)]
     for title in ("Tables", "Figures"):
         files = sorted((folder / title.lower()).glob("*"))
@@ -480,8 +480,8 @@ def write_index(profile: str) -> Path:
         cells += [f"## {title}", f'<ul class="files">{"".join(items)}</ul>'] if files else []
     index = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text) for text in cells])
     index.metadata.zdce = {"profile": profile, "date": _today(), "commit": commit()}
-    (folder / ".index.html").write_text(render(index, kind="index"), "utf-8")
-    os.replace(folder / ".index.html", folder / "index.html")
+    with whole(folder / "index.html") as partial:
+        partial.write_text(render(index, kind="index"), "utf-8")
     return folder / "index.html"
 
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from zdce import checkpoints, datasets, metrics, paths
 from zdce.enhance import Enhancer
+from zdce.files import whole
 from zdce.ledger import verdict  # noqa: F401  for the notebooks' modules
 from zdce.losses import IMPROVED, PAPER, TERMS, LossConfig
 from zdce.model import ZERO_DCE_IMPROVED, NetConfig
@@ -180,16 +181,14 @@ def keep_training(config: TrainConfig, profile: str = "study") -> None:
     Equal runs give equal files: the record is rounded to six digits, the archive carries no time.
     """
     run, home = paths.runs() / config.run_name(), training_folder(profile)
-    home.mkdir(parents=True, exist_ok=True)
     kept = {
         "csv.gz": gzip.compress((run / "record.csv").read_bytes(), mtime=0),
         "json": (run / "run.json").read_bytes(),
         "safetensors": (run / "model.safetensors").read_bytes(),
     }
     for suffix, content in kept.items():
-        partial = home / f".{config.run_name()}.{suffix}.partial"
-        partial.write_bytes(content)
-        partial.replace(home / f"{config.run_name()}.{suffix}")
+        with whole(home / f"{config.run_name()}.{suffix}") as partial:
+            partial.write_bytes(content)
 
 
 def trainings(profile: str = "study") -> pd.DataFrame:

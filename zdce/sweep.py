@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zdce import paths, study
+from zdce.files import whole
 from zdce.training import TrainConfig, finished, train
 
 RETRIES = 2  # of a training that failed, or whose process or worker was lost
@@ -149,8 +150,6 @@ def _bring(config: TrainConfig, files: dict[str, bytes]) -> None:
     home = folder(config)
     if finished(config, home):
         return
-    home.mkdir(parents=True, exist_ok=True)
     for name in FILES:
-        partial = home / f".{name}.{os.getpid()}.partial"
-        partial.write_bytes(files[name])
-        partial.replace(home / name)
+        with whole(home / name) as partial:
+            partial.write_bytes(files[name])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -27,13 +26,9 @@ from tqdm import tqdm
 
 from zdce import checkpoints, memory, paths
 from zdce.datasets import CAMERA, TrainingSet, exposure_warning, training_set
+from zdce.files import alone, whole
 from zdce.losses import RELEASED, TERMS, LossConfig, loss_terms
 from zdce.model import ZERO_DCE, CurveNet, NetConfig
-
-try:
-    import fcntl
-except ImportError:  # no such locks there (Windows)
-    fcntl = None
 
 PRECISIONS = ("float32", "bfloat16")
 COLUMNS = (*TERMS, "loss", "gradient_norm")  # of the record: four weighted terms, their sum, norm before clipping
@@ -163,7 +158,7 @@ def train(
     """
     memory.keep_freed()
     folder = Path(out) if out else paths.runs() / config.run_name()
-    with _alone(folder):
+    with alone(folder, "trains"):
         return _train(config, folder, resume, photographs, device, progress, checkpoint_seconds, tensorboard)
 
 
@@ -192,31 +187,10 @@ def _train(
             _loop(state, photographs, folder / "checkpoint.safetensors", progress, checkpoint_seconds, board)
     run = Run(config, folder, state.net.eval(), state.frame(), state.seconds)
     if not (resume and finished(config, folder)):
-        record = folder / "record.csv"
-        partial = record.with_suffix(".partial")
-        run.record.to_csv(partial, index_label="step", float_format="%.6g")
-        partial.replace(record)
+        with whole(folder / "record.csv") as partial:
+            run.record.to_csv(partial, index_label="step", float_format="%.6g")
         checkpoints.save(run.weights, state.net, config.name, config.gamma, train=config.header())
     return run
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """No other process trains into ``folder`` meanwhile; the lock goes with the process, however that ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{folder}: another process trains here; waiting for it", flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _last_checkpoint(config: TrainConfig, folder: Path) -> Path:
@@ -376,9 +350,8 @@ class _State:
         # Beside the checkpoint, not in it: what differs between two trainings of equal configuration.
         run = {"config": self.config.header(), "step": self.step, "seconds": round(self.seconds, 1)}
         run |= {"device": str(self.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
-        partial = path.with_name(".run.json.partial")
-        partial.write_text(json.dumps(run, indent=1, sort_keys=True), "utf-8")
-        partial.replace(path.with_name("run.json"))
+        with whole(path.with_name("run.json")) as partial:
+            partial.write_text(json.dumps(run, indent=1, sort_keys=True), "utf-8")
 
     def load(self, path: Path) -> None:
         if not path.exists():

@@ -1,0 +1,129 @@
+"""Files that appear whole or not at all, and folders in which one process works at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # no such locks there (Windows)
+    fcntl = None
+
+
+@contextmanager
+def whole(path: str | os.PathLike) -> Iterator[Path]:
+    """A place beside ``path`` to write to, which takes its name at the end of the block, flushed to the disk before.
+
+    The folder is created if need be. Whatever goes wrong leaves ``path`` as it was and nothing beside it. What a
+    killed process left there is overwritten by the next one that writes the same file; two that write it at once take
+    turns. Raises OSError that names ``path``.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{hashlib.sha256(path.name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.part")
+    handle = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _taken(partial)
+        try:
+            yield partial
+            os.fsync(handle)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        ours = not error.filename or Path(os.fsdecode(error.filename)) == partial
+        if error.errno is None or not ours:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _taken(partial: Path) -> int:
+    """``partial``, empty, open and locked: nobody else's before or meanwhile."""
+    while True:
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        try:
+            _lock(handle)
+            there, ours = os.stat(partial), os.fstat(handle)
+            if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
+                os.ftruncate(handle, 0)
+                return handle
+        except FileNotFoundError:
+            pass  # the one before took it to its own name: begin with another
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _lock(handle: int, wait: bool = True) -> bool:
+    """Whether ``handle`` is locked now; on a disk that has no locks, as if nobody else were there."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextmanager
+def alone(folder: Path, does: str = "works") -> Iterator[None]:
+    """No other process is in such a block of ``folder`` meanwhile; the lock goes with the process, however that ends.
+
+    does: what is said of the other one while this one waits for it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if not _lock(handle, wait=False):
+            print(f"{folder}: another process {does} here; waiting for it", flush=True)
+            _lock(handle)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def scratch(parent: Path, prefix: str = ".partial-") -> Iterator[Path]:
+    """An empty folder below ``parent``, gone after the block; those that killed processes left are removed first."""
+    handle = None
+    with alone(parent):
+        for left in parent.glob(f"{prefix}*"):
+            with suppress(OSError):
+                _remove_unused(left)
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        if fcntl is not None:
+            handle = os.open(folder, os.O_RDONLY)
+            _lock(handle)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _remove_unused(folder: Path) -> None:
+    if fcntl is None:
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if _lock(handle, wait=False):
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(handle)
