@@ -1,4 +1,4 @@
-"""Video in, brighter video out: sound, timing and colour tags kept, curves steadied so that brightness does not flicker.
+"""Video in, brighter video out: sound, times and colour tags kept, curves steadied so that brightness does not flicker.
 
 Frames stay in the form that codecs use (a plane of luma, two of colour differences, 8 to 16 bits): one pass turns a
 row into R'G'B', bends it and turns it back, so nothing is converted or rounded on the way. Needs PyAV and numba (extra
@@ -130,7 +130,7 @@ class Form:
 
 
 def _form(frame: Any, transfer: int) -> Form:
-    """How a decoded frame is stored; VideoError for what is not read. transfer: the stream's, where a frame has none."""
+    """How a decoded frame is stored; VideoError for what is not read. transfer: the stream's, if a frame has none."""
     name, parts = frame.format.name, frame.format.components
     depth = parts[0].bits
     planar = name.startswith(("yuv4", "yuvj4", "gray")) and len(parts) in (1, 3) and not name.endswith("be")
@@ -148,10 +148,8 @@ def _form(frame: Any, transfer: int) -> Form:
         raise VideoError(f"colour matrix {matrix}, which is not read: convert it to BT.709 first")
     shift = (0, 0)
     if len(parts) == 3:
-        shift = tuple(
-            round(math.log2(whole / part))
-            for whole, part in zip((4096, 4096), (frame.format.chroma_width(4096), frame.format.chroma_height(4096)))
-        )
+        sides = frame.format.chroma_width(4096), frame.format.chroma_height(4096)
+        shift = tuple(round(math.log2(4096 / side)) for side in sides)
     full = name.startswith("yuvj") or frame.color_range == FULL_RANGE
     full |= len(parts) == 1 and frame.color_range == 0  # grey without a word on its range, as FFmpeg has it
     weights = MATRICES.get(matrix, MATRICES[6])
@@ -441,7 +439,8 @@ class Steady:
 
     With time constant s, a frame dt seconds after the last one moves the mean by 1 − exp(−dt/s) of the way to its own
     curves. A frame whose reduced picture differs from the last one's by more than :data:`CUT` (see :func:`change`)
-    begins a new scene: the mean starts again from its curves. ``seconds`` of 0 leaves every frame its own. Source: ours.
+    begins a new scene: the mean starts again from its curves. ``seconds`` of 0 leaves every frame its own.
+    Source: ours.
     """
 
     def __init__(self, seconds: float = STEADY) -> None:
