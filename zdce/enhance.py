@@ -165,6 +165,22 @@ class Enhancer:
         fast.parallel(fill, self._tiles(*pixels.shape[:2]))
         return out
 
+    def _in_one_pass(self) -> bool:
+        """Whether what the packed network gives can go from 8 bits to 8 bits in one pass."""
+        return fast.can_pack(self.net) and self.net.config.curve_channels == 3 * self.net.config.iterations
+
+    def _finished(self, pixels: np.ndarray, table: np.ndarray | None) -> np.ndarray:
+        """The packed network on (H, W, 3) uint8, tile by tile; rounded, and through the table."""
+        packed, out = self._ready(pixels.dtype), np.empty_like(pixels)
+
+        @torch.inference_mode()
+        def fill(tile: fast.Tile) -> None:
+            raw = packed.raw(fast.scaled(pixels[tile.seen_rows, tile.seen_columns]))
+            fast.finish(raw, pixels, out, tile, table)
+
+        fast.parallel(fill, self._tiles(*pixels.shape[:2]))
+        return out
+
     def _enhanced(self, image: Tensor) -> Tensor:
         """Network on (1, 3, H, W) float32 in [0, 1]; same shape, on the CPU."""
         pixels = image[0].permute(1, 2, 0).cpu().numpy()
