@@ -140,14 +140,15 @@ class Enhancer:
             return pixels.copy()
         pixels = np.require(pixels, requirements=["C", "W"])
         grid = self._grid(pixels)
-        if grid and grid.noise is None and fast.numba and pixels.dtype == np.uint8 and not gray:
-            bent = fast.bend(pixels, grid, None if self.gamma == 1 else gamma_table(self.gamma))
+        one_pass = grid.noise is None if grid else self._in_one_pass()
+        if one_pass and fast.numba and pixels.dtype == np.uint8 and not gray:
+            table = None if self.gamma == 1 else gamma_table(self.gamma)
+            out = fast.bend(pixels, grid, table) if grid else self._finished(pixels, table)
             if self.strength == 1:
-                return bent
-            out = bent
+                return out
 
             def finished(tile: fast.Tile) -> np.ndarray:
-                return blend(pixels[tile.rows, tile.columns], bent[tile.rows, tile.columns], self.strength)
+                return blend(pixels[tile.rows, tile.columns], out[tile.rows, tile.columns], self.strength)
         else:
             enhanced, out = self._by_tile(pixels, grid), np.empty_like(pixels)
 
