@@ -86,7 +86,8 @@ def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
 class Version:
     """One way to enhance a photograph. label: its name in tables; model: a model's name or weights file; threads of
     the processor; keep_freed: memory that it frees stays with its process (``zdce.memory``); device: cpu or cuda; path:
-    "plain" for the network in PyTorch as it stands, or the enhancer's own "faithful" or "fast"."""
+    "plain" for the network in PyTorch as it stands, "compiled" for the same through ``torch.compile``, or the
+    enhancer's own "faithful" or "fast"."""
 
     label: str
     model: str
@@ -106,7 +107,9 @@ PATHS = (
 )
 PEERS = (
     Version("Zero-DCE++ at 1/12", "zero-dce++-12x"),
+    Version("Zero-DCE++ at 1/12, compiled", "zero-dce++-12x", path="compiled"),
     Version("SCI", "sci-medium"),
+    Version("SCI, compiled", "sci-medium", path="compiled"),
 )
 PAIR = (Version("original", "zero-dce"), Version("improved", "zero-dce-improved"))
 SETTINGS = (
@@ -121,30 +124,31 @@ SETTINGS = (
 def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[], object]]:
     """What the version does, stage by stage, each on what the one before returned; and how to wait for its device.
 
-    From a file to a file, for the path "plain": decode → (H, W, 3) uint8; prepare → (1, 3, H, W) float32 in [0, 1] on
-    the device; network → the same, enhanced; finish → (H, W, 3) uint8 after rounding and gamma; encode → JPEG in a
-    temporary folder. The enhancer's own paths do the three in between in one, told as network.
+    From a file to a file, for the paths "plain" and "compiled": decode → (H, W, 3) uint8; prepare → (1, 3, H, W)
+    float32 in [0, 1] on the device; network → the same, enhanced; finish → (H, W, 3) uint8 after rounding and gamma;
+    encode → JPEG in a temporary folder. The enhancer's own paths do the three in between in one, told as network.
     """
     import torch
 
     from zdce import fast
-    from zdce.enhance import Enhancer
+    from zdce.enhance import SPEEDS, Enhancer
     from zdce.photos import read_photo, to_pixels, to_tensor
     from zdce.postprocess import apply_gamma
 
     is_file = Path(version.model).suffix in (".safetensors", ".pth", ".pt")
-    path = "faithful" if version.path == "plain" else version.path
+    path = version.path if version.path in SPEEDS else "faithful"
     enhancer = Enhancer(**{"weights" if is_file else "model": version.model}, device=version.device, speed=path)
     out = Path(tempfile.gettempdir()) / f"zdce-speed-{os.getpid()}.jpg"
+    net = torch.compile(enhancer.net, dynamic=False) if version.path == "compiled" else enhancer.net
 
     def network(image):
         """In plain PyTorch: whole, or in strips of a megapixel where the photograph is large."""
         height, width = image.shape[-2:]
         if height * width <= STRIP_PIXELS or fast.halo(enhancer.net) is None:
-            return enhancer.net(image)[0]
+            return net(image)[0]
         out = torch.empty_like(image)
         for tile in fast.tiles(height, width, fast.halo(enhancer.net), (max(1, STRIP_PIXELS // width), width)):
-            strip = enhancer.net(image[..., tile.seen_rows, tile.seen_columns])[0]
+            strip = net(image[..., tile.seen_rows, tile.seen_columns])[0]
             out[..., tile.rows, tile.columns] = strip[(..., *tile.inside)]
         return out
 
@@ -159,7 +163,7 @@ def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[
         "finish": lambda image: apply_gamma(to_pixels(image), enhancer.gamma),
         "encode": encode,
     }
-    if version.path != "plain":  # one pass from 8 bits to 8 bits
+    if version.path in SPEEDS:  # one pass from 8 bits to 8 bits
         stages |= {"prepare": lambda pixels: pixels, "network": enhancer, "finish": lambda pixels: pixels}
     return stages, torch.cuda.synchronize if enhancer.device.type == "cuda" else (lambda: None)
 
@@ -265,6 +269,8 @@ def _serve() -> None:
 class Worker:
     """A process that runs one version; calling it with a file enhances it and returns milliseconds by stage."""
 
+    code = "from zdce import speed; speed._serve()"
+
     def __init__(self, version: Version) -> None:
         self.version = version
         ours = ("MALLOC_", "GLIBC_")  # the caller's own settings of memory would blur the comparison of them
@@ -272,7 +278,7 @@ class Worker:
         environment["OMP_NUM_THREADS"] = str(version.threads)
         home = [str(paths.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(home)
-        words = [sys.executable, "-c", "from zdce import speed; speed._serve()", json.dumps(asdict(version))]
+        words = [sys.executable, "-c", self.code, json.dumps(asdict(version))]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
             words, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
@@ -318,15 +324,16 @@ class Workers(dict):
     Raises RuntimeError naming the version that cannot run.
     """
 
-    def __init__(self, versions: Iterable[Version]) -> None:
+    def __init__(self, versions: Iterable[Version], worker: Callable[[Version], Worker] = Worker) -> None:
         super().__init__()
+        self.worker = worker
         self.versions = list(versions)
 
     def __enter__(self) -> Workers:
         self.folder = tempfile.TemporaryDirectory(prefix="zdce-speed-")
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
         try:
-            self.update({version.label: Worker(version) for version in self.versions})
+            self.update({version.label: self.worker(version) for version in self.versions})
             with ThreadPoolExecutor(len(self)) as pool:
                 list(pool.map(Worker.start, self.values()))
         except BaseException:
