@@ -250,12 +250,14 @@ class Grid:
         return before, (at - before).astype(np.float32)
 
 
-def factor_for(height: int, width: int) -> int:
-    """By how much the fast path reduces a photograph: the longer side becomes :data:`SMALL_SIDE` pixels or fewer."""
-    return math.ceil(max(height, width) / SMALL_SIDE)
+def factor_for(height: int, width: int, side: int = SMALL_SIDE) -> int:
+    """By how much the fast path reduces a photograph: the longer side becomes ``side`` pixels or fewer."""
+    return math.ceil(max(height, width) / side)
 
 
-def estimated(net: CurveNet, pixels: np.ndarray, packed: Packed | None = None, fast: bool = True) -> Grid:
+def estimated(
+    net: CurveNet, pixels: np.ndarray, packed: Packed | None = None, fast: bool = True, side: int = SMALL_SIDE
+) -> Grid:
     """Curves of a photograph (H, W, 3) uint8 or uint16, or float32 in [0, 1], from a reduced copy of it.
 
     A network that reduces for itself is given the photograph as it is, but, above :data:`REDUCE_FIRST` pixels or with
@@ -264,7 +266,7 @@ def estimated(net: CurveNet, pixels: np.ndarray, packed: Packed | None = None, f
     height, width = pixels.shape[:2]
     device, c = next(net.parameters()).device, net.config
     if not reduces(net):
-        factor = factor_for(height, width)
+        factor = factor_for(height, width, side)
         small = reduced(pixels, factor)
         curves = packed.raw(small).float().tanh_() if packed else net._estimate(small.contiguous().to(device))
         levels = _noise(net, small.contiguous().to(device), curves.to(device))
