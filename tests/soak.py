@@ -232,6 +232,7 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
     """A sweep of tiny trainings on a Dask cluster, one of whose workers is killed every few seconds."""
     from dataclasses import replace
 
+    import torch
     from distributed import Client, LocalCluster
 
     from zdce import study, sweep
@@ -260,6 +261,7 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
             shooter.join()
         lost = sum(outcome.state != "trained" for outcome in outcomes)
         different = 0
+        torch.set_num_threads(1)  # as the workers
         for config in wanted[:: max(1, runs // 5)]:  # five of them trained again, undisturbed
             again = train(config, home / "alone" / config.run_name(), progress=False)
             there = sweep.folder(config) / "model.safetensors"
@@ -274,7 +276,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50, help="of each command")
     parser.add_argument("--photographs", type=int, default=2000)
     parser.add_argument("--only", help="of: " + ", ".join([*COMMANDS, "load", "starved", "fire"]))
-    parser.add_argument("--csv", help="write the table")
+    parser.add_argument("--csv", help="write the table; rows that are there of other commands stay")
     arguments = parser.parse_args()
     parts: dict[str, Callable[[], dict]] = {
         name: (lambda command=command: killed(command, arguments.kills)) for name, command in COMMANDS.items()
@@ -287,7 +289,10 @@ def main() -> None:
         print(pd.DataFrame(rows[-1:])[COLUMNS].to_string(index=False, header=len(rows) == 1), flush=True)
     table = pd.DataFrame(rows)[COLUMNS]
     if arguments.csv:
-        table.to_csv(arguments.csv, index=False)
+        file = Path(arguments.csv)
+        before = pd.read_csv(file) if file.is_file() else table[:0]
+        stay = before[~before["what"].add(before["done"].str[:9]).isin(table["what"].add(table["done"].str[:9]))]
+        pd.concat([stay, table]).to_csv(file, index=False)
     sys.exit(int(table[["lost", "partial", "different"]].to_numpy().sum() > 0))
 
 

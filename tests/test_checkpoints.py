@@ -325,6 +325,13 @@ def test_unusable_header_is_refused(tmp_path, header, word):
     refused(file, word)
 
 
+@pytest.mark.parametrize("length", [2**20, 2**33, 2**63 - 1, 2**64 - 1])
+def test_a_header_longer_than_its_file_is_refused_at_once(tmp_path, length):
+    file = tmp_path / "net.safetensors"
+    file.write_bytes(length.to_bytes(8, "little") + b'{"a": {}}' + bytes(1000))
+    refused(file, "not a readable")
+
+
 # ---- writing ----------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import os
@@ -346,6 +347,49 @@ def test_bad_answers_leave_no_file_and_stop_no_other(small, home, serve, monkeyp
     assert datasets.verify("published-weights") == dict.fromkeys(
         ["weights/w0.pth", "weights/w1.pth", "weights/w2.pth"], "missing"
     )
+
+
+def test_a_server_cannot_fill_the_disk_nor_hold_up_for_ever(small, home, serve, monkeypatch, tmp_path):
+    sent = []
+
+    def flood(handler, body, _):
+        handler.send_response(200)
+        handler.end_headers()  # no length: as much as it likes
+        with contextlib.suppress(OSError):
+            for _ in range(2000):
+                handler.wfile.write(bytes(1 << 16))
+                sent.append(1 << 16)
+
+    def trickle(handler, body, _):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            for k in range(200):
+                handler.wfile.write(body[20 * k : 20 * k + 20])
+                handler.wfile.flush()
+                threading.Event().wait(0.02)  # not time.sleep, which other tests replace
+
+    monkeypatch.setattr(datasets, "TIMEOUT", 0.3)
+    monkeypatch.setattr(datasets, "SLOWEST", 1e6)
+    monkeypatch.setattr(datasets, "ATTEMPTS", 1)
+    server = serve(small)
+    server.faults = {"weights/w0.pth": flood, "weights/w1.pth": trickle}
+    elsewhere = [("Location", "file:///etc/passwd")]
+    server.faults["weights/w2.pth"] = lambda h, body, n: answer(h, 302, b"", headers=elsewhere)
+    result = datasets.fetch("published-weights", mirror=server.address, progress=False)
+    assert result.fetched == ["weights/w3.pth"] and kept(home) == ["weights/w3.pth"]
+    assert "more than the 5000 bytes" in result.failed["weights/w0.pth"] and sum(sent) < 2000 * (1 << 16)
+    assert result.failed["weights/w1.pth"] == "too slow" and "InvalidSchema" in result.failed["weights/w2.pth"]
+
+
+def test_a_folder_with_other_files_gives_none(small, home, tmp_path):
+    for path, content in small.items():
+        place = tmp_path / "other" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content * 2)
+    result = datasets.fetch("bursts", mirror=tmp_path / "other", progress=False)
+    assert not result.fetched and kept(home) == [] and "expected" in next(iter(result.failed.values()))
 
 
 def test_a_second_fetch_asks_only_for_what_is_missing(small, home, serve):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -83,9 +84,9 @@ def test_bfloat16_stays_within_a_grey_level(shared):
 
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
     monkeypatch.setattr(fast, "TILE", (16, 16))
-    before, pixels = torch.get_num_threads(), dark(70, 50)
-    for speed in ("faithful", "fast"):
-        enhancer, results = enhancer_of(monkeypatch, trained(), speed=speed), []
+    before, pixels = torch.get_num_threads(), dark(300, 50)
+    for speed, fields in itertools.product(("faithful", "fast"), ({}, {"fixed_size": 16, "denoise": 9.0})):
+        enhancer, results = enhancer_of(monkeypatch, trained(**fields), speed=speed), []
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             results += [enhancer(pixels), enhancer(pixels)]
@@ -139,11 +140,13 @@ def test_networks_of_every_kind_give_what_they_give_whole(monkeypatch, fields):
         assert np.abs(enhancer_of(monkeypatch, net, speed=speed)(pixels).astype(int) - expected).max() <= 1
 
 
-def test_with_numba_and_without_agree(monkeypatch):
+@pytest.mark.parametrize("fields", [{}, {"denoise": 6.0}, {"fixed_size": 16, "grey_curves": True, "denoise": 20.0}])
+@pytest.mark.parametrize("size", [(300, 130), (90, 130), (1, 1), (3, 50), (50, 3)])
+def test_with_numba_and_without_agree(monkeypatch, fields, size):
     if not fast.numba:
         pytest.skip("numba is not installed")
-    pixels = dark(90, 130)
-    enhancer = enhancer_of(monkeypatch, trained(), gamma=1.2, speed="fast")
+    pixels = dark(*size)
+    enhancer = enhancer_of(monkeypatch, trained(**fields), gamma=1.2, speed="fast")
     for strength in (1, 0.4):
         enhancer.strength = strength
         quick = enhancer(pixels)

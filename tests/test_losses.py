@@ -318,3 +318,24 @@ def test_exposure_of_photographs_is_a_choice():
     config = LossConfig(exposure=3.0, exposure_target=0.5, exposure_of="photograph")
     term = loss_terms(enhanced, original, random(2, 8, 32, 32), config)["exposure"]
     torch.testing.assert_close(term, 3 * photograph_exposure(enhanced, original, 0.5))
+
+
+def test_exposure_of_photographs_spares_highlights():
+    night = torch.full((1, 3, 16, 16), 0.03)
+    night[..., :2, :] = 0.8  # lamps: one pixel in eight
+    day = torch.full((1, 3, 16, 16), 0.03)
+
+    def best(original, **fields):
+        levels = torch.linspace(0.1, 0.6, 51)
+        losses = [photograph_exposure(torch.full_like(original, level), original, **fields) for level in levels]
+        return levels[torch.stack(losses).argmin()].item()
+
+    assert best(day, highlights=0.95) == pytest.approx(best(day), abs=0.011)  # nothing there that could clip
+    assert best(night, highlights=0.95) < best(night) - 0.05
+    assert best(night, highlights=0.5) == pytest.approx(best(night), abs=0.05)  # a lamp in eight is above the quantile
+    blown = night.clamp_min(0.2).where(night < 0.5, torch.ones(()))
+    kept = night.clamp_min(0.2)
+    spared = [photograph_exposure(each, night * 1.3, highlights=0.95) for each in (blown, kept)]
+    assert spared[0] > spared[1]
+    with pytest.raises(ValueError, match="highlights=1"):
+        LossConfig(highlights=1.0)

@@ -87,6 +87,12 @@ def sliders():
     return [page for page in PAGES if 'class="slider"' in page.read_text("utf-8")]
 
 
+def test_pages_and_the_whole_study_stay_small():
+    sizes = {file: file.stat().st_size for file in REPORTS.rglob("*") if file.is_file()}
+    assert all(size < 3e6 for file, size in sizes.items() if file.suffix == ".html")
+    assert sum(sizes.values()) < 25e6
+
+
 def test_some_page_has_a_slider():
     assert sliders()
 

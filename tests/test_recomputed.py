@@ -42,6 +42,7 @@ def compared() -> pd.DataFrame:
 MADE = {
     "03_summary": lambda: summary("03"),
     "03_differences": lambda: differences("03", ablation.NETWORK),
+    "03_size": lambda: ablation.size_ranks(ablation.training_size()),
     "04_summary": lambda: summary("04"),
     "04_differences": lambda: differences("04", ablation.LOSSES),
     "04_targets": lambda: ablation.brightness_by_target(read("04_scores")).reset_index(),

@@ -81,10 +81,13 @@ BEYOND = {
     "no-denoising": {"net.denoise": (study.CONTEXT.net.denoise, 0)},
     "exposure-of-regions": {"loss.exposure_of": ("photograph", "regions")},
     "not-darkened": {"darkened": (0.5, 0)},
+    "target-50": {"loss.exposure_target": (0.46, 0.5)},
+    "highlights-95": {"loss.highlights": (0.0, 0.95)},
+    "highlights-98": {"loss.highlights": (0.0, 0.98)},
 }
 
 
-def test_beyond_the_study_a_row_leaves_out_one_idea():
+def test_beyond_the_study_a_row_changes_one_idea():
     assert list(study.BEYOND) == ["zero-dce-context", *(f"context-{name}" for name in BEYOND)]
     for name, expected in BEYOND.items():
         changed = differences(asdict(study.CONTEXT), asdict(study.BEYOND[f"context-{name}"]))

@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 from urllib.parse import quote
 
 import numpy as np
@@ -238,6 +239,8 @@ def at_hand(name: str) -> bool:
 # --- fetching and checking --------------------------------------------------------------------------------------
 
 TIMEOUT = 30  # seconds without a byte
+SLOWEST = 4_000  # bytes a second, over a whole file and after TIMEOUT: a server that trickles holds nobody up for ever
+CHUNK = 1 << 10  # bytes after which this is looked at
 ATTEMPTS = 3  # per file, for failures that may pass
 PAUSE = 0.5  # seconds before the second attempt, doubled before the third
 LONGEST_PAUSE = 60  # seconds, if a server asks for patience (Retry-After)
@@ -338,20 +341,42 @@ def _transfer(entry: Entry, mirror: str | os.PathLike | None, partial: Path) -> 
         source = Path(mirror).expanduser() / entry.path
         if not source.is_file():
             raise _Failure(f"not in the mirror {mirror}")
+        if source.stat().st_size != entry.size:
+            raise _Failure(f"{source.stat().st_size} bytes in the mirror; expected {entry.size} bytes")
         shutil.copyfile(source, partial)
         pause = None
     else:
         url = f"{str(mirror).rstrip('/')}/{quote(entry.path)}" if mirror else entry.origin
-        _download(url, partial)
+        _download(url, partial, entry.size)
         pause = 0.0
     if not _right(partial, entry):
         got = f"{partial.stat().st_size} bytes, sha256 {pooch.file_hash(str(partial))[:12]}…"
         raise _Failure(f"got {got}; expected {entry.size} bytes, sha256 {entry.sha256[:12]}…", pause)
 
 
-def _download(url: str, partial: Path) -> None:
+class _Bounded:
+    """What a download may write to: no more bytes than were promised, and no slower than :data:`SLOWEST`."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.left, self.size = file, size, size
+        self.until = time.monotonic() + TIMEOUT + size / SLOWEST
+
+    def write(self, data: bytes) -> int:
+        self.left -= len(data)
+        if self.left < 0:
+            raise _Failure(f"more than the {self.size} bytes expected")
+        if time.monotonic() > self.until:
+            raise _Failure("too slow", 0.0)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _download(url: str, partial: Path, size: int) -> None:
     try:
-        pooch.HTTPDownloader(chunk_size=1 << 16, timeout=TIMEOUT)(url, str(partial), None)
+        with partial.open("wb") as file:
+            pooch.HTTPDownloader(chunk_size=CHUNK, timeout=TIMEOUT)(url, _Bounded(file, size), None)
     except requests.HTTPError as error:
         code, after = error.response.status_code, error.response.headers.get("Retry-After", "")
         pause = min(int(after), LONGEST_PAUSE) if after.isdigit() else 0.0
@@ -497,10 +522,11 @@ def _sample(name: str, entry: Entry) -> Sample:
     return Sample(name, file.name, file.stem.split("_")[0], entry.path)
 
 
-def samples(name: str, limit: int = 0) -> list[Sample]:
+def samples(name: str, limit: int = 0, part: str = "") -> list[Sample]:
     """The photographs of a set in a fixed order: by scene for pairs and bursts, by number elsewhere.
 
-    ``limit`` > 0 takes that many, evenly spaced. Raises ValueError for a set without photographs.
+    ``limit`` > 0 takes that many, evenly spaced. ``part``: only scenes of this :func:`half`. Raises ValueError for a
+    set without photographs.
     """
     dataset = _dataset(name)
     if limit < 0:
@@ -514,6 +540,7 @@ def samples(name: str, limit: int = 0) -> list[Sample]:
         if name == "sice-pairs":
             entries = [entry for entry in entries if entry.scene]
         every = sorted((_sample(name, entry) for entry in entries), key=lambda s: (_natural(s.scene), _natural(s.name)))
+    every = [sample for sample in every if part in ("", half(sample.scene))]
     if not limit or limit >= len(every):
         return every
     return [every[(2 * i + 1) * len(every) // (2 * limit)] for i in range(limit)]

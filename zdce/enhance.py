@@ -141,7 +141,7 @@ class Enhancer:
             return pixels.copy()
         pixels = np.require(pixels, requirements=["C", "W"])
         grid = self._grid(pixels)
-        if grid and grid.noise is None and fast.numba and pixels.dtype == np.uint8 and not gray:
+        if grid and fast.numba and pixels.dtype == np.uint8 and not gray:
             bent = fast.bend(pixels, grid, None if self.gamma == 1 else gamma_table(self.gamma))
             if self.strength == 1:
                 return bent

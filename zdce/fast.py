@@ -32,6 +32,7 @@ except ImportError:  # the extra "fast" is not installed
 TILE = (256, 512)  # rows and columns that the network returns at a time; what it needs stays near the processor
 SMALL_SIDE = 80  # pixels of the longer side that the fast path shows the network; ours
 REDUCE_FIRST = 2**24  # pixels above which a network that reduces for itself is given a box mean, to bound memory
+BAND = 128  # rows that are filtered and bent by one thread at a time
 SAMPLES = 384  # of a row at a time, so that their curves stay in the nearest memory
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -325,7 +326,8 @@ def _brought_back(points: Tensor, grid: Grid, parts: tuple[slice, slice], sizes:
 
 
 def bend(pixels: np.ndarray, grid: Grid, table: np.ndarray | None = None) -> np.ndarray:
-    """Photograph (H, W, 3) uint8, bent by the grid's curves, rounded, then through ``table`` (256,) uint8.
+    """Photograph (H, W, 3) uint8, without the noise that the grid tells, bent by the grid's curves, rounded, then
+    through ``table`` (256,) uint8.
 
     One pass from 8 bits to 8 bits; needs numba. Rounding is the released code's: x·255 + 0.5, truncated.
     """
@@ -335,10 +337,18 @@ def bend(pixels: np.ndarray, grid: Grid, table: np.ndarray | None = None) -> np.
     rows, columns = grid.places(height, 0), grid.places(width, 1)
     table, plain = (table, False) if table is not None else (np.empty(0, np.uint8), True)
 
-    def share(part: range) -> None:
-        _bend(source, target, grid.curves, *rows, *columns, table, plain, part.start, part.stop)
+    centre = np.float32(0 if grid.noise is None else pixels[:: max(1, height // 64)].mean() / 255)
 
-    parallel(share, _shares(height))
+    def share(part: range) -> None:
+        places = (*rows, *columns, table, plain, part.start, part.stop)
+        if grid.noise is None:
+            _bend(source, target, grid.curves, *places)
+        else:
+            _smooth_and_bend(source, target, grid.curves, grid.noise, *places, centre, SMOOTH_RADIUS)
+
+    whole = grid.noise is None  # running sums round by where they began: that must not depend on the number of threads
+    bands = [range(start, min(start + BAND, height)) for start in range(0, height, BAND)]
+    parallel(share, _shares(height) if whole else bands)
     return out
 
 
@@ -432,3 +442,137 @@ if numba:
                         for i in range(a, b):
                             target[r, i] = table[target[r, i]]
             y = stop
+
+    @_machine_code
+    def _moments(line, centre, out):
+        """Of a row of pixels, as planes (6, width): luma about ``centre``, R − Y, B − Y, and the luma times each."""
+        third = np.float32(1 / 255)
+        for x in range(out.shape[1]):
+            red, green, blue = line[3 * x] * third, line[3 * x + 1] * third, line[3 * x + 2] * third
+            luma = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
+            g = luma - centre
+            out[0, x], out[1, x], out[2, x] = g, red - luma, blue - luma
+            out[3, x], out[4, x], out[5, x] = g * g, g * (red - luma), g * (blue - luma)
+
+    @_machine_code
+    def _across(padded, radius, out):
+        """Sums over 2·radius + 1 neighbours in a row, of planes padded by ``radius`` zeros on either side."""
+        for k in range(out.shape[0]):
+            line, sums = padded[k], out[k]
+            for x in range(sums.shape[0]):
+                sums[x] = line[x]
+            for shift in range(1, 2 * radius + 1):
+                for x in range(sums.shape[0]):
+                    sums[x] += line[x + shift]
+
+    @_machine_code
+    def _slopes(sums, per_pixel, rows, level, out):
+        """The guided filter's slopes and offsets for luma, R − Y and B − Y, planes (6, width), from sums of moments."""
+        for x in range(out.shape[1]):
+            share = per_pixel[x] * rows
+            g, red, blue = sums[0, x] * share, sums[1, x] * share, sums[2, x] * share
+            variance = sums[3, x] * share - g * g
+            noise = level[x] * level[x]
+            safe = max(variance, np.float32(0)) + np.float32(1e-9)
+            luma = variance / (safe + noise)
+            colour = np.float32(1) / (safe + np.float32(36) * noise)
+            slope_red, slope_blue = (sums[4, x] * share - red * g) * colour, (sums[5, x] * share - blue * g) * colour
+            out[0, x], out[1, x], out[2, x] = luma, slope_red, slope_blue
+            out[3, x], out[4, x], out[5, x] = g - luma * g, red - slope_red * g, blue - slope_blue * g
+
+    @_machine_code
+    def _filtered(line, sums, per_pixel, rows, level, centre, out):
+        """A row of pixels (3·width) in [0, 1] by slopes and offsets, summed over their neighbourhood."""
+        third, zero, one = np.float32(1 / 255), np.float32(0), np.float32(1)
+        for x in range(per_pixel.shape[0]):
+            share = per_pixel[x] * rows
+            red, green, blue = line[3 * x] * third, line[3 * x + 1] * third, line[3 * x + 2] * third
+            if level[x] > 0:
+                luma = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
+                g = luma - centre
+                luma = (sums[0, x] * g + sums[3, x]) * share + centre
+                red = (sums[1, x] * g + sums[4, x]) * share + luma
+                blue = (sums[2, x] * g + sums[5, x]) * share + luma
+                green = (luma - np.float32(0.299) * red - np.float32(0.114) * blue) * np.float32(1 / 0.587)
+            out[3 * x] = min(max(red, zero), one)
+            out[3 * x + 1] = min(max(green, zero), one)
+            out[3 * x + 2] = min(max(blue, zero), one)
+
+    @_machine_code
+    def _bend_line(values, target, above, below, share):
+        for k in range(above.shape[0]):
+            one, other = above[k], below[k]
+            for i in range(values.shape[0]):
+                x = values[i]
+                values[i] = x + (one[i] + share * (other[i] - one[i])) * (x * x - x)
+        for i in range(values.shape[0]):
+            target[i] = np.uint8(np.int32(values[i] * np.float32(255) + np.float32(0.5)))
+
+    @_machine_code
+    def _add(planes, padded, radius, sign):
+        for k in range(planes.shape[0]):
+            line, sums = planes[k], padded[k]
+            for x in range(line.shape[0]):
+                sums[x + radius] += sign * line[x]
+
+    @_machine_code
+    def _levels(noise, before, share, column, column_share, out):
+        low, high = noise[before], noise[min(before + 1, noise.shape[0] - 1)]
+        for x in range(out.shape[0]):
+            left = column[x]
+            right = min(left + 1, noise.shape[1] - 1)
+            a = low[left] + share * (high[left] - low[left])
+            b = low[right] + share * (high[right] - low[right])
+            out[x] = a + column_share[x] * (b - a)
+
+    @_machine_code
+    def _smooth_and_bend(
+        source, target, curves, noise, row, row_share, column, column_share, table, plain, first, last, centre, radius
+    ):
+        """Rows ``first`` … ``last`` − 1: :func:`zdce.model.smoothed`, then the curves, in one walk down the rows."""
+        height, samples = source.shape
+        width, iterations, ring = samples // 3, curves.shape[2], 2 * radius + 2
+        moments = np.empty((ring, 6, width), np.float32)
+        slopes = np.empty((ring, 6, width), np.float32)
+        moment_sums = np.zeros((6, width + 2 * radius), np.float32)
+        slope_sums = np.zeros((6, width + 2 * radius), np.float32)
+        sums = np.empty((6, width), np.float32)
+        level, values = np.empty(width, np.float32), np.empty(samples, np.float32)
+        per_pixel = np.empty(width, np.float32)
+        for x in range(width):
+            per_pixel[x] = 1 / (min(x + radius, width - 1) - max(x - radius, 0) + 1)
+        above = np.empty((iterations, samples), np.float32)
+        below = np.empty((iterations, samples), np.float32)
+        held = -1
+        lowest_moment, next_moment = max(0, first - 2 * radius), max(0, first - 2 * radius)
+        lowest_slope, next_slope = max(0, first - radius), max(0, first - radius)
+        for y in range(first, last):
+            while next_slope <= min(height - 1, y + radius):
+                s = next_slope
+                while next_moment <= min(height - 1, s + radius):
+                    _moments(source[next_moment], centre, moments[next_moment % ring])
+                    _add(moments[next_moment % ring], moment_sums, radius, np.float32(1))
+                    next_moment += 1
+                while lowest_moment < s - radius:
+                    _add(moments[lowest_moment % ring], moment_sums, radius, np.float32(-1))
+                    lowest_moment += 1
+                _across(moment_sums, radius, sums)
+                _levels(noise, row[s], row_share[s], column, column_share, level)
+                _slopes(sums, per_pixel, np.float32(1 / (next_moment - lowest_moment)), level, slopes[s % ring])
+                _add(slopes[s % ring], slope_sums, radius, np.float32(1))
+                next_slope += 1
+            while lowest_slope < y - radius:
+                _add(slopes[lowest_slope % ring], slope_sums, radius, np.float32(-1))
+                lowest_slope += 1
+            _across(slope_sums, radius, sums)
+            _levels(noise, row[y], row_share[y], column, column_share, level)
+            rows = np.float32(1 / (next_slope - lowest_slope))
+            _filtered(source[y], sums, per_pixel, rows, level, centre, values)
+            if held != row[y]:
+                held = row[y]
+                _stretch(curves[held], column, column_share, above)
+                _stretch(curves[min(held + 1, curves.shape[0] - 1)], column, column_share, below)
+            _bend_line(values, target[y], above, below, row_share[y])
+            if not plain:
+                for i in range(samples):
+                    target[y, i] = table[target[y, i]]

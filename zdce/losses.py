@@ -38,6 +38,8 @@ class LossConfig:
 
     exposure_of: ``"regions"`` (paper) or ``"photograph"``: :func:`photograph_exposure` (ours) in place of
         :func:`exposure_control`, with the same weight and target.
+    highlights: of the latter: the quantile of a photograph's brightest channel that shall not be driven into clipping,
+        in (0, 1); 0 asks for no such thing.
     """
 
     spatial: float = 1.0
@@ -47,6 +49,7 @@ class LossConfig:
     exposure_target: float = 0.6  # paper: E, "well-exposedness" of grey in RGB
     form: str = "released"
     exposure_of: str = "regions"
+    highlights: float = 0.0
 
     def __post_init__(self) -> None:
         _is_released(self.form)
@@ -57,6 +60,8 @@ class LossConfig:
                 raise ValueError(f"{name}={getattr(self, name)}: a loss weight must be 0 or more")
         if not 0 <= self.exposure_target <= 1:
             raise ValueError(f"exposure_target={self.exposure_target}: must lie in [0, 1]")
+        if not 0 <= self.highlights < 1:
+            raise ValueError(f"highlights={self.highlights}: a quantile, must lie in [0, 1)")
 
 
 PAPER = LossConfig(spatial=1.0, exposure=1.0, color=0.5, smoothness=20.0, form="paper")
@@ -101,10 +106,12 @@ def exposure_control(enhanced: Tensor, target: float = 0.6, form: str = "release
 
 KEPT = 0.33  # ours: mean from which a photograph counts as exposed well enough to be left as it is
 BRIGHTEST = 0.6  # ours: and no photograph is asked for a mean above the paper's target
+HIGHLIGHT = 0.9  # ours: where the chosen quantile of the brightest channel may be brought at most
+BRIGHT = 0.7  # ours: from which value of the brightest channel on a pixel is bright
 BLACK, SEEN = 1.0, 4.0  # grey levels of the brightest channel, ours: black says nothing, from SEEN on all is seen
 
 
-def photograph_exposure(enhanced: Tensor, original: Tensor, target: float = 0.46) -> Tensor:
+def photograph_exposure(enhanced: Tensor, original: Tensor, target: float = 0.46, highlights: float = 0.0) -> Tensor:
     """The mean of the whole photograph, not of each region, shall reach what this photograph can be asked for.
 
     enhanced, original: (N, 3, H, W) in [0, 1]. The photograph's own target is ``target`` times the share of its pixels
@@ -117,8 +124,15 @@ def photograph_exposure(enhanced: Tensor, original: Tensor, target: float = 0.46
     seen = ((255 * original.amax(dim=1) - BLACK) / (SEEN - BLACK)).clamp(0, 1)
     good = before > KEPT
     asked = torch.where(good, before, torch.maximum(before, target * seen.mean(dim=(1, 2)))).clamp_max(BRIGHTEST)
+    bright = torch.zeros_like(seen)
+    if highlights:
+        brightest = original.amax(dim=1)
+        top = torch.quantile(brightest.flatten(1), highlights, dim=1).clamp(1 / 255, HIGHLIGHT)
+        room = original.clamp_min(1e-4).pow((math.log(HIGHLIGHT) / top.log()).view(-1, 1, 1, 1)).mean(dim=(1, 2, 3))
+        asked = torch.minimum(asked, torch.maximum(room, before))
+        bright = ((brightest - BRIGHT) / (1 - BRIGHT)).clamp(0, 1)
     reached = (enhanced.mean(dim=(1, 2, 3)) - asked).square()
-    return (reached + good * change.mean(dim=(1, 2)) / 2 + ((1 - seen) * change).mean(dim=(1, 2)) / 10).mean()
+    return (reached + good * change.mean(dim=(1, 2)) / 2 + ((1 - seen + bright) * change).mean(dim=(1, 2)) / 10).mean()
 
 
 def color_constancy(enhanced: Tensor, form: str = "released") -> Tensor:
@@ -198,5 +212,5 @@ def loss_terms(enhanced: Tensor, original: Tensor, curves: Tensor, config: LossC
 
 def _exposure(enhanced: Tensor, original: Tensor, config: LossConfig) -> Tensor:
     if config.exposure_of == "photograph":
-        return photograph_exposure(enhanced, original, config.exposure_target)
+        return photograph_exposure(enhanced, original, config.exposure_target, config.highlights)
     return exposure_control(enhanced, config.exposure_target, config.form)

@@ -466,14 +466,14 @@ def write_index(profile: str) -> Path:
     failed = {file.name.removesuffix(".failed.html") for file in folder.glob("*.failed.html")}
     made = stamp()
     facts = {"profile": profile, "date": _today()} | {name: made.pop(name) for name in ("commit", "device", "threads")}
-    cells = [ABOUT, _facts(facts) + made._repr_html_(), "## Reports"]
+    cells = [ABOUT, _strip(folder, books), _facts(facts) + made._repr_html_(), "## Reports"]
     cards = [_card(folder, name, book, name in failed) for name, book in books.items()]
     cards += [_failed_card(name) for name in sorted(failed - set(books))]
     cells.append(f'<div class="cards">{"".join(cards)}</div>' if cards else "No report has been finished yet.")
     table = ledger.claims(folder / "tables")
     with whole(folder / "claims.csv") as partial:
         table.to_csv(partial, index=False)
-    cells[2:2] = ["## The claims", _ledger(table)]
+    cells[3:3] = ["## The claims", ledger.glance(table), _ledger(table)]
     for title in ("Tables", "Figures"):
         files = sorted((folder / title.lower()).glob("*"))
         items = [f'<li><a href="{title.lower()}/{file.name}">{file.name}</a></li>' for file in files]
@@ -518,6 +518,19 @@ def _reports(numbers: str) -> list[str]:
     """Names of the notebooks with these numbers, such as ``01, 07``."""
     wanted = numbers.split(", ") if numbers else []
     return [book.stem for book in sorted(paths.notebooks().glob("[0-9]*.ipynb")) if book.stem[:2] in wanted]
+
+
+def _strip(folder: Path, books: dict[str, nbformat.NotebookNode]) -> str:
+    """A photograph from each report that shows any, side by side, each leading to its report; empty without one."""
+    shown = []
+    for name, book in books.items():
+        photographs = [each for each in _named_pictures(book) if each[0].endswith(".jpg")]
+        here = [each for each in photographs if (folder / "figures" / each[0]).is_file()]
+        if here:
+            file, alt, _ = min(here, key=lambda each: len(each[2]))
+            picture = f'<img src="figures/{file}" alt="{html.escape(alt)}" loading="lazy">'
+            shown.append(f'<a href="{name}.html">{picture}<span>{_inline(_title(book))}</span></a>')
+    return f'<div class="strip">{"".join(shown)}</div>' if shown else ""
 
 
 def _card(folder: Path, name: str, book: nbformat.NotebookNode, failed: bool) -> str:

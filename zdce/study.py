@@ -99,7 +99,7 @@ CONTEXT = TrainConfig(
 
 
 def _beyond() -> dict[str, TrainConfig]:
-    """Arms of notebook 08: the reference row, then rows that leave out one idea each."""
+    """Arms of notebook 08: the reference row, then rows that leave out one idea each, then ideas that were tried."""
     net, loss = CONTEXT.net, CONTEXT.loss
     without = {
         "no-context": {"net": replace(net, fixed_size=None, statistics=False)},
@@ -108,6 +108,9 @@ def _beyond() -> dict[str, TrainConfig]:
         "no-denoising": {"net": replace(net, denoise=0.0)},
         "exposure-of-regions": {"loss": replace(loss, exposure_of="regions")},
         "not-darkened": {"darkened": 0.0},
+        "target-50": {"loss": replace(loss, exposure_target=0.5)},
+        "highlights-95": {"loss": replace(loss, highlights=0.95)},
+        "highlights-98": {"loss": replace(loss, highlights=0.98)},
     }
     arms = {f"context-{name}": replace(CONTEXT, name=f"context-{name}", **change) for name, change in without.items()}
     return {CONTEXT.name: CONTEXT} | arms
@@ -328,17 +331,24 @@ def sets(data: str) -> list[str]:
 
 
 def evaluate(
-    rows: Iterable[Method | str], on: str, limit: int = 0, *, device: str = "auto", progress: bool = False
+    rows: Iterable[Method | str],
+    on: str,
+    limit: int = 0,
+    *,
+    part: str = "",
+    device: str = "auto",
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Scores of every method on every photograph of the data set ``on``: one row a pair, columns as in METRICS.
 
-    rows: methods, or models' names. limit: so many photographs, evenly spaced; 0 takes all. NIQE is there when its
+    rows: methods, or models' names. limit: so many photographs, evenly spaced; 0 takes all. part: only scenes of this
+    half (``datasets.half``). NIQE is there when its
     model file is at hand. Raises ValueError for an unknown set or model, FileNotFoundError for files not fetched.
     """
     chosen = [row if isinstance(row, Method) else Method(row, None if row == INPUT.label else row) for row in rows]
     through, niqe_model = _through(chosen, device), _niqe_model()
     table = []
-    for sample in tqdm(datasets.samples(on, limit), desc=on, unit="photo", disable=not progress):
+    for sample in tqdm(datasets.samples(on, limit, part), desc=on, unit="photo", disable=not progress):
         before, reference = sample.image(), sample.reference()
         for label, after in through(before).items():
             scores = metrics.scores(after, before, reference, niqe_model)
