@@ -135,7 +135,7 @@ def visible(folder: str, *patterns: str) -> Callable[[Path], list[Path]]:
 
 
 FINISHED = ("model.safetensors", "record.csv")
-SMALL = ["--data", "in", "--size", "32", "--steps", "400", "--save-every", "0.2"]
+SMALL = ["--data", "in", "--size", "32", "--steps", "200", "--save-every", "0.1"]
 COMMANDS = {
     command.name: command
     for command in (
