@@ -179,7 +179,7 @@ def killed(command: Command, kills: int, seed: int = 0) -> dict:
         different += sum(not _same(home, alone, name, there, wanted) for name in set(wanted) & set(there))
         row = {"what": f"zdce {command.name}", "done": "killed (SIGKILL) at random instants", "times": times}
         row |= {"outputs": len(wanted), "lost": lost, "partial": partial, "different": different}
-        row |= {"litter": _litter(home)}
+        row |= {"litter": litter(home)}
         return row | {"peak_MiB": _peak(home), "seconds": round(time.monotonic() - started)}
 
 
@@ -198,7 +198,7 @@ def _same(home: Path, alone: Path, name: str, there: dict, wanted: dict) -> bool
     return told[0] == told[1]
 
 
-def _litter(home: Path) -> int:
+def litter(home: Path) -> int:
     """Unfinished files and folders that are left."""
     return len([*home.rglob(".*.part"), *home.rglob(".partial-*")])
 
@@ -229,7 +229,7 @@ def load(count: int) -> dict:
         few, many = peaks.values()
         done = f"many photographs; {few} MiB for a tenth of them"
         row = {"what": "zdce enhance", "done": done, "times": 1, "outputs": count, "lost": missing, "partial": 0}
-        row |= {"different": 0, "litter": _litter(home)}
+        row |= {"different": 0, "litter": litter(home)}
         return row | {"peak_MiB": many, "seconds": round(time.monotonic() - started)}
 
 
@@ -245,7 +245,7 @@ def starved(limit_MiB: int = 8192) -> dict:
         there, wanted = limited.prints(home), plain.prints(alone)
         different = sum(not _same(home, alone, name, there, wanted) for name in there)
         row = {"what": "zdce report", "done": f"under ulimit -v {limit_MiB} MiB", "times": 1, "outputs": len(wanted)}
-        row |= {"lost": len(set(wanted) - set(there)), "partial": 0, "different": different, "litter": _litter(home)}
+        row |= {"lost": len(set(wanted) - set(there)), "partial": 0, "different": different, "litter": litter(home)}
         return row | {"peak_MiB": _peak(home), "seconds": round(time.monotonic() - started)}
 
 
@@ -288,7 +288,7 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
             there = sweep.folder(config) / "model.safetensors"
             different += not there.is_file() or there.read_bytes() != again.weights.read_bytes()
         row = {"what": "zdce sweep", "done": f"{workers} workers, one killed every {every:g} s", "times": kills[0]}
-        row |= {"outputs": runs, "lost": lost, "partial": 0, "different": different, "litter": _litter(home)}
+        row |= {"outputs": runs, "lost": lost, "partial": 0, "different": different, "litter": litter(home)}
         return row | {"peak_MiB": _own_peak(), "seconds": round(time.monotonic() - started)}
 
 
