@@ -4,7 +4,7 @@ memory, a sweep under fire.
     python tests/soak.py [--kills 50] [--photographs 2000] [--only enhance,train] [--csv reports/study/soak.csv]
 
 Every killed command is run to its end afterwards; its outputs must equal those of a run that nothing disturbed, byte
-for byte, none may ever be there in part, and none that was finished may be lost.
+for byte, none may ever be there in part, none that was finished may be lost, and no litter may stay beside them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -33,8 +34,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
 from zdce import paths
+from zdce.files import whole
 
-COLUMNS = ["what", "done", "times", "outputs", "lost", "partial", "different", "peak_MiB", "seconds"]
+COLUMNS = ["what", "done", "times", "outputs", "lost", "partial", "different", "litter", "peak_MiB", "seconds"]
+BAD = ["lost", "partial", "different", "litter"]
 PEAK = """
 import resource, sys
 from zdce.cli import main
@@ -70,9 +73,12 @@ class Command:
         """Run to the end; seconds. RuntimeError with the last lines that it said where it fails."""
         started = time.monotonic()
         if code := self.start(home).wait():
-            said = (home / "log.txt").read_text(errors="replace").splitlines()[-5:]
-            raise RuntimeError(f"{self.name} ended with {code}: {' | '.join(said)}")
+            raise RuntimeError(self.failure(home, code))
         return time.monotonic() - started
+
+    def failure(self, home: Path, code: int) -> str:
+        said = (home / "log.txt").read_text(errors="replace").splitlines()[-5:]
+        return f"{self.name} ended with {code}: {' | '.join(said)}"
 
     def prints(self, home: Path) -> dict[str, str]:
         """sha256 of every output that is there."""
@@ -129,14 +135,14 @@ def visible(folder: str, *patterns: str) -> Callable[[Path], list[Path]]:
 
 
 FINISHED = ("model.safetensors", "record.csv")
-SMALL = ["--data", "in", "--size", "32", "--steps", "120"]
+SMALL = ["--data", "in", "--size", "32", "--steps", "200", "--save-every", "0.1"]
 COMMANDS = {
     command.name: command
     for command in (
         Command("enhance", ["enhance", "in", "-o", "out"], visible("out", "*.jpg")),
         Command("train", ["train", "--arm", "channels-8", *SMALL, "--resume"], visible("runs", *FINISHED)),
-        Command("sweep", ["sweep", "--arms", "channels-8,no-pool", "--jobs", "2"], visible("runs", *FINISHED)),
-        Command("report", ["report"], visible("reports", "*.csv", "01_first.ipynb")),
+        Command("sweep", ["sweep", "--arms", "channels-8,no-pool", "--jobs", "2"], visible("", *FINISHED, "*.csv.gz")),
+        Command("report", ["report"], visible("reports", "*.csv", "*.ipynb", "*.html")),
         Command("data fetch", ["data", "fetch", "lime", "--mirror", "mirror"], visible("data", "*.jpg")),
     )
 }
@@ -154,44 +160,58 @@ def killed(command: Command, kills: int, seed: int = 0) -> dict:
         while times < kills:
             process = command.start(home)
             try:
-                process.wait(rng.uniform(0, seconds))
+                if code := process.wait(rng.uniform(0, 1.1 * seconds)):
+                    raise RuntimeError(command.failure(home, code))
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 times += 1
             there = command.prints(home)
             lost += len(set(before) - set(there))
-            partial += sum(not _same(command, home, alone, name, there, wanted) for name in there)
+            partial += sum(not _same(home, alone, name, there, wanted) for name in there)
             before = there
             if len(there) == len(wanted):  # all done: begin again
                 rounds += 1
-                shutil.rmtree(home)
-                clone(home)
-                before = {}
+                home, before = clone(Path(scratch) / f"home-{rounds}"), {}
         command.finish(home)
         there = command.prints(home)
         different = len(set(wanted) ^ set(there))
-        different += sum(not _same(command, home, alone, name, there, wanted) for name in set(wanted) & set(there))
+        different += sum(not _same(home, alone, name, there, wanted) for name in set(wanted) & set(there))
         row = {"what": f"zdce {command.name}", "done": "killed (SIGKILL) at random instants", "times": times}
         row |= {"outputs": len(wanted), "lost": lost, "partial": partial, "different": different}
+        row |= {"litter": litter(home)}
         return row | {"peak_MiB": _peak(home), "seconds": round(time.monotonic() - started)}
 
 
-def _same(command: Command, home: Path, alone: Path, name: str, there: dict, wanted: dict) -> bool:
-    """Whether an output equals that of the undisturbed run; of a notebook, what it holds, not when it was made."""
+def _same(home: Path, alone: Path, name: str, there: dict, wanted: dict) -> bool:
+    """Whether an output equals that of the undisturbed run; of a notebook, what it holds, not when it was made; of a
+    page, which tells its date and duration, whether it is whole."""
+    if name.endswith(".html"):
+        return name in wanted and (home / name).read_text("utf-8").rstrip().endswith("</html>")
     if not name.endswith(".ipynb"):
         return there[name] == wanted.get(name)
     try:
-        books = [json.loads((folder / name).read_text("utf-8"))["cells"] for folder in (home, alone)]
+        cells = [json.loads((folder / name).read_text("utf-8"))["cells"] for folder in (home, alone)]
     except ValueError:
         return False
-    return len(books[0]) == len(books[1])
+    told = [[(cell["source"], cell.get("outputs")) for cell in book] for book in cells]
+    return told[0] == told[1]
+
+
+def litter(home: Path) -> int:
+    """Unfinished files and folders that are left."""
+    return len([*home.rglob(".*.part"), *home.rglob(".partial-*")])
 
 
 def _peak(home: Path) -> int:
     """Most memory that a run of a command in ``home`` took, MiB."""
     said = re.findall(r"^peak (\d+)$", (home / "log.txt").read_text(errors="replace"), re.MULTILINE)
     return max(map(int, said), default=0)
+
+
+def _own_peak() -> int:
+    """Most memory of one of this process's children so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
 
 
 def load(count: int) -> dict:
@@ -209,7 +229,8 @@ def load(count: int) -> dict:
         few, many = peaks.values()
         done = f"many photographs; {few} MiB for a tenth of them"
         row = {"what": "zdce enhance", "done": done, "times": 1, "outputs": count, "lost": missing, "partial": 0}
-        return row | {"different": 0, "peak_MiB": many, "seconds": round(time.monotonic() - started)}
+        row |= {"different": 0, "litter": litter(home)}
+        return row | {"peak_MiB": many, "seconds": round(time.monotonic() - started)}
 
 
 def starved(limit_MiB: int = 8192) -> dict:
@@ -222,10 +243,10 @@ def starved(limit_MiB: int = 8192) -> dict:
         limited = Command("report", plain.words, plain.outputs, limit_MiB)
         limited.finish(home)
         there, wanted = limited.prints(home), plain.prints(alone)
-        different = sum(not _same(plain, home, alone, name, there, wanted) for name in there)
+        different = sum(not _same(home, alone, name, there, wanted) for name in there)
         row = {"what": "zdce report", "done": f"under ulimit -v {limit_MiB} MiB", "times": 1, "outputs": len(wanted)}
-        row |= {"lost": len(set(wanted) - set(there)), "partial": 0, "different": different, "peak_MiB": _peak(home)}
-        return row | {"seconds": round(time.monotonic() - started)}
+        row |= {"lost": len(set(wanted) - set(there)), "partial": 0, "different": different, "litter": litter(home)}
+        return row | {"peak_MiB": _peak(home), "seconds": round(time.monotonic() - started)}
 
 
 def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
@@ -267,8 +288,8 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
             there = sweep.folder(config) / "model.safetensors"
             different += not there.is_file() or there.read_bytes() != again.weights.read_bytes()
         row = {"what": "zdce sweep", "done": f"{workers} workers, one killed every {every:g} s", "times": kills[0]}
-        row |= {"outputs": runs, "lost": lost, "partial": 0, "different": different, "peak_MiB": 0}
-        return row | {"seconds": round(time.monotonic() - started)}
+        row |= {"outputs": runs, "lost": lost, "partial": 0, "different": different, "litter": litter(home)}
+        return row | {"peak_MiB": _own_peak(), "seconds": round(time.monotonic() - started)}
 
 
 def main() -> None:
@@ -292,8 +313,9 @@ def main() -> None:
         file = Path(arguments.csv)
         before = pd.read_csv(file) if file.is_file() else table[:0]
         stay = before[~before["what"].add(before["done"].str[:9]).isin(table["what"].add(table["done"].str[:9]))]
-        pd.concat([stay, table]).to_csv(file, index=False)
-    sys.exit(int(table[["lost", "partial", "different"]].to_numpy().sum() > 0))
+        with whole(file) as partial:
+            pd.concat([stay, table]).to_csv(partial, index=False)
+    sys.exit(int(table[BAD].to_numpy().sum() > 0))
 
 
 if __name__ == "__main__":

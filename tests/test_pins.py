@@ -53,7 +53,7 @@ def imported(source: str) -> set[str]:
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add(node.module.split(".")[0])
-    return names - set(sys.stdlib_module_names) - {"zdce", "conftest", "hostile", "tests"}
+    return names - set(sys.stdlib_module_names) - {"zdce", "conftest", "hostile", "soak", "supply", "tests"}
 
 
 def distributions(names: set[str]) -> set[str]:

@@ -106,9 +106,10 @@ def export(model, weights, gamma, fmt, out) -> None:
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; default: a name of its own in runs/.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option("--save-every", type=click.FloatRange(0), default=60, show_default=True, help="Checkpoints, in seconds.")
 @click.option("--tensorboard", is_flag=True, help="Also write curves for: tensorboard --logdir runs")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-def train(arm, data, epochs, steps, seed, size, precision, out, resume, tensorboard, device) -> None:
+def train(arm, data, epochs, steps, seed, size, precision, out, resume, save_every, tensorboard, device) -> None:
     """Train one network from scratch; no reference photographs are needed."""
     from dataclasses import replace
 
@@ -133,7 +134,8 @@ def train(arm, data, epochs, steps, seed, size, precision, out, resume, tensorbo
         photographs = training_set(config.data, config.size)
         if epochs:
             config = replace(config, steps=epochs * -(-len(photographs) // config.batch))
-        run = run_training(config, out, resume=resume, photographs=photographs, device=device, tensorboard=tensorboard)
+        options = {"photographs": photographs, "checkpoint_seconds": save_every, "tensorboard": tensorboard}
+        run = run_training(config, out, resume=resume, device=device, **options)
     last = run.record.tail(max(1, len(run.record) // 10)).mean()
     click.echo(f"{run.weights}: {len(run.record)} steps, loss {last['loss']:.4f} (mean of the last tenth)")
 

@@ -665,7 +665,10 @@ def _reserve(file: Path) -> None:
     """Room on the disk for all of a file: a full one is an OSError here, and the end of the process later."""
     if hasattr(os, "posix_fallocate"):
         with file.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+            try:
+                os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(file)) from None
 
 
 NOT_OVER = "-not-over"  # after a training set's name

@@ -1,0 +1,244 @@
+"""Full disks, clocks set back, two of one command at once, killed commands: a clear end or correct work."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import soak
+import torch
+from click.testing import CliRunner
+
+from zdce import files, paths, study
+from zdce.cli import main
+from zdce.training import train
+
+COMMAND = [sys.executable, "-m", "zdce"]
+HAS_OWN_DISKS = not subprocess.run(
+    ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"], capture_output=True, check=False
+).returncode
+own_disk = pytest.mark.skipif(not HAS_OWN_DISKS, reason="this machine allows no mounts of one's own (unshare -rm)")
+
+
+@pytest.fixture(scope="module")
+def clones(tmp_path_factory):
+    """Makes clones of the project with small data, each in a folder of its own."""
+    return lambda name: soak.clone(tmp_path_factory.mktemp(name))
+
+
+def environment(home: Path) -> dict[str, str]:
+    own = {"ZDCE_RUNS": str(home / "runs"), "ZDCE_DATA": str(home / "data"), "PYTHONPATH": str(home)}
+    return os.environ | own | {"OMP_NUM_THREADS": "1"}
+
+
+def start(home: Path, *words: str, before: list[str] | None = None) -> subprocess.Popen:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*(before or []), *COMMAND, *words], cwd=home, env=environment(home), **pipes)
+
+
+def end(process: subprocess.Popen) -> tuple[int, str]:
+    """Its exit code and all that it said; never a traceback."""
+    out, err = process.communicate(timeout=200)
+    assert "Traceback" not in out + err, out + err
+    return process.returncode, out + err
+
+
+def on_a_disk(size: str, at: Path) -> list[str]:
+    """Words before a command that give it a disk of its own at ``at``, of ``size`` or ``ro`` for read-only."""
+    at.mkdir(parents=True, exist_ok=True)
+    option = "ro" if size == "ro" else f"size={size}"
+    return ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o {option} tmpfs "{at}" && exec "$@"', "own"]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    places = [place for place in folder.rglob("*") if place.is_file()]
+    return {str(place.relative_to(folder)): hashlib.sha256(place.read_bytes()).hexdigest() for place in places}
+
+
+# --- one helper that all files are written by ---------------------------------------------------------------------
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    with files.whole(tmp_path / "deep" / "a.txt") as partial:
+        partial.write_text("whole")
+        assert not (tmp_path / "deep" / "a.txt").exists()
+    with pytest.raises(KeyError), files.whole(tmp_path / "deep" / "a.txt") as partial:
+        partial.write_text("half")
+        raise KeyError
+    assert hashes(tmp_path) == {"deep/a.txt": hashlib.sha256(b"whole").hexdigest()}
+
+
+def test_what_a_killed_process_left_is_overwritten_and_leaves_no_tail(tmp_path):
+    with files.whole(tmp_path / "a.txt") as partial:
+        name = partial.name
+    (tmp_path / name).write_text("left over, and longer")
+    with files.whole(tmp_path / "a.txt") as partial:
+        partial.write_text("new")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"] and (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_a_link_planted_under_the_name_of_the_unfinished_file_is_not_followed(tmp_path):
+    with files.whole(tmp_path / "a.txt") as partial:
+        name = partial.name
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / name).symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match=r"a\.txt"), files.whole(tmp_path / "a.txt") as partial:
+        partial.write_text("theirs")
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from zdce.files import whole
+for _ in range(300):
+    with whole(Path(sys.argv[1])) as partial:
+        with partial.open("wb") as file:
+            for _ in range(20):
+                file.write(sys.argv[2].encode() * 1000)
+                file.flush()
+"""
+
+
+def test_many_writers_of_one_file_take_turns(tmp_path):
+    target = tmp_path / "a.txt"
+    words = [sys.executable, "-c", WRITER, str(target)]
+    both = [subprocess.Popen([*words, letter], env=environment(paths.root())) for letter in "ab"]
+    seen = set()
+    while any(process.poll() is None for process in both):
+        if target.exists():
+            seen.add(target.read_text())
+    assert [process.returncode for process in both] == [0, 0]
+    assert seen and seen <= {letter * 20_000 for letter in "ab"}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_folders_of_killed_processes_go_and_those_in_use_stay(tmp_path):
+    (tmp_path / ".partial-left").mkdir()
+    with files.scratch(tmp_path) as one, files.scratch(tmp_path) as other:
+        assert one != other and one.is_dir() and not (tmp_path / ".partial-left").exists()
+    assert not list(tmp_path.iterdir())
+
+
+# --- disks --------------------------------------------------------------------------------------------------------
+
+
+@own_disk
+def test_enhance_on_a_full_disk_says_so_for_each_and_leaves_nothing_half(clones):
+    home = clones("full")
+    code, said = end(start(home, "enhance", "in", "-o", "out", before=on_a_disk("24k", home / "out")))
+    lines = re.findall(r"^out/\d+\.jpg: cannot be written: No space left on device$", said, re.MULTILINE)
+    written, failed = map(int, re.search(r"(\d+) enhanced, (\d+) failed", said).groups())
+    assert code == 1 and written > 0 and written + failed == 24 and len(lines) == failed > 0
+
+
+@own_disk
+@pytest.mark.parametrize(
+    ("words", "place", "size"),
+    [
+        (["train", "--arm", "channels-8", "--data", "in", "--size", "32", "--steps", "3"], "runs", "16k"),
+        (["train", "--arm", "channels-8", "--data", "in", "--size", "256", "--steps", "3"], "data/cache", "16k"),
+        (["data", "fetch", "lime", "--mirror", "mirror"], "data/test_data", "16k"),
+        (["data", "fetch", "lime", "--mirror", "mirror"], "data/test_data", "ro"),
+        (["report"], "reports", "ro"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_a_full_or_read_only_disk_ends_a_command_in_a_line(clones, words, place, size):
+    home = clones("disk")
+    code, said = end(start(home, *words, before=on_a_disk(size, home / place)))
+    reason = "Read-only file system" if size == "ro" else "No space left on device"
+    assert code == 1 and reason in said, said
+    assert place.split("/")[0] in said
+
+
+def test_a_limit_on_file_sizes_ends_a_training_in_a_line_and_keeps_the_last_checkpoint(clones, monkeypatch):
+    home = clones("limit")
+    words = ["train", "--arm", "channels-8", "--data", "in", "--size", "32", "--out", "run", "--resume"]
+    monkeypatch.chdir(home)
+    for name, value in environment(home).items():
+        monkeypatch.setenv(name, value)
+    assert CliRunner().invoke(main, [*words, "--steps", "2"]).exit_code == 0
+    before = hashes(home / "run")
+    limit = ["sh", "-c", 'trap "" XFSZ; ulimit -f 8; exec "$@"', "limited"]
+    code, said = end(start(home, *words, "--steps", "4", before=limit))
+    assert code == 1 and "run/checkpoint.safetensors: File too large" in said
+    assert hashes(home / "run") == before
+    assert CliRunner().invoke(main, [*words, "--steps", "4"]).exit_code == 0
+
+
+# --- clocks -------------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_set_back_costs_no_work_and_no_output(clones):
+    home = clones("clock")
+    future = time.time() + 10 * 365 * 86400
+    for place in [*home.rglob("*"), home]:
+        os.utime(place, (future, future))
+    assert end(start(home, "enhance", "in", "-o", "out"))[0] == 0
+    first = hashes(home / "out")
+    code, said = end(start(home, "enhance", "in", "-o", "out", "--skip-done"))
+    assert code == 0 and "24 enhanced" in said, "outputs that look older than their photographs are made again"
+    assert hashes(home / "out") == first and len(first) == 24
+
+
+# --- two at once --------------------------------------------------------------------------------------------------
+
+TWICE = {
+    "enhance": (["enhance", "in", "-o", "out"], "out", 24),
+    "data fetch": (["data", "fetch", "lime", "--mirror", "mirror"], "data/test_data", 24),
+    "report": (["report"], "reports/quick/tables", 1),
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_two_of_one_command_at_once_do_what_one_does(clones, name):
+    words, place, count = TWICE[name]
+    alone, home = clones("alone"), clones("twice")
+    assert end(start(alone, *words))[0] == 0
+    both = [start(home, *words) for _ in range(2)]
+    assert [end(process)[0] for process in both] == [0, 0]
+    assert hashes(home / place) == hashes(alone / place)
+    assert len(hashes(home / place)) == count
+    assert soak.litter(home) == 0
+
+
+# --- short versions of the long runs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["enhance", "report", "data fetch"])  # train and sweep: in the tests of their own
+def test_a_killed_command_loses_nothing(name):
+    row = soak.killed(soak.COMMANDS[name], kills=1, seed=3)
+    assert row["times"] == 1 and row["outputs"] > 0 and not any(row[column] for column in soak.BAD), row
+
+
+def test_many_photographs_take_no_more_memory_than_few():
+    row = soak.load(60)
+    few = int(re.search(r"(\d+) MiB", row["done"])[1])
+    assert not any(row[column] for column in soak.BAD) and row["outputs"] == 60
+    assert row["peak_MiB"] < few + 64
+
+
+def test_same_seed_same_bits_and_how_far_threads_move_them(clones, tmp_path, monkeypatch, capsys):
+    """Bit for bit with as many threads; between 1 and 2 threads the difference is told."""
+    home, before = clones("threads"), torch.get_num_threads()
+    monkeypatch.setenv("ZDCE_DATA", str(home / "data"))
+    fields = {"data": str(home / "in"), "size": 64, "steps": 20, "precision": "float32"}
+    config, nets = replace(study.ARMS["channels-8"], **fields), {}
+    for name, threads in (("one", 1), ("again", 1), ("two", 2)):
+        torch.set_num_threads(threads)
+        nets[name] = train(config, tmp_path / name, progress=False).net.state_dict()
+    torch.set_num_threads(before)
+    one, again, two = (torch.cat([part.flatten() for part in net.values()]) for net in nets.values())
+    assert torch.equal(one, again)
+    difference = (one - two).abs().max() / one.abs().max()
+    with capsys.disabled():
+        print(f"\n1 and 2 threads, {config.steps} steps: weights differ by {difference:.1g} of the largest")
+    assert difference < 1e-4
