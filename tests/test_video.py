@@ -306,6 +306,35 @@ def test_a_cut_starts_the_curves_anew(tmp_path, enhancer):
     assert np.array_equal(steady[5], alone[5]) and not np.array_equal(steady[4], alone[4])
 
 
+def test_what_moves_has_its_own_curves_at_once_and_what_is_still_keeps_them():
+    small, curves = np.full((4, 4, 3), 0.1, np.float32), np.full((4, 4, 8, 3), -0.4, np.float32)
+    steady = video.Steady(0.5)
+    steady(fast.Grid(curves, 24, False), small, 0)
+    moved, changed = small.copy(), curves.copy()
+    moved[0, 0], changed[0, 0], changed[3, 3] = 0.4, -0.1, -0.6
+    result, cut = steady(fast.Grid(changed, 24, False), moved, 0.04)
+    assert not cut and result.curves[0, 0] == pytest.approx(-0.1, abs=0.01)
+    assert result.curves[1, 1] == pytest.approx(-0.4, abs=0.01) and result.curves[3, 3].min() > -0.45
+
+
+def test_unsteady_exposure_is_levelled_and_a_lasting_change_is_followed():
+    rng, curves = np.random.default_rng(0), np.full((9, 16, 8, 3), -0.4, np.float32)
+    scene_, grid = rng.uniform(0.02, 0.3, (9, 16, 3)).astype(np.float32), fast.Grid(curves, 24, False)
+    light = np.concatenate([rng.normal(1, 0.02, 30), np.full(50, 1.15)]).astype(np.float32)
+
+    def bent(steady):
+        means = []
+        for each in light:
+            result, _ = steady(grid, scene_ * each, 0.04)
+            means.append(np.exp(video._brightness(scene_ * each, result.curves)).mean())
+        return means
+
+    steadied, alone = bent(video.Steady(0.5)), bent(video.Steady(0))
+    assert flicker(steadied[:30]) < 0.5 * flicker(alone[:30])
+    assert max(np.diff(steadied[29:])) < 0.5 * max(np.diff(alone[29:]))
+    assert steadied[-1] == pytest.approx(alone[-1], rel=0.01)
+
+
 def test_the_mean_follows_time_and_not_frames():
     grid, small = fast.Grid(np.zeros((1, 1, 8, 3), np.float32), 1, False), np.ones((1, 1, 3), np.float32)
     other = fast.Grid(np.ones((1, 1, 8, 3), np.float32), 1, False)
