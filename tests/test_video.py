@@ -409,6 +409,19 @@ def test_refusals_in_one_line(tmp_path, enhancer):
         enhance_video(source, tmp_path / "a.3gp", enhancer)
 
 
+def test_frames_too_large_to_read(tmp_path, enhancer, monkeypatch):
+    source = clip(tmp_path / "a.mkv")
+    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(VideoError, match="frames of 64×48"):
+        enhance_video(source, tmp_path / "b.mkv", enhancer)
+
+
+def test_odd_names_are_names(tmp_path, enhancer):
+    for name in ("--help.mp4", "a?b#%20c.mp4", "concat:a|b.mp4", "new\nline.mp4"):
+        source = clip(tmp_path / "a.mp4", times=EVEN[:2]).rename(tmp_path / name)
+        assert enhance_video(source, tmp_path / "out" / name, enhancer).frames == 2
+
+
 def test_without_the_extra_one_line_says_how_to_install_it(tmp_path, enhancer, monkeypatch):
     source = clip(tmp_path / "a.mp4")
     monkeypatch.setitem(sys.modules, "av", None)

@@ -67,6 +67,8 @@ STEADY = 0.5  # seconds, time constant of :class:`Steady`; ours
 CUT = 0.5  # change of the reduced picture, see :func:`change`, from which on a frame begins a new scene; ours
 MOVED = 0.2  # relative change of the reduced picture at which curves follow at once; ours
 FACTORS = (0.8, 1.25)  # of curves, within which brightness is held; ours
+MISSING = 0.05  # of a video's stated length (and a second) that may be missing at its end before it is refused
+MAX_PIXELS = 2**26  # of a frame: more than 8K, less than what a file of a few bytes may claim
 AHEAD = 4  # frames that a stage may be ahead of the next
 SAMPLES = 384  # of a row at a time, so that what belongs to them stays in the nearest memory
 TONES = 4096  # steps of the gamma curve: finer than any plane that is read by a factor of four, or as fine (12 bits)
@@ -226,7 +228,7 @@ def from_pixels(pixels: np.ndarray, target: Sequence[np.ndarray], form: Form) ->
 
 def _lines(form: Form) -> int:
     """Rows of the colour planes."""
-    return -(-form.height >> form.shift[1]) if form.shift[1] == 0 else math.ceil(form.height / 2 ** form.shift[1])
+    return (form.height + (1 << form.shift[1]) - 1) >> form.shift[1]
 
 
 def tone_curve(gamma: float) -> np.ndarray | None:
@@ -652,7 +654,11 @@ def _enhanced(
     av = _av()
     pictures = _picture_stream(video)
     context = pictures.codec_context
-    context.thread_type = "AUTO"
+    context.thread_type, context.options = "AUTO", {"max_pixels": str(MAX_PIXELS)}
+    if context.width * context.height > MAX_PIXELS:
+        raise VideoError(
+            f"frames of {context.width}×{context.height}: none above {MAX_PIXELS // 10**6} megapixels is read"
+        )
     worker = _Worker(enhancer, curves, pictures.average_rate, context.color_trc)
     total = pictures.frames or None
     bar = tqdm(total=total, desc=source.name, unit="frame", disable=not progress, leave=False)
@@ -714,7 +720,7 @@ def _decoded(video: Any, pictures: Any) -> Iterator[Any]:
     if not frames:
         raise VideoError("holds no frame")
     stated = (video.duration or 0) / 1e6 + max(0.0, (video.start_time or 0) / 1e6)
-    if end < stated - max(0.5, 0.02 * stated):
+    if end < stated - max(1.0, MISSING * stated):
         raise VideoError(f"cut short: ends after {end:.1f} s of {stated:.1f} s")
 
 
