@@ -310,6 +310,8 @@ def reduced(pixels: np.ndarray, factor: int) -> Tensor:
 
     pixels: (H, W, 3) uint8 or uint16, or float32 in [0, 1]. Returns (1, 3, ⌈H/factor⌉, ⌈W/factor⌉) float32 in [0, 1].
     """
+    if factor == 1 and pixels.dtype.kind == "f":
+        return torch.from_numpy(pixels).permute(2, 0, 1)[None].float().clamp(0, 1)
     height, width = pixels.shape[:2]
     rows = math.ceil(height / factor)
     top = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1.0

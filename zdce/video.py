@@ -50,9 +50,10 @@ SUFFIXES = {
 }
 # Only these are read: a file may call itself a play list and name others, on other machines even.
 READABLE = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg"
-# codec → encoder and its settings; quick presets at a quality that hides the second encoding. Others become H.264.
+# codec → encoder and its settings; quick presets at a quality that hides the second encoding: H.264 at
+# 1080p leaves two cores time to spare in real time. Other codecs become H.264.
 ENCODERS = {
-    "h264": ("libx264", {"preset": "superfast", "crf": "20"}),
+    "h264": ("libx264", {"preset": "veryfast", "crf": "20"}),
     "hevc": ("libx265", {"preset": "superfast", "crf": "21", "x265-params": "log-level=error"}),
     "av1": ("libsvtav1", {"preset": "10", "crf": "28"}),
     "vp9": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "7", "row-mt": "1", "crf": "26", "b": "0"}),
@@ -62,8 +63,12 @@ ENCODERS = {
     "prores": ("prores_ks", {}),
     "ffv1": ("ffv1", {}),
 }
-STEADY = 0.5  # seconds, time constant of the curves' mean; ours
+STEADY = 0.5  # seconds, time constant of :class:`Steady`; ours
 CUT = 0.5  # change of the reduced picture, see :func:`change`, from which on a frame begins a new scene; ours
+MOVED = 0.2  # relative change of the reduced picture at which curves follow at once; ours
+FACTORS = (0.8, 1.25)  # of curves, within which brightness is held; ours
+MISSING = 0.05  # of a video's stated length (and a second) that may be missing at its end before it is refused
+MAX_PIXELS = 2**26  # of a frame: more than 8K, less than what a file of a few bytes may claim
 AHEAD = 4  # frames that a stage may be ahead of the next
 SAMPLES = 384  # of a row at a time, so that what belongs to them stays in the nearest memory
 TONES = 4096  # steps of the gamma curve: finer than any plane that is read by a factor of four, or as fine (12 bits)
@@ -223,7 +228,7 @@ def from_pixels(pixels: np.ndarray, target: Sequence[np.ndarray], form: Form) ->
 
 def _lines(form: Form) -> int:
     """Rows of the colour planes."""
-    return -(-form.height >> form.shift[1]) if form.shift[1] == 0 else math.ceil(form.height / 2 ** form.shift[1])
+    return (form.height + (1 << form.shift[1]) - 1) >> form.shift[1]
 
 
 def tone_curve(gamma: float) -> np.ndarray | None:
@@ -369,6 +374,18 @@ if numba:
                 _color(reds, to_v[line], across, n[3] / n[7] / lines, n[2] + _f(0.5))
 
     @_machine_code
+    def _brighten(small, curves, factor, out):
+        for y in range(out.shape[0]):
+            for x in range(out.shape[1]):
+                total = _f(0)
+                for c in range(3):
+                    value = small[y, x, c]
+                    for k in range(curves.shape[2]):
+                        value += factor * curves[y, x, k, c] * (value * value - value)
+                    total += value
+                out[y, x] = total / _f(3)
+
+    @_machine_code
     def _store(pixels, top, to_y, to_u, to_v, across, down, gray, n, first, last):
         height, width = pixels.shape[:2]
         rgb = np.empty((3, width), np.float32)
@@ -435,31 +452,69 @@ def change(before: np.ndarray, after: np.ndarray) -> float:
 
 
 class Steady:
-    """Curves as their exponential mean over time: the weight of the past falls to 1/e within ``seconds``.
+    """Curves steadied over time, so that neither they nor the camera's exposure make brightness flicker.
 
-    With time constant s, a frame dt seconds after the last one moves the mean by 1 − exp(−dt/s) of the way to its own
-    curves. A frame whose reduced picture differs from the last one's by more than :data:`CUT` (see :func:`change`)
-    begins a new scene: the mean starts again from its curves. ``seconds`` of 0 leaves every frame its own.
-    Source: ours.
+    Three rules, each on the reduced picture and its curves, with a time constant of ``seconds``:
+
+    - Curves are their exponential mean: a frame dt seconds after the last one moves it by 1 − exp(−dt/seconds) of the
+      way to its own curves. Where the picture itself changed against its own mean by a share of :data:`MOVED`, they
+      move all the way, and by the square of the share below that, so that what moves draws no trail behind it.
+    - All curves are multiplied by one factor, in :data:`FACTORS`, that holds brightness at its own exponential mean.
+      Brightness is followed through the median over the picture of its change in logarithm from frame to frame under
+      the same curves, on which something that moves has no say. Without this a mean of curves flickers more than no
+      mean where exposure is unsteady: a frame's own curves make up for a part of its exposure.
+    - A frame whose reduced picture differs from the last one's by more than :data:`CUT` (see :func:`change`) begins a
+      new scene, and everything starts again from it.
+
+    ``seconds`` of 0 leaves every frame its own curves. Raises ValueError for less. Source: ours.
     """
 
     def __init__(self, seconds: float = STEADY) -> None:
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"seconds={seconds}: the time constant must be 0 (off) or more")
         self.seconds = seconds
-        self._last: np.ndarray | None = None
-        self._mean: np.ndarray | None = None
+        self._seen: np.ndarray | None = None  # the last reduced picture
+        self._slow: np.ndarray | None = None  # the mean of reduced pictures
+        self._curves: np.ndarray | None = None  # the mean of curves
+        self._above = 0.0  # logarithm of brightness, above its mean
 
     def __call__(self, grid: fast.Grid, small: np.ndarray, passed: float) -> tuple[fast.Grid, bool]:
-        """The steadied grid, and whether a new scene begins. passed: seconds since the frame before."""
-        cut = self._last is not None and change(self._last, small) > CUT
-        if self._mean is None or cut or not self.seconds:
-            self._mean = grid.curves
-        else:
-            weight = np.float32(-math.expm1(-max(0.0, passed) / self.seconds))
-            self._mean = self._mean + weight * (grid.curves - self._mean)
-        self._last = small
-        return replace(grid, curves=self._mean), cut
+        """The steadied grid, and whether a new scene begins. small: the reduced picture, (h, w, 3) float32 in [0, 1];
+        passed: seconds since the frame before."""
+        seen, last = _at_points(small, grid.curves.shape[:2]), self._seen
+        self._seen = seen
+        cut = last is not None and change(last, seen) > CUT
+        if not self.seconds:
+            return grid, cut
+        if last is None or cut:
+            self._slow, self._curves, self._above = seen, grid.curves, 0.0
+            return grid, cut
+        least = -math.expm1(-max(0.0, passed) / self.seconds)
+        moved = np.abs(seen - self._slow).sum(axis=2) / np.maximum((seen + self._slow).sum(axis=2) / 2, 3 / 255)
+        weight = np.clip((moved / MOVED) ** 2, least, 1)[..., None].astype(np.float32)
+        self._slow = self._slow + weight * (seen - self._slow)
+        self._curves = self._curves + weight[..., None] * (grid.curves - self._curves)
+        now = _brightness(seen, self._curves)
+        self._above = (1 - least) * (self._above + float(np.median(now - _brightness(last, self._curves))))
+        step = 0.02
+        gained = float(np.median(_brightness(seen, self._curves, 1 + step) - now)) / step
+        factor = np.clip(1 - self._above / gained, *FACTORS) if gained > 1e-3 else 1.0
+        return replace(grid, curves=(self._curves * np.float32(factor)).clip(-1, 1)), cut
+
+
+def _at_points(small: np.ndarray, points: tuple[int, int]) -> np.ndarray:
+    """A reduced picture (h, w, 3) with as many pixels as a grid has points, by box means."""
+    if small.shape[:2] == points:
+        return small
+    image = torch.from_numpy(small).permute(2, 0, 1)[None]
+    return torch.nn.functional.adaptive_avg_pool2d(image, points)[0].permute(1, 2, 0).numpy()
+
+
+def _brightness(small: np.ndarray, curves: np.ndarray, factor: float = 1.0) -> np.ndarray:
+    """Logarithm of the mean over colours of a reduced picture (h, w, 3), bent by ``factor`` · curves: (h, w)."""
+    out = np.empty(small.shape[:2], np.float32)
+    _brighten(np.ascontiguousarray(small), curves, np.float32(factor), out)
+    return np.log(np.maximum(out, np.float32(1 / 255)))
 
 
 def flicker(brightness: Sequence[float]) -> float:
@@ -599,7 +654,11 @@ def _enhanced(
     av = _av()
     pictures = _picture_stream(video)
     context = pictures.codec_context
-    context.thread_type = "AUTO"
+    context.thread_type, context.options = "AUTO", {"max_pixels": str(MAX_PIXELS)}
+    if context.width * context.height > MAX_PIXELS:
+        raise VideoError(
+            f"frames of {context.width}×{context.height}: none above {MAX_PIXELS // 10**6} megapixels is read"
+        )
     worker = _Worker(enhancer, curves, pictures.average_rate, context.color_trc)
     total = pictures.frames or None
     bar = tqdm(total=total, desc=source.name, unit="frame", disable=not progress, leave=False)
@@ -661,7 +720,7 @@ def _decoded(video: Any, pictures: Any) -> Iterator[Any]:
     if not frames:
         raise VideoError("holds no frame")
     stated = (video.duration or 0) / 1e6 + max(0.0, (video.start_time or 0) / 1e6)
-    if end < stated - max(0.5, 0.02 * stated):
+    if end < stated - max(1.0, MISSING * stated):
         raise VideoError(f"cut short: ends after {end:.1f} s of {stated:.1f} s")
 
 
