@@ -134,8 +134,8 @@ def light_exposure(enhanced: Tensor, original: Tensor, target: float = 0.46) -> 
 
     enhanced, original: (N, 3, H, W) in [0, 1]. A dark photograph of a day has no lights, or few pixels that are black:
     it is asked for the whole ``target``. A night has lights beside black: it is asked for no more than twice its own
-    mean, and its lights for staying as they are. In between, shares of the two. No photograph is asked for more than
-    eight times its own mean. What is good already and what is black are kept as there. Source: ours.
+    mean, and the mean square change of its lights is added. In between, shares of the two. No photograph is asked for
+    more than eight times its own mean. What is good already and what is black are kept as there. Source: ours.
     """
     change = (enhanced - original).square().mean(dim=1)
     before, brightest = original.mean(dim=(1, 2, 3)), original.amax(dim=1)
@@ -146,9 +146,10 @@ def light_exposure(enhanced: Tensor, original: Tensor, target: float = 0.46) -> 
     asked = torch.maximum(before, torch.minimum(asked, MOST * before))
     good = before > KEPT
     reached = (enhanced.mean(dim=(1, 2, 3)) - torch.where(good, before, asked).clamp_max(BRIGHTEST)).square()
-    lamps = _ramp(brightest, (LAMPS, 1.0)) * night.view(-1, 1, 1)
+    lamps = _ramp(brightest, (LAMPS, 1.0))
     kept = good * change.mean(dim=(1, 2)) / 2 + ((1 - seen) * change).mean(dim=(1, 2)) / 10
-    return (reached + kept + (lamps * change).mean(dim=(1, 2))).mean()
+    spared = night * (lamps * change).sum(dim=(1, 2)) / (lamps.sum(dim=(1, 2)) + lamps[0].numel() / 100)
+    return (reached + kept + spared).mean()
 
 
 def _ramp(x: Tensor, ends: tuple[float, float]) -> Tensor:

@@ -97,8 +97,17 @@ CONTEXT = TrainConfig(
 )
 
 
+# The same, asked for what a photograph's light allows, so that night stays night; it reads where that light is.
+LIGHT = replace(
+    CONTEXT,
+    name="zero-dce-light",
+    net=replace(CONTEXT.net, light=True),
+    loss=replace(CONTEXT.loss, exposure_of="light", exposure_target=0.45),
+)
+
+
 def _beyond() -> dict[str, TrainConfig]:
-    """Arms of notebook 08: the reference row, then rows that leave out one idea each."""
+    """Arms of notebook 08: the reference row, then rows that leave out one idea each; and the same of LIGHT."""
     net, loss = CONTEXT.net, CONTEXT.loss
     without = {
         "no-context": {"net": replace(net, fixed_size=None, statistics=False)},
@@ -109,11 +118,18 @@ def _beyond() -> dict[str, TrainConfig]:
         "not-darkened": {"darkened": 0.0},
     }
     arms = {f"context-{name}": replace(CONTEXT, name=f"context-{name}", **change) for name, change in without.items()}
-    return {CONTEXT.name: CONTEXT} | arms
+    arms = {CONTEXT.name: CONTEXT} | arms
+    without = {
+        "no-figures": {"net": replace(LIGHT.net, light=False)},
+        "exposure-of-photograph": {"loss": replace(LIGHT.loss, exposure_of="photograph")},
+        "target-46": {"loss": replace(LIGHT.loss, exposure_target=0.46)},
+    }
+    rows = {f"light-{name}": replace(LIGHT, name=f"light-{name}", **change) for name, change in without.items()}
+    return arms | {LIGHT.name: LIGHT} | rows
 
 
 BEYOND = _beyond()
-BEYOND_SEEDS = (0, 1, 2)  # of the reference row; the others have seed 0
+BEYOND_SEEDS = (0, 1, 2)  # of the reference rows; the others have seed 0
 
 
 @dataclass(frozen=True)
