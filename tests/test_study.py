@@ -84,7 +84,7 @@ BEYOND = {
 }
 
 
-BEYOND_LIGHT = {
+BEYOND_NIGHT = {
     "no-figures": {"net.light": (True, False)},
     "exposure-of-photograph": {"loss.exposure_of": ("light", "photograph")},
     "target-46": {"loss.exposure_target": (0.45, 0.46)},
@@ -93,8 +93,8 @@ BEYOND_LIGHT = {
 
 def test_beyond_the_study_a_row_leaves_out_one_idea():
     names = ["zero-dce-context", *(f"context-{name}" for name in BEYOND)]
-    assert list(study.BEYOND) == [*names, "zero-dce-light", *(f"light-{name}" for name in BEYOND_LIGHT)]
-    for reference, rows in ((study.CONTEXT, BEYOND), (study.LIGHT, BEYOND_LIGHT)):
+    assert list(study.BEYOND) == [*names, "zero-dce-night", *(f"night-{name}" for name in BEYOND_NIGHT)]
+    for reference, rows in ((study.CONTEXT, BEYOND), (study.NIGHT, BEYOND_NIGHT)):
         for name, expected in rows.items():
             arm = f"{reference.name.removeprefix('zero-dce-')}-{name}"
             changed = differences(asdict(reference), asdict(study.BEYOND[arm]))

@@ -98,16 +98,16 @@ CONTEXT = TrainConfig(
 
 
 # The same, asked for what a photograph's light allows, so that night stays night; it reads where that light is.
-LIGHT = replace(
+NIGHT = replace(
     CONTEXT,
-    name="zero-dce-light",
+    name="zero-dce-night",
     net=replace(CONTEXT.net, light=True),
     loss=replace(CONTEXT.loss, exposure_of="light", exposure_target=0.45),
 )
 
 
 def _beyond() -> dict[str, TrainConfig]:
-    """Arms of notebook 08: the reference row, then rows that leave out one idea each; and the same of LIGHT."""
+    """Arms of notebook 08: the reference row, then rows that leave out one idea each; and the same of NIGHT."""
     net, loss = CONTEXT.net, CONTEXT.loss
     without = {
         "no-context": {"net": replace(net, fixed_size=None, statistics=False)},
@@ -120,12 +120,12 @@ def _beyond() -> dict[str, TrainConfig]:
     arms = {f"context-{name}": replace(CONTEXT, name=f"context-{name}", **change) for name, change in without.items()}
     arms = {CONTEXT.name: CONTEXT} | arms
     without = {
-        "no-figures": {"net": replace(LIGHT.net, light=False)},
-        "exposure-of-photograph": {"loss": replace(LIGHT.loss, exposure_of="photograph")},
-        "target-46": {"loss": replace(LIGHT.loss, exposure_target=0.46)},
+        "no-figures": {"net": replace(NIGHT.net, light=False)},
+        "exposure-of-photograph": {"loss": replace(NIGHT.loss, exposure_of="photograph")},
+        "target-46": {"loss": replace(NIGHT.loss, exposure_target=0.46)},
     }
-    rows = {f"light-{name}": replace(LIGHT, name=f"light-{name}", **change) for name, change in without.items()}
-    return arms | {LIGHT.name: LIGHT} | rows
+    rows = {f"night-{name}": replace(NIGHT, name=f"night-{name}", **change) for name, change in without.items()}
+    return arms | {NIGHT.name: NIGHT} | rows
 
 
 BEYOND = _beyond()
