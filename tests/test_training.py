@@ -490,7 +490,8 @@ def test_folder_name_changes_with_every_field():
     loss |= {"exposure_of": "photograph", "highlights": 0.9}
     assert set(net) == {field.name for field in fields(NetConfig)}
     assert set(loss) == {field.name for field in fields(LossConfig)}
-    changed += [replace(CONFIG, net=replace(CONFIG.net, **{k: v})) for k, v in net.items()]
+    needs = {"light": {"statistics": True}}
+    changed += [replace(CONFIG, net=replace(CONFIG.net, **{k: v}, **needs.get(k, {}))) for k, v in net.items()]
     changed += [replace(CONFIG, loss=replace(CONFIG.loss, **{k: v})) for k, v in loss.items()]
     names = [config.run_name() for config in (CONFIG, *changed)]
     assert len(set(names)) == len(names)
