@@ -1,6 +1,8 @@
 # make report   run the notebooks and render reports/$(PROFILE)/index.html
 # make test     style, tests, notebooks against their stored outputs, the quick reports
 # make lab      open the notebooks in JupyterLab
+# make soak     long runs with faults, an hour: commands killed 50 times each, 2,000 photographs, a sweep under fire
+# make audit    what is known against the installed packages; make sbom writes the list of them, sbom.cdx.json
 # The first of them builds .venv with the versions of environment.yml; a change there or in pyproject.toml rebuilds it.
 
 PROFILE ?= quick
@@ -20,7 +22,7 @@ export PYTHONWARNINGS ?= ignore:IProgress not found
 BIN := .venv/bin
 READY := .venv/ready
 .DEFAULT_GOAL := help
-.PHONY: help report test lab
+.PHONY: help report test lab soak audit sbom
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -40,6 +42,16 @@ test: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
+
+soak: $(READY)
+	$(BIN)/python tests/soak.py --csv reports/study/soak.csv
+	$(BIN)/python -c "from zdce import readme; readme.write()"
+
+audit: $(READY)
+	$(BIN)/python tests/supply.py audit
+
+sbom: $(READY)
+	$(BIN)/python tests/supply.py sbom
 
 $(READY): environment.yml pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "No Python 3.11 or newer found: install one, or name it: make PYTHON=/path/to/python3"; exit 1; fi
