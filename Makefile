@@ -59,5 +59,5 @@ $(READY): environment.yml pyproject.toml
 	@$(PYTHON) -m venv --clear .venv || \
 		{ echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: python3-venv)"; exit 1; }
 	@sed -n 's/^ *- \([a-z0-9_-]*==[^ ]*\).*/\1/p' environment.yml > .venv/pins.txt
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint .venv/pins.txt --editable '.[cluster,export,fast,lab,tensorboard,test,video]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint .venv/pins.txt --editable '.[audit,cluster,export,fast,lab,tensorboard,test,video]'
 	@touch $(READY)

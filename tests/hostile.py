@@ -121,6 +121,7 @@ def _odd() -> Iterator[tuple[str, bytes, str]]:
     yield "animated-gif.png", encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), REFUSED
     # Decompression bombs: headers that promise far more than the file holds.
     yield "bomb.png", png(60_000, 60_000), REFUSED
+    yield "bomb-of-a-size-that-is-read.png", png(16_320, 12_240), REFUSED
     yield "bomb-wide.png", png(2**31 - 1, 1), REFUSED
     yield "bomb-deep.png", png(40_000, 40_000, depth=16), REFUSED
     yield "short.png", png(8000, 8000), REFUSED

@@ -20,6 +20,7 @@ from zdce.losses import (
     color_constancy,
     exposure_control,
     illumination_smoothness,
+    light_exposure,
     loss_terms,
     photograph_exposure,
     spatial_consistency,
@@ -339,3 +340,57 @@ def test_exposure_of_photographs_spares_highlights():
     assert spared[0] > spared[1]
     with pytest.raises(ValueError, match="highlights=1"):
         LossConfig(highlights=1.0)
+
+
+def test_exposure_by_light_equals_a_loop():
+    original, enhanced = random(6, 3, 20, 20), random(6, 3, 20, 20, seed=1)
+    original *= torch.tensor([0.01, 0.05, 0.2, 0.6, 0.9, 1.0], dtype=torch.float64).view(6, 1, 1, 1)
+    original[2, :, :5] = original[2, :, 5:8] = 0  # black beside light
+    total = 0.0
+    for before, after in zip(original.numpy(), enhanced.numpy(), strict=True):
+        brightest = before.max(axis=0).ravel()
+        seen = np.clip((255 * brightest - 1) / 3, 0, 1)
+        change = ((after - before) ** 2).mean(axis=0).ravel()
+        lit = np.clip((np.quantile(brightest, 0.98) - 0.25) / 0.25, 0, 1)
+        night = lit * (1 - np.clip((seen.mean() - 0.6) / 0.25, 0, 1))
+        asked = max(0.46 * (1 - night), min(2 * before.mean(), 0.46))
+        asked = max(before.mean(), min(asked, 8 * before.mean()))
+        good = before.mean() > 0.33
+        total += (after.mean() - min(before.mean() if good else asked, 0.6)) ** 2
+        total += good * change.mean() / 2 + ((1 - seen) * change).mean() / 10
+        lamps = np.clip((brightest - 0.4) / 0.6, 0, 1)
+        total += night * (lamps * change).sum() / (lamps.sum() + 0.01 * lamps.size)
+    assert light_exposure(enhanced, original).item() == pytest.approx(total / 6, rel=1e-6)
+
+
+def best_level(original: torch.Tensor) -> float:
+    """Mean to which a photograph is brought at the least loss, its light pixels left as they are."""
+    levels = torch.linspace(0, 0.6, 61)
+    rest = [torch.where(original > 0.4, original, level) for level in levels]
+    losses = torch.stack([light_exposure(image, original) for image in rest])
+    return rest[losses.argmin()].mean().item()
+
+
+def test_exposure_by_light_keeps_a_night_dark():
+    day = torch.full((1, 3, 20, 20), 0.08)
+    lit = day.clone()
+    lit[..., :2, :] = 0.9
+    night = torch.where(lit > 0.4, lit, 0.0)
+    dark = torch.zeros(1, 3, 20, 20)
+    dark[..., 10:, :] = 0.08  # black beside dim pixels, and no light
+    assert best_level(day) == pytest.approx(0.46, abs=0.01)
+    assert best_level(lit) == pytest.approx(0.46, abs=0.01)  # a window, and nothing black
+    assert night.mean() <= best_level(night) <= 2 * night.mean() + 0.01
+    assert best_level(dark) > 2 * dark.mean() + 0.1
+    faint = torch.full((1, 3, 20, 20), 0.02)
+    assert best_level(faint) == pytest.approx(8 * 0.02, abs=0.01)
+
+
+def test_exposure_by_light_leaves_good_photographs_and_is_a_choice():
+    for level in (0.0, 0.4, 0.55):
+        image = torch.full((1, 3, 16, 16), level)
+        assert light_exposure(image, image).item() == pytest.approx(0, abs=1e-12)
+    original, enhanced = 0.2 * random(2, 3, 32, 32), random(2, 3, 32, 32, seed=1)
+    config = LossConfig(exposure=3.0, exposure_target=0.5, exposure_of="light")
+    term = loss_terms(enhanced, original, random(2, 8, 32, 32), config)["exposure"]
+    torch.testing.assert_close(term, 3 * light_exposure(enhanced, original, 0.5))

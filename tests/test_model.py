@@ -20,6 +20,7 @@ from zdce.model import (
     SciNet,
     apply_curves,
     count_parameters,
+    light,
     multiply_adds,
     smoothed,
     statistics,
@@ -387,6 +388,25 @@ def test_statistics_are_means_and_quantiles_in_stops():
     expected = np.stack([*image.mean(dim=(2, 3)).numpy().T, *np.quantile(brightest, (0.1, 0.5, 0.95), axis=1)], axis=1)
     np.testing.assert_allclose(statistics(image).numpy(), 1 + np.log2(expected + 1 / 64) / 6, rtol=1e-5)
     assert statistics(torch.zeros(1, 3, 4, 4)).eq(0).all()
+
+
+def test_light_is_the_share_not_black_and_quantiles_in_stops():
+    image = photo(16, 24, count=2)
+    image[1, :, 4:] *= 0.01
+    brightest = image.amax(dim=1).flatten(1).numpy()
+    seen = np.clip((255 * brightest - 1) / 3, 0, 1).mean(axis=1)
+    quantiles = np.quantile(brightest, (0.25, 0.75, 0.98), axis=1).T
+    expected = np.concatenate([seen[:, None], 1 + np.log2(quantiles + 1 / 64) / 6], axis=1)
+    np.testing.assert_allclose(light(image).numpy(), expected, rtol=1e-5)
+    assert light(torch.zeros(1, 3, 4, 4)).eq(0).all()
+
+
+def test_a_network_with_figures_of_light_sees_them():
+    config = NetConfig(width=4, fixed_size=8, statistics=True, light=True)
+    assert CurveNet(config).e_conv1.in_channels == 3 + 6 + 4
+    assert config.header()["light"] and "light" not in NetConfig(statistics=True).header()
+    with pytest.raises(ValueError, match="light goes with statistics=True"):
+        NetConfig(light=True)
 
 
 def test_grey_curves_keep_the_order_of_a_pixels_colours():

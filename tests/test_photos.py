@@ -469,12 +469,33 @@ def test_decompression_bombs(tmp_path, monkeypatch):
     data[16:24] = struct.pack(">II", 60_000, 60_000)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     (tmp_path / "bomb.png").write_bytes(data)
-    with pytest.raises(PhotoError, match=r"bomb\.png: more than 178 megapixels"):
+    with pytest.raises(PhotoError, match=r"bomb\.png: more than 268 megapixels"):
+        read_photo(tmp_path / "bomb.png")
+    data[16:24] = struct.pack(">II", 16_320, 12_240)  # a size that telephones give, in a file that cannot hold it
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    (tmp_path / "bomb.png").write_bytes(data)
+    with pytest.raises(PhotoError, match=r"bomb\.png: 199 megapixels in \d+ bytes, which no photograph is"):
         read_photo(tmp_path / "bomb.png")
     monkeypatch.setattr(photos, "MAX_PIXELS", 100)
     write_photo(picture(11, 10, dtype=np.uint16), tmp_path / "bomb.tif")
     with pytest.raises(PhotoError, match=r"bomb\.tif: more than"):
         read_photo(tmp_path / "bomb.tif")
+
+
+def test_large_photographs_are_read_where_the_file_holds_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # above twice as many Pillow refuses
+    monkeypatch.setattr(photos, "UNSURE_PIXELS", 80)
+    monkeypatch.setattr(photos, "BAND", 30)
+    for mode in ("RGB", "L", "RGBA"):
+        original = np.random.default_rng(0).integers(0, 256, (31, 17, len(mode)), np.uint8).squeeze()
+        Image.fromarray(original).save(tmp_path / "large.png")
+        photo = read_photo(tmp_path / "large.png")
+        assert np.array_equal(photo.pixels, original[..., :3] if mode != "L" else original[..., None].repeat(3, axis=2))
+        assert photo.alpha is None or np.array_equal(photo.alpha, original[..., 3])
+    assert Image.MAX_IMAGE_PIXELS == 40
+    Image.new("L", (200, 200)).save(tmp_path / "thin.png")
+    with pytest.raises(PhotoError, match="which no photograph is"):
+        read_photo(tmp_path / "thin.png")
 
 
 # Writing

@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 REQUIREMENTS = [*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
 OPTIONAL = [
-    line for extra in ("cluster", "export", "fast", "tensorboard") for line in EXTRAS[extra]
+    line for extra in ("cluster", "export", "fast", "tensorboard", "video") for line in EXTRAS[extra]
 ]  # imported where they are needed
 # Declared, though no line imports them: what runs them instead.
 COMMANDS = {

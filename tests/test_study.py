@@ -87,11 +87,21 @@ BEYOND = {
 }
 
 
+BEYOND_NIGHT = {
+    "no-figures": {"net.light": (True, False)},
+    "exposure-of-photograph": {"loss.exposure_of": ("light", "photograph")},
+    "target-46": {"loss.exposure_target": (0.45, 0.46)},
+}
+
+
 def test_beyond_the_study_a_row_changes_one_idea():
-    assert list(study.BEYOND) == ["zero-dce-context", *(f"context-{name}" for name in BEYOND)]
-    for name, expected in BEYOND.items():
-        changed = differences(asdict(study.CONTEXT), asdict(study.BEYOND[f"context-{name}"]))
-        assert changed.pop("name") and changed == expected
+    names = ["zero-dce-context", *(f"context-{name}" for name in BEYOND)]
+    assert list(study.BEYOND) == [*names, "zero-dce-night", *(f"night-{name}" for name in BEYOND_NIGHT)]
+    for reference, rows in ((study.CONTEXT, BEYOND), (study.NIGHT, BEYOND_NIGHT)):
+        for name, expected in rows.items():
+            arm = f"{reference.name.removeprefix('zero-dce-')}-{name}"
+            changed = differences(asdict(reference), asdict(study.BEYOND[arm]))
+            assert changed.pop("name") and changed == expected
     assert not set(study.BEYOND) & set(study.ARMS)
 
 

@@ -11,7 +11,7 @@ import click
 
 MODEL_HELP = "zero-dce, zero-dce-improved (trained here, the default), or a published peer; --model help lists all."
 
-SPEED_HELP = "faithful (default): the network sees every pixel; fast: a reduced copy."
+SPEED_HELP = "faithful: the network sees every pixel; fast: a reduced copy. Default: photos faithful, videos fast."
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,29 +47,27 @@ def _model(_context, _parameter, name: str | None) -> str | None:
 
 
 @main.command()
-@click.argument("sources", nargs=-1, required=True, metavar="PHOTO_OR_FOLDER...", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder, or a file for one photo.")
+@click.argument("sources", nargs=-1, required=True, metavar="PHOTO_VIDEO_OR_FOLDER...", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder, or a file for one source.")
 @click.option("--model", callback=_model, help=MODEL_HELP)
 @click.option("--weights", type=click.Path(path_type=Path), help="A .safetensors, .pth or .pt in place of a model.")
 @click.option("--gamma", type=float, help="Post-processing; default: the model's own, 1 switches it off.")
 @click.option("--strength", type=float, default=1.0, show_default=True, help="0 keeps the photo, 1 is the full effect.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option(
-    "--speed", type=click.Choice(["faithful", "fast"]), default="faithful", show_default=True, help=SPEED_HELP
-)
-@click.option("--skip-done", is_flag=True, help="Leave photographs alone whose output is there and not older.")
+@click.option("--speed", type=click.Choice(["faithful", "fast"]), help=SPEED_HELP)
+@click.option("--skip-done", is_flag=True, help="Leave sources alone whose output is there and not older.")
 @click.option("--scheduler", metavar="ADDRESS", help="Enhance on a Dask cluster, such as tcp://host:8786.")
 def enhance(sources, out, model, weights, gamma, strength, device, speed, skip_done, scheduler) -> None:
-    """Brighten photographs, and folders of them, into OUT; names and formats are kept."""
+    """Brighten photographs and videos, and folders of them, into OUT; names and formats are kept."""
     from zdce.enhance import Enhancer, enhance_files
 
     if model and weights:
         raise click.UsageError("--model and --weights exclude each other: a weights file is a model of its own")
     with _plain_errors():
         options = {"model": model or "zero-dce-improved", "weights": weights, "gamma": gamma, "strength": strength}
-        enhancer = Enhancer(**options, device=device, speed=speed)
-        progress = sys.stderr.isatty()
-        outcome = enhance_files(sources, out, enhancer, progress=progress, skip_done=skip_done, scheduler=scheduler)
+        enhancer = Enhancer(**options, device=device, speed=speed or "faithful")
+        how = {"progress": sys.stderr.isatty(), "skip_done": skip_done, "scheduler": scheduler, "video_speed": speed}
+        outcome = enhance_files(sources, out, enhancer, **how)
     skipped = f", {len(outcome.skipped)} there already" if skip_done else ""
     click.echo(f"{len(outcome.written)} enhanced, {len(outcome.failed)} failed{skipped}")
     sys.exit(1 if outcome.failed else 0)

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from zdce import checkpoints, fast
+from zdce import checkpoints, fast, video
 from zdce.files import whole
 from zdce.model import CurveNet, apply_curves
 from zdce.photos import (
@@ -141,14 +141,15 @@ class Enhancer:
             return pixels.copy()
         pixels = np.require(pixels, requirements=["C", "W"])
         grid = self._grid(pixels)
-        if grid and fast.numba and pixels.dtype == np.uint8 and not gray:
-            bent = fast.bend(pixels, grid, None if self.gamma == 1 else gamma_table(self.gamma))
+        one_pass = grid is not None or self._in_one_pass()
+        if one_pass and fast.numba and pixels.dtype == np.uint8 and not gray:
+            table = None if self.gamma == 1 else gamma_table(self.gamma)
+            out = fast.bend(pixels, grid, table) if grid else self._finished(pixels, table)
             if self.strength == 1:
-                return bent
-            out = bent
+                return out
 
             def finished(tile: fast.Tile) -> np.ndarray:
-                return blend(pixels[tile.rows, tile.columns], bent[tile.rows, tile.columns], self.strength)
+                return blend(pixels[tile.rows, tile.columns], out[tile.rows, tile.columns], self.strength)
         else:
             enhanced, out = self._by_tile(pixels, grid), np.empty_like(pixels)
 
@@ -162,6 +163,22 @@ class Enhancer:
 
         def fill(tile: fast.Tile) -> None:
             out[tile.rows, tile.columns] = finished(tile)
+
+        fast.parallel(fill, self._tiles(*pixels.shape[:2]))
+        return out
+
+    def _in_one_pass(self) -> bool:
+        """Whether what the packed network gives can go from 8 bits to 8 bits in one pass."""
+        return fast.can_pack(self.net) and self.net.config.curve_channels == 3 * self.net.config.iterations
+
+    def _finished(self, pixels: np.ndarray, table: np.ndarray | None) -> np.ndarray:
+        """The packed network on (H, W, 3) uint8, tile by tile; rounded, and through the table."""
+        packed, out = self._ready(pixels.dtype), np.empty_like(pixels)
+
+        @torch.inference_mode()
+        def fill(tile: fast.Tile) -> None:
+            raw = packed.raw(fast.scaled(pixels[tile.seen_rows, tile.seen_columns]))
+            fast.finish(raw, pixels, out, tile, table)
 
         fast.parallel(fill, self._tiles(*pixels.shape[:2]))
         return out
@@ -255,17 +272,21 @@ def enhance_files(
     progress: bool = True,
     skip_done: bool = False,
     scheduler: str | None = None,
+    video_speed: str | None = None,
 ) -> Outcome:
     """Enhance files, and folders with all that lies below them, into ``out``; format, name and place are kept.
 
-    sources: files are taken whatever their name; in folders, those with a photo suffix, hidden ones left out.
-    out: a folder, created if need be; or a file name when the one source is a file and ``out`` has a photo suffix.
+    sources: files with a video suffix are videos, others are taken as photographs whatever their name; in folders,
+    those with a photo or video suffix, hidden ones left out. out: a folder, created if need be; or a file name when
+    the one source is a file and ``out`` has a suffix of the same kind.
     skip_done: leave photographs alone whose output is there and not older than they. scheduler: address of a Dask
     cluster that enhances instead; its workers need this package and the weights, but no folder shared with this
     machine. While one photograph is enhanced, the next is read and the one before written; large ones go alone.
+    Videos follow the photographs, on this machine, one after another (:func:`zdce.video.enhance_video`), at
+    ``video_speed``: "fast" unless told otherwise, or "faithful" where a network has no curves to estimate small.
 
-    A photograph that fails gives one line on stderr, the rest is still done, and the outcome lists it. An output
-    of an earlier run is replaced, an input never: ValueError, before anything is written, when an output would
+    A photograph or video that fails gives one line on stderr, the rest is still done, and the outcome lists it. An
+    output of an earlier run is replaced, an input never: ValueError, before anything is written, when an output would
     fall on an input, when two sources would share an output, and when there is no source. Source: ours.
     """
     sources, out = [Path(source) for source in sources], Path(out)
@@ -276,14 +297,21 @@ def enhance_files(
     if skip_done:
         outcome.skipped = [target for source, target in jobs if _is_done(source, target)]
         jobs = [(source, target) for source, target in jobs if not _is_done(source, target)]
-    with tqdm(total=len(jobs), desc="enhance", unit="photo", disable=not progress) as bar:
-        run = _here(jobs, enhancer) if scheduler is None else _cluster(jobs, enhancer, scheduler)
-        for source, target, reason in run:
+    videos = [job for job in jobs if video.is_video(job[0])]
+    jobs = [job for job in jobs if not video.is_video(job[0])]
+    with tqdm(total=len(jobs), desc="enhance", unit="photo", disable=not (progress and jobs)) as bar:
+        run = _here if scheduler is None else functools.partial(_cluster, scheduler=scheduler)
+        for source, target, reason in run(jobs, enhancer) if jobs else ():
             if reason is None:
                 outcome.written.append(target)
             else:
                 outcome.fail(source, reason)
             bar.update()
+    for source, target, reason in _videos(videos, enhancer, video_speed, progress):
+        if reason is None:
+            outcome.written.append(target)
+        else:
+            outcome.fail(source, reason)
     return outcome
 
 
@@ -321,6 +349,23 @@ def _here(jobs: list[Job], enhancer: Enhancer) -> Iterator[tuple[Path, Path, str
             if after and large:
                 coming = reader.submit(read_photo, after[0])
         yield from written()
+
+
+def _videos(
+    jobs: list[Job], enhancer: Enhancer, speed: str | None, progress: bool
+) -> Iterator[tuple[Path, Path, str | None]]:
+    """As :func:`_here`, for videos."""
+    if jobs:
+        speed = speed or ("fast" if isinstance(enhancer.net, CurveNet) else "faithful")
+        if speed != enhancer.speed:
+            enhancer = Enhancer(**enhancer.options | {"speed": speed})
+    for source, target in jobs:
+        done: Future = Future()
+        try:
+            done.set_result(video.enhance_video(source, target, enhancer, progress=progress))
+        except FAILURES as error:
+            done.set_exception(error)
+        yield source, target, _reason(source, done)
 
 
 FAILURES = (PhotoError, MemoryError, RuntimeError)  # RuntimeError: out of memory, in torch
@@ -417,18 +462,19 @@ def _enhancer(options: tuple) -> Enhancer:
 
 def _plan(sources: list[Path], out: Path, outcome: Outcome) -> list[tuple[Path, Path]]:
     """(source, target) of all there is to do; folders without a photograph go to ``outcome.failed``."""
-    to_file = out.suffix.lower() in SUFFIXES and not out.is_dir()
+    known = (*SUFFIXES, *video.SUFFIXES)
+    to_file = out.suffix.lower() in known and not out.is_dir()
     if not sources:
-        raise ValueError("sources: name at least one photograph or folder")
+        raise ValueError("sources: name at least one photograph, video or folder")
     if to_file and (len(sources) > 1 or sources[0].is_dir()):
-        raise ValueError(f"out={out}: a file name goes with a single photograph; name a folder for more")
+        raise ValueError(f"out={out}: a file name goes with a single photograph or video; name a folder for more")
     if out.exists() and not out.is_dir() and not to_file:
-        raise ValueError(f"out={out}: is a file without a photo suffix; name a folder or a photo file")
+        raise ValueError(f"out={out}: is a file without a photo suffix; name a folder, a photo or a video file")
     jobs: dict[Path, Path] = {}  # by target
     for source in sources:
         pairs = [(source, out)] if to_file else list(_targets(source, out))
         if not pairs:
-            outcome.failed.append((source, f"{source}: holds no photographs ({', '.join(SUFFIXES)})"))
+            outcome.failed.append((source, f"{source}: holds no photographs or videos ({', '.join(known)})"))
         for path, target in pairs:
             owner = jobs.setdefault(target, path)
             if not _same(owner, path):
@@ -449,7 +495,7 @@ def _targets(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
         here = Path(folder)
         folders[:] = sorted(n for n in folders if not n.startswith(".") and not _same(here / n, out))
         for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in (*SUFFIXES, *video.SUFFIXES):
                 yield here / name, out / (here / name).relative_to(source)
 
 

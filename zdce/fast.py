@@ -187,7 +187,12 @@ class Packed:
 
 
 def _pooled(x: Tensor) -> Tensor:
-    """Max-pool 3×3, stride 1, of features that are 0 or more; the framework's own finds indices too, for gradients."""
+    """Max-pool 3×3, stride 1, of features that are 0 or more; the framework's own finds indices too, for gradients.
+
+    Floats from 0 on stand in the order of their bits, and integers are compared faster: none of them can be NaN.
+    """
+    kind = x.dtype
+    x = x.view(torch.int16 if kind == torch.bfloat16 else torch.int32)
     for across in (3, 2):
         size = x.shape[across] - 1
         low, high = x.narrow(across, 0, size), x.narrow(across, 1, size)
@@ -196,12 +201,29 @@ def _pooled(x: Tensor) -> Tensor:
             part = out.narrow(across, here, size)
             torch.maximum(part, there, out=part)
         x = out
-    return x
+    return x.view(kind)
 
 
 def bent(image: Tensor, raw: Tensor, iterations: int) -> Tensor:
     """``image`` (1, 3, H, W) bent by curves before tanh; float32 whatever the dtype of ``raw``."""
     return apply_curves(image, raw.float().contiguous().tanh_(), iterations)
+
+
+def finish(raw: Tensor, pixels: np.ndarray, out: np.ndarray, tile: Tile, table: np.ndarray | None = None) -> None:
+    """A tile of ``pixels`` (H, W, 3) uint8, bent, rounded and through ``table`` (256,) uint8, into ``out``, its like.
+
+    raw: the curves before tanh of all that the tile sees, (1, 3·iterations, h, w), channels last, bfloat16 or float32.
+    As :func:`bent`, one pass from 8 bits to 8 bits; needs numba. Rounding is the released code's.
+    """
+    shift = 16 if raw.dtype == torch.bfloat16 else 0  # bfloat16 is the upper half of float32
+    bits = raw.permute(0, 2, 3, 1)[0].view(torch.int16 if shift else torch.int32).numpy()
+    bits = bits.view(np.uint16 if shift else np.uint32)
+    height, width = pixels.shape[:2]
+    lines = (pixels.reshape(height, 3 * width), out.reshape(height, 3 * width))
+    rows, columns = tile.inside
+    place = (rows.start, columns.start, tile.rows.start, tile.rows.stop, tile.columns.start, tile.columns.stop)
+    table, plain = (table, False) if table is not None else (np.empty(0, np.uint8), True)
+    _finish(bits, np.uint32(shift), *lines, *place, table, plain)
 
 
 # --- curves of a reduced copy -------------------------------------------------------------------------------------
@@ -229,12 +251,14 @@ class Grid:
         return before, (at - before).astype(np.float32)
 
 
-def factor_for(height: int, width: int) -> int:
-    """By how much the fast path reduces a photograph: the longer side becomes :data:`SMALL_SIDE` pixels or fewer."""
-    return math.ceil(max(height, width) / SMALL_SIDE)
+def factor_for(height: int, width: int, side: int = SMALL_SIDE) -> int:
+    """By how much the fast path reduces a photograph: the longer side becomes ``side`` pixels or fewer."""
+    return math.ceil(max(height, width) / side)
 
 
-def estimated(net: CurveNet, pixels: np.ndarray, packed: Packed | None = None, fast: bool = True) -> Grid:
+def estimated(
+    net: CurveNet, pixels: np.ndarray, packed: Packed | None = None, fast: bool = True, side: int = SMALL_SIDE
+) -> Grid:
     """Curves of a photograph (H, W, 3) uint8 or uint16, or float32 in [0, 1], from a reduced copy of it.
 
     A network that reduces for itself is given the photograph as it is, but, above :data:`REDUCE_FIRST` pixels or with
@@ -243,7 +267,7 @@ def estimated(net: CurveNet, pixels: np.ndarray, packed: Packed | None = None, f
     height, width = pixels.shape[:2]
     device, c = next(net.parameters()).device, net.config
     if not reduces(net):
-        factor = factor_for(height, width)
+        factor = factor_for(height, width, side)
         small = reduced(pixels, factor)
         curves = packed.raw(small).float().tanh_() if packed else net._estimate(small.contiguous().to(device))
         levels = _noise(net, small.contiguous().to(device), curves.to(device))
@@ -286,6 +310,8 @@ def reduced(pixels: np.ndarray, factor: int) -> Tensor:
 
     pixels: (H, W, 3) uint8 or uint16, or float32 in [0, 1]. Returns (1, 3, ⌈H/factor⌉, ⌈W/factor⌉) float32 in [0, 1].
     """
+    if factor == 1 and pixels.dtype.kind == "f":
+        return torch.from_numpy(pixels).permute(2, 0, 1)[None].float().clamp(0, 1)
     height, width = pixels.shape[:2]
     rows = math.ceil(height / factor)
     top = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1.0
@@ -359,7 +385,70 @@ def _shares(count: int) -> Sequence[range]:
 
 
 if numba:
-    _machine_code = numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+    _machine_code = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+
+    @_machine_code
+    def _tanh(values):
+        """In place, to a few units in the last place of float32. Source: the rational function of Eigen (MPL 2)."""
+        for i in range(values.shape[0]):
+            x = values[i]
+            x = np.float32(7.9) if x > np.float32(7.9) else x
+            x = np.float32(-7.9) if x < np.float32(-7.9) else x
+            y = x * x
+            p = np.float32(-2.76076847742355e-16)
+            p = p * y + np.float32(2.00018790482477e-13)
+            p = p * y + np.float32(-8.60467152213735e-11)
+            p = p * y + np.float32(5.12229709037114e-08)
+            p = p * y + np.float32(1.48572235717979e-05)
+            p = p * y + np.float32(6.37261928875436e-04)
+            p = p * y + np.float32(4.89352455891786e-03)
+            q = np.float32(1.19825839466702e-06)
+            q = q * y + np.float32(1.18534705686654e-04)
+            q = q * y + np.float32(2.26843463243900e-03)
+            q = q * y + np.float32(4.89352518554385e-03)
+            values[i] = x * p / q
+
+    @_machine_code
+    def _curves_apart(line, left, shift, bits):
+        """Channels of a row of pixels (width, 3·iterations), from ``left`` on, as float32 (iterations, 3·width)."""
+        for x in range(bits.shape[1] // 3):
+            for k in range(bits.shape[0]):
+                for c in range(3):
+                    bits[k, 3 * x + c] = np.uint32(line[left + x, 3 * k + c]) << shift
+
+    @_machine_code
+    def _curve_eight(source, target, curves):
+        for i in range(source.shape[0]):
+            x = np.float32(source[i]) * np.float32(1 / 255)
+            for k in range(8):
+                x += curves[k, i] * (x * x - x)
+            target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
+
+    @_machine_code
+    def _curve_any(source, target, curves):
+        for i in range(source.shape[0]):
+            x = np.float32(source[i]) * np.float32(1 / 255)
+            for k in range(curves.shape[0]):
+                x += curves[k, i] * (x * x - x)
+            target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
+
+    @_machine_code
+    def _finish(raw, shift, source, target, top, left, first, last, start, stop, table, plain):
+        iterations, samples = raw.shape[2] // 3, 3 * (stop - start)
+        bits = np.empty((iterations, samples), np.uint32)
+        curves = bits.view(np.float32)
+        flat = curves.reshape(iterations * samples)
+        for y in range(first, last):
+            _curves_apart(raw[top + y - first], left, shift, bits)
+            _tanh(flat)
+            line = target[y, 3 * start : 3 * stop]
+            if iterations == 8:
+                _curve_eight(source[y, 3 * start : 3 * stop], line, curves)
+            else:
+                _curve_any(source[y, 3 * start : 3 * stop], line, curves)
+            if not plain:
+                for i in range(samples):
+                    line[i] = table[line[i]]
 
     @_machine_code
     def _reduce(source, out, factor, first, last):

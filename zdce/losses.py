@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FORMS = ("released", "paper")
+EXPOSURES = ("regions", "photograph", "light")
 TERMS = ("spatial", "exposure", "color", "smoothness")
 
 
@@ -37,9 +38,9 @@ class LossConfig:
     """Weights of the four terms, the exposure target, and whose form of the losses is computed.
 
     exposure_of: ``"regions"`` (paper) or ``"photograph"``: :func:`photograph_exposure` (ours) in place of
-        :func:`exposure_control`, with the same weight and target.
-    highlights: of the latter: the quantile of a photograph's brightest channel that shall not be driven into clipping,
-        in (0, 1); 0 asks for no such thing.
+        :func:`exposure_control`, with the same weight and target; ``"light"``: :func:`light_exposure` (ours).
+    highlights: of ``"photograph"``: the quantile of a photograph's brightest channel that shall not be driven into
+        clipping, in (0, 1); 0 asks for no such thing.
     """
 
     spatial: float = 1.0
@@ -53,8 +54,8 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         _is_released(self.form)
-        if self.exposure_of not in ("regions", "photograph"):
-            raise ValueError(f"exposure_of={self.exposure_of!r}: choose regions or photograph")
+        if self.exposure_of not in EXPOSURES:
+            raise ValueError(f"exposure_of={self.exposure_of!r}: choose one of {', '.join(EXPOSURES)}")
         for name in TERMS:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: a loss weight must be 0 or more")
@@ -135,6 +136,40 @@ def photograph_exposure(enhanced: Tensor, original: Tensor, target: float = 0.46
     return (reached + good * change.mean(dim=(1, 2)) / 2 + ((1 - seen + bright) * change).mean(dim=(1, 2)) / 10).mean()
 
 
+LIT = (0.25, 0.5)  # ours: 98 % quantiles of the brightest channel between which a dark photograph comes to count as lit
+DAY = (0.6, 0.85)  # ours: shares that are not black between which a lit photograph passes from night to day
+MOST = 8.0  # ours: as many times its own mean a photograph is asked for at most; beyond, noise is all that is gained
+ROOM = 2.0  # ours: as many times its own mean a night may be brought to, however black it is
+LAMPS = 0.4  # ours: value of the brightest channel from which on a pixel of a night is a light
+
+
+def light_exposure(enhanced: Tensor, original: Tensor, target: float = 0.46) -> Tensor:
+    """As :func:`photograph_exposure`, but what is asked of a photograph depends on where its light is.
+
+    enhanced, original: (N, 3, H, W) in [0, 1]. A dark photograph of a day has no lights, or few pixels that are black:
+    it is asked for the whole ``target``. A night has lights beside black: it is asked for no more than twice its own
+    mean, and the mean square change of its lights is added. In between, shares of the two. No photograph is asked for
+    more than eight times its own mean. What is good already and what is black are kept as there. Source: ours.
+    """
+    change = (enhanced - original).square().mean(dim=1)
+    before, brightest = original.mean(dim=(1, 2, 3)), original.amax(dim=1)
+    seen = ((255 * brightest - BLACK) / (SEEN - BLACK)).clamp(0, 1)
+    lit = _ramp(torch.quantile(brightest.flatten(1), 0.98, dim=1), LIT)
+    night = lit * (1 - _ramp(seen.mean(dim=(1, 2)), DAY))
+    asked = torch.maximum(target * (1 - night), (ROOM * before).clamp_max(target))
+    asked = torch.maximum(before, torch.minimum(asked, MOST * before))
+    good = before > KEPT
+    reached = (enhanced.mean(dim=(1, 2, 3)) - torch.where(good, before, asked).clamp_max(BRIGHTEST)).square()
+    lamps = _ramp(brightest, (LAMPS, 1.0))
+    kept = good * change.mean(dim=(1, 2)) / 2 + ((1 - seen) * change).mean(dim=(1, 2)) / 10
+    spared = night * (lamps * change).sum(dim=(1, 2)) / (lamps.sum(dim=(1, 2)) + lamps[0].numel() / 100)
+    return (reached + kept + spared).mean()
+
+
+def _ramp(x: Tensor, ends: tuple[float, float]) -> Tensor:
+    return ((x - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
+
+
 def color_constancy(enhanced: Tensor, form: str = "released") -> Tensor:
     """The three channel means J of a photograph shall be equal (grey world).
 
@@ -213,4 +248,6 @@ def loss_terms(enhanced: Tensor, original: Tensor, curves: Tensor, config: LossC
 def _exposure(enhanced: Tensor, original: Tensor, config: LossConfig) -> Tensor:
     if config.exposure_of == "photograph":
         return photograph_exposure(enhanced, original, config.exposure_target, config.highlights)
+    if config.exposure_of == "light":
+        return light_exposure(enhanced, original, config.exposure_target)
     return exposure_control(enhanced, config.exposure_target, config.form)

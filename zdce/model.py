@@ -39,6 +39,8 @@ class NetConfig:
         :func:`statistics`. Its weights then start at the scale that keeps signals alive (He et al. 2015), not at 0.02.
     grey_curves: one curve for the three colours of a pixel, which keeps their order (ours); excludes
         ``shared_curves``.
+    light: with ``statistics``, four more figures, which tell a lit night from a dark photograph of a day (ours):
+        :func:`light`.
     denoise: grey levels of noise that a filter takes out of the photograph, before the curves and only where they
         brighten (ours): :func:`smoothed`. 0 does nothing.
     """
@@ -55,6 +57,7 @@ class NetConfig:
     statistics: bool = False
     grey_curves: bool = False
     denoise: float = 0.0
+    light: bool = False
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
@@ -74,6 +77,8 @@ class NetConfig:
             raise ValueError(
                 "grey_curves goes without shared_curves, and not with iterations=3, which would read alike"
             )
+        if self.light and not self.statistics:
+            raise ValueError("light goes with statistics=True, whose figures it adds to")
         if not 0 <= self.denoise < math.inf:
             raise ValueError(f"denoise={self.denoise}: must be 0 or more grey levels")
 
@@ -91,7 +96,7 @@ class NetConfig:
 
 
 # Fields that joined after the first trainings, and their defaults; files leave them out where they hold these.
-LATER = {"statistics": False, "grey_curves": False, "denoise": 0.0}
+LATER = {"statistics": False, "grey_curves": False, "denoise": 0.0, "light": False}
 
 ZERO_DCE = NetConfig()
 ZERO_DCE_IMPROVED = NetConfig(width=16, pooling="overlapping")
@@ -127,6 +132,21 @@ def statistics(image: Tensor) -> Tensor:
     at = torch.tensor((0.1, 0.5, 0.95), dtype=image.dtype, device=image.device)
     figures = torch.cat([image.mean(dim=(2, 3)), torch.quantile(brightest, at, dim=1).T], dim=1)
     return 1 + torch.log2(figures + 1 / 64) / 6
+
+
+BLACK, SEEN = 1.0, 4.0  # grey levels of the brightest channel, ours: black says nothing, from SEEN on all is seen
+
+
+def light(image: Tensor) -> Tensor:
+    """Four figures of a photograph (N, 3, H, W) in [0, 1] about where its light is: (N, 4).
+
+    The share of pixels that are not black (a slope from 1 to 4 grey levels), then the 25 %, 75 % and 98 % quantiles of
+    the brightest channel, in stops as in :func:`statistics`. Source: ours.
+    """
+    brightest = image.amax(dim=1).flatten(1)
+    at = torch.tensor((0.25, 0.75, 0.98), dtype=image.dtype, device=image.device)
+    seen = ((255 * brightest - BLACK) / (SEEN - BLACK)).clamp(0, 1).mean(dim=1, keepdim=True)
+    return torch.cat([seen, 1 + torch.log2(torch.quantile(brightest, at, dim=1).T + 1 / 64) / 6], dim=1)
 
 
 SMOOTH_RADIUS = 4  # pixels, of the squares in :func:`smoothed`
@@ -190,7 +210,7 @@ class CurveNet(nn.Module):
         self.config = config or NetConfig(**fields)
         c, w = self.config, self.config.width
         conv = SeparableConv2d if c.separable else lambda cin, cout: nn.Conv2d(cin, cout, 3, padding=1)
-        self.e_conv1 = conv(9 if c.statistics else 3, w)
+        self.e_conv1 = conv(3 + 6 * c.statistics + 4 * c.light, w)
         self.e_conv2 = conv(w, w)
         self.e_conv3 = conv(w, w)
         self.e_conv4 = conv(w, w)
@@ -259,7 +279,8 @@ class CurveNet(nn.Module):
     def _estimate(self, x: Tensor) -> Tensor:
         pools = self.config.pools
         if self.config.statistics:
-            figures = statistics(x)[:, :, None, None].expand(-1, -1, *x.shape[-2:])
+            figures = torch.cat([statistics(x), light(x)], dim=1) if self.config.light else statistics(x)
+            figures = figures[:, :, None, None].expand(-1, -1, *x.shape[-2:])
             x = torch.cat([x.clamp_min(0).sqrt(), figures], dim=1)
         x1 = F.relu(self.e_conv1(x))
         x2 = F.relu(self.e_conv2(self._pool(x1) if pools >= 3 else x1))

@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import struct
+import threading
 import warnings
 import zlib
 from dataclasses import dataclass, replace
@@ -45,7 +46,10 @@ SAVE_OPTIONS = {
     "WEBP": {"quality": 95, "method": 4, "exact": True},
     "AVIF": {"quality": 90, "subsampling": "4:4:4"},
 }
-MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # Pillow's own limit, about 179 million
+MAX_PIXELS = 2**28  # 268 million; telephones take 200
+UNSURE_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # Pillow's own limit, 179 million: larger files must hold what they promise
+PIXELS_A_BYTE = 50  # of those files, at most; a photograph has about 5 as a JPEG, a bomb 300 and more
+BAND = 2**22  # pixels that are copied at a time
 MAX_JPEG_EXIF = 65_533
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ORIENTATION, EXIF_IFD, WIDTH_IN_EXIF, HEIGHT_IN_EXIF, DNG_VERSION = 274, 34665, 40962, 40963, 50706
@@ -102,8 +106,9 @@ def read_photo(path: str | os.PathLike) -> Photo:
     stretched to 16, float TIFF in [0, 1] is rounded to 16. CMYK turns into sRGB by the file's profile, or by
     Pillow's plain formula where it has none. AVIF of 10 or 12 bits is read at 8.
 
-    Raises PhotoError for anything else: no photograph, cut short, too large (179 megapixels), unreadable, several
-    pictures in one file, raw camera files, integers or floats outside the ranges above. Source: ours.
+    Raises PhotoError for anything else: no photograph, cut short, too large (268 megapixels; above 179 also files of
+    less than a byte for 50 pixels), unreadable, several pictures in one file, raw camera files, integers or floats
+    outside the ranges above. Source: ours.
     """
     path = Path(path)
     try:
@@ -211,7 +216,7 @@ def _decode(data: bytes) -> Photo:
         photo = _decode_tiff(data)
         if photo:
             return photo
-    with Image.open(io.BytesIO(data), formats=READABLE) as image:
+    with _opened(data) as image:
         if image.format in ("PNG", "WEBP", "AVIF") and getattr(image, "n_frames", 1) > 1:
             raise PhotoError(f"an animation of {image.n_frames} pictures: save one of them as a file of its own")
         image.load()
@@ -219,7 +224,35 @@ def _decode(data: bytes) -> Photo:
         if image.format == "PNG" and data[24] == 16:
             pixels, alpha, gray = _split(imagecodecs.png_decode(data))
             photo = replace(photo, pixels=pixels, alpha=alpha, gray=gray)
-        return _upright(photo, image.getexif)
+        try:
+            exif = image.getexif()
+        except Exception:  # damaged: left behind
+            return photo
+        image.close()  # its pixels take as much memory as the photograph's
+    return _upright(photo, lambda: exif)
+
+
+_OPENING = threading.Lock()
+
+
+def _opened(data: bytes) -> Image.Image:
+    """Pillow's image of ``data``, pixels not read yet; up to :data:`MAX_PIXELS`, which may be above Pillow's limit."""
+    with _OPENING:  # the limit is one for the whole process
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS // 2
+        try:
+            image = Image.open(io.BytesIO(data), formats=READABLE)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    _check_size(image.width * image.height, data)
+    return image
+
+
+def _check_size(pixels: int, data: bytes) -> None:
+    """Refuses what is too large, and what promises more than a photograph's file of that length holds."""
+    if pixels > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    if pixels > max(UNSURE_PIXELS, PIXELS_A_BYTE * len(data)):
+        raise PhotoError(f"{pixels // 10**6} megapixels in {len(data)} bytes, which no photograph is: not read")
 
 
 def _decode_tiff(data: bytes) -> Photo | None:
@@ -238,8 +271,7 @@ def _decode_tiff(data: bytes) -> Photo | None:
             raise PhotoError(f"a {depth} TIFF in {name} colour: convert it to RGB or to 8 bits first")
         if not simple or page.dtype is None or page.dtype.kind == "b":
             return None
-        if page.imagewidth * page.imagelength > MAX_PIXELS:
-            raise Image.DecompressionBombError
+        _check_size(page.imagewidth * page.imagelength, data)
         if not (page.dataoffsets and all(page.dataoffsets) and all(page.databytecounts)):
             raise PhotoError("damaged: parts of the picture are missing")  # tifffile would fill them with black
         values = _moved_last(page.asarray(), page.axes, depth)
@@ -324,7 +356,21 @@ def _eight_bits(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, byte
     if "transparency" in image.info and mode in ("L", "RGB"):
         array = np.array(image.convert("RGBA"))
         return (array if mode == "RGB" else array[..., [0, 3]]), icc
-    return np.array(image.convert("RGB") if mode in ("RGBX", "YCbCr") else image), icc
+    return _array(image.convert("RGB") if mode in ("RGBX", "YCbCr") else image), icc
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    """As ``np.array(image)``, which copies large images twice more on the way."""
+    width, height = image.size
+    if width * height <= BAND or width > BAND:
+        return np.array(image)
+    rows = BAND // width
+    bands = [(top, min(top + rows, height)) for top in range(0, height, rows)]
+    first = np.asarray(image.crop((0, 0, width, rows)))
+    array = np.empty((height, *first.shape[1:]), first.dtype)
+    for top, bottom in bands:
+        array[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return array
 
 
 def _cmyk_to_rgb(image: Image.Image, icc: bytes | None) -> Image.Image:
@@ -447,7 +493,9 @@ def _joined(photo: Photo) -> np.ndarray:
     """(H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) or (H, W, 4)."""
     color = photo.pixels[..., :1] if photo.gray else photo.pixels
     array = color if photo.alpha is None else np.dstack([color, photo.alpha])
-    return (array[..., 0] if array.shape[2] == 1 else array).copy()  # encoders want plain strides, also for one row
+    array = array[..., 0] if array.shape[2] == 1 else array
+    sizes = np.cumprod((array.itemsize, *array.shape[:0:-1]))[::-1]
+    return array if array.strides == tuple(sizes) else array.copy()  # encoders want plain strides, also for one row
 
 
 def _encode_deep_png(photo: Photo) -> bytes:

@@ -27,7 +27,7 @@ FIGURES = {
 def blocks() -> dict[Path, dict[str, Callable[[], str]]]:
     """Every file with generated parts, and what makes each part."""
     return {
-        paths.root() / "README.md": {"claims": verdicts, "headline": headline},
+        paths.root() / "README.md": {"video": videos, "claims": verdicts, "headline": headline},
         paths.weights() / "README.md": {"weights": weights_card},
     }
 
@@ -73,6 +73,21 @@ def headline() -> str:
         f"`zdce report --profile {PROFILE}`, tables `06_summary.csv` and `06_noise.csv`."
     )
     return "\n".join([*lines, "", caption])
+
+
+def videos() -> str:
+    """Speed and flicker of a 1080p video, from the committed table of ``benchmarks/video.py``."""
+    table = pd.read_csv(paths.reports(PROFILE) / "speed" / "video.csv", index_col="way")
+    rate, work = table["frames_per_second"], table["core_ms_a_frame"]
+    flicker, first = table["flicker_percent"], table.iloc[0]
+    return (
+        f"1080p in H.264, {first['frames']} frames, {first['device']} "
+        f"([video.csv](reports/{PROFILE}/speed/video.csv)): "
+        f"{rate['fast']:.0f} frames/s from file to file, {rate['codec']:.0f} without any enhancement; of "
+        f"{work['fast']:.0f} ms of processor time a frame, {work['codec']:.0f} are the codec's. What stands still "
+        f"flickers by {first['flicker_input']:.2f} % of its brightness in the input, {flicker['unsteadied']:.2f} % "
+        f"with every frame's own curves and {flicker['fast']:.2f} % steadied."
+    )
 
 
 def weights_card() -> str:

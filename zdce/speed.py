@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageOps
 
 from zdce import datasets, paths
 from zdce.photos import Photo, write_photo
@@ -32,6 +32,9 @@ STAGES = ("decode", "prepare", "network", "finish", "encode")
 PAUSE = 0.005  # seconds before each call: threads of the version before go to sleep
 STRIP_PIXELS = 2**20  # what plain PyTorch is given at a time
 BUSY = 0.2  # cores that other work may keep busy before a table says so
+
+FRAMES = {"600×400": (600, 400), "4K": (3840, 2160)}  # (width, height) at which all paths and peers are compared
+FRAME_MS = 33.0  # of a frame of video at 30 a second
 
 # (width, height) of photographs 1 – 9 of `lime`, as they stand in the files
 LIME_SIZES = (
@@ -73,6 +76,13 @@ def sized_photographs(megapixels: Iterable[float]) -> dict[str, np.ndarray]:
     return {name: _resized(image, round(1.5 * height), round(height)) for name, height in sides.items()}
 
 
+def framed_photographs(sizes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, np.ndarray]:
+    """A bundled photograph cut and resized to each (width, height), default :data:`FRAMES`: name → (H, W, 3) uint8."""
+    image = Image.fromarray(datasets.samples("bundled")[0].image())
+    fit = Image.Resampling.BICUBIC
+    return {name: np.asarray(ImageOps.fit(image, size, fit)) for name, size in (sizes or FRAMES).items()}
+
+
 def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
@@ -86,7 +96,8 @@ def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
 class Version:
     """One way to enhance a photograph. label: its name in tables; model: a model's name or weights file; threads of
     the processor; keep_freed: memory that it frees stays with its process (``zdce.memory``); device: cpu or cuda; path:
-    "plain" for the network in PyTorch as it stands, or the enhancer's own "faithful" or "fast"."""
+    "plain" for the network in PyTorch as it stands, "compiled" for the same through ``torch.compile``, or the
+    enhancer's own "faithful" or "fast"."""
 
     label: str
     model: str
@@ -106,7 +117,13 @@ PATHS = (
 )
 PEERS = (
     Version("Zero-DCE++ at 1/12", "zero-dce++-12x"),
+    Version("Zero-DCE++ at 1/12, compiled", "zero-dce++-12x", path="compiled"),
     Version("SCI", "sci-medium"),
+    Version("SCI, compiled", "sci-medium", path="compiled"),
+)
+ONE_THREAD = (
+    Version("improved, faithful, 1 thread", "zero-dce-improved", threads=1, path="faithful"),
+    Version("improved, fast, 1 thread", "zero-dce-improved", threads=1, path="fast"),
 )
 PAIR = (Version("original", "zero-dce"), Version("improved", "zero-dce-improved"))
 SETTINGS = (
@@ -121,30 +138,32 @@ SETTINGS = (
 def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[], object]]:
     """What the version does, stage by stage, each on what the one before returned; and how to wait for its device.
 
-    From a file to a file, for the path "plain": decode → (H, W, 3) uint8; prepare → (1, 3, H, W) float32 in [0, 1] on
-    the device; network → the same, enhanced; finish → (H, W, 3) uint8 after rounding and gamma; encode → JPEG in a
-    temporary folder. The enhancer's own paths do the three in between in one, told as network.
+    From a file to a file, for the paths "plain" and "compiled": decode → (H, W, 3) uint8; prepare → (1, 3, H, W)
+    float32 in [0, 1] on the device; network → the same, enhanced; finish → (H, W, 3) uint8 after rounding and gamma;
+    encode → JPEG in a temporary folder. The faithful path does the three in between in one, told as network; the fast
+    one has a network that gives curves of a reduced copy, and bends the photograph by them in finish.
     """
     import torch
 
     from zdce import fast
-    from zdce.enhance import Enhancer
+    from zdce.enhance import SPEEDS, Enhancer
     from zdce.photos import read_photo, to_pixels, to_tensor
-    from zdce.postprocess import apply_gamma
+    from zdce.postprocess import apply_gamma, gamma_table
 
     is_file = Path(version.model).suffix in (".safetensors", ".pth", ".pt")
-    path = "faithful" if version.path == "plain" else version.path
+    path = version.path if version.path in SPEEDS else "faithful"
     enhancer = Enhancer(**{"weights" if is_file else "model": version.model}, device=version.device, speed=path)
     out = Path(tempfile.gettempdir()) / f"zdce-speed-{os.getpid()}.jpg"
+    net = torch.compile(enhancer.net, dynamic=False) if version.path == "compiled" else enhancer.net
 
     def network(image):
         """In plain PyTorch: whole, or in strips of a megapixel where the photograph is large."""
         height, width = image.shape[-2:]
         if height * width <= STRIP_PIXELS or fast.halo(enhancer.net) is None:
-            return enhancer.net(image)[0]
+            return net(image)[0]
         out = torch.empty_like(image)
         for tile in fast.tiles(height, width, fast.halo(enhancer.net), (max(1, STRIP_PIXELS // width), width)):
-            strip = enhancer.net(image[..., tile.seen_rows, tile.seen_columns])[0]
+            strip = net(image[..., tile.seen_rows, tile.seen_columns])[0]
             out[..., tile.rows, tile.columns] = strip[(..., *tile.inside)]
         return out
 
@@ -159,8 +178,12 @@ def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[
         "finish": lambda image: apply_gamma(to_pixels(image), enhancer.gamma),
         "encode": encode,
     }
-    if version.path != "plain":  # one pass from 8 bits to 8 bits
+    if version.path in SPEEDS:  # one pass from 8 bits to 8 bits
         stages |= {"prepare": lambda pixels: pixels, "network": enhancer, "finish": lambda pixels: pixels}
+    if version.path == "fast" and fast.numba:
+        table = None if enhancer.gamma == 1 else gamma_table(enhancer.gamma)
+        stages["network"] = lambda pixels: (pixels, enhancer._grid(pixels))
+        stages["finish"] = lambda given: fast.bend(*given, table)
     return stages, torch.cuda.synchronize if enhancer.device.type == "cuda" else (lambda: None)
 
 
@@ -265,6 +288,8 @@ def _serve() -> None:
 class Worker:
     """A process that runs one version; calling it with a file enhances it and returns milliseconds by stage."""
 
+    code = "from zdce import speed; speed._serve()"
+
     def __init__(self, version: Version) -> None:
         self.version = version
         ours = ("MALLOC_", "GLIBC_")  # the caller's own settings of memory would blur the comparison of them
@@ -272,7 +297,7 @@ class Worker:
         environment["OMP_NUM_THREADS"] = str(version.threads)
         home = [str(paths.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(home)
-        words = [sys.executable, "-c", "from zdce import speed; speed._serve()", json.dumps(asdict(version))]
+        words = [sys.executable, "-c", self.code, json.dumps(asdict(version))]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
             words, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
@@ -318,15 +343,16 @@ class Workers(dict):
     Raises RuntimeError naming the version that cannot run.
     """
 
-    def __init__(self, versions: Iterable[Version]) -> None:
+    def __init__(self, versions: Iterable[Version], worker: Callable[[Version], Worker] = Worker) -> None:
         super().__init__()
+        self.worker = worker
         self.versions = list(versions)
 
     def __enter__(self) -> Workers:
         self.folder = tempfile.TemporaryDirectory(prefix="zdce-speed-")
         self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
         try:
-            self.update({version.label: Worker(version) for version in self.versions})
+            self.update({version.label: self.worker(version) for version in self.versions})
             with ThreadPoolExecutor(len(self)) as pool:
                 list(pool.map(Worker.start, self.values()))
         except BaseException:
@@ -481,43 +507,148 @@ def described(versions: Iterable[Version]) -> pd.DataFrame:
     return pd.DataFrame([asdict(version) for version in versions]).rename(columns={"label": "version"})
 
 
-def compare(versions: Iterable[Version] = SETTINGS, repeats: int = 9) -> tuple[pd.DataFrame, dict[str, object]]:
-    """The table of ``zdce speed``: versions in turn on one bundled photograph of 600×400, and the conditions.
+def from_pixels(times: pd.DataFrame) -> pd.DataFrame:
+    """Times of :func:`measure` with a column ``pixels``: from 8 bits to 8 bits, all but decoding and encoding."""
+    return times.assign(pixels=times[["prepare", "network", "finish"]].sum(axis=1))
 
-    One row a version: settings, median of every stage (ms), the network's quartiles, its ratio to the first version,
-    peak memory (MB) and conditions, commit included.
+
+def compare(
+    versions: Iterable[Version] = (*PATHS, *PEERS, *ONE_THREAD),
+    repeats: int = 9,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+) -> tuple[pd.DataFrame, dict[str, object]]:
+    """The table of ``zdce speed``: versions in turn on one bundled photograph of each size, and the conditions.
+
+    sizes: name → (width, height), default 600×400 and 4K. One row a photograph and version: settings, median of every
+    stage (ms), from 8 bits to 8 bits (``pixels_ms``) with quartiles, its ratio to the first version, peak memory of the
+    version (MB, over all photographs) and conditions, commit included.
     """
-    versions = list(versions)
+    versions, sizes = list(versions), dict(sizes or FRAMES)
     with Workers(versions) as workers:
-        times = measure(workers, workers.files(sized_photographs([0.24])), repeats)
+        times = from_pixels(measure(workers, workers.files(framed_photographs(sizes)), repeats))
         memory, conditions = workers.memory(), workers.conditions()
-    table = described(versions)
-    stages = times[times["repeat"] > 0].groupby("version", sort=False)[list(STAGES)].median().add_suffix("_ms")
-    told = summary(times, versions[0].label).drop(columns=["photograph", "ms"])
-    told = told.rename(columns={"ms_low": "network_low_ms", "ms_high": "network_high_ms", "first_ms": "first_call_ms"})
-    for part in (stages.reset_index(), told, memory):
-        table = table.merge(part, on="version", sort=False)
-    return table.assign(width=600, height=400, **conditions), conditions
+    key = ["photograph", "version"]
+    stages = times[times["repeat"] > 0].groupby(key, sort=False)[list(STAGES)].median().add_suffix("_ms")
+    told = summary(times, versions[0].label, "pixels")
+    told = told.rename(columns={"ms": "pixels_ms", "ms_low": "pixels_low_ms", "ms_high": "pixels_high_ms"})
+    table = told.rename(columns={"first_ms": "first_call_ms"}).merge(stages.reset_index(), on=key, sort=False)
+    table = described(versions).merge(table, on="version", sort=False).merge(memory, on="version", sort=False)
+    at = pd.DataFrame([(name, *size) for name, size in sizes.items()], columns=["photograph", "width", "height"])
+    return at.merge(table, on="photograph", sort=False).assign(**conditions), conditions
+
+
+def goals(table: pd.DataFrame) -> pd.DataFrame:
+    """What the paths are to reach, from :func:`compare` over paths and peers: one row a goal.
+
+    Columns: goal; photograph; against: the version that is compared with; ms of both; ratio; wanted; held. The fast
+    path is held against the fastest peer, whichever that is.
+    """
+    rows = []
+    for name, part in table.groupby("photograph", sort=False):
+        ms = part.set_index("version")["pixels_ms"]
+
+        def row(goal, ours, other, wanted, ms=ms, name=name):
+            ratio = ms[other] / ms[ours]
+            rows.append((goal, name, other, ms[ours], ms[other], ratio, wanted, "yes" if ratio >= wanted else "no"))
+
+        for net in ("improved", "original"):
+            if f"{net}, plain" in ms and name == next(iter(FRAMES)):
+                row(f"{net}, faithful", f"{net}, faithful", f"{net}, plain", 4.0)
+        peers = ms[ms.index.intersection([peer.label for peer in PEERS])]
+        if len(peers):
+            row("improved, fast", "improved, fast", peers.idxmin(), 3.0)
+        if name == "4K":
+            ours = ms["improved, fast"]
+            held = "yes" if ours <= FRAME_MS else "no"
+            rows.append(("improved, fast: a frame", name, "33 ms", ours, FRAME_MS, FRAME_MS / ours, 1.0, held))
+    return pd.DataFrame(rows, columns=["goal", "photograph", "against", "ms", "against_ms", "ratio", "wanted", "held"])
+
+
+def machine_limits(repeats: int = 5) -> dict[str, float]:
+    """What this machine's cores reach together: bytes copied and multiply-adds done a second, the best of ``repeats``.
+
+    copy: bytes read and written, of arrays too large for its caches; float32, bfloat16: products of large matrices.
+    """
+    import torch
+
+    from zdce import fast
+
+    count = torch.get_num_threads()
+    source, target = (np.ones((count, 2**26), np.uint8) for _ in range(2))
+
+    def copy():
+        fast.parallel(lambda part: np.copyto(target[part], source[part]), range(count))
+
+    reached = {"copy": 2 * source.nbytes / _quickest(copy, repeats)}
+    for kind in (torch.float32, torch.bfloat16):
+        matrix = torch.ones(1536, 1536, dtype=kind)
+        reached[str(kind).removeprefix("torch.")] = 1536**3 / _quickest(lambda m=matrix: m @ m, repeats)
+    return reached
+
+
+def _quickest(call: Callable[[], object], repeats: int) -> float:
+    """Seconds of the quickest of ``repeats`` calls, after one that does not count."""
+    call()
+    taken = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+def beside_limits(table: pd.DataFrame, reached: Mapping[str, float]) -> pd.DataFrame:
+    """The enhancer's own paths of :func:`compare` on two threads beside what :func:`machine_limits` allows.
+
+    bytes: what has to pass through memory, each pixel read once and written once, and once more read for the reduced
+    copy; multiply_adds: of the network on what it sees; copy_ms, arithmetic_ms: what these take at full rate; times:
+    measured over the larger of the two.
+    """
+    from zdce import checkpoints, fast
+    from zdce.model import multiply_adds
+
+    nets = {model: checkpoints.load(model).net for model in {path.model for path in PATHS}}
+    kind = "bfloat16" if fast.has_bf16() else "float32"
+    rows = []
+    own = {path.label: path for path in PATHS if path.path != "plain"}
+    for each in table[table["version"].isin(own)].itertuples():
+        quick, seen = own[each.version].path == "fast", (each.height, each.width)
+        if quick:
+            factor = fast.factor_for(*seen)
+            seen = (-(-each.height // factor), -(-each.width // factor))
+        moved, done = (9 if quick else 6) * each.width * each.height, multiply_adds(nets[each.model], *seen)
+        copy, arithmetic = 1000 * moved / reached["copy"], 1000 * done / reached[kind]
+        times = each.pixels_ms / max(copy, arithmetic)
+        rows.append((each.photograph, each.version, each.pixels_ms, moved, done, copy, arithmetic, times))
+    columns = ["photograph", "version", "ms", "bytes", "multiply_adds", "copy_ms", "arithmetic_ms", "times"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def as_text(table: pd.DataFrame) -> str:
     """The table of :func:`compare` as lines for a terminal: ratios, milliseconds with quartiles, stages, memory."""
-    quartiles = zip(table["network_low_ms"], table["network_high_ms"], strict=True)
-    shown = pd.DataFrame(
-        {
-            "version": table["version"],
-            "ratio": table["ratio"].map("{:.2f} ×".format),
-            "network": table["network_ms"].map("{:.1f} ms".format),
-            "quartiles": [f"{low:.1f} – {high:.1f}" for low, high in quartiles],
-            "first call": table["first_call_ms"].map("{:.1f} ms".format),
-            **{name: table[f"{name}_ms"].map("{:.1f} ms".format) for name in STAGES if name != "network"},
-            "peak memory": table["peak_mb"].map("{:.0f} MB".format),
-        }
-    )
+    lines = []
+    for _, part in table.groupby("photograph", sort=False):
+        shown = pd.DataFrame(
+            {
+                "version": part["version"],
+                "ratio": part["ratio"].map("{:.2f} ×".format),
+                "8 bits to 8 bits": part["pixels_ms"].map("{:.1f} ms".format),
+                "quartiles": [
+                    f"{low:.1f} – {high:.1f}"
+                    for low, high in zip(part["pixels_low_ms"], part["pixels_high_ms"], strict=True)
+                ],
+                "first call": part["first_call_ms"].map("{:.1f} ms".format),
+                **{stage: part[f"{stage}_ms"].map("{:.1f} ms".format) for stage in STAGES},
+                "peak memory": part["peak_mb"].map("{:.0f} MB".format),
+            }
+        )
+        size = f"{part.iloc[0]['width']}×{part.iloc[0]['height']}"
+        lines += [f"{size}:", shown.to_string(index=False)]
     about = table.iloc[0]
-    lines = [
-        shown.to_string(index=False),
-        f"one photograph of {about['width']}×{about['height']}, {about['n']} rounds; ratio: to the first line, in turn",
-        f"{about['device']} ({about['machine']}), torch {about['torch']}, commit {about['commit']}",
+    devices = "; no accelerator was timed" if set(table["device"]) == {"cpu"} else ""
+    lines += [
+        f"{about['n']} rounds; ratio: to the first line, in turn; peak memory: over all sizes",
+        f"{', '.join(sorted(set(table['device'])))} ({about['machine']}), torch {about['torch']}, commit "
+        f"{about['commit']}{devices}",
     ]
     return "\n".join(lines)

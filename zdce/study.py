@@ -98,8 +98,18 @@ CONTEXT = TrainConfig(
 )
 
 
+# The same, asked for what a photograph's light allows, so that night stays night; it reads where that light is.
+NIGHT = replace(
+    CONTEXT,
+    name="zero-dce-night",
+    net=replace(CONTEXT.net, light=True),
+    loss=replace(CONTEXT.loss, exposure_of="light", exposure_target=0.45),
+)
+
+
 def _beyond() -> dict[str, TrainConfig]:
-    """Arms of notebook 08: the reference row, then rows that leave out one idea each, then ideas that were tried."""
+    """Arms of notebook 08: the reference row, then rows that leave out one idea each and ideas that were tried; and the
+    same of NIGHT."""
     net, loss = CONTEXT.net, CONTEXT.loss
     without = {
         "no-context": {"net": replace(net, fixed_size=None, statistics=False)},
@@ -113,11 +123,18 @@ def _beyond() -> dict[str, TrainConfig]:
         "highlights-98": {"loss": replace(loss, highlights=0.98)},
     }
     arms = {f"context-{name}": replace(CONTEXT, name=f"context-{name}", **change) for name, change in without.items()}
-    return {CONTEXT.name: CONTEXT} | arms
+    arms = {CONTEXT.name: CONTEXT} | arms
+    without = {
+        "no-figures": {"net": replace(NIGHT.net, light=False)},
+        "exposure-of-photograph": {"loss": replace(NIGHT.loss, exposure_of="photograph")},
+        "target-46": {"loss": replace(NIGHT.loss, exposure_target=0.46)},
+    }
+    rows = {f"night-{name}": replace(NIGHT, name=f"night-{name}", **change) for name, change in without.items()}
+    return arms | {NIGHT.name: NIGHT} | rows
 
 
 BEYOND = _beyond()
-BEYOND_SEEDS = (0, 1, 2)  # of the reference row; the others have seed 0
+BEYOND_SEEDS = (0, 1, 2)  # of the reference rows; the others have seed 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,132 @@
+"""What the fast path gives away for its speed: the reduced copy's size, how curves come back, how many there are.
+
+Every choice runs through the machine code of ``zdce.fast``, so that its time is the time that it would take.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from zdce import datasets, fast, metrics
+from zdce.enhance import Enhancer
+from zdce.postprocess import gamma_table
+from zdce.speed import FRAMES, framed_photographs
+
+EDGE_SHARE = 0.02  # of a photograph's pixels, those of the steepest brightness, count as edges
+EDGE_REACH = 4  # pixels around them in which a halo would stand
+LOSSES = {"psnr_loss": 0.2, "ssim_loss": 0.005}  # dB and 1: what the fast path may lose at most
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to be fast. label: its name in tables; side: longer side of what the network sees, pixels; nearest: each
+    pixel takes the nearest curves, not those in between; curves: "all" eight, "shared": their mean, eight times,
+    "fewer": the sums of neighbours, four times."""
+
+    label: str
+    side: int = fast.SMALL_SIDE
+    nearest: bool = False
+    curves: str = "all"
+
+
+CHOICES = (
+    *(Choice(f"{side} pixels", side) for side in (20, 40, 80, 160, 320, 640)),
+    Choice("80, nearest", nearest=True),
+    Choice("80, shared curves", curves="shared"),
+    Choice("80, 4 iterations", curves="fewer"),
+)
+TAKEN = next(choice.label for choice in CHOICES if choice == Choice(choice.label))
+
+
+class _Nearest(fast.Grid):
+    """A grid whose curves are not mixed."""
+
+    def places(self, size: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        before, share = super().places(size, axis)
+        return np.minimum(before + (share >= 0.5), self.curves.shape[axis] - 1).astype(np.int32), np.zeros_like(share)
+
+
+def enhanced(enhancer: Enhancer, pixels: np.ndarray, choice: Choice) -> np.ndarray:
+    """(H, W, 3) uint8 → the same, enhanced by the choice; needs numba."""
+    packed = enhancer._ready(pixels.dtype)
+    grid = fast.estimated(enhancer.net, pixels, packed, side=choice.side)
+    curves = grid.curves
+    if choice.curves == "shared":
+        curves = np.repeat(curves.mean(axis=2, keepdims=True), curves.shape[2], axis=2)
+    elif choice.curves == "fewer":
+        curves = (curves[:, :, 0::2] + curves[:, :, 1::2]).clip(-1, 1)
+    kind = _Nearest if choice.nearest else fast.Grid
+    table = None if enhancer.gamma == 1 else gamma_table(enhancer.gamma)
+    return fast.bend(pixels, kind(np.ascontiguousarray(curves), grid.factor, grid.corners), table)
+
+
+def near_edges(pixels: np.ndarray) -> np.ndarray:
+    """Where a halo would stand: (H, W) bool, within :data:`EDGE_REACH` pixels of the steepest brightness."""
+    steep = ndimage.gaussian_gradient_magnitude(metrics.luma(pixels), 1.0)
+    return ndimage.binary_dilation(steep > np.quantile(steep, 1 - EDGE_SHARE), iterations=EDGE_REACH)
+
+
+def losses(model: str, on: str, limit: int = 0, choices: Sequence[Choice] = CHOICES) -> pd.DataFrame:
+    """What each choice loses against the faithful path: one row a photograph of the set ``on`` and choice.
+
+    psnr_loss (dB) and ssim_loss: the faithful path's score on the reference less the choice's; apart: mean difference
+    of the two results, grey levels; at_edges, elsewhere: the same near strong edges, where halos stand, and apart from
+    them.
+    """
+    enhancer, rows = Enhancer(model, device="cpu"), []
+    for sample in datasets.samples(on, limit):
+        pixels, reference = sample.image(), sample.reference()
+        faithful, edges = enhancer(pixels), near_edges(pixels)
+        best = metrics.psnr(faithful, reference), metrics.ssim(faithful, reference)
+        for choice in choices:
+            result = enhanced(enhancer, pixels, choice)
+            apart = np.abs(result.astype(np.int16) - faithful).mean(axis=2)
+            row = {"dataset": on, "photograph": sample.name, "choice": choice.label, "apart": apart.mean()}
+            row |= {"psnr_loss": best[0] - metrics.psnr(result, reference)}
+            row |= {"ssim_loss": best[1] - metrics.ssim(result, reference)}
+            rows.append(row | {"at_edges": apart[edges].mean(), "elsewhere": apart[~edges].mean()})
+    return pd.DataFrame(rows)
+
+
+def times(model: str, repeats: int, choices: Sequence[Choice] = CHOICES) -> pd.DataFrame:
+    """Median milliseconds of each choice from 8 bits to 8 bits, in turn in this process: a row a choice, a column a
+    size of ``speed.FRAMES``."""
+    enhancer, rows = Enhancer(model, device="cpu"), []
+    for name, pixels in framed_photographs().items():
+        for repeat in range(repeats + 1):
+            for choice in choices:
+                started = time.perf_counter()
+                enhanced(enhancer, pixels, choice)
+                if repeat:
+                    rows.append((choice.label, name, 1000 * (time.perf_counter() - started)))
+    frame = pd.DataFrame(rows, columns=["choice", "size", "ms"])
+    return frame.pivot_table("ms", "choice", "size", "median", sort=False)[list(FRAMES)].add_suffix(" ms")
+
+
+def summary(lost: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:
+    """Quality against time, one row a choice: means of :func:`losses` over photographs beside :func:`times`."""
+    columns = ["psnr_loss", "ssim_loss", "apart", "at_edges", "elsewhere"]
+    means = lost.groupby("choice", sort=False)[columns].mean()
+    return means.assign(n=lost.groupby("choice").size()).join(taken).reset_index()
+
+
+def words(table: pd.DataFrame) -> list[str]:
+    """What the table of :func:`summary` says for the choice taken, in lines of Markdown."""
+    row = table.set_index("choice").loc[TAKEN]
+    inside = all(row[name] < most for name, most in LOSSES.items())
+    halo = row["at_edges"] / row["elsewhere"] if row["elsewhere"] else math.nan
+    kept = "within" if inside else "outside"
+    return [
+        f"The fast path shows the network {TAKEN}. Against the faithful path it loses {row['psnr_loss']:.3f} dB and "
+        f"{row['ssim_loss']:.4f} SSIM on {row['n']:.0f} photographs, {kept} the {LOSSES['psnr_loss']} dB and "
+        f"{LOSSES['ssim_loss']} that it may lose at most. The two results lie {row['apart']:.2f} grey levels apart on "
+        f"average: {row['at_edges']:.2f} within {EDGE_REACH} pixels of strong edges, {row['elsewhere']:.2f} elsewhere, "
+        f"{halo:.1f} times as much.",
+    ]
