@@ -1,6 +1,8 @@
 # make report   run the notebooks and render reports/$(PROFILE)/index.html
 # make test     style, tests, notebooks against their stored outputs, the quick reports
 # make lab      open the notebooks in JupyterLab
+# make soak     long runs with faults, an hour: commands killed 50 times each, 2,000 photographs, a sweep under fire
+# make audit    what is known against the installed packages; make sbom writes the list of them, sbom.cdx.json
 # The first of them builds .venv with the versions of environment.yml; a change there or in pyproject.toml rebuilds it.
 
 PROFILE ?= quick
@@ -20,7 +22,7 @@ export PYTHONWARNINGS ?= ignore:IProgress not found
 BIN := .venv/bin
 READY := .venv/ready
 .DEFAULT_GOAL := help
-.PHONY: help report test lab
+.PHONY: help report test lab soak audit sbom
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -41,11 +43,21 @@ test: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
+soak: $(READY)
+	$(BIN)/python tests/soak.py --csv reports/study/soak.csv
+	$(BIN)/python -c "from zdce import readme; readme.write()"
+
+audit: $(READY)
+	$(BIN)/python tests/supply.py audit
+
+sbom: $(READY)
+	$(BIN)/python tests/supply.py sbom
+
 $(READY): environment.yml pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then echo "No Python 3.11 or newer found: install one, or name it: make PYTHON=/path/to/python3"; exit 1; fi
 	@echo "Building .venv with $$($(PYTHON) --version); this takes a few minutes, once."
 	@$(PYTHON) -m venv --clear .venv || \
 		{ echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: python3-venv)"; exit 1; }
 	@sed -n 's/^ *- \([a-z0-9_-]*==[^ ]*\).*/\1/p' environment.yml > .venv/pins.txt
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint .venv/pins.txt --editable '.[cluster,export,fast,lab,tensorboard,test,video]'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint .venv/pins.txt --editable '.[audit,cluster,export,fast,lab,tensorboard,test,video]'
 	@touch $(READY)

@@ -308,14 +308,21 @@ def main() -> None:
     for name in chosen:
         rows.append(parts[name]())
         print(pd.DataFrame(rows[-1:])[COLUMNS].to_string(index=False, header=len(rows) == 1), flush=True)
-    table = pd.DataFrame(rows)[COLUMNS]
-    if arguments.csv:
-        file = Path(arguments.csv)
-        before = pd.read_csv(file) if file.is_file() else table[:0]
-        stay = before[~before["what"].add(before["done"].str[:9]).isin(table["what"].add(table["done"].str[:9]))]
-        with whole(file) as partial:
-            pd.concat([stay, table]).to_csv(partial, index=False)
-    sys.exit(int(table[BAD].to_numpy().sum() > 0))
+        if arguments.csv:
+            keep(rows[-1], Path(arguments.csv))
+    sys.exit(int(pd.DataFrame(rows)[BAD].to_numpy().sum() > 0))
+
+
+def keep(row: dict, file: Path) -> None:
+    """Write ``row`` into the table ``file``, in place of the one of an earlier run, in the order of the parts."""
+
+    def place(row: dict) -> tuple:
+        return list(COMMANDS).index(row["what"].removeprefix("zdce ")), row["done"].split()[0]
+
+    before = pd.read_csv(file).to_dict("records") if file.is_file() else []
+    rows = [row, *(other for other in before if place(other) != place(row))]
+    with whole(file) as partial:
+        pd.DataFrame(sorted(rows, key=place))[COLUMNS].to_csv(partial, index=False)
 
 
 if __name__ == "__main__":

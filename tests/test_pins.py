@@ -29,6 +29,8 @@ COMMANDS = {
     "onnxscript": "torch writes ONNX files with it",
     "nbval": "plug-in of pytest: make test",
     "ruff": "make test",
+    "cyclonedx-bom": "make sbom",
+    "pip-audit": "make audit",
 }
 
 
@@ -53,7 +55,9 @@ def imported(source: str) -> set[str]:
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add(node.module.split(".")[0])
-    return names - set(sys.stdlib_module_names) - {"zdce", "conftest", "hostile", "soak", "supply", "tests"}
+    return (
+        names - set(sys.stdlib_module_names) - {"zdce", "conftest", "hostile", "soak", "supply", "test_pins", "tests"}
+    )
 
 
 def distributions(names: set[str]) -> set[str]:

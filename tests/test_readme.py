@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
+import pandas as pd
 import pytest
+import soak
 
 from zdce import paths, readme
 
@@ -25,9 +27,16 @@ def test_a_missing_mark_is_told():
         readme.replaced("<!-- a: x -->\nold\n<!-- /a -->", "b", "new")
 
 
+def test_long_runs_lost_nothing():
+    table = pd.read_csv(paths.reports(readme.PROFILE) / "soak.csv")
+    assert not table[soak.BAD].to_numpy().any()
+    assert set(table["what"]) == {f"zdce {name}" for name in soak.COMMANDS}
+    assert (table["outputs"] > 0).all()
+
+
 def test_readme_is_short_and_holds_what_a_visitor_looks_for():
     text = README.read_text("utf-8")
-    assert len(text.splitlines()) < 120
+    assert len(text.splitlines()) < 135
     for needed in ("make report", "make test", "zdce enhance", "LICENSE", "CITATION.cff", "![", "| notebook |"):
         assert needed in text, needed
 

@@ -22,12 +22,14 @@ FIGURES = {
     "ssim_matched": ("SSIM, means matched ↑", 3),
     "mean": ("mean brightness", 2),
 }
+# column of soak.csv → its heading
+HARM = (("lost", "lost"), ("partial", "in part"), ("different", "different"), ("litter", "unfinished files left"))
 
 
 def blocks() -> dict[Path, dict[str, Callable[[], str]]]:
     """Every file with generated parts, and what makes each part."""
     return {
-        paths.root() / "README.md": {"video": videos, "claims": verdicts, "headline": headline},
+        paths.root() / "README.md": {"video": videos, "claims": verdicts, "headline": headline, "soak": soak},
         paths.weights() / "README.md": {"weights": weights_card},
     }
 
@@ -88,6 +90,17 @@ def videos() -> str:
         f"flickers by {first['flicker_input']:.2f} % of its brightness in the input, {flicker['unsteadied']:.2f} % "
         f"with every frame's own curves and {flicker['fast']:.2f} % steadied."
     )
+
+
+def soak() -> str:
+    """What the long runs with faults found, from the table that ``make soak`` writes."""
+    table = pd.read_csv(paths.reports(PROFILE) / "soak.csv")
+    heads = ["command", "what was done to it", "times", "outputs", *(head for _, head in HARM), "memory, MiB"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * 2 + "|---:" * (len(heads) - 2) + "|"]
+    for row in table.to_dict("records"):
+        counts = [f"{row[column]:,}" for column in ("times", "outputs", *(column for column, _ in HARM), "peak_MiB")]
+        lines.append("| " + " | ".join([f"`{row['what']}`", row["done"], *counts]) + " |")
+    return "\n".join(lines)
 
 
 def weights_card() -> str:
