@@ -728,8 +728,7 @@ def _streams(video: Any, pictures: Any, output: Any, first: Any, container: str)
     """Streams of the output in the source's order: the one to encode to, (source's index → output's) for those that
     are copied, and the names of those left out."""
     output.metadata.update(video.metadata)
-    with contextlib.suppress(AttributeError, ValueError):
-        output.set_chapters(video.chapters())
+    output.set_chapters(video.chapters())
     written, places, left_out = None, {}, []
     for stream in video.streams:
         if stream.index == pictures.index:
@@ -744,10 +743,8 @@ def _streams(video: Any, pictures: Any, output: Any, first: Any, container: str)
             if made is None:
                 left_out.append(f"{stream.type} {stream.index}")
                 continue
-        with contextlib.suppress(AttributeError):
-            made.metadata = dict(stream.metadata)
-        with contextlib.suppress(AttributeError):
-            made.disposition = stream.disposition
+        made.metadata.update(stream.metadata)
+        made.disposition = int(stream.disposition)
     return written, places, tuple(left_out)
 
 
