@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy import ndimage
 
-from zdce import datasets, fast, metrics
+from zdce import datasets, fast, metrics, plots
 from zdce.enhance import Enhancer
 from zdce.postprocess import gamma_table
 from zdce.speed import FRAMES, framed_photographs
@@ -128,3 +129,35 @@ def words(table: pd.DataFrame) -> list[str]:
         f"average: {row['at_edges']:.2f} within {EDGE_REACH} pixels of strong edges, {row['elsewhere']:.2f} elsewhere, "
         f"{halo:.1f} times as much.",
     ]
+
+
+def chart(table: pd.DataFrame) -> Figure:
+    """PSNR lost against the time of a 4K frame, a dot a choice; and how far results lie apart at edges and elsewhere."""
+    fig, (left, right) = plots.figure(1, 2, (9.6, 3.8))
+    frame = f"{list(FRAMES)[-1]} ms"
+    for place, (at, lost, name) in enumerate(zip(table[frame], table["psnr_loss"], table["choice"], strict=True)):
+        taken = name == TAKEN
+        left.plot(at, lost, "o", color=plots.COLORS[0 if taken else 1])
+        away = (6, -3 if place % 2 else 5)
+        left.annotate(name, (at, lost), away, textcoords="offset points", weight="bold" if taken else None, fontsize=8)
+    left.axhspan(LOSSES["psnr_loss"], max(LOSSES["psnr_loss"] * 1.5, 1.1 * table["psnr_loss"].max()), alpha=0.15)
+    left.set(xscale="log", xlabel="a 4K frame, ms", ylabel="PSNR lost, dB")
+    places = np.arange(len(table))
+    right.barh(places - 0.2, table["at_edges"], 0.4, label="near strong edges", color=plots.COLORS[0])
+    right.barh(places + 0.2, table["elsewhere"], 0.4, label="elsewhere", color=plots.COLORS[1])
+    right.set_yticks(places, table["choice"])
+    right.invert_yaxis()
+    right.set_xlabel("apart from the faithful path, grey levels")
+    right.legend()
+    return fig
+
+
+def halo_panel(model: str = "zero-dce-improved", count: int = 2) -> Figure:
+    """Bundled photographs, faithful and fast, with the square enlarged in which the two differ most."""
+    faithful, quick = (Enhancer(model, device="cpu", speed=each) for each in ("faithful", "fast"))
+    rows, boxes = [], []
+    for sample in datasets.samples("bundled", count):
+        pixels = sample.image()
+        rows.append([pixels, faithful(pixels), quick(pixels)])
+        boxes.append(plots.differing(rows[-1][1:], 0.3))
+    return plots.panel(rows, ("input", "faithful", "fast"), boxes=boxes, width=7.2)
