@@ -132,7 +132,7 @@ def words(table: pd.DataFrame) -> list[str]:
 
 
 def chart(table: pd.DataFrame) -> Figure:
-    """PSNR lost against the time of a 4K frame, a dot a choice; and how far results lie apart at edges and elsewhere."""
+    """PSNR lost against the time of a 4K frame, a dot a choice; how far results lie apart, at edges and elsewhere."""
     fig, (left, right) = plots.figure(1, 2, (9.6, 3.8))
     frame = f"{list(FRAMES)[-1]} ms"
     for place, (at, lost, name) in enumerate(zip(table[frame], table["psnr_loss"], table["choice"], strict=True)):
