@@ -282,10 +282,9 @@ def estimated(
     if not reduces(net):
         factor = factor_for(height, width, side)
         small = reduced(pixels, factor)
-        curves = (
-            _by_halves(packed, small, halo(net)).tanh_() if packed else net._estimate(small.contiguous().to(device))
-        )
-        levels = _noise(net, small.contiguous().to(device), curves.to(device))
+        seen = small.contiguous().to(device)
+        curves = _by_halves(packed, small, halo(net)).tanh_() if packed else net._estimate(seen)
+        levels = _noise(net, seen, curves.to(device))
         points = _on_grid(curves, c)
         if shared:  # they follow one differential equation, x' = x² − x, for r each: their sum is what counts
             return Grid(points.mean(axis=2, keepdims=True), factor, False, levels, c.iterations)
