@@ -140,6 +140,18 @@ def test_networks_of_every_kind_give_what_they_give_whole(monkeypatch, fields):
         assert np.abs(enhancer_of(monkeypatch, net, speed=speed)(pixels).astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize("fields", [{"separable": True, "shared_curves": True}, {"pooling": "overlapping"}])
+def test_large_reduced_copies_go_in_tiles(monkeypatch, fields):
+    net, image = trained(scale=2.0, **fields), to_tensor(dark(70, 90))
+    with torch.inference_mode():
+        whole = net._estimate(image)
+        monkeypatch.setattr(fast, "TILE", (20, 30))
+        seen = []
+        monkeypatch.setattr(net, "_estimate", lambda part, call=net._estimate: seen.append(part.shape) or call(part))
+        assert torch.allclose(fast._by_tiles(net, image), whole, atol=1e-5)
+    assert len(seen) == 12
+
+
 @pytest.mark.parametrize("iterations", [8, 3])
 def test_curves_may_be_shared_or_each_its_own(monkeypatch, either_way, iterations):
     net, pixels = trained(iterations=iterations), dark(160, 240)

@@ -297,7 +297,7 @@ def estimated(
     else:
         small = net._reduced(scaled(pixels).contiguous())
     small = small.to(device)
-    curves = net._estimate(small)
+    curves = _by_tiles(net, small)
     return Grid(_on_grid(curves, c), 1, True, _noise(net, small, curves))
 
 
@@ -313,6 +313,19 @@ def _by_halves(packed: Packed, image: Tensor, reach: int) -> Tensor:
         return packed.raw(image[..., tile.seen_rows, tile.seen_columns])[(..., *tile.inside)].float()
 
     return torch.cat(parallel(raw, tiles(height, width, reach, (math.ceil(height / 2), width))), dim=2)
+
+
+def _by_tiles(net: CurveNet, image: Tensor) -> Tensor:
+    """``net._estimate(image)``, in tiles where the reduced copy of a large photograph is large itself."""
+    height, width = image.shape[-2:]
+    if height * width <= 2 * TILE[0] * TILE[1] or net.config.statistics or net.config.pooling == "stride2":
+        return net._estimate(image)
+    curves = image.new_empty(1, net.config.curve_channels, height, width)
+    reach = 7 + (net.config.pools if net.config.pooling == "overlapping" else 0)
+    for tile in tiles(height, width, reach, TILE):
+        part = net._estimate(image[..., tile.seen_rows, tile.seen_columns])
+        curves[..., tile.rows, tile.columns] = part[(..., *tile.inside)]
+    return curves
 
 
 def scaled(pixels: np.ndarray) -> Tensor:
