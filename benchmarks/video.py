@@ -4,7 +4,7 @@
 
 The clip is made, never stored: a panorama of the bundled photographs, darkened with sensor noise, first panned over,
 then still while something bright crosses it, its exposure unsteady as a camera's that decides anew for every frame.
-Needs a machine with nothing else to do; the ways take turns.
+Needs a machine with nothing else to do; the ways take turns. Flicker is that of the written files, codec included.
 """
 
 from __future__ import annotations

@@ -600,7 +600,8 @@ def enhance_video(
     Written in the container that the target's suffix says, by the source's codec where :data:`ENCODERS` has it and in
     H.264 otherwise, with the source's sampling, depth, colour tags, rotation and shape of pixels. Sound, subtitles,
     attachments and further pictures (covers) are copied without being decoded, as far as the container holds them;
-    data streams (telemetry) are left out. The file appears whole or not at all.
+    data streams (telemetry) are left out. Where a container has no times below zero, all streams may begin later by
+    the same span. The file appears whole or not at all.
 
     Raises VideoError, one line, for what is no video, damaged or cut short, without a frame, high dynamic range,
     interlaced or stored in an unusual way (RGB, transparency), and when writing fails; ValueError for ``steady``.
