@@ -242,3 +242,24 @@ def test_same_seed_same_bits_and_how_far_threads_move_them(clones, tmp_path, mon
     with capsys.disabled():
         print(f"\n1 and 2 threads, {config.steps} steps: weights differ by {difference:.1g} of the largest")
     assert difference < 1e-4
+
+
+REPORT = """
+import sys
+from pathlib import Path
+from zdce import paths, report
+paths.reports = lambda profile="": Path(sys.argv[1]) / profile
+report.read_profile = lambda profile: {"02_problem_analysis": {"data": "bundled", "limit": 1, "side": 64}}
+sys.exit(len(report.run("quick", ["02"])))
+"""
+
+
+def test_a_report_made_twice_has_the_same_tables_to_the_byte(tmp_path):
+    words = [sys.executable, "-c", REPORT]
+    both = [subprocess.Popen([*words, tmp_path / name], env=environment(paths.root())) for name in "ab"]
+    assert [process.wait() for process in both] == [0, 0]
+    one, other = (hashes(tmp_path / name / "quick" / "tables") for name in "ab")
+    assert one and one == other
+    for page in tmp_path.rglob("*.html"):
+        text = page.read_text("utf-8")
+        assert str(tmp_path) not in text and str(paths.root()) not in text and str(Path.home()) not in text

@@ -230,3 +230,11 @@ def test_tables_lose_their_index_and_gain_alignment():
 def test_grouped_heads_are_left_alone():
     frame = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_product([["a"], ["b", "c"]]))
     assert "colspan" in report._tidy_tables(frame.to_html())
+
+
+@pytest.mark.parametrize("suffix", ["html", "ipynb", "csv"])
+def test_committed_reports_name_no_machine_and_no_user(suffix):
+    folders = re.compile(r"(?<![\w.])/(?:home|root|Users|tmp|work|mnt|opt|var)/\w|[A-Z]:\\\\\w|file://")
+    for file in (paths.PACKAGE.parent / "reports" / "study").rglob(f"*.{suffix}"):
+        text = re.sub(r'data:[\w/+.-]+;base64,[\w+/=\s]+|"image/\w+": "[^"]+"', "", file.read_text("utf-8"))
+        assert not folders.search(text), (file.name, folders.search(text))
