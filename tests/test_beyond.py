@@ -96,7 +96,7 @@ def test_one_table_joins_sets_and_times():
     wild = scores.assign(dataset="dicm")
     good = beyond.to_itself([study.INPUT, beyond.OURS], "bundled", 1)
     noise = study.evaluate_bursts([study.INPUT, beyond.OURS], "bundled", 1)
-    times = pd.DataFrame({"version": [beyond.NAME], "network_ms": [5.0]})
+    times = pd.DataFrame({"version": [beyond.NAME], "pixels_ms": [5.0]})
     one = beyond.one_table(pd.concat([scores, wild]), good, noise, times).set_index("method")
     assert list(one.index) == ["input", beyond.NAME]
     assert one.loc[beyond.NAME, "ms"] == 5 and 70 < one.loc[beyond.NAME, "KB"] < 97

@@ -106,7 +106,8 @@ def one_table(
     """All figures of all methods, one row a method: means over photographs or scenes.
 
     scores: of ``study.evaluate`` over several sets; good: of :func:`to_itself`; noise: of ``study.evaluate_bursts``;
-    times: of ``speed.compare``. A column is a figure and, where it is taken on several sets, the set: ``niqe lime``.
+    times: of ``speed.compare`` at one size. A column is a figure and, where it is taken on several sets, the set, such as
+    ``niqe lime``.
     """
     pairs = scores[scores["dataset"].isin(PAIRS)].groupby("method", sort=False)
     table = pairs[["psnr", "ssim", "psnr_matched", "ssim_matched", "mean"]].mean()
@@ -119,7 +120,7 @@ def one_table(
     sizes = {label: _bytes(label) for label in table.index}
     table["KB"] = pd.Series(sizes, dtype=float) / 1024
     if times is not None:
-        table["ms"] = times.set_index("version")["network_ms"]
+        table["ms"] = table.index.map(times.set_index("version")["pixels_ms"].to_dict())
     return table.reset_index()
 
 
