@@ -106,7 +106,7 @@ def one_table(
     """All figures of all methods, one row a method: means over photographs or scenes.
 
     scores: of ``study.evaluate`` over several sets; good: of :func:`to_itself`; noise: of ``study.evaluate_bursts``;
-    times: of ``speed.compare`` at one size. A column is a figure and, where it is taken on several sets, the set, such as
+    times: of ``speed.compare`` at one size. A column is a figure and, where it is taken on several sets, the set:
     ``niqe lime``.
     """
     pairs = scores[scores["dataset"].isin(PAIRS)].groupby("method", sort=False)
