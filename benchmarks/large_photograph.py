@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from zdce import datasets, paths, speed
+from zdce import datasets, paths
 from zdce.photos import Photo, read_photo, write_photo
 from zdce.report import commit
 
@@ -37,7 +37,7 @@ CASES = (
     ("array", "zero-dce-improved", "faithful"),
     ("array", "zero-dce-improved", "fast"),
 )
-LIMIT = 2 * 1024**3  # bytes that any path may take
+LIMIT_MB = 2 * 1024**3 / 1e6  # megabytes that any path may take
 
 
 def photograph(width: int, height: int) -> np.ndarray:
@@ -52,37 +52,42 @@ def photograph(width: int, height: int) -> np.ndarray:
     return out
 
 
-def case(kind: str, model: str, path: str, file: str) -> dict[str, float]:
-    """One enhancement in this process: bytes before it and at the largest moment, seconds."""
-    from zdce import memory
-    from zdce.enhance import Enhancer, enhance_files
+# One enhancement in a process of its own, as the command does it: bytes before it and at its largest moment, seconds.
+CASE = """
+import json, sys, time
+from pathlib import Path
+import numpy as np
+import torch
+from zdce import memory
+from zdce.enhance import Enhancer, enhance_files
 
-    memory.keep_freed()  # as the command does
-    torch.set_num_threads(2)
-    enhancer = Enhancer(model, device="cpu", speed=path)
-    enhancer(np.full((300, 600, 3), 20, np.uint8))
-    idle, started = speed._memory("VmRSS"), time.perf_counter()
-    if kind == "file":
-        outcome = enhance_files([file], Path(file).parent / "out", enhancer, progress=False)
-        if outcome.failed:
-            raise RuntimeError(outcome.failed[0][1])
-    else:
-        pixels = np.load(file)
-        started = time.perf_counter()
-        enhancer(pixels)
-    return {"idle": idle, "peak": speed._memory("VmHWM"), "seconds": time.perf_counter() - started}
+def megabytes(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024 / 1e6
+
+kind, model, path, file = sys.argv[1:]
+memory.keep_freed()
+torch.set_num_threads(2)
+enhancer = Enhancer(model, device="cpu", speed=path)
+idle, started = megabytes("VmRSS"), time.perf_counter()
+if kind == "file":
+    outcome = enhance_files([file], Path(file).parent / "out", enhancer, progress=False)
+    assert not outcome.failed, outcome.failed
+else:
+    enhancer(np.load(file))
+print(json.dumps({"idle_mb": idle, "peak_mb": megabytes("VmHWM"), "seconds": time.perf_counter() - started}))
+"""
 
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--size", default="16320x12240", help="width x height")
     words.add_argument("--csv", type=Path, default=paths.reports("study") / "speed" / "large.csv")
-    words.add_argument("--case", nargs=4, help=argparse.SUPPRESS)
     asked = words.parse_args()
-    if asked.case:
-        print(json.dumps(case(*asked.case)))
-        return
     width, height = map(int, asked.size.split("x"))
+    ours = ("MALLOC_", "GLIBC_")  # the caller's own settings of memory
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    environment["PYTHONPATH"] = str(paths.PACKAGE.parent)
     rows = []
     with tempfile.TemporaryDirectory(prefix="zdce-large-") as folder:
         pixels = photograph(width, height)
@@ -92,12 +97,12 @@ def main() -> None:
         del pixels
         assert read_photo(files["file"]).pixels.shape == (height, width, 3)
         for kind, model, path in CASES:
-            command = [sys.executable, __file__, "--case", kind, model, path, str(files[kind])]
-            done = subprocess.run(command, capture_output=True, text=True)
+            command = [sys.executable, "-c", CASE, kind, model, path, str(files[kind])]
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
             told = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
             rows.append({"from_to": kind, "model": model, "path": path} | told)
             if told:
-                rows[-1]["under_limit"] = told["peak"] < LIMIT
+                rows[-1]["under_limit"] = told["peak_mb"] < LIMIT_MB
             print(rows[-1] if told else done.stderr[-500:], flush=True)
         length = files["file"].stat().st_size
     table = pd.DataFrame(rows).assign(width=width, height=height, file_bytes=length, threads=2)

@@ -4,7 +4,7 @@
 
 The clip is made, never stored: a panorama of the bundled photographs, darkened with sensor noise, first panned over,
 then still while something bright crosses it, its exposure unsteady as a camera's that decides anew for every frame.
-Needs a machine with nothing else to do; the ways take turns.
+Needs a machine with nothing else to do; the ways take turns. Flicker is that of the written files, codec included.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from PIL import Image
 from zdce import datasets, memory, video
 from zdce.enhance import Enhancer
 
+CORES = os.cpu_count()
 WIDTH, HEIGHT, RATE = 1920, 1080, 25
 PANNED, STILL = 75, 75  # frames
 STEP = 12  # pixels that the panned view moves a frame
@@ -142,11 +143,12 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         frames_per_second=("rate", "median"),
         lowest=("rate", "min"),
         highest=("rate", "max"),
-        core_ms_a_frame=("busy", "median"),
+        core_ms_a_frame=("busy", "median"),  # of all cores together; hardly changed by what else they do
         rounds=("rate", "size"),
     )
     table.insert(1, "of_real_time", table["frames_per_second"] / RATE)
     table.insert(2, "of_codec", table["frames_per_second"] / table["frames_per_second"]["codec"])
+    table["rate_of_free_cores"] = 1e3 * CORES / table["core_ms_a_frame"]  # were all of them busy with it all the time
     table["what"] = [WAYS[way] for way in table.index]
     table["frames"], table["preset"] = PANNED + STILL, " ".join(video.ENCODERS["h264"][1].values())
     return table
@@ -187,8 +189,8 @@ def main() -> None:
     table["flicker_percent"], table["flicker_input"] = pd.Series(flickers), flickers["input"]
     table["mbit_per_s"], table["mbit_input"] = pd.Series(rates), rates["input"]
     table["model"], table["versions"] = arguments.model, f"torch {torch.__version__}, av {av.__version__}"
-    table["device"] = f"{os.cpu_count()} cores {platform.machine()}"
-    print(table.drop(columns=["what", "model", "versions", "device"]).T.to_string(float_format="%.4g"))
+    table["device"] = f"{CORES} cores {platform.machine()}"
+    print(table.drop(columns=["what", "model", "versions", "device"]).T.to_string())
     if arguments.csv:
         Path(arguments.csv).parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(arguments.csv, float_format="%.5g")

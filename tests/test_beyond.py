@@ -61,7 +61,8 @@ def test_what_is_said_follows_from_the_goals():
 
 def test_rows_say_what_they_change_and_where_their_weights_are():
     rows = beyond.rows().set_index("arm")
-    assert rows.loc[beyond.NAME, "change"] == "reference row"
+    assert rows.loc[beyond.NAME, "change"] == "reference row" and rows.index[0] == beyond.NAME
+    assert "loss.exposure_of light → photograph" in rows.loc[beyond.EARLIER, "change"]
     assert rows.loc["context-not-darkened", "change"] == "darkened 0.5 → default"
     assert rows["weights"].notna().sum() >= 8
     assert [method.label for method in beyond.arms(beyond.rows(), "context-three-curves")] == ["context-three-curves"]

@@ -112,7 +112,8 @@ def test_fast_is_the_curves_of_the_mean_brought_back_bilinearly(monkeypatch, eit
     enhancer = enhancer_of(monkeypatch, net, speed="fast", bf16=False)
     small = F.avg_pool2d(to_tensor(pixels), 3)
     with torch.inference_mode():
-        curves = F.interpolate(net._estimate(small[..., :53, :]), size=(159, 240), mode="bilinear")
+        curves = net._estimate(small[..., :53, :]).view(1, -1, 3, 53, 80).mean(dim=1)  # one in place of each
+        curves = F.interpolate(curves, size=(159, 240), mode="bilinear")
         expected = to_pixels(apply_curves(to_tensor(pixels)[..., :159, :], curves, net.config.iterations))
     assert np.abs(enhancer(pixels)[:120].astype(int) - expected[:120]).max() <= 1
 
@@ -138,6 +139,60 @@ def test_networks_of_every_kind_give_what_they_give_whole(monkeypatch, fields):
             assert np.abs(plain.astype(int) - expected).max() > 5  # the filter is seen
     for speed in ("faithful", "fast") if fast.reduces(net) else ("faithful",):
         assert np.abs(enhancer_of(monkeypatch, net, speed=speed)(pixels).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("fields", [{"separable": True, "shared_curves": True}, {"pooling": "overlapping"}])
+def test_large_reduced_copies_go_in_tiles(monkeypatch, fields):
+    net, image = trained(scale=2.0, **fields), to_tensor(dark(70, 90))
+    with torch.inference_mode():
+        whole = net._estimate(image)
+        monkeypatch.setattr(fast, "TILE", (20, 30))
+        seen = []
+        monkeypatch.setattr(net, "_estimate", lambda part, call=net._estimate: seen.append(part.shape) or call(part))
+        assert torch.allclose(fast._by_tiles(net, image), whole, atol=1e-5)
+    assert len(seen) == 12
+
+
+@pytest.mark.parametrize("iterations", [8, 3])
+def test_curves_may_be_shared_or_each_its_own(monkeypatch, either_way, iterations):
+    net, pixels = trained(iterations=iterations), dark(160, 240)
+    enhancer = enhancer_of(monkeypatch, net, speed="fast", bf16=False)
+    with torch.inference_mode():
+        own, shared = (fast.estimated(net, pixels, shared=each) for each in (False, True))
+    assert own.curves.shape[2] == own.iterations == shared.iterations and shared.curves.shape[2] == 1
+    monkeypatch.setattr(enhancer, "_grid", lambda pixels: own)
+    apart = enhancer(pixels).astype(int)
+    tile = fast.Tile(*[slice(0, side) for side in (160, 240)] * 2)
+    with torch.inference_mode():
+        expected = apply_curves(to_tensor(pixels), fast.upsampled(own, tile, 160, 240), iterations)
+    assert np.abs(apart - to_pixels(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("model", ["zero-dce", "zero-dce-improved"])
+def test_the_mean_of_trained_curves_does_what_each_of_them_does(either_way, model):
+    enhancer, pixels = Enhancer(model, device="cpu", speed="fast", bf16=False), dark(160, 240)
+    with torch.inference_mode():
+        own = fast.estimated(enhancer.net, pixels, shared=False)
+    shared = enhancer(pixels).astype(int)
+    enhancer._grid = lambda pixels: own
+    assert np.abs(shared - enhancer(pixels)).max() <= 3
+
+
+def test_eight_bits_take_one_pass_on_the_faithful_path_too(monkeypatch):
+    """Machine code and torch agree, of either precision and any number of curves; with gamma and strength as well."""
+    if not fast.numba:
+        pytest.skip("numba is not installed")
+    pixels = dark(70, 90)
+    monkeypatch.setattr(fast, "TILE", (32, 40))
+    for fields in ({}, {"iterations": 3}, {"pooling": "overlapping"}):
+        for bf16 in {False, fast.has_bf16()}:
+            enhancer = enhancer_of(monkeypatch, trained(**fields), gamma=1.2, bf16=bf16, strength=0.8)
+            if not fast.can_pack(enhancer.net):
+                pytest.skip("this build of torch has no packed convolutions")
+            quick = enhancer(pixels).astype(int)
+            with monkeypatch.context() as without:
+                without.setattr(fast, "numba", None)
+                assert np.abs(quick - enhancer(pixels)).max() <= 2
 
 
 @pytest.mark.parametrize("fields", [{}, {"denoise": 6.0}, {"fixed_size": 16, "grey_curves": True, "denoise": 20.0}])

@@ -41,6 +41,35 @@ def test_freed_memory_stays():
     assert left("keep") > 250
 
 
+SHARED = """
+import threading
+from zdce import memory, speed
+import numpy as np
+
+assert memory.keep_freed()
+
+def take():
+    [np.ones(10**6) for _ in range(20)]  # 8 MB each, 160 MB
+
+for _ in range(4):
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+print(speed._memory("VmHWM") / 1e6)
+before = speed._memory("VmHWM")
+take()
+print((speed._memory("VmHWM") - before) / 1e6)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_what_one_thread_freed_another_uses():
+    environment = {"PATH": "", "PYTHONPATH": str(paths.PACKAGE.parent)}
+    words = [sys.executable, "-c", SHARED]
+    told = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    assert float(told[1]) < 40
+
+
 def test_elsewhere_nothing_happens(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     assert memory.keep_freed() is False

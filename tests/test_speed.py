@@ -162,14 +162,62 @@ def test_the_command_prints_ratios_and_writes_settings_and_versions(monkeypatch,
             return {"load_before": 3.0, "other_work": 1.5, "machine": "2 cores m", "torch": "9.9", "commit": "c"}
 
     monkeypatch.setattr(speed, "Workers", Fake)
-    monkeypatch.setattr(speed.compare, "__defaults__", (speed.SETTINGS, 1))
+    monkeypatch.setattr(speed.compare, "__defaults__", (speed.PAIR, 1, {"small": (60, 40)}))
     file = tmp_path / "new" / "speed.csv"
     result = CliRunner().invoke(main, ["speed", "--csv", str(file)])
     assert result.exit_code == 0, result.output
     assert "2.00 ×" in result.output and "WARNING" in result.output and "torch 9.9" in result.output
     table = pd.read_csv(file).set_index("version")
     assert {"threads", "device", "torch", "commit", "other_work", "keep_freed"} <= set(table.columns)
-    assert table.loc["improved", ["ratio", "network_ms", "first_call_ms"]].tolist() == [2, 4, 9]
+    assert table.loc["improved", ["ratio", "network_ms", "pixels_ms", "first_call_ms"]].tolist() == [2, 4, 4, 9]
+    assert table.loc["improved", ["photograph", "width", "height"]].tolist() == ["small", 60, 40]
+
+
+def test_paths_run_in_stages_from_file_to_file():
+    """Whatever the path, from the same JPEG: nearly the same photograph, and every stage is timed."""
+    results = {}
+    for version in [*speed.PATHS[:3], *speed.PEERS[::2]]:
+        stages, wait = speed.steps(version)
+        value = np.full((90, 120, 3), 30, np.uint8)
+        for name in ("prepare", "network", "finish"):
+            value = stages[name](value)
+        results[version.label] = value
+        assert value.shape == (90, 120, 3) and value.dtype == np.uint8 and value.mean() > 30
+        assert list(stages) == list(STAGES) and wait() is None
+    plain = results["improved, plain"].astype(int)
+    assert np.abs(results["improved, faithful"] - plain).max() <= 2
+    assert (
+        np.abs(results["improved, fast"] - plain)[20:-20, 20:-20].max() <= 6
+    )  # borders reach further at a reduced size
+
+
+def goals_of(**milliseconds) -> pd.DataFrame:
+    rows = [(name, label, ms) for (name, label), ms in milliseconds["ms"].items()]
+    return speed.goals(pd.DataFrame(rows, columns=["photograph", "version", "pixels_ms"])).set_index("goal")
+
+
+def test_goals_are_held_against_the_fastest_peer():
+    sizes, labels = ("600×400", "4K"), ("improved, plain", "improved, faithful", "improved, fast")
+    ms = {(size, label): value for size in sizes for label, value in zip(labels, (100.0, 20.0, 2.0), strict=True)}
+    ms |= {(size, peer.label): value for size in sizes for peer, value in zip(speed.PEERS, (9, 5, 8, 7), strict=True)}
+    told = goals_of(ms=ms)
+    assert told.loc["improved, faithful", ["ratio", "held"]].tolist() == [5.0, "yes"]
+    assert told.loc["improved, fast", "ratio"].tolist() == [2.5, 2.5]
+    assert set(told.loc["improved, fast", "against"]) == {speed.PEERS[1].label}
+    assert set(told.loc["improved, fast", "held"]) == {"no"} and told.loc["improved, fast: a frame", "held"] == "yes"
+
+
+def test_limits_count_bytes_and_multiply_adds():
+    rows = [("p", path.label, path.model, path.path, 600, 400, 10.0) for path in speed.PATHS]
+    columns = ["photograph", "version", "model", "path", "width", "height", "pixels_ms"]
+    told = speed.beside_limits(
+        pd.DataFrame(rows, columns=columns), {"copy": 1e9, "float32": 1e9, "bfloat16": 1e9}
+    ).set_index("version")
+    assert told.loc["improved, faithful", "multiply_adds"] == 23472 * 240_000
+    assert told.loc[["improved, faithful", "improved, fast"], "bytes"].tolist() == [1_440_000, 2_160_000]
+    assert told.loc["improved, fast", "copy_ms"] == pytest.approx(2.16)
+    assert told.loc["improved, fast", "arithmetic_ms"] == pytest.approx(23472 * 75 * 50 / 1e6)
+    assert all(value > 0 for value in speed.machine_limits(1).values())
 
 
 # --- original against improved --------------------------------------------------------------------------------

@@ -174,20 +174,29 @@ def test_rotation(tmp_path, enhancer):
     assert after.rotation == -90 and (after.width, after.height) == (64, 48)
 
 
-def test_title_and_shape_of_pixels(tmp_path, enhancer):
+def test_title_chapters_languages_notes_and_shape_of_pixels(tmp_path, enhancer):
     source = clip(tmp_path / "a.mkv", tags={"sample_aspect_ratio": Fraction(4, 3)})
     titled = tmp_path / "titled.mkv"
+    chapter = {"id": 1, "start": 40, "end": 200, "time_base": TICK, "metadata": {"title": "the second frame"}}
     with av.open(str(source)) as file, av.open(str(titled), "w") as copy:
         copy.metadata["title"] = "a night"
+        copy.set_chapters([chapter])
         streams = {s.index: copy.add_stream_from_template(s, opaque=True) for s in file.streams}
+        streams[1].metadata["language"] = "fra"
+        streams[1].disposition = int(av.stream.Disposition.original)
+        copy.add_attachment("notes.txt", "text/plain", b"some notes")
         for packet in file.demux():
             if packet.size:
                 packet.stream = streams[packet.stream.index]
                 copy.mux(packet)
-    enhance_video(titled, tmp_path / "b.mkv", enhancer)
+    assert not enhance_video(titled, tmp_path / "b.mkv", enhancer).left_out
     with av.open(str(tmp_path / "b.mkv")) as file:
         assert file.metadata["title"] == "a night"
+        assert [c["metadata"]["title"] for c in file.chapters()] == ["the second frame"]
         assert file.streams.video[0].codec_context.sample_aspect_ratio == Fraction(4, 3)
+        assert file.streams.audio[0].language == "fra"
+        assert file.streams.audio[0].disposition & av.stream.Disposition.original
+        assert file.streams.attachments[0].data == b"some notes"
 
 
 def test_another_container(tmp_path, enhancer):
@@ -326,7 +335,7 @@ def test_unsteady_exposure_is_levelled_and_a_lasting_change_is_followed():
         means = []
         for each in light:
             result, _ = steady(grid, scene_ * each, 0.04)
-            means.append(np.exp(video._brightness(scene_ * each, result.curves)).mean())
+            means.append(np.exp(video._brightness(scene_ * each, result.curves, 1)).mean())
         return means
 
     steadied, alone = bent(video.Steady(0.5)), bent(video.Steady(0))

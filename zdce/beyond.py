@@ -10,8 +10,9 @@ from skimage.exposure import match_histograms
 
 from zdce import checkpoints, datasets, metrics, paths, speed, study
 
-NAME = study.CONTEXT.name
+NAME, EARLIER = study.NIGHT.name, study.CONTEXT.name
 OURS = study.Method(NAME, NAME)
+CONTEXT = study.Method(EARLIER, EARLIER)  # the same before it was asked to keep the night
 OTHERS = (*study.OURS, *study.PUBLISHED, *study.PEERS)
 PIPELINE = f"{study.OURS[2].model} + gamma"  # the improved study's, gamma included
 NIGHT = 60  # ours: grey levels, mean of a photograph of lime or dicm below which it is dark
@@ -26,7 +27,7 @@ VERSIONS = (
 
 
 def seeds() -> list[study.Method]:
-    """The network's other seeds, as kept; labelled such as ``zero-dce-context (seed 1)``."""
+    """The network's other seeds, as kept; labelled such as ``zero-dce-night (seed 1)``."""
     return [
         study.Method(f"{NAME} (seed {seed})", str(weights))
         for seed, weights in ((seed, _kept(NAME, seed)) for seed in study.BEYOND_SEEDS[1:])
@@ -41,28 +42,31 @@ def _kept(arm: str, seed: int = 0) -> object | None:
 
 def rows() -> pd.DataFrame:
     """The arms of :data:`zdce.study.BEYOND`: arm, what it changes, the command that trains it, weights or None."""
+    names = sorted(study.BEYOND, key=lambda arm: (arm != NAME, not arm.startswith("night-")))  # else as they stand
     table = [
         {"arm": arm, "change": change(arm), "command": f"zdce train --arm {arm}", "weights": _kept(arm)}
-        for arm in study.BEYOND
+        for arm in names
     ]
     return pd.DataFrame(table)
 
 
 def arms(table: pd.DataFrame, chosen: str) -> list[study.Method]:
-    """The trained rows of :func:`rows` but the first, as methods: ``all``, or those named with commas between them.
+    """The trained rows of :func:`rows` but the network's own, as methods.
 
-    Raises ValueError for an unknown name.
+    chosen: ``all``, or names with commas between them. Raises ValueError for an unknown name.
     """
     named = [name.strip() for name in chosen.split(",") if name.strip()]
     if unknown := set(named) - {"all", *table["arm"]}:
         raise ValueError(f"arms: no arm {sorted(unknown)[0]!r}; known: {', '.join(table['arm'])}, or all")
-    rows = table.iloc[1:].dropna(subset="weights")
+    rows = table[table["arm"] != NAME].dropna(subset="weights")
     return [study.Method(r.arm, str(r.weights)) for r in rows.itertuples() if r.arm in named or "all" in named]
 
 
 def change(arm: str) -> str:
-    """What an arm changes in the reference row, such as ``net.denoise 3.0 → 0.0``."""
-    own, first = (_flat(study.BEYOND[name].header()) for name in (arm, NAME))
+    """What an arm changes in its reference row, such as ``net.denoise 3.0 → 0.0``: arms called ``context-…`` in the
+    network without the night, all others in the one with it; the former itself is told beside the latter."""
+    reference = EARLIER if arm.startswith("context-") else NAME
+    own, first = (_flat(study.BEYOND[name].header()) for name in (arm, reference))
     keys = [key for key in first | own if own.get(key) != first.get(key) and key != "name"]
     told = [f"{key} {first.get(key, 'default')} → {own.get(key, 'default')}" for key in keys]
     return ", ".join(told) or "reference row"
@@ -121,7 +125,9 @@ def one_table(
 
 def _bytes(label: str) -> float:
     """Size of the weights behind a method's label; NaN for the input."""
-    model = next((method.model for method in (OURS, *OTHERS) if method.label == label.split(" (seed")[0]), None)
+    model = next(
+        (method.model for method in (OURS, CONTEXT, *OTHERS) if method.label == label.split(" (seed")[0]), None
+    )
     if model is None:
         return float("nan")
     file = checkpoints.MODELS[model][1]
@@ -166,7 +172,7 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
     (0 where it does not; in the figure's unit)."""
     methods = table.set_index("method")
     own = methods.index.str.startswith(NAME)
-    ours, peers = methods[own], methods[~own & (methods.index != study.INPUT.label)]
+    ours, peers = methods[own], methods[~own & ~methods.index.isin([study.INPUT.label, EARLIER])]
     found = []
     for goal in GOALS:
         for figure in (name for name in methods if name.split()[0] == goal.figure):
@@ -253,8 +259,7 @@ def pictured(limit: int) -> list[datasets.Sample]:
 
 
 def ablated(scores: pd.DataFrame, good: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
-    """The ablation as one table, reference row first: arm, change, figures of :func:`one_table`, and the seeds' range
-    of the reference row as its last line."""
+    """The ablation as one table, reference row first: arm, change, and figures of :func:`one_table`."""
     table = one_table(scores, good, noise).drop(columns="KB")
     about = rows()[["arm", "change"]].rename(columns={"arm": "method"})
     return about.merge(table, on="method", how="left")

@@ -50,6 +50,7 @@ MODELS: dict[str, tuple[str, str, NetConfig | None]] = {
     "zero-dce": ("Zero-DCE, trained here", "zero-dce.safetensors", None),
     "zero-dce-improved": ("improved Zero-DCE, trained here", "zero-dce-improved.safetensors", None),
     "zero-dce-context": ("Zero-DCE that sees the whole photograph, trained here", "zero-dce-context.safetensors", None),
+    "zero-dce-night": ("the same, asked for what its light allows, trained here", "zero-dce-night.safetensors", None),
     "zero-dce-published": ("Zero-DCE, published weights", "weights/zero_dce_Epoch99.pth", ZERO_DCE),
     "zero-dce-improved-published": (
         "improved Zero-DCE, published weights",

@@ -221,7 +221,7 @@ class Enhancer:
                 else:
                     image = fast.scaled(pixels[tile.seen_rows, tile.seen_columns]).contiguous()
                     image = fast.denoised(image, grid, tile, height, width)[(..., *tile.inside)].contiguous()
-                return apply_curves(image, fast.upsampled(grid, tile, height, width), grid.curves.shape[2])
+                return apply_curves(image, fast.upsampled(grid, tile, height, width), grid.iterations)
             image = fast.scaled(pixels[tile.seen_rows, tile.seen_columns])
             inside = (..., *tile.inside)
             if packed:

@@ -33,7 +33,7 @@ TILE = (256, 512)  # rows and columns that the network returns at a time; what i
 SMALL_SIDE = 80  # pixels of the longer side that the fast path shows the network; ours
 REDUCE_FIRST = 2**24  # pixels above which a network that reduces for itself is given a box mean, to bound memory
 BAND = 128  # rows that are filtered and bent by one thread at a time
-SAMPLES = 384  # of a row at a time, so that their curves stay in the nearest memory
+SAMPLES = 768  # of a row at a time, so that their curves stay in the nearest memory
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -234,12 +234,19 @@ class Grid:
     """Curves on a coarse grid. curves: (h, w, iterations, 3) float32 in [−1, 1]. noise: (h, w) float32, what
     ``model.smoothed`` is to take out before, None for nothing. corners: whether the outer points of
     the grid lie on the photograph's outer pixels (a network that reduces for itself, as its released code has it) or
-    each in the middle of the block of ``factor`` × ``factor`` pixels that it was estimated from."""
+    each in the middle of the block of ``factor`` × ``factor`` pixels that it was estimated from. repeated: how often
+    each of the curves is applied in a row, 1 for a network's own."""
 
     curves: np.ndarray
     factor: int
     corners: bool
     noise: np.ndarray | None = None
+    repeated: int = 1
+
+    @property
+    def iterations(self) -> int:
+        """How often a curve is applied to a pixel."""
+        return self.curves.shape[2] * self.repeated
 
     def places(self, size: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
         """For each of ``size`` pixels along an axis: the grid point before (int32), the share of the next (float32)."""
@@ -257,21 +264,32 @@ def factor_for(height: int, width: int, side: int = SMALL_SIDE) -> int:
 
 
 def estimated(
-    net: CurveNet, pixels: np.ndarray, packed: Packed | None = None, fast: bool = True, side: int = SMALL_SIDE
+    net: CurveNet,
+    pixels: np.ndarray,
+    packed: Packed | None = None,
+    fast: bool = True,
+    side: int = SMALL_SIDE,
+    shared: bool = True,
 ) -> Grid:
     """Curves of a photograph (H, W, 3) uint8 or uint16, or float32 in [0, 1], from a reduced copy of it.
 
     A network that reduces for itself is given the photograph as it is, but, above :data:`REDUCE_FIRST` pixels or with
-    ``fast``, a box mean of it that is still four times as wide and high as what it looks at, or more.
+    ``fast``, a box mean of it that is still four times as wide and high as what it looks at, or more. Others are given
+    a box mean whose longer side is ``side`` pixels or fewer; ``shared``: the mean of their curves takes the place of
+    each, which one pass applies several times as fast.
     """
     height, width = pixels.shape[:2]
     device, c = next(net.parameters()).device, net.config
     if not reduces(net):
         factor = factor_for(height, width, side)
         small = reduced(pixels, factor)
-        curves = packed.raw(small).float().tanh_() if packed else net._estimate(small.contiguous().to(device))
-        levels = _noise(net, small.contiguous().to(device), curves.to(device))
-        return Grid(_on_grid(curves, c), factor, False, levels)
+        seen = small.contiguous().to(device)
+        curves = _by_halves(packed, small, halo(net)).tanh_() if packed else net._estimate(seen)
+        levels = _noise(net, seen, curves.to(device))
+        points = _on_grid(curves, c)
+        if shared:  # they follow one differential equation, x' = x² − x, for r each: their sum is what counts
+            return Grid(points.mean(axis=2, keepdims=True), factor, False, levels, c.iterations)
+        return Grid(points, factor, False, levels)
     size = (c.fixed_size,) * 2 if c.fixed_size else tuple(max(1, int(side / c.scale)) for side in (height, width))
     factor = min(height // (4 * size[0]), width // (4 * size[1]))
     if factor > 1 and (height * width > REDUCE_FIRST or (fast and c.fixed_size)):
@@ -280,8 +298,35 @@ def estimated(
     else:
         small = net._reduced(scaled(pixels).contiguous())
     small = small.to(device)
-    curves = net._estimate(small)
+    curves = _by_tiles(net, small)
     return Grid(_on_grid(curves, c), 1, True, _noise(net, small, curves))
+
+
+def _by_halves(packed: Packed, image: Tensor, reach: int) -> Tensor:
+    """Curves before tanh as float32, the upper and the lower half of a small image each on a thread of its own.
+
+    Threads that share one small convolution wait for each other at its end; beside other work that takes a hundred
+    times as long as the convolution."""
+    height, width = image.shape[-2:]
+
+    @torch.inference_mode()
+    def raw(tile: Tile) -> Tensor:
+        return packed.raw(image[..., tile.seen_rows, tile.seen_columns])[(..., *tile.inside)].float()
+
+    return torch.cat(parallel(raw, tiles(height, width, reach, (math.ceil(height / 2), width))), dim=2)
+
+
+def _by_tiles(net: CurveNet, image: Tensor) -> Tensor:
+    """``net._estimate(image)``, in tiles where the reduced copy of a large photograph is large itself."""
+    height, width = image.shape[-2:]
+    if height * width <= 2 * TILE[0] * TILE[1] or net.config.statistics or net.config.pooling == "stride2":
+        return net._estimate(image)
+    curves = image.new_empty(1, net.config.curve_channels, height, width)
+    reach = 7 + (net.config.pools if net.config.pooling == "overlapping" else 0)
+    for tile in tiles(height, width, reach, TILE):
+        part = net._estimate(image[..., tile.seen_rows, tile.seen_columns])
+        curves[..., tile.rows, tile.columns] = part[(..., *tile.inside)]
+    return curves
 
 
 def scaled(pixels: np.ndarray) -> Tensor:
@@ -363,14 +408,15 @@ def bend(pixels: np.ndarray, grid: Grid, table: np.ndarray | None = None) -> np.
     rows, columns = grid.places(height, 0), grid.places(width, 1)
     table, plain = (table, False) if table is not None else (np.empty(0, np.uint8), True)
 
+    curves = np.repeat(grid.curves, grid.repeated, axis=2)
     centre = np.float32(0 if grid.noise is None else pixels[:: max(1, height // 64)].mean() / 255)
 
     def share(part: range) -> None:
         places = (*rows, *columns, table, plain, part.start, part.stop)
         if grid.noise is None:
-            _bend(source, target, grid.curves, *places)
+            _bend(source, target, grid.curves, grid.repeated, *places)
         else:
-            _smooth_and_bend(source, target, grid.curves, grid.noise, *places, centre, SMOOTH_RADIUS)
+            _smooth_and_bend(source, target, curves, grid.noise, *places, centre, SMOOTH_RADIUS)
 
     whole = grid.noise is None  # running sums round by where they began: that must not depend on the number of threads
     bands = [range(start, min(start + BAND, height)) for start in range(0, height, BAND)]
@@ -496,16 +542,26 @@ if numba:
             target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
 
     @_machine_code
-    def _bend_any(source, target, above, below, share):
+    def _bend_shared(source, target, above, below, share):
         for i in range(source.shape[0]):
             x = np.float32(source[i]) * np.float32(1 / 255)
-            for k in range(above.shape[0]):
-                a = above[k, i]
-                x += (a + share * (below[k, i] - a)) * (x * x - x)
+            a = above[i] + share * (below[i] - above[i])
+            for _ in range(8):
+                x += a * (x * x - x)
             target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
 
     @_machine_code
-    def _bend(source, target, curves, row, row_share, column, column_share, table, plain, first, last):
+    def _bend_any(source, target, above, below, share, repeated):
+        for i in range(source.shape[0]):
+            x = np.float32(source[i]) * np.float32(1 / 255)
+            for k in range(above.shape[0]):
+                a = above[k, i] + share * (below[k, i] - above[k, i])
+                for _ in range(repeated):
+                    x += a * (x * x - x)
+            target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
+
+    @_machine_code
+    def _bend(source, target, curves, repeated, row, row_share, column, column_share, table, plain, first, last):
         samples, iterations = source.shape[1], curves.shape[2]
         above = np.empty((iterations, samples), np.float32)
         below = np.empty((iterations, samples), np.float32)
@@ -523,10 +579,13 @@ if numba:
             for a in range(0, samples, SAMPLES):
                 b = min(a + SAMPLES, samples)
                 for r in range(y, stop):
-                    if iterations == 8:
-                        _bend_eight(source[r, a:b], target[r, a:b], above[:, a:b], below[:, a:b], row_share[r])
+                    pixels, bent, share = source[r, a:b], target[r, a:b], row_share[r]
+                    if iterations == 1 and repeated == 8:
+                        _bend_shared(pixels, bent, above[0, a:b], below[0, a:b], share)
+                    elif iterations == 8 and repeated == 1:
+                        _bend_eight(pixels, bent, above[:, a:b], below[:, a:b], share)
                     else:
-                        _bend_any(source[r, a:b], target[r, a:b], above[:, a:b], below[:, a:b], row_share[r])
+                        _bend_any(pixels, bent, above[:, a:b], below[:, a:b], share, repeated)
                     if not plain:
                         for i in range(a, b):
                             target[r, i] = table[target[r, i]]

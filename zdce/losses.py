@@ -137,8 +137,8 @@ def photograph_exposure(enhanced: Tensor, original: Tensor, target: float = 0.46
 
 
 LIT = (0.25, 0.5)  # ours: 98 % quantiles of the brightest channel between which a dark photograph comes to count as lit
-DAY = (0.6, 0.85)  # ours: shares that are not black between which a lit photograph passes from night to day
-MOST = 8.0  # ours: as many times its own mean a photograph is asked for at most; beyond, noise is all that is gained
+DAY = (0.6, 0.8)  # ours: shares that are not black between which a lit photograph passes from night to day
+MOST = 10.0  # ours: as many times its own mean a photograph is asked for at most; beyond, noise is all that is gained
 ROOM = 2.0  # ours: as many times its own mean a night may be brought to, however black it is
 LAMPS = 0.4  # ours: value of the brightest channel from which on a pixel of a night is a light
 
@@ -149,7 +149,7 @@ def light_exposure(enhanced: Tensor, original: Tensor, target: float = 0.46) -> 
     enhanced, original: (N, 3, H, W) in [0, 1]. A dark photograph of a day has no lights, or few pixels that are black:
     it is asked for the whole ``target``. A night has lights beside black: it is asked for no more than twice its own
     mean, and the mean square change of its lights is added. In between, shares of the two. No photograph is asked for
-    more than eight times its own mean. What is good already and what is black are kept as there. Source: ours.
+    more than ten times its own mean. What is good already and what is black are kept as there. Source: ours.
     """
     change = (enhanced - original).square().mean(dim=1)
     before, brightest = original.mean(dim=(1, 2, 3)), original.amax(dim=1)

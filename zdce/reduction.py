@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy import ndimage
 
-from zdce import datasets, fast, metrics
+from zdce import datasets, fast, metrics, plots
 from zdce.enhance import Enhancer
 from zdce.postprocess import gamma_table
 from zdce.speed import FRAMES, framed_photographs
@@ -27,19 +28,19 @@ LOSSES = {"psnr_loss": 0.2, "ssim_loss": 0.005}  # dB and 1: what the fast path 
 @dataclass(frozen=True)
 class Choice:
     """One way to be fast. label: its name in tables; side: longer side of what the network sees, pixels; nearest: each
-    pixel takes the nearest curves, not those in between; curves: "all" eight, "shared": their mean, eight times,
-    "fewer": the sums of neighbours, four times."""
+    pixel takes the nearest curves, not those in between; curves: "shared" is their mean, eight times, "all" is all
+    eight, "fewer" the mean, four times at double strength, as far as a curve may bend."""
 
     label: str
     side: int = fast.SMALL_SIDE
     nearest: bool = False
-    curves: str = "all"
+    curves: str = "shared"
 
 
 CHOICES = (
     *(Choice(f"{side} pixels", side) for side in (20, 40, 80, 160, 320, 640)),
     Choice("80, nearest", nearest=True),
-    Choice("80, shared curves", curves="shared"),
+    Choice("80, all eight curves", curves="all"),
     Choice("80, 4 iterations", curves="fewer"),
 )
 TAKEN = next(choice.label for choice in CHOICES if choice == Choice(choice.label))
@@ -56,21 +57,19 @@ class _Nearest(fast.Grid):
 def enhanced(enhancer: Enhancer, pixels: np.ndarray, choice: Choice) -> np.ndarray:
     """(H, W, 3) uint8 → the same, enhanced by the choice; needs numba."""
     packed = enhancer._ready(pixels.dtype)
-    grid = fast.estimated(enhancer.net, pixels, packed, side=choice.side)
-    curves = grid.curves
-    if choice.curves == "shared":
-        curves = np.repeat(curves.mean(axis=2, keepdims=True), curves.shape[2], axis=2)
-    elif choice.curves == "fewer":
-        curves = (curves[:, :, 0::2] + curves[:, :, 1::2]).clip(-1, 1)
-    kind = _Nearest if choice.nearest else fast.Grid
+    grid = fast.estimated(enhancer.net, pixels, packed, side=choice.side, shared=choice.curves != "all")
+    if choice.curves == "fewer":
+        grid = replace(grid, curves=(2 * grid.curves).clip(-1, 1), repeated=grid.repeated // 2)
+    if choice.nearest:
+        grid = _Nearest(grid.curves, grid.factor, grid.corners, repeated=grid.repeated)
     table = None if enhancer.gamma == 1 else gamma_table(enhancer.gamma)
-    return fast.bend(pixels, kind(np.ascontiguousarray(curves), grid.factor, grid.corners), table)
+    return fast.bend(pixels, grid, table)
 
 
 def near_edges(pixels: np.ndarray) -> np.ndarray:
     """Where a halo would stand: (H, W) bool, within :data:`EDGE_REACH` pixels of the steepest brightness."""
     steep = ndimage.gaussian_gradient_magnitude(metrics.luma(pixels), 1.0)
-    return ndimage.binary_dilation(steep > np.quantile(steep, 1 - EDGE_SHARE), iterations=EDGE_REACH)
+    return ndimage.binary_dilation((steep >= np.quantile(steep, 1 - EDGE_SHARE)) & (steep > 0), iterations=EDGE_REACH)
 
 
 def losses(model: str, on: str, limit: int = 0, choices: Sequence[Choice] = CHOICES) -> pd.DataFrame:
@@ -130,3 +129,38 @@ def words(table: pd.DataFrame) -> list[str]:
         f"average: {row['at_edges']:.2f} within {EDGE_REACH} pixels of strong edges, {row['elsewhere']:.2f} elsewhere, "
         f"{halo:.1f} times as much.",
     ]
+
+
+def chart(table: pd.DataFrame) -> Figure:
+    """PSNR lost against the time of a 4K frame, a dot a choice; how far results lie apart, at edges and elsewhere."""
+    fig, (left, right) = plots.figure(1, 2, (9.6, 3.8))
+    frame = f"{list(FRAMES)[-1]} ms"
+    for at, lost, name in zip(table[frame], table["psnr_loss"], table["choice"], strict=True):
+        taken = name == TAKEN
+        left.plot(at, lost, "o", color=plots.COLORS[0 if taken else 1])
+        away = (6, -14 if "nearest" in name else 6 if name.startswith("20 ") else -3)
+        left.annotate(name, (at, lost), away, textcoords="offset points", weight="bold" if taken else None, fontsize=8)
+    left.axhspan(LOSSES["psnr_loss"], max(LOSSES["psnr_loss"] * 1.5, 1.1 * table["psnr_loss"].max()), alpha=0.15)
+    left.set(xscale="log", xlabel="a 4K frame, ms", ylabel="PSNR lost, dB (shaded: more than it may lose)")
+    left.xaxis.set_major_formatter("{x:g}")
+    left.xaxis.set_minor_formatter("{x:g}")
+    left.margins(x=0.25)
+    places = np.arange(len(table))
+    right.barh(places - 0.2, table["at_edges"], 0.4, label="near strong edges", color=plots.COLORS[0])
+    right.barh(places + 0.2, table["elsewhere"], 0.4, label="elsewhere", color=plots.COLORS[1])
+    right.set_yticks(places, table["choice"])
+    right.invert_yaxis()
+    right.set_xlabel("apart from the faithful path, grey levels")
+    right.legend(loc="lower right")
+    return fig
+
+
+def halo_panel(model: str = "zero-dce-improved", count: int = 2) -> Figure:
+    """Bundled photographs, faithful and fast, with the square enlarged in which the two differ most."""
+    faithful, quick = (Enhancer(model, device="cpu", speed=each) for each in ("faithful", "fast"))
+    rows, boxes = [], []
+    for sample in datasets.samples("bundled", count):
+        pixels = sample.image()
+        rows.append([pixels, faithful(pixels), quick(pixels)])
+        boxes.append(plots.differing(rows[-1][1:], 0.3))
+    return plots.panel(rows, ("input", "faithful", "fast"), boxes=boxes, width=7.2)

@@ -125,6 +125,8 @@ ONE_THREAD = (
     Version("improved, faithful, 1 thread", "zero-dce-improved", threads=1, path="faithful"),
     Version("improved, fast, 1 thread", "zero-dce-improved", threads=1, path="fast"),
 )
+ALL = (*PATHS, *PEERS, *ONE_THREAD)
+FEW = (*PATHS[:3], *(peer for peer in PEERS if peer.path == "plain"))  # what starts within seconds
 PAIR = (Version("original", "zero-dce"), Version("improved", "zero-dce-improved"))
 SETTINGS = (
     *PAIR,
@@ -513,7 +515,7 @@ def from_pixels(times: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare(
-    versions: Iterable[Version] = (*PATHS, *PEERS, *ONE_THREAD),
+    versions: Iterable[Version] = ALL,
     repeats: int = 9,
     sizes: Mapping[str, tuple[int, int]] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, object]]:

@@ -329,6 +329,17 @@ def settings_words(table: pd.DataFrame) -> list[str]:
     return lines
 
 
+def goal_words(goals: pd.DataFrame) -> list[str]:
+    """Which goals of ``speed.goals`` are reached, in lines of Markdown."""
+    lines = []
+    for row in goals.itertuples():
+        word = "reached" if row.held == "yes" else "not reached"
+        told = f"{row.ms:.1f} ms" if row.against == "33 ms" else f"{row.ratio:.1f} times as fast as {row.against}"
+        wanted = f"{row.against_ms:.0f} ms or less" if row.against == "33 ms" else f"{row.wanted:g} times"
+        lines.append(f"- **{row.goal}**, {row.photograph}: {told}; wanted: {wanted}, {word}.")
+    return lines
+
+
 def growth_words(told: pd.DataFrame, table: pd.DataFrame) -> str:
     """How time grows, from :func:`speed.growth` and the summary behind it."""
     each = []

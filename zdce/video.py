@@ -189,8 +189,9 @@ def bend(
 
     def share(part: range) -> None:
         _bend(
-            *source, *target, form.width, form.height, *form.shift, form.gray, form.numbers(), grid.curves,
-            *rows, *columns, plain if tones is None else tones, np.float32(strength), part.start, part.stop,
+            *source, *target, form.width, form.height, *form.shift, form.gray, form.numbers(),
+            grid.curves, grid.repeated, *rows, *columns,
+            plain if tones is None else tones, np.float32(strength), part.start, part.stop,
         )  # fmt: skip
 
     fast.parallel(share, fast._shares(_lines(form)))
@@ -276,6 +277,28 @@ if numba:
             out[i] = x
 
     @_machine_code
+    def _bent_same(y, add, above, below, share, low, scale, repeated, out):
+        """One curve, applied ``repeated`` times."""
+        if repeated == 8:
+            for i in range(y.shape[0]):
+                x = (_f(y[i]) - low) * scale + add[i]
+                x = x if x > _f(0) else _f(0)
+                x = x if x < _f(1) else _f(1)
+                a = above[0, i] + share * (below[0, i] - above[0, i])
+                for _ in range(8):
+                    x += a * (x * x - x)
+                out[i] = x
+            return
+        for i in range(y.shape[0]):
+            x = (_f(y[i]) - low) * scale + add[i]
+            x = x if x > _f(0) else _f(0)
+            x = x if x < _f(1) else _f(1)
+            a = above[0, i] + share * (below[0, i] - above[0, i])
+            for _ in range(repeated):
+                x += a * (x * x - x)
+            out[i] = x
+
+    @_machine_code
     def _bent_any(y, add, above, below, share, low, scale, out):
         for i in range(y.shape[0]):
             x = (_f(y[i]) - low) * scale + add[i]
@@ -327,7 +350,7 @@ if numba:
     @_machine_code
     def _bend(
         y, u, v, to_y, to_u, to_v, width, height, across, down, gray, n, curves,
-        row, row_share, column, column_share, tones, strength, first, last,
+        repeated, row, row_share, column, column_share, tones, strength, first, last,
     ):  # fmt: skip
         iterations = curves.shape[2]
         low, scale = n[0], _f(1) / n[1]
@@ -359,7 +382,9 @@ if numba:
                             above[c * iterations : (c + 1) * iterations, a:b],
                             below[c * iterations : (c + 1) * iterations, a:b],
                         )
-                        if iterations == 8:
+                        if iterations == 1:
+                            _bent_same(y[r, a:b], adds[c, a:b], one, other, row_share[r], low, scale, repeated, rgb[c])
+                        elif iterations == 8:
                             _bent_eight(y[r, a:b], adds[c, a:b], one, other, row_share[r], low, scale, rgb[c])
                         else:
                             _bent_any(y[r, a:b], adds[c, a:b], one, other, row_share[r], low, scale, rgb[c])
@@ -374,14 +399,15 @@ if numba:
                 _color(reds, to_v[line], across, n[3] / n[7] / lines, n[2] + _f(0.5))
 
     @_machine_code
-    def _brighten(small, curves, factor, out):
+    def _brighten(small, curves, repeated, factor, out):
         for y in range(out.shape[0]):
             for x in range(out.shape[1]):
                 total = _f(0)
                 for c in range(3):
                     value = small[y, x, c]
-                    for k in range(curves.shape[2]):
-                        value += factor * curves[y, x, k, c] * (value * value - value)
+                    for _ in range(repeated):
+                        for k in range(curves.shape[2]):
+                            value += factor * curves[y, x, k, c] * (value * value - value)
                     total += value
                 out[y, x] = total / _f(3)
 
@@ -494,10 +520,12 @@ class Steady:
         weight = np.clip((moved / MOVED) ** 2, least, 1)[..., None].astype(np.float32)
         self._slow = self._slow + weight * (seen - self._slow)
         self._curves = self._curves + weight[..., None] * (grid.curves - self._curves)
-        now = _brightness(seen, self._curves)
-        self._above = (1 - least) * (self._above + float(np.median(now - _brightness(last, self._curves))))
+        now = _brightness(seen, self._curves, grid.repeated)
+        self._above = (1 - least) * (
+            self._above + float(np.median(now - _brightness(last, self._curves, grid.repeated)))
+        )
         step = 0.02
-        gained = float(np.median(_brightness(seen, self._curves, 1 + step) - now)) / step
+        gained = float(np.median(_brightness(seen, self._curves, grid.repeated, 1 + step) - now)) / step
         factor = np.clip(1 - self._above / gained, *FACTORS) if gained > 1e-3 else 1.0
         return replace(grid, curves=(self._curves * np.float32(factor)).clip(-1, 1)), cut
 
@@ -510,10 +538,11 @@ def _at_points(small: np.ndarray, points: tuple[int, int]) -> np.ndarray:
     return torch.nn.functional.adaptive_avg_pool2d(image, points)[0].permute(1, 2, 0).numpy()
 
 
-def _brightness(small: np.ndarray, curves: np.ndarray, factor: float = 1.0) -> np.ndarray:
-    """Logarithm of the mean over colours of a reduced picture (h, w, 3), bent by ``factor`` · curves: (h, w)."""
+def _brightness(small: np.ndarray, curves: np.ndarray, repeated: int, factor: float = 1.0) -> np.ndarray:
+    """Logarithm of the mean over colours of a reduced picture (h, w, 3), bent by ``factor`` · curves, ``repeated``
+    times: (h, w)."""
     out = np.empty(small.shape[:2], np.float32)
-    _brighten(np.ascontiguousarray(small), curves, np.float32(factor), out)
+    _brighten(np.ascontiguousarray(small), curves, repeated, np.float32(factor), out)
     return np.log(np.maximum(out, np.float32(1 / 255)))
 
 
@@ -571,7 +600,8 @@ def enhance_video(
     Written in the container that the target's suffix says, by the source's codec where :data:`ENCODERS` has it and in
     H.264 otherwise, with the source's sampling, depth, colour tags, rotation and shape of pixels. Sound, subtitles,
     attachments and further pictures (covers) are copied without being decoded, as far as the container holds them;
-    data streams (telemetry) are left out. The file appears whole or not at all.
+    data streams (telemetry) are left out. Where a container has no times below zero, all streams may begin later by
+    the same span. The file appears whole or not at all.
 
     Raises VideoError, one line, for what is no video, damaged or cut short, without a frame, high dynamic range,
     interlaced or stored in an unusual way (RGB, transparency), and when writing fails; ValueError for ``steady``.
@@ -728,8 +758,7 @@ def _streams(video: Any, pictures: Any, output: Any, first: Any, container: str)
     """Streams of the output in the source's order: the one to encode to, (source's index → output's) for those that
     are copied, and the names of those left out."""
     output.metadata.update(video.metadata)
-    with contextlib.suppress(AttributeError, ValueError):
-        output.set_chapters(video.chapters())
+    output.set_chapters(video.chapters())
     written, places, left_out = None, {}, []
     for stream in video.streams:
         if stream.index == pictures.index:
@@ -744,10 +773,8 @@ def _streams(video: Any, pictures: Any, output: Any, first: Any, container: str)
             if made is None:
                 left_out.append(f"{stream.type} {stream.index}")
                 continue
-        with contextlib.suppress(AttributeError):
-            made.metadata = dict(stream.metadata)
-        with contextlib.suppress(AttributeError):
-            made.disposition = stream.disposition
+        made.metadata.update(stream.metadata)
+        made.disposition = int(stream.disposition)
     return written, places, tuple(left_out)
 
 
