@@ -39,13 +39,14 @@ from zdce.files import whole
 COLUMNS = ["what", "done", "times", "outputs", "lost", "partial", "different", "litter", "peak_MiB", "seconds"]
 BAD = ["lost", "partial", "different", "litter"]
 PEAK = """
-import resource, sys
+import re, sys
 from zdce.cli import main
 try:
     main(sys.argv[1:])
 finally:
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print("peak", peak // 1024, file=sys.stderr)
+    # Not of getrusage, which begins with what the process had that started this one.
+    peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]
+    print("peak", int(peak) // 1024, file=sys.stderr)
 """
 
 
@@ -263,7 +264,7 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
     with tempfile.TemporaryDirectory() as scratch:
         home = clone(Path(scratch) / "home")
         os.environ |= {"ZDCE_RUNS": str(home / "runs"), "ZDCE_DATA": str(home / "data"), "OMP_NUM_THREADS": "1"}
-        arm = replace(study.ARMS["channels-8"], data=str(home / "in"), size=32, steps=60, precision="float32")
+        arm = replace(study.ARMS["channels-8"], data=str(home / "in"), size=32, steps=150, precision="float32")
         wanted = [replace(arm, seed=seed) for seed in range(runs)]
 
         def fire(address: str) -> None:
