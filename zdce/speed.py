@@ -516,7 +516,7 @@ def from_pixels(times: pd.DataFrame) -> pd.DataFrame:
 
 def compare(
     versions: Iterable[Version] = ALL,
-    repeats: int = 9,
+    repeats: int = 5,
     sizes: Mapping[str, tuple[int, int]] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, object]]:
     """The table of ``zdce speed``: versions in turn on one bundled photograph of each size, and the conditions.
