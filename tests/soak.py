@@ -282,6 +282,9 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
             over.set()
             shooter.join()
         lost = sum(outcome.state != "trained" for outcome in outcomes)
+        for outcome in outcomes:
+            if outcome.error:
+                print(outcome.line(), file=sys.stderr)
         different = 0
         torch.set_num_threads(1)  # as the workers
         for config in wanted[:: max(1, runs // 5)]:  # five of them trained again, undisturbed

@@ -10,10 +10,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zdce import paths, study
 from zdce.files import whole
 from zdce.training import TrainConfig, finished, train
+
+if TYPE_CHECKING:
+    from distributed import Future
 
 RETRIES = 2  # of a training that failed, or whose process or worker was lost
 FILES = (
@@ -116,17 +120,25 @@ def _process(config: TrainConfig, device: str) -> Outcome:
 
 def _cluster(configs: list[TrainConfig], scheduler: str, device: str) -> Iterator[Outcome]:
     try:
-        from distributed import Client, as_completed
+        from distributed import Client, KilledWorker, as_completed
     except ImportError:
         raise ValueError('--scheduler needs Dask: pip install "zdce[cluster]"') from None
     with Client(scheduler) as client:
-        futures = {
-            client.submit(_on_worker, config, device, key=config.run_name(), retries=RETRIES): config
-            for config in configs
-        }
-        for future in as_completed(futures):
-            config = futures[future]
-            if future.status == "finished":
+
+        def submit(config: TrainConfig, lost: int) -> Future:
+            key = f"{config.run_name()}-{lost}" if lost else config.run_name()
+            return client.submit(_on_worker, config, device, key=key, retries=RETRIES)
+
+        running = {submit(config, 0): (config, 0) for config in configs}
+        done = as_completed(running)
+        for future in done:
+            config, lost = running.pop(future)
+            if future.status != "finished" and isinstance(future.exception(), KilledWorker) and lost < RETRIES:
+                # Dask counts every worker that died with a training assigned, also where it had not begun: again.
+                again = submit(config, lost + 1)
+                running[again] = (config, lost + 1)
+                done.add(again)
+            elif future.status == "finished":
                 seconds, files = future.result()
                 _bring(config, files)
                 yield Outcome(config, "trained", seconds)
