@@ -138,20 +138,22 @@ def chart(table: pd.DataFrame) -> Figure:
     for at, lost, name in zip(table[frame], table["psnr_loss"], table["choice"], strict=True):
         taken = name == TAKEN
         left.plot(at, lost, "o", color=plots.COLORS[0 if taken else 1])
-        away = (6, -14 if "nearest" in name else 6 if name.startswith("20 ") else -3)
-        left.annotate(name, (at, lost), away, textcoords="offset points", weight="bold" if taken else None, fontsize=8)
+        aside = -6 if taken else 6  # the chosen one to the left, where its neighbours leave room
+        away = (aside, -14 if "nearest" in name or name.startswith("20 ") else -3)
+        how = {"weight": "bold" if taken else None, "ha": "right" if taken else "left", "fontsize": 8}
+        left.annotate(name, (at, lost), away, textcoords="offset points", **how)
     left.axhspan(LOSSES["psnr_loss"], max(LOSSES["psnr_loss"] * 1.5, 1.1 * table["psnr_loss"].max()), alpha=0.15)
     left.set(xscale="log", xlabel="a 4K frame, ms", ylabel="PSNR lost, dB (shaded: more than it may lose)")
     left.xaxis.set_major_formatter("{x:g}")
     left.xaxis.set_minor_formatter("{x:g}")
-    left.margins(x=0.25)
+    left.margins(x=0.25, y=0.12)
     places = np.arange(len(table))
     right.barh(places - 0.2, table["at_edges"], 0.4, label="near strong edges", color=plots.COLORS[0])
     right.barh(places + 0.2, table["elsewhere"], 0.4, label="elsewhere", color=plots.COLORS[1])
     right.set_yticks(places, table["choice"])
     right.invert_yaxis()
     right.set_xlabel("apart from the faithful path, grey levels")
-    right.legend(loc="lower right")
+    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     return fig
 
 
