@@ -32,13 +32,13 @@ def dark(height=24, width=30, dtype=np.uint8, seed=0):
     return np.rint(ramp * np.iinfo(dtype).max).astype(dtype)
 
 
-def trained(**fields):
+def trained(width=4, **fields):
     """A small network whose curves brighten, with different strength per place and colour."""
     torch.manual_seed(0)
-    net = CurveNet(width=4, **fields).eval()
+    net = CurveNet(width=width, **fields).eval()
     with torch.no_grad():
         for parameter in net.parameters():
-            parameter.normal_(0, 0.25)
+            parameter.normal_(0, 0.5 / width**0.5)
         last = net.e_conv7.point_conv.bias if net.config.separable else net.e_conv7.bias
         last.copy_(torch.linspace(-0.9, -0.3, len(last)))
     return net

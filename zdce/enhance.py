@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from zdce import checkpoints, fast, video
+from zdce import checkpoints, fast, video, winograd
 from zdce.files import whole
 from zdce.model import CurveNet, apply_curves
 from zdce.photos import (
@@ -47,8 +47,9 @@ class Enhancer:
 
     speed: "faithful" shows the network every pixel, in tiles that overlap exactly; "fast" shows it a copy reduced to
     80 pixels, brings its curves back bilinearly and bends 8-bit pixels in one pass (fastest with the extra ``fast``).
-    Either way memory beyond the photograph and its result is bounded. bf16: whether the faithful network computes
-    8-bit photographs in bfloat16 (results within one grey level); None where the processor does that by itself.
+    Either way memory beyond the photograph and its result is bounded. bf16: whether the network computes 8-bit
+    photographs in bfloat16 (results within one grey level, but for one pixel in a hundred); None where that is
+    faster: where the processor has it, and the extra ``fast`` is not installed.
     Results do not depend on the number of threads. Raises ValueError naming the argument.
     """
 
@@ -78,8 +79,8 @@ class Enhancer:
         self.speed = speed
         if speed == "fast" and not isinstance(self.net, CurveNet):
             raise ValueError(f"speed='fast': {self.net.__class__.__name__} has no curves to estimate on a reduced copy")
-        self.bf16 = self.device.type == "cpu" and fast.has_bf16() if bf16 is None else bf16
-        self._packed: dict[torch.dtype, fast.Packed | None] = {}
+        self.bf16 = fast.has_bf16() and not fast.has_machine_code(self.net) if bf16 is None else bf16
+        self._packed: dict[bool, winograd.Winograd | fast.Packed | None] = {}
 
     def __call__(self, photo):
         """The enhanced photograph, of the kind, size and depth of ``photo``.
@@ -141,8 +142,8 @@ class Enhancer:
             return pixels.copy()
         pixels = np.require(pixels, requirements=["C", "W"])
         grid = self._grid(pixels)
-        one_pass = grid is not None or self._in_one_pass()
-        if one_pass and fast.numba and pixels.dtype == np.uint8 and not gray:
+        eight_bits = pixels.dtype == np.uint8 and not gray
+        if eight_bits and fast.numba and (grid is not None or self._in_one_pass()):
             table = None if self.gamma == 1 else gamma_table(self.gamma)
             out = fast.bend(pixels, grid, table) if grid else self._finished(pixels, table)
             if self.strength == 1:
@@ -168,19 +169,15 @@ class Enhancer:
         return out
 
     def _in_one_pass(self) -> bool:
-        """Whether what the packed network gives can go from 8 bits to 8 bits in one pass."""
-        return fast.can_pack(self.net) and self.net.config.curve_channels == 3 * self.net.config.iterations
+        """Whether the network goes from 8 bits to 8 bits by itself."""
+        ready = self._ready(np.dtype(np.uint8))
+        return isinstance(ready, winograd.Winograd) and ready.in_one_pass
 
     def _finished(self, pixels: np.ndarray, table: np.ndarray | None) -> np.ndarray:
-        """The packed network on (H, W, 3) uint8, tile by tile; rounded, and through the table."""
-        packed, out = self._ready(pixels.dtype), np.empty_like(pixels)
-
-        @torch.inference_mode()
-        def fill(tile: fast.Tile) -> None:
-            raw = packed.raw(fast.scaled(pixels[tile.seen_rows, tile.seen_columns]))
-            fast.finish(raw, pixels, out, tile, table)
-
-        fast.parallel(fill, self._tiles(*pixels.shape[:2]))
+        """The network as machine code on (H, W, 3) uint8, tile by tile; rounded, and through the table."""
+        ready, out = self._ready(pixels.dtype), np.empty_like(pixels)
+        parts = self._tiles(*pixels.shape[:2])
+        fast.parallel(lambda tile: ready.finish(pixels, out, tile.rows, tile.columns, table), parts)
         return out
 
     def _enhanced(self, image: Tensor) -> Tensor:
@@ -222,6 +219,8 @@ class Enhancer:
                     image = fast.scaled(pixels[tile.seen_rows, tile.seen_columns]).contiguous()
                     image = fast.denoised(image, grid, tile, height, width)[(..., *tile.inside)].contiguous()
                 return apply_curves(image, fast.upsampled(grid, tile, height, width), grid.iterations)
+            if isinstance(packed, winograd.Winograd):
+                tile = replace(tile, **packed.window(tile.rows, tile.columns, height, width))
             image = fast.scaled(pixels[tile.seen_rows, tile.seen_columns])
             inside = (..., *tile.inside)
             if packed:
@@ -230,14 +229,12 @@ class Enhancer:
 
         return enhanced
 
-    def _ready(self, dtype: np.dtype) -> fast.Packed | None:
-        """The network packed for photographs of this kind: bfloat16 for 8 bits at most; None where it is not to be."""
-        if not fast.can_pack(self.net):
-            return None
-        kind = torch.bfloat16 if self.bf16 and dtype == np.uint8 else torch.float32
-        if kind not in self._packed:
-            self._packed[kind] = fast.Packed(self.net, kind)
-        return self._packed[kind]
+    def _ready(self, dtype: np.dtype) -> winograd.Winograd | fast.Packed | None:
+        """The network made ready for photographs of this kind; None where it is used as it is."""
+        half = self.bf16 and dtype == np.uint8
+        if half not in self._packed:
+            self._packed[half] = fast.ready(self.net, half)
+        return self._packed[half]
 
 
 def _device(name: str) -> torch.device:

@@ -21,15 +21,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zdce import winograd
 from zdce.model import SMOOTH_RADIUS, CurveNet, NetConfig, SciNet, apply_curves, smoothed
 from zdce.photos import to_tensor
+from zdce.winograd import Winograd
 
 try:
     import numba
 except ImportError:  # the extra "fast" is not installed
     numba = None
 
-TILE = (256, 512)  # rows and columns that the network returns at a time; what it needs stays near the processor
+TILE = (512, 320)  # rows and columns that the network returns at a time; what it needs stays near the processor
 SMALL_SIDE = 80  # pixels of the longer side that the fast path shows the network; ours
 REDUCE_FIRST = 2**24  # pixels above which a network that reduces for itself is given a box mean, to bound memory
 BAND = 128  # rows that are filtered and bent by one thread at a time
@@ -186,6 +188,20 @@ class Packed:
         return self._conv(7, torch.cat([x1, x6], dim=1))
 
 
+def has_machine_code(net: nn.Module) -> bool:
+    """Whether :func:`ready` gives :class:`zdce.winograd.Winograd`: its curves alone make the result."""
+    return winograd.can_run(net) and not net.config.statistics and not net.config.denoise and not reduces(net)
+
+
+def ready(net: nn.Module, bf16: bool = False) -> Winograd | Packed | None:
+    """The network made ready for the processor, the fastest way that there is; None where it stays as it is.
+
+    bf16: features and weights in bfloat16, see :class:`Packed`; else float32, as machine code where numba is."""
+    if not bf16 and has_machine_code(net):
+        return Winograd(net)
+    return Packed(net, torch.bfloat16 if bf16 else torch.float32) if can_pack(net) else None
+
+
 def _pooled(x: Tensor) -> Tensor:
     """Max-pool 3×3, stride 1, of features that are 0 or more; the framework's own finds indices too, for gradients.
 
@@ -207,23 +223,6 @@ def _pooled(x: Tensor) -> Tensor:
 def bent(image: Tensor, raw: Tensor, iterations: int) -> Tensor:
     """``image`` (1, 3, H, W) bent by curves before tanh; float32 whatever the dtype of ``raw``."""
     return apply_curves(image, raw.float().contiguous().tanh_(), iterations)
-
-
-def finish(raw: Tensor, pixels: np.ndarray, out: np.ndarray, tile: Tile, table: np.ndarray | None = None) -> None:
-    """A tile of ``pixels`` (H, W, 3) uint8, bent, rounded and through ``table`` (256,) uint8, into ``out``, its like.
-
-    raw: the curves before tanh of all that the tile sees, (1, 3·iterations, h, w), channels last, bfloat16 or float32.
-    As :func:`bent`, one pass from 8 bits to 8 bits; needs numba. Rounding is the released code's.
-    """
-    shift = 16 if raw.dtype == torch.bfloat16 else 0  # bfloat16 is the upper half of float32
-    bits = raw.permute(0, 2, 3, 1)[0].view(torch.int16 if shift else torch.int32).numpy()
-    bits = bits.view(np.uint16 if shift else np.uint32)
-    height, width = pixels.shape[:2]
-    lines = (pixels.reshape(height, 3 * width), out.reshape(height, 3 * width))
-    rows, columns = tile.inside
-    place = (rows.start, columns.start, tile.rows.start, tile.rows.stop, tile.columns.start, tile.columns.stop)
-    table, plain = (table, False) if table is not None else (np.empty(0, np.uint8), True)
-    _finish(bits, np.uint32(shift), *lines, *place, table, plain)
 
 
 # --- curves of a reduced copy -------------------------------------------------------------------------------------
@@ -266,7 +265,7 @@ def factor_for(height: int, width: int, side: int = SMALL_SIDE) -> int:
 def estimated(
     net: CurveNet,
     pixels: np.ndarray,
-    packed: Packed | None = None,
+    packed: Winograd | Packed | None = None,
     fast: bool = True,
     side: int = SMALL_SIDE,
     shared: bool = True,
@@ -284,7 +283,10 @@ def estimated(
         factor = factor_for(height, width, side)
         small = reduced(pixels, factor)
         seen = small.contiguous().to(device)
-        curves = _by_halves(packed, small, halo(net)).tanh_() if packed else net._estimate(seen)
+        if isinstance(packed, Winograd):
+            curves = packed.raw(small).tanh_()
+        else:
+            curves = _by_halves(packed, small, halo(net)).tanh_() if packed else net._estimate(seen)
         levels = _noise(net, seen, curves.to(device))
         points = _on_grid(curves, c)
         if shared:  # they follow one differential equation, x' = x² − x, for r each: their sum is what counts
@@ -432,69 +434,6 @@ def _shares(count: int) -> Sequence[range]:
 
 if numba:
     _machine_code = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-
-    @_machine_code
-    def _tanh(values):
-        """In place, to a few units in the last place of float32. Source: the rational function of Eigen (MPL 2)."""
-        for i in range(values.shape[0]):
-            x = values[i]
-            x = np.float32(7.9) if x > np.float32(7.9) else x
-            x = np.float32(-7.9) if x < np.float32(-7.9) else x
-            y = x * x
-            p = np.float32(-2.76076847742355e-16)
-            p = p * y + np.float32(2.00018790482477e-13)
-            p = p * y + np.float32(-8.60467152213735e-11)
-            p = p * y + np.float32(5.12229709037114e-08)
-            p = p * y + np.float32(1.48572235717979e-05)
-            p = p * y + np.float32(6.37261928875436e-04)
-            p = p * y + np.float32(4.89352455891786e-03)
-            q = np.float32(1.19825839466702e-06)
-            q = q * y + np.float32(1.18534705686654e-04)
-            q = q * y + np.float32(2.26843463243900e-03)
-            q = q * y + np.float32(4.89352518554385e-03)
-            values[i] = x * p / q
-
-    @_machine_code
-    def _curves_apart(line, left, shift, bits):
-        """Channels of a row of pixels (width, 3·iterations), from ``left`` on, as float32 (iterations, 3·width)."""
-        for x in range(bits.shape[1] // 3):
-            for k in range(bits.shape[0]):
-                for c in range(3):
-                    bits[k, 3 * x + c] = np.uint32(line[left + x, 3 * k + c]) << shift
-
-    @_machine_code
-    def _curve_eight(source, target, curves):
-        for i in range(source.shape[0]):
-            x = np.float32(source[i]) * np.float32(1 / 255)
-            for k in range(8):
-                x += curves[k, i] * (x * x - x)
-            target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
-
-    @_machine_code
-    def _curve_any(source, target, curves):
-        for i in range(source.shape[0]):
-            x = np.float32(source[i]) * np.float32(1 / 255)
-            for k in range(curves.shape[0]):
-                x += curves[k, i] * (x * x - x)
-            target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
-
-    @_machine_code
-    def _finish(raw, shift, source, target, top, left, first, last, start, stop, table, plain):
-        iterations, samples = raw.shape[2] // 3, 3 * (stop - start)
-        bits = np.empty((iterations, samples), np.uint32)
-        curves = bits.view(np.float32)
-        flat = curves.reshape(iterations * samples)
-        for y in range(first, last):
-            _curves_apart(raw[top + y - first], left, shift, bits)
-            _tanh(flat)
-            line = target[y, 3 * start : 3 * stop]
-            if iterations == 8:
-                _curve_eight(source[y, 3 * start : 3 * stop], line, curves)
-            else:
-                _curve_any(source[y, 3 * start : 3 * stop], line, curves)
-            if not plain:
-                for i in range(samples):
-                    line[i] = table[line[i]]
 
     @_machine_code
     def _reduce(source, out, factor, first, last):

@@ -835,8 +835,7 @@ class _Worker:
         self.cuts: list[float] = []
         net = enhancer.net
         self.by_grid = enhancer.speed == "fast" or fast.reduces(net)
-        kind = torch.bfloat16 if enhancer.bf16 else torch.float32
-        self.packed = fast.Packed(net, kind) if self.by_grid and fast.can_pack(net) else None
+        self.packed = fast.ready(net, enhancer.bf16) if self.by_grid else None
         self.before: float | None = None
 
     def done(self, items: Iterable[Any], form: Form) -> Iterator[Any]:

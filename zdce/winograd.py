@@ -3,11 +3,13 @@
 A 3×3 convolution of 4×4 outputs takes 36 multiplications in place of 144 when inputs, weights and outputs are
 transformed (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, F(4×4, 3×3)). All seven
 layers follow each other down the photograph, each a strip of four rows behind the one before, so that features never
-leave the processor's caches. Everything is float32. The kernels are vectors written in LLVM's own language through
-numba (extra ``fast``): torch's convolutions know neither the one nor the other. Source of the code: ours.
+leave the processor's caches. Everything is float32. The kernels are vectors in LLVM's own language, by way of numba
+(extra ``fast``): torch offers neither this algorithm nor layers that overlap. Source of the code: ours.
 """
 
 from __future__ import annotations
+
+import threading
 
 import numpy as np
 import torch
@@ -24,32 +26,54 @@ try:
 except ImportError:  # the extra "fast" is not installed
     numba = None
 
-STRIP = 4  # rows that each layer makes at a time, and columns of a tile; of F(4×4, 3×3)
+STRIP = 4  # rows that each layer makes at a time, and the side of a tile of outputs
 PLACES = 36  # products of a tile: (4 + 2)²
-BLOCK = 16  # tiles between the transforms; their 36 · 16 · channels numbers stay in the nearest caches
+BLOCK = 12  # tiles between the transforms: what they need stays in the nearest caches; measured
+PAD = 192  # bytes after each place, which a power of two apart would fall on one line of a cache; measured
+ITERATIONS = 8  # of the curves that the last pass applies
 
-# Of a vector of six inputs, of three weights, and back to four outputs. Source: Lavin and Gray, section 4.
-_WEIGHTS = np.array(
-    [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6]]
-    + [[0, 0, 1]]
+# Of three weights, six numbers. Source: Lavin and Gray, section 4.
+_SIX_WEIGHTS = np.array(
+    [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ]
 )
+# Columns of the table of stages: what is done, which two stages it reads and their channels, how many channels it
+# makes, how many strips it lags behind the first, how many rows of it are kept, and how many tiles around a result are
+# needed of it: each layer's tiles then read nothing but whole tiles of the layer before, and round alike in any part.
+KIND, A, B, FROM_A, FROM_B, CHANNELS, LAG, KEPT, AROUND = range(9)
+PIXELS, DIRECT, POOL, CONVOLUTION, LAST = range(5)
 
 
 def transformed(weight: np.ndarray) -> np.ndarray:
-    """Weights of a convolution (out, in, 3, 3) as 36 matrices (36, in, out), float32."""
-    u = np.einsum("ia,ocab,jb->ijco", _WEIGHTS, weight.astype(np.float64), _WEIGHTS)
+    """Weights of a convolution (out, in, 3, 3) as 36 matrices (36, in, out), float32; computed in double precision."""
+    u = np.einsum("ia,ocab,jb->ijco", _SIX_WEIGHTS, weight.astype(np.float64), _SIX_WEIGHTS)
     return np.ascontiguousarray(u.reshape(PLACES, *u.shape[2:]), dtype=np.float32)
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """A copy that begins at a multiple of 64 bytes, as vectors like it."""
+    room = np.empty(array.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 if numba:
     _machine_code = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
     _features = binding.get_host_cpu_features()
-    # Floats of a vector, and how many tiles one pass multiplies: as the processor's registers allow.
+    # Floats of a vector, as the processor has them.
     LANES = 16 if _features.get("avx512f") else 8 if _features.get("avx2") else 4
-    WIDE = binding.get_host_cpu_name() != "generic" and LANES in (4, 16)  # 32 registers, not 16
+    MOST = 4 if LANES == 8 else 12  # tiles multiplied together; of two vectors each, within 16 or 32 registers
 
     _INT, _FLOAT = ir.IntType(64), ir.FloatType()
-    _VECTOR = ir.VectorType(_FLOAT, LANES)
+    _VECTOR, _HALF = ir.VectorType(_FLOAT, LANES), ir.VectorType(_FLOAT, LANES // 2)
     _BYTES = 4 * LANES
 
     class _Code:
@@ -63,28 +87,30 @@ if numba:
             step = _INT(offset)
             return self.builder.add(address, step if times is None else self.builder.mul(times, step))
 
-        def load(self, address, offset: int = 0):
-            return self.builder.load(self.builder.inttoptr(self.at(address, offset), _VECTOR.as_pointer()), align=4)
+        def load(self, address, offset: int = 0, kind=_VECTOR, align: int = 4):
+            return self.builder.load(self.builder.inttoptr(self.at(address, offset), kind.as_pointer()), align=align)
 
         def store(self, value, address, offset: int = 0) -> None:
             place = self.builder.inttoptr(self.at(address, offset), value.type.as_pointer())
-            self.builder.store(value, place, align=4)
+            self.builder.store(value, place, align=4 if value.type.element == _FLOAT else 1)
 
         def spread(self, address, offset: int = 0):
             """The float at an address, in every lane."""
-            one = self.builder.load(self.builder.inttoptr(self.at(address, offset), _FLOAT.as_pointer()), align=4)
-            nothing = _VECTOR(ir.Undefined)
-            first = self.builder.insert_element(nothing, one, ir.IntType(32)(0))
-            return self.builder.shuffle_vector(first, nothing, ir.VectorType(ir.IntType(32), LANES)([0] * LANES))
+            one = self.load(address, offset, _FLOAT)
+            first = self.builder.insert_element(_VECTOR(ir.Undefined), one, ir.IntType(32)(0))
+            return self.pick(first, first, [0] * LANES)
 
-        def number(self, value: float):
-            return _VECTOR([float(value)] * LANES)
+        def pick(self, a, b, lanes: list[int]):
+            """Lanes of ``a``, followed by those of ``b``, in another order."""
+            return self.builder.shuffle_vector(a, b, ir.VectorType(ir.IntType(32), len(lanes))(lanes))
+
+        def number(self, value: float, kind=_VECTOR):
+            return kind([float(value)] * kind.count)
 
         def fma(self, a, b, c):
             """a · b + c; a or b may be a plain number."""
             a, b = (self.number(x) if isinstance(x, int | float) else x for x in (a, b))
-            kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-            name = f"llvm.fma.v{LANES}f32"
+            kind, name = ir.FunctionType(c.type, [c.type] * 3), f"llvm.fma.v{c.type.count}f32"
             return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
 
         def plus(self, a, b):
@@ -95,6 +121,9 @@ if numba:
 
         def larger(self, a, b):
             return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
+
+        def smaller(self, a, b):
+            return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
 
         def repeat(self, count, carried: list, step) -> list:
             """carried = step(n, carried) for n in 0 … count − 1."""
@@ -144,73 +173,91 @@ if numba:
     def _four(c: _Code, m: list) -> list:
         """Six products, as four outputs."""
         s, d, t, e = c.plus(m[1], m[2]), c.minus(m[1], m[2]), c.plus(m[3], m[4]), c.minus(m[3], m[4])
-        first, last = c.plus(m[0], c.plus(s, t)), c.plus(m[5], c.fma(8, e, d))
-        return [first, c.fma(2, e, d), c.fma(4, t, s), last]
+        first, last = c.plus(m[0], c.plus(s, t)), c.plus(m[5], c.fma(c.number(8, e.type), e, d))
+        return [first, c.fma(c.number(2, e.type), e, d), c.fma(c.number(4, t.type), t, s), last]
 
-    @_kernel(9)
-    def _down(c, r0, r1, r2, r3, r4, r5, out, apart, count):
-        """Six rows, ``count`` vectors each, transformed downwards into six others, ``apart`` bytes from each other."""
+    @_kernel(10)
+    def _down(c, r0, r1, r2, r3, r4, r5, pixel, out, apart, count):
+        """A vector of each of ``count`` pixels of six rows, transformed downwards into six rows, ``apart`` bytes long.
+
+        pixel: bytes from pixel to pixel of what is read; what is written is one vector a pixel."""
 
         def step(n, _):
-            values = _six(c, [c.load(c.at(row, _BYTES, n)) for row in (r0, r1, r2, r3, r4, r5)])
+            at = c.builder.mul(n, pixel)
+            values = _six(c, [c.load(c.builder.add(row, at)) for row in (r0, r1, r2, r3, r4, r5)])
             for k, value in enumerate(values):
-                c.store(value, c.at(c.at(out, _BYTES, n), 1, c.builder.mul(apart, _INT(k))))
+                c.store(value, c.at(c.at(out, _BYTES, n), k, apart))
             return []
 
         c.repeat(count, [], step)
 
-    @_kernel(7)
-    def _along(c, source, apart, pixel, out, place, tile, count):
+    @_kernel(6)
+    def _along(c, source, apart, out, place, tile, count):
         """``count`` tiles of what :func:`_down` made, transformed along the rows: a vector for each of 36 places.
 
-        pixel: bytes from column to column; place: bytes from place to place; tile: bytes from tile to tile.
+        place: bytes from place to place; tile: bytes from tile to tile.
         """
 
         def step(n, _):
-            first = c.at(source, STRIP, c.builder.mul(n, pixel))
+            first = c.at(source, STRIP * _BYTES, n)
             into = c.at(out, 1, c.builder.mul(n, tile))
             for i in range(6):
                 row = c.at(first, 1, c.builder.mul(apart, _INT(i)))
-                values = _six(c, [c.load(c.at(row, j, pixel)) for j in range(6)])
+                values = _six(c, [c.load(row, j * _BYTES) for j in range(6)])
                 for j, value in enumerate(values):
                     c.store(value, c.at(into, 6 * i + j, place))
             return []
 
         c.repeat(count, [], step)
 
-    def _product(tiles: int, vectors: int):
-        """A kernel that multiplies ``tiles`` rows by a matrix of ``vectors`` vectors a row."""
+    def _product(halves: int):
+        """A kernel that multiplies ``count`` tiles by a matrix that is ``halves`` half vectors wide."""
+        kinds = [_VECTOR] * (halves // 2) + [_HALF] * (halves % 2)
 
-        @_kernel(6)
-        def multiply(c, v, tile, u, m, out, channels):
-            rows = [c.at(v, t, tile) for t in range(tiles)]
+        @_kernel(7)
+        def multiply(c, v, tile, u, m, out, channels, count):
+            def group(first, tiles: int) -> None:
+                rows = [c.at(v, 1, c.builder.mul(tile, c.builder.add(first, _INT(t)))) for t in range(tiles)]
 
-            def step(n, sums):
-                line = c.at(u, vectors * _BYTES, n)
-                weights = [c.load(line, _BYTES * p) for p in range(vectors)]
-                values = [c.spread(c.at(row, 4, n)) for row in rows]
-                return [c.fma(values[k // vectors], weights[k % vectors], sums[k]) for k in range(len(sums))]
+                def step(n, sums):
+                    line, at = c.at(u, halves * _BYTES // 2, n), c.builder.mul(n, _INT(4))
+                    weights = [c.load(line, _BYTES * p, kind) for p, kind in enumerate(kinds)]
+                    factors = {_VECTOR: [c.spread(c.builder.add(row, at)) for row in rows]}
+                    factors[_HALF] = [c.pick(x, x, list(range(LANES // 2))) for x in factors[_VECTOR]]
+                    each = [(t, p, kind) for t in range(tiles) for p, kind in enumerate(kinds)]
+                    return [c.fma(factors[kind][t], weights[p], sums[k]) for k, (t, p, kind) in enumerate(each)]
 
-            sums = c.repeat(channels, [c.number(0)] * (tiles * vectors), step)
-            for k, value in enumerate(sums):
-                c.store(value, c.at(m, k // vectors, out), _BYTES * (k % vectors))
+                sums = c.repeat(channels, [c.number(0, kind) for _ in range(tiles) for kind in kinds], step)
+                into = c.at(m, 1, c.builder.mul(out, first))
+                for k, value in enumerate(sums):
+                    c.store(value, c.at(into, k // len(kinds), out), _BYTES * (k % len(kinds)))
+
+            done = _INT(0)
+            for tiles in (MOST, 4, 1):  # as many at a time as the registers hold, then what is left
+
+                def several(n, _, done=done, tiles=tiles):
+                    group(c.builder.add(done, c.builder.mul(n, _INT(tiles))), tiles)
+                    return []
+
+                times = c.builder.sdiv(c.builder.sub(count, done), _INT(tiles))
+                c.repeat(times, [], several)
+                done = c.builder.add(done, c.builder.mul(times, _INT(tiles)))
 
         return multiply
 
-    _one8, _one4, _one2, _one1 = (_product(tiles, 1) for tiles in (8, 4, 2, 1))
-    _two8, _two4, _two2, _two1 = (_product(tiles, 2) for tiles in (8, 4, 2, 1))
+    _half, _one, _more, _two = (_product(halves) for halves in (1, 2, 3, 4))
 
-    def _back(relu: bool):
+    def _back(relu: bool, kind):
         """A kernel that turns the products of ``count`` tiles into four rows of outputs, with bias."""
 
         @_kernel(10)
         def outputs(c, m, place, tile, bias, o0, o1, o2, o3, pixel, count):
-            shift, zero = c.load(bias), c.number(0)
+            shift, zero = c.load(bias, 0, kind), c.number(0, kind)
 
             def step(n, _):
                 first = c.at(m, 1, c.builder.mul(n, tile))
                 columns = [
-                    _four(c, [c.load(c.at(first, 6 * i + j, place)) for i in range(6)]) for j in range(6)
+                    _four(c, [c.load(c.at(first, 6 * i + j, place), 0, kind) for i in range(6)]) for j in range(6)
                 ]
                 for k, row in enumerate((o0, o1, o2, o3)):
                     into = c.at(row, STRIP, c.builder.mul(n, pixel))
@@ -223,7 +270,7 @@ if numba:
 
         return outputs
 
-    _back_relu, _back_plain = _back(True), _back(False)
+    _back_relu, _back_plain, _back_half = _back(True, _VECTOR), _back(False, _VECTOR), _back(False, _HALF)
 
     def _direct(pixels: int):
         """A kernel of the first layer: 3 channels to one vector, ``pixels`` neighbours at a time, with ReLU."""
@@ -260,285 +307,377 @@ if numba:
 
         c.repeat(count, [], step)
 
-    @_machine_code
-    def _multiply(v, u, m, count, channels, outputs):
-        """36 products of ``count`` ≤ BLOCK tiles: (36, BLOCK, channels) · (36, channels, outputs)."""
-        pair, single = 2 * LANES, LANES
-        for place in range(PLACES):
-            for column in range(0, outputs, pair):
-                wide = outputs - column >= pair
-                line = (pair if wide else single) * 4
-                # u holds, place by place, its columns in groups of two vectors, each group whole
-                weights = u + 4 * (place * channels * outputs + column * channels)
-                t = 0
-                while t < count:
-                    a = v + 4 * (place * BLOCK + t) * channels
-                    b = m + 4 * ((place * BLOCK + t) * outputs + column)
-                    left = count - t
-                    if wide:
-                        if left >= 8 and WIDE:
-                            _two8(a, 4 * channels, weights, b, 4 * outputs, channels)
-                            t += 8
-                        elif left >= 4:
-                            _two4(a, 4 * channels, weights, b, 4 * outputs, channels)
-                            t += 4
-                        elif left >= 2:
-                            _two2(a, 4 * channels, weights, b, 4 * outputs, channels)
-                            t += 2
-                        else:
-                            _two1(a, 4 * channels, weights, b, 4 * outputs, channels)
-                            t += 1
-                    elif left >= 8:
-                        _one8(a, 4 * channels, weights, b, 4 * outputs, channels)
-                        t += 8
-                    elif left >= 4:
-                        _one4(a, 4 * channels, weights, b, 4 * outputs, channels)
-                        t += 4
-                    elif left >= 2:
-                        _one2(a, 4 * channels, weights, b, 4 * outputs, channels)
-                        t += 2
-                    else:
-                        _one1(a, 4 * channels, weights, b, 4 * outputs, channels)
-                        t += 1
+    def _transposed(c: _Code, rows: list) -> list:
+        """As many vectors as there are lanes, so that lane k of vector n becomes lane n of vector k."""
+        step = 1
+        while step < LANES:
+            odd = [n // step % 2 for n in range(LANES)]  # lanes of every second run come from the other vector
+            low = [n + o * (LANES - step) for n, o in enumerate(odd)]
+            high = [n + (LANES if o else step) for n, o in enumerate(odd)]
+            swapped = list(rows)
+            for n in range(LANES):
+                if not odd[n]:
+                    a, b = rows[n], rows[n + step]
+                    swapped[n], swapped[n + step] = c.pick(a, b, low), c.pick(a, b, high)
+            rows, step = swapped, 2 * step
+        return rows
 
-    @_machine_code
-    def _into(rows, channels, offset, block, count, total, temp, v):
-        """Tiles ``block`` … of six rows (addresses), transformed into places ``offset`` … of v's channels."""
-        pixel, width = 4 * channels, (STRIP * count + 2) * channels
-        start = 4 * STRIP * block * channels
-        _down(
-            rows[0] + start, rows[1] + start, rows[2] + start, rows[3] + start, rows[4] + start, rows[5] + start,
-            temp, 4 * width, width // LANES,
-        )  # fmt: skip
-        for c in range(0, channels, LANES):
-            _along(temp + 4 * c, 4 * width, pixel, v + 4 * (offset + c), 4 * BLOCK * total, 4 * total, count)
+    def _tanh(c: _Code, x):
+        """To a few units in the last place. Source: the rational function of Eigen (MPL 2)."""
+        x = c.larger(c.smaller(x, c.number(7.9)), c.number(-7.9))
+        y = c.builder.fmul(x, x)
+        p, q = c.number(-2.76076847742355e-16), c.number(1.19825839466702e-06)
+        for term in (2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08, 1.48572235717979e-05):
+            p = c.fma(p, y, c.number(term))
+        for term in (6.37261928875436e-04, 4.89352455891786e-03):
+            p = c.fma(p, y, c.number(term))
+        for term in (1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03):
+            q = c.fma(q, y, c.number(term))
+        return c.builder.fdiv(c.builder.fmul(x, p), q)
 
-    @_machine_code
-    def _convolve(rows_a, channels_a, rows_b, channels_b, tiles, weights, bias, outputs, relu, into, scratch):
-        """A strip of a layer: six rows of one input or two, joined; into: four rows' addresses (column 0)."""
-        total = channels_a + channels_b
-        temp = scratch
-        v = temp + 4 * 6 * (STRIP * BLOCK + 2) * max(channels_a, channels_b)
-        m = v + 4 * PLACES * BLOCK * total
-        for block in range(0, tiles, BLOCK):
-            count = min(BLOCK, tiles - block)
-            _into(rows_a, channels_a, 0, block, count, total, temp, v)
-            if channels_b:
-                _into(rows_b, channels_b, channels_a, block, count, total, temp, v)
-            _multiply(v, weights, m, count, total, outputs)
-            start = 4 * STRIP * block * outputs
-            for c in range(0, outputs, LANES):
-                at = start + 4 * c
-                a, b, d, e = into[0] + at, into[1] + at, into[2] + at, into[3] + at
-                places, tile, pixel = 4 * BLOCK * outputs, 4 * outputs, 4 * outputs
-                if relu:
-                    _back_relu(m + 4 * c, places, tile, bias + 4 * c, a, b, d, e, pixel, count)
-                else:
-                    _back_plain(m + 4 * c, places, tile, bias + 4 * c, a, b, d, e, pixel, count)
-
-    @_machine_code
-    def _rows(base, ring, pixel, columns, first, count, height, zero, rows):
-        """Addresses of ``count`` rows from ``first`` on, those outside the photograph being zero."""
-        for k in range(count):
-            r = first + k
-            rows[k] = zero if r < 0 or r >= height else base + (r % ring) * columns * pixel
-
-    @_machine_code
-    def _clear(address, count):
-        data = numba.carray(_pointer(address), count)
-        data[:] = 0
+    @_kernel(3)
+    def _bend(c, raw, source, out):
+        """As many pixels as there are lanes, R, G, B of 8 bits, bent by 24 curves each before tanh, and rounded."""
+        byte, word = ir.IntType(8), ir.VectorType(ir.IntType(32), LANES)
+        starts = [min(n, 24 - LANES) for n in range(0, 24, LANES)]
+        curves: list = [None] * 24
+        for start in starts:
+            rows = [c.load(raw, 4 * (24 * n + start)) for n in range(LANES)]
+            for k, value in enumerate(_transposed(c, rows)):
+                curves[start + k] = value
+        pixels = c.load(source, 0, ir.VectorType(byte, 3 * LANES), 1)
+        bent = []
+        for colour in range(3):
+            x = c.pick(pixels, pixels, [3 * n + colour for n in range(LANES)])
+            x = c.builder.uitofp(c.builder.zext(x, word), _VECTOR)
+            x = c.builder.fmul(x, c.number(np.float32(1 / 255)))
+            for k in range(ITERATIONS):
+                x = c.fma(_tanh(c, curves[3 * k + colour]), c.fma(x, x, c.builder.fneg(x)), x)
+            bent.append(
+                c.builder.trunc(c.builder.fptosi(c.fma(255, x, c.number(0.5)), word), ir.VectorType(byte, LANES))
+            )
+        first = c.pick(bent[0], bent[1], list(range(2 * LANES)))
+        last = c.pick(bent[2], bent[2], list(range(LANES)) * 2)
+        order = [n // 3 + LANES * (n % 3) for n in range(3 * LANES)]
+        c.store(c.pick(first, last, order), out)
 
     @intrinsic
-    def _pointer(typingctx, address):
+    def _floats(typingctx, address):
+        """The address as a pointer to floats."""
+
         def generate(_context, builder, _signature, arguments):
             return builder.inttoptr(arguments[0], _FLOAT.as_pointer())
 
         return types.CPointer(types.float32)(types.int64), generate
 
     @_machine_code
-    def _stream(source, scale, stages, addresses, work, zero_bytes, seen, target, out, table, plain, iterations):
-        """All layers over the part ``seen`` (top, bottom, left, right) of a photograph, results for ``target``.
-
-        source: rows of R, G, B; stages: a row each of kind, inputs a and b, their channels, output and its channels,
-        lag, rings…; see :meth:`Winograd._plan`.
-        """
-        top, left = seen[0], seen[2]
-        height, width = seen[1] - seen[0], seen[3] - seen[2]
-        strips, tiles = (height + STRIP - 1) // STRIP, (width + STRIP - 1) // STRIP
-        columns = STRIP * tiles + 2
-        base = (work.ctypes.data + 63) // 64 * 64
-        zero = base
-        _clear(zero, zero_bytes // 4)
-        count = stages.shape[0]
-        rings = np.empty(count, np.int64)
-        place = base + zero_bytes
-        for k in range(count):
-            rings[k] = place
-            ring, pixel = stages[k, 7], 4 * stages[k, 5]
-            if k == 0:
-                _clear(place, ring * columns * pixel // 4)
-            else:
-                for r in range(ring):
-                    _clear(place + r * columns * pixel, pixel // 4)
-                    _clear(place + ((r + 1) * columns - 1) * pixel, pixel // 4)
-            place += (ring * columns * pixel + 63) // 64 * 64
-        scratch = place
-        rows_a, rows_b, into = np.empty(6, np.int64), np.empty(6, np.int64), np.empty(4, np.int64)
-        last = stages[count - 1, 6]
-        channels = stages[count - 1, 5]
-        curves = np.empty((iterations, 3 * width), np.float32)
-        flat = curves.reshape(iterations * 3 * width)
-        for t in range(strips + last):
-            for k in range(count):
-                s = t - stages[k, 6]
-                if s < 0 or s >= strips:
-                    continue
-                kind, a, b, ca, cb, co = stages[k, 0], stages[k, 1], stages[k, 2], stages[k, 3], stages[k, 4], stages[k, 5]
-                first = STRIP * s
-                _rows(rings[k], stages[k, 7], 4 * co, columns, first, 4, first + 4, zero, into)
-                if kind == 0:
-                    for r in range(first, min(first + STRIP, height)):
-                        line = numba.carray(_pointer(into[r - first] + 12), 3 * width)
-                        pixels = source[top + r]
-                        for x in range(3 * width):
-                            line[x] = np.float32(pixels[3 * left + x]) * scale
-                    continue
-                for r in range(4):
-                    into[r] += 4 * co
-                _rows(rings[a], stages[a, 7], 4 * ca, columns, first - 1, 6, height, zero, rows_a)
-                if kind == 1:
-                    for r in range(4):
-                        for c in range(0, co, LANES):
-                            x = 0
-                            while x < STRIP * tiles:
-                                r0, r1, r2 = rows_a[r] + 12 * x, rows_a[r + 1] + 12 * x, rows_a[r + 2] + 12 * x
-                                place = into[r] + 4 * (x * co + c)
-                                weights, bias = addresses[k, 0] + 4 * c, addresses[k, 1] + 4 * c
-                                if STRIP * tiles - x >= 8:
-                                    _direct8(r0, r1, r2, weights, 4 * co, bias, place, 4 * co)
-                                    x += 8
-                                else:
-                                    _direct4(r0, r1, r2, weights, 4 * co, bias, place, 4 * co)
-                                    x += 4
-                elif kind == 2:
-                    for r in range(4):
-                        _highest(rows_a[r], rows_a[r + 1], rows_a[r + 2], 4 * co, into[r], STRIP * tiles * co // LANES)
-                else:
-                    if cb:
-                        _rows(rings[b], stages[b, 7], 4 * cb, columns, first - 1, 6, height, zero, rows_b)
-                    _convolve(
-                        rows_a, ca, rows_b, cb, tiles, addresses[k, 0], addresses[k, 1], co, kind == 3, into, scratch
-                    )
-                if width < STRIP * tiles:
-                    for r in range(4):
-                        _clear(into[r] + 4 * co * width, co * (STRIP * tiles - width))
-                if k == count - 1:
-                    for r in range(first, min(first + STRIP, height)):
-                        y = top + r
-                        if target[0] <= y < target[1]:
-                            begin, end = target[2] - left, target[3] - left
-                            raw = numba.carray(_pointer(into[r - first]), (columns - 2, channels))
-                            for x in range(begin, end):
-                                for i in range(iterations):
-                                    for c in range(3):
-                                        curves[i, 3 * (x - begin) + c] = raw[x, 3 * i + c]
-                            _tanh(flat)
-                            line = out[y, 3 * target[2] : 3 * target[3]]
-                            pixels = source[y, 3 * target[2] : 3 * target[3]]
-                            _curve(pixels, line, curves, table, plain)
+    def _clear(address, count):
+        numba.carray(_floats(address), count)[:] = 0
 
     @_machine_code
-    def _curve(source, target, curves, table, plain):
-        for i in range(source.shape[0]):
-            x = np.float32(source[i]) * np.float32(1 / 255)
-            for k in range(8):
-                x += curves[k, i] * (x * x - x)
-            target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
+    def _multiply(v, v_place, u, m, m_place, count, channels, outputs):
+        """36 products of ``count`` tiles by ``channels`` with matrices ``channels`` by ``outputs``."""
+        half, a_tile, b_tile = LANES // 2, 4 * channels, 4 * outputs
+        for place in range(PLACES):
+            a, column = v + place * v_place, 0
+            while column < outputs:
+                b, halves = m + place * m_place + 4 * column, min(4, (outputs - column) // half)
+                if halves == 4:
+                    _two(a, a_tile, u, b, b_tile, channels, count)
+                elif halves == 3:
+                    _more(a, a_tile, u, b, b_tile, channels, count)
+                elif halves == 2:
+                    _one(a, a_tile, u, b, b_tile, channels, count)
+                else:
+                    _half(a, a_tile, u, b, b_tile, channels, count)
+                u += 4 * channels * halves * half
+                column += halves * half
+
+    @_machine_code
+    def _tiles_in(rows, channels, offset, block, count, total, temp, v, v_place):
+        """Tiles ``block`` … of six rows (addresses), transformed, into v's channels ``offset`` …"""
+        pixels = STRIP * count + 2
+        line = pixels * _BYTES
+        for channel in range(0, channels, LANES):
+            at = 4 * (STRIP * block * channels + channel)
+            a, b, c, d, e, f = rows[0] + at, rows[1] + at, rows[2] + at, rows[3] + at, rows[4] + at, rows[5] + at
+            _down(a, b, c, d, e, f, 4 * channels, temp, line, pixels)
+            _along(temp, line, v + 4 * (offset + channel), v_place, 4 * total, count)
+
+    @_machine_code
+    def _tiles_out(m, m_place, bias, outputs, kind, start, into, count):
+        """The products of ``count`` tiles as four rows of outputs."""
+        pixel, channel = 4 * outputs, 0
+        while channel < outputs:
+            at = start + 4 * channel
+            a, b, c, d = into[0] + at, into[1] + at, into[2] + at, into[3] + at
+            products, shift = m + 4 * channel, bias + 4 * channel
+            if kind == CONVOLUTION:
+                _back_relu(products, m_place, pixel, shift, a, b, c, d, pixel, count)
+            elif outputs - channel >= LANES:
+                _back_plain(products, m_place, pixel, shift, a, b, c, d, pixel, count)
+            else:
+                _back_half(products, m_place, pixel, shift, a, b, c, d, pixel, count)
+            channel += LANES
+
+    @_machine_code
+    def _convolve(rows_a, from_a, rows_b, from_b, start, stop, weights, bias, outputs, kind, into, scratch):
+        """Tiles ``start`` … of a strip of a layer from six rows of one input or two, joined; into: addresses of its four rows."""
+        total = from_a + from_b
+        v_place, m_place = 4 * BLOCK * total + PAD, 4 * BLOCK * outputs + PAD
+        v = scratch + 6 * (STRIP * BLOCK + 2) * _BYTES
+        m = v + PLACES * v_place
+        for block in range(start, stop, BLOCK):
+            count = min(BLOCK, stop - block)
+            _tiles_in(rows_a, from_a, 0, block, count, total, scratch, v, v_place)
+            if from_b:
+                _tiles_in(rows_b, from_b, from_a, block, count, total, scratch, v, v_place)
+            _multiply(v, v_place, weights, m, m_place, count, total, outputs)
+            _tiles_out(m, m_place, bias, outputs, kind, 4 * STRIP * block * outputs, into, count)
+
+    @_machine_code
+    def _first_layer(rows, weights, bias, channels, start, stop, into):
+        """Columns ``start`` … of a strip of the layer that reads three channels; rows: addresses of six of them."""
+        for r in range(STRIP):
+            for c in range(0, channels, LANES):
+                x = start
+                while x < stop:
+                    a, b, d = rows[r] + 12 * x, rows[r + 1] + 12 * x, rows[r + 2] + 12 * x
+                    out = into[r] + 4 * (x * channels + c)
+                    if stop - x >= 8:
+                        _direct8(a, b, d, weights + 4 * c, 4 * channels, bias + 4 * c, out, 4 * channels)
+                        x += 8
+                    else:
+                        _direct4(a, b, d, weights + 4 * c, 4 * channels, bias + 4 * c, out, 4 * channels)
+                        x += 4
+
+    @_machine_code
+    def _bend_row(raw, source, out, table, plain):
+        """A row of pixels, (3·width,) uint8, bent by its curves before tanh, which stand at the address ``raw``."""
+        samples = source.shape[0]
+        for i in range(0, samples, 3 * LANES):
+            if samples - i >= 3 * LANES:
+                _bend(raw + 32 * i, source.ctypes.data + i, out.ctypes.data + i)
+            else:  # the rest by way of vectors that are long enough; the curves behind the row's end bend nothing
+                before, after = np.zeros(3 * LANES, np.uint8), np.empty(3 * LANES, np.uint8)
+                before[: samples - i] = source[i:]
+                _bend(raw + 32 * i, before.ctypes.data, after.ctypes.data)
+                out[i:] = after[: samples - i]
         if not plain:
-            for i in range(source.shape[0]):
-                target[i] = table[target[i]]
+            for i in range(samples):
+                out[i] = table[out[i]]
 
-    from zdce.fast import _tanh
+    @_machine_code
+    def _stream(source, scale, stages, addresses, work, top, bottom, left, right, inside, out, table, plain, curves):
+        """All layers over rows ``top`` … ``bottom`` and columns ``left`` … ``right`` of a photograph.
 
-KINDS = {"pixels": 0, "direct": 1, "pool": 2, "relu": 3, "plain": 4}
+        source: (H, channels·W), times ``scale`` what the network sees; stages, addresses: see :class:`Winograd`;
+        inside: rows and columns of the photograph for which there is to be a result. Either out: (H, 3·W) uint8, the
+        photograph bent, through ``table`` unless ``plain``; or, where that is empty, curves: (rows, channels·columns)
+        float32, curves before tanh.
+        """
+        height, width, count = bottom - top, right - left, stages.shape[0]
+        strips, tiles = (height + STRIP - 1) // STRIP, (width + STRIP - 1) // STRIP
+        columns = STRIP * tiles + 2  # one before the first and one after the last are nought
+        rings, zero = np.empty(count, np.int64), (work.ctypes.data + 63) // 64 * 64
+        place, widest = zero, 0
+        for k in range(count):
+            widest = max(widest, stages[k, CHANNELS])
+        _clear(zero, columns * widest)
+        place += 4 * columns * widest
+        for k in range(count):
+            place = (place + 63) // 64 * 64
+            rings[k] = place
+            pixel = 4 * stages[k, CHANNELS]
+            for _ in range(stages[k, KEPT]):
+                if k == 0:
+                    _clear(place, columns * pixel // 4)
+                else:
+                    _clear(place, pixel // 4)
+                    _clear(place + (columns - 1) * pixel, pixel // 4)
+                place += columns * pixel
+        scratch = (place + 64 * LANES + 63) // 64 * 64
+        rows_a, rows_b, into = np.empty(6, np.int64), np.empty(6, np.int64), np.empty(4, np.int64)
+        final = count - 1
+        begin, end = inside[2] - left, inside[3] - left
+        first_strip, last_strip = (inside[0] - top) // STRIP, (inside[1] - top + STRIP - 1) // STRIP
+        for t in range(strips + stages[final, LAG]):
+            for k in range(count):
+                s, around = t - stages[k, LAG], stages[k, AROUND]
+                if s < max(0, first_strip - around) or s >= min(strips, last_strip + around):
+                    continue
+                start = max(0, begin // STRIP - around)
+                stop = min(tiles, (end + STRIP - 1) // STRIP + around)
+                kind, channels, first = stages[k, KIND], stages[k, CHANNELS], STRIP * s
+                a, b, from_a, from_b = stages[k, A], stages[k, B], stages[k, FROM_A], stages[k, FROM_B]
+                for r in range(STRIP):
+                    into[r] = rings[k] + ((first + r) % stages[k, KEPT] * columns + 1) * 4 * channels
+                if kind == PIXELS:
+                    for r in range(first, min(first + STRIP, height)):
+                        line = numba.carray(_floats(into[r - first]), channels * width)
+                        pixels = source[top + r, channels * left : channels * right]
+                        for x in range(channels * width):
+                            line[x] = np.float32(pixels[x]) * scale
+                    continue
+                for r in range(6):
+                    y = first + r - 1
+                    outside = y < 0 or y >= height
+                    rows_a[r] = zero if outside else rings[a] + y % stages[a, KEPT] * columns * 4 * from_a
+                    if from_b:
+                        rows_b[r] = zero if outside else rings[b] + y % stages[b, KEPT] * columns * 4 * from_b
+                if kind == DIRECT:
+                    bounds = STRIP * start, STRIP * stop
+                    _first_layer(rows_a, addresses[k, 0], addresses[k, 1], channels, *bounds, into)
+                elif kind == POOL:
+                    at, vectors = 4 * STRIP * start * channels, STRIP * (stop - start) * channels // LANES
+                    for r in range(STRIP):
+                        a0, a1, a2 = rows_a[r] + at, rows_a[r + 1] + at, rows_a[r + 2] + at
+                        _highest(a0, a1, a2, 4 * channels, into[r] + at, vectors)
+                else:
+                    weights, bias = addresses[k, 0], addresses[k, 1]
+                    _convolve(rows_a, from_a, rows_b, from_b, start, stop, weights, bias, channels, kind, into, scratch)
+                for r in range(STRIP if width < STRIP * tiles else 0):
+                    _clear(into[r] + 4 * channels * width, channels * (STRIP * tiles - width))
+                if k < final:
+                    continue
+                for r in range(first, min(first + STRIP, height)):
+                    y = top + r
+                    if y < inside[0] or y >= inside[1]:
+                        continue
+                    if out.shape[0]:
+                        pixels, line = source[y, 3 * inside[2] : 3 * inside[3]], out[y, 3 * inside[2] : 3 * inside[3]]
+                        _bend_row(into[r - first] + 4 * channels * begin, pixels, line, table, plain)
+                    else:
+                        raw = numba.carray(_floats(into[r - first] + 4 * channels * begin), channels * (end - begin))
+                        curves[y - inside[0]] = raw
+
+
+def can_run(net: torch.nn.Module) -> bool:
+    """Whether :class:`Winograd` knows this network: ours, seven plain convolutions at one size; needs numba."""
+    ours = numba is not None and isinstance(net, CurveNet) and not net.config.separable
+    return ours and net.config.pooling != "stride2" and net.e_conv1.weight.device.type == "cpu"
 
 
 class Winograd:
-    def __init__(self, net: CurveNet) -> None:
-        c = net.config
-        width = -(-c.width // LANES) * LANES
-        outputs = -(-c.curve_channels // LANES) * LANES
-        rows, kept = [], []
+    """The convolutions of a :class:`~zdce.model.CurveNet` as machine code; values are those of the network up to
+    rounding in float32."""
 
-        def stage(kind, a=0, b=0, ca=0, cb=0, co=0):
-            rows.append([KINDS[kind], a, b, ca, cb, co, 0, 0])
-            kept.append((None, None))
+    def __init__(self, net: CurveNet) -> None:
+        self.config, self.kept = net.config, []
+        pools = net.config.pools if net.config.pooling == "overlapping" else 0
+        width = _up(net.config.width, LANES)
+        seen = net.e_conv1.weight.shape[1]
+        self.seen = seen if seen == 3 else _up(seen, LANES)
+        rows: list[list[int]] = []
+
+        def stage(kind: int, channels: int, a: int = 0, b: int | None = None, layer=None) -> int:
+            inputs = [rows[a][CHANNELS] if rows else 0, rows[b][CHANNELS] if b is not None else 0]
+            rows.append([kind, a, b or 0, *inputs, channels, len(rows), STRIP, 0])
+            for read in {a, b} - {None} if kind != PIXELS else ():  # from the oldest strip read to the newest made
+                rows[read][KEPT] = max(rows[read][KEPT], STRIP * (len(rows) - 1 - read + 2))
+            parts = [n for n in inputs if n]
+            self.kept.append(() if layer is None else _packed(layer, parts, channels, kind == DIRECT))
             return len(rows) - 1
 
-        def conv(number, a, b=None, kind="relu"):
-            layer = getattr(net, f"e_conv{number}")
-            out = outputs if number == 7 else width
-            k = stage("direct" if number == 1 else kind, a, b or 0, 3 if number == 1 else width, width if b else 0, out)
-            weight, bias = (p.detach().numpy() for p in (layer.weight, layer.bias))
-            parts = 1 + (b is not None)
-            full = np.zeros((out, 3 if number == 1 else parts * width, 3, 3), np.float32)
-            for p in range(parts):
-                n = weight.shape[1] // parts
-                full[: len(weight), p * width : p * width + n] = weight[:, p * n : (p + 1) * n]
-            shift = np.zeros(out, np.float32)
-            shift[: len(bias)] = bias
-            if number == 1:
-                packed = np.ascontiguousarray(full.transpose(2, 3, 1, 0))
-            else:
-                u = transformed(full)
-                groups = [u[:, :, n : n + 2 * LANES].reshape(PLACES, -1) for n in range(0, out, 2 * LANES)]
-                packed = np.concatenate(groups, axis=1)
-            kept[k] = (aligned(packed), aligned(shift))
-            return k
+        def pooled(x: int, when: int) -> int:
+            return stage(POOL, width, x) if pools >= when else x
 
-        pools = c.pools if c.pooling == "overlapping" else 0
+        image = stage(PIXELS, self.seen)
+        x1 = stage(DIRECT if self.seen == 3 else CONVOLUTION, width, image, layer=net.e_conv1)
+        x2 = stage(CONVOLUTION, width, pooled(x1, 3), layer=net.e_conv2)
+        x3 = stage(CONVOLUTION, width, pooled(x2, 2), layer=net.e_conv3)
+        x4 = stage(CONVOLUTION, width, pooled(x3, 1), layer=net.e_conv4)
+        x5 = stage(CONVOLUTION, width, x3, x4, net.e_conv5)
+        x6 = stage(CONVOLUTION, width, x2, x5, net.e_conv6)
+        stage(LAST, _up(net.config.curve_channels, LANES // 2), x1, x6, net.e_conv7)
+        for row in reversed(rows[1:]):
+            for read in (row[A], row[B]) if row[FROM_B] else (row[A],):
+                rows[read][AROUND] = max(rows[read][AROUND], row[AROUND] + 1)
+        self.stages = np.array(rows, np.int64)
+        self.addresses = np.array([[x.ctypes.data for x in each] or [0, 0] for each in self.kept], np.int64)
+        self.room = threading.local()
 
-        def pool(a, when):
-            return stage("pool", a, ca=width, co=width) if pools >= when else a
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether it can go from 8 bits to 8 bits: a curve for each of 8 iterations and 3 colours."""
+        c = self.config
+        return c.iterations == ITERATIONS and c.curve_channels == 3 * ITERATIONS and self.seen == 3
 
-        image = stage("pixels", co=3)
-        x1 = conv(1, image)
-        x2 = conv(2, pool(x1, 3))
-        x3 = conv(3, pool(x2, 2))
-        x4 = conv(4, pool(x3, 1))
-        x5 = conv(5, x3, x4)
-        x6 = conv(6, x2, x5)
-        conv(7, x1, x6, "plain")
-        for k, row in enumerate(rows):
-            row[6] = k
-        for k, row in enumerate(rows):  # from the oldest strip read to the newest made
-            readers = [n for n, other in enumerate(rows) if n > k and (other[1] == k or (other[4] and other[2] == k))]
-            row[7] = STRIP * (max(readers, default=k) - k + 2 if readers else 1)
-        self.stages, self.kept = np.array(rows, np.int64), kept
-        self.addresses = np.array([[x.ctypes.data if x is not None else 0 for x in each] for each in kept], np.int64)
-        self.iterations = c.iterations
+    def raw(self, image: Tensor) -> Tensor:
+        """(1, 3, H, W) in [0, 1], or what the first layer sees → curves before tanh, (1, 24, H, W) or fewer channels,
+        float32, channels last."""
+        _, channels, height, width = image.shape
+        lines = np.zeros((height, width, self.seen), np.float32)
+        lines[..., :channels] = image[0].permute(1, 2, 0).numpy()
+        outputs = int(self.stages[-1, CHANNELS])
+        curves = np.empty((height, width, outputs), np.float32)
+        self._run(lines, np.float32(1), slice(0, height), slice(0, width), curves=curves)
+        return torch.from_numpy(curves)[..., : self.config.curve_channels].permute(2, 0, 1)[None]
 
-    def bytes(self, width):
-        columns = STRIP * -(-width // STRIP) + 2
-        zero = 4 * columns * int(self.stages[:, 5].max())
-        rings = sum(-(-int(r[7] * columns * r[5] * 4) // 64) * 64 for r in self.stages)
-        total = int((self.stages[:, 3] + self.stages[:, 4]).max())
-        most = int(self.stages[:, 5].max())
-        scratch = 4 * (6 * (STRIP * BLOCK + 2) * total + PLACES * BLOCK * (total + most))
-        return -(-zero // 64) * 64, 64 + -(-zero // 64) * 64 + rings + scratch
+    def finish(
+        self, pixels: np.ndarray, out: np.ndarray, rows: slice, columns: slice, table: np.ndarray | None = None
+    ) -> None:
+        """Rows and columns of ``pixels`` (H, W, 3) uint8, bent, rounded and through ``table`` (256,) uint8, into
+        ``out``, its like. Rounding is the released code's: x·255 + 0.5, truncated."""
+        self._run(pixels, np.float32(1 / 255), rows, columns, out, table)
 
-    def run(self, pixels, out, seen, target, table=None):
-        H, W, _ = pixels.shape
-        zero, size = self.bytes(seen[3] - seen[2])
-        work = np.empty(size, np.uint8)
-        scale = np.float32(1 / 255)
-        tb, plain = (table, False) if table is not None else (np.empty(0, np.uint8), True)
-        _stream(pixels.reshape(H, 3 * W), scale, self.stages, self.addresses, work, zero, np.array(seen), np.array(target), out.reshape(H, 3 * W), tb, plain, self.iterations)
+    def window(self, rows: slice, columns: slice, height: int, width: int) -> dict[str, slice]:
+        """What of a photograph of height × width pixels is needed for some rows and columns: seen_rows, seen_columns.
+
+        It begins where a tile of the whole photograph does, so that a part is computed just as the whole is."""
+        around, seen = STRIP * int(self.stages[0, AROUND]), {}
+        for name, part, side in (("seen_rows", rows, height), ("seen_columns", columns, width)):
+            first, last = part.start // STRIP * STRIP - around, _up(part.stop, STRIP) + around
+            seen[name] = slice(max(0, first), min(side, last))
+        return seen
+
+    def _run(
+        self,
+        seen: np.ndarray,
+        scale: np.float32,
+        rows: slice,
+        columns: slice,
+        out: np.ndarray | None = None,
+        table: np.ndarray | None = None,
+        curves: np.ndarray | None = None,
+    ) -> None:
+        height, width = seen.shape[:2]
+        window = self.window(rows, columns, height, width)
+        (top, bottom), (left, right) = ((part.start, part.stop) for part in window.values())
+        work = self._work(right - left)
+        out = np.empty((0, 0), np.uint8) if out is None else out.reshape(height, -1)
+        curves = np.empty((0, 0), np.float32) if curves is None else curves.reshape(len(curves), -1)
+        table, plain = (table, False) if table is not None else (np.empty(0, np.uint8), True)
+        bounds = (top, bottom, left, right, np.array([rows.start, rows.stop, columns.start, columns.stop]))
+        _stream(seen.reshape(height, -1), scale, self.stages, self.addresses, work, *bounds, out, table, plain, curves)
+
+    def _work(self, width: int) -> np.ndarray:
+        """Memory of this thread, kept for its next photograph; enough for ``width`` columns."""
+        columns, stages = STRIP * -(-width // STRIP) + 2, self.stages
+        widest, total = int(stages[:, CHANNELS].max()), int((stages[:, FROM_A] + stages[:, FROM_B]).max())
+        rings = int((stages[:, CHANNELS] * stages[:, KEPT]).sum()) + widest
+        scratch = 6 * (STRIP * BLOCK + 2) * LANES + PLACES * BLOCK * (total + widest)
+        size = 4 * (rings * columns + scratch) + 2 * PLACES * PAD + 64 * (len(stages) + LANES + 4)
+        if getattr(self.room, "work", np.empty(0)).nbytes < size:
+            self.room.work = np.empty(size, np.uint8)
+        return self.room.work
 
 
-def aligned(array):
-    raw = np.empty(array.nbytes + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    out = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    out[...] = array
-    return out
+def _up(count: int, to: int) -> int:
+    return -(-count // to) * to
+
+
+def _packed(layer: torch.nn.Conv2d, parts: list[int], outputs: int, direct: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and bias of a convolution as the kernels read them; parts: channels of its inputs, as they are kept."""
+    weight, bias = (parameter.detach().float().numpy() for parameter in (layer.weight, layer.bias))
+    each = weight.shape[1] // len(parts)
+    full = np.zeros((outputs, sum(parts), 3, 3), np.float32)
+    for number, start in enumerate(np.cumsum([0, *parts[:-1]])):
+        full[: len(weight), start : start + each] = weight[:, number * each : (number + 1) * each]
+    shift = np.zeros(outputs, np.float32)
+    shift[: len(bias)] = bias
+    if direct:
+        return _aligned(full.transpose(2, 3, 1, 0)), _aligned(shift)
+    u = transformed(full)
+    groups = [u[:, :, n : n + 2 * LANES].reshape(PLACES, -1) for n in range(0, outputs, 2 * LANES)]
+    return _aligned(np.concatenate(groups, axis=1)), _aligned(shift)

@@ -1,0 +1,116 @@
+"""The convolutions as machine code: the network's own values, whatever its shape and the photograph's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import dark, trained
+
+from zdce import winograd
+from zdce.model import CurveNet, SciNet, apply_curves
+from zdce.photos import to_pixels, to_tensor
+
+pytestmark = pytest.mark.skipif(winograd.numba is None, reason="numba is not installed")
+
+
+def test_transformed_weights_convolve():
+    """One tile by hand: six by six inputs in the same transform, 36 products, back to four by four outputs."""
+    rng = np.random.default_rng(0)
+    weight, tile = rng.normal(size=(5, 3, 3, 3)), rng.normal(size=(3, 6, 6))
+    points = np.array([0, 1, -1, 2, -2])
+    back = np.vstack([points**k for k in range(4)]).astype(float)
+    back = np.column_stack([back, [0, 0, 0, 1]])  # outputs of products at the points, and at infinity
+    # What the inputs' transform has to be for the three matrices to convolve; least squares finds it if there is one.
+    product = np.zeros((4 * 3, 6, 6))
+    for out in range(4):
+        for tap in range(3):
+            product[3 * out + tap] = np.outer(back[out] * winograd._SIX_WEIGHTS[:, tap], np.ones(6))
+    wanted = np.zeros((12, 6))
+    for out in range(4):
+        for tap in range(3):
+            wanted[3 * out + tap, out + tap] = 1
+    inputs, *_ = np.linalg.lstsq(product[:, :, 0], wanted, rcond=None)
+    v = np.einsum("ia,cab,jb->cij", inputs, tile, inputs)
+    m = np.einsum("cij,ijco->oij", v, winograd.transformed(weight).reshape(6, 6, 3, 5))
+    ours = np.einsum("ai,oij,bj->oab", back, m, back)
+    theirs = F.conv2d(torch.from_numpy(tile)[None], torch.from_numpy(weight))[0].numpy()
+    assert np.abs(ours - theirs).max() < 1e-5
+
+
+FIELDS = [
+    {"width": 32},
+    {"width": 16, "pooling": "overlapping"},
+    {"width": 20, "pooling": "overlapping", "pools": 3},
+    {"width": 4, "iterations": 3},
+    {"width": 8, "grey_curves": True},
+    {"width": 16, "shared_curves": True},
+]
+
+
+@pytest.mark.parametrize("fields", FIELDS)
+@pytest.mark.parametrize("size", [(1, 1), (2, 61), (61, 2), (33, 40), (70, 131)])
+def test_curves_are_the_networks(fields, size):
+    net = trained(**fields)
+    image = to_tensor(dark(*size))
+    with torch.inference_mode():
+        raw = winograd.Winograd(net).raw(image)
+        assert raw.shape == (1, net.config.curve_channels, *size)
+        assert torch.allclose(raw.tanh(), net.curves(image), atol=2e-5)
+
+
+def test_a_first_layer_of_many_channels():
+    net, seen = trained(width=16, statistics=True, light=True), torch.rand(1, 13, 21, 34)
+    with torch.inference_mode():
+        x1 = F.relu(net.e_conv1(seen))
+        x2 = F.relu(net.e_conv2(x1))
+        x3 = F.relu(net.e_conv3(x2))
+        x4 = F.relu(net.e_conv4(x3))
+        x5 = F.relu(net.e_conv5(torch.cat([x3, x4], dim=1)))
+        x6 = F.relu(net.e_conv6(torch.cat([x2, x5], dim=1)))
+        expected = net.e_conv7(torch.cat([x1, x6], dim=1))
+        scale = expected.abs().max()
+        assert torch.allclose(winograd.Winograd(net).raw(seen) / scale, expected / scale, atol=2e-5)
+
+
+@pytest.mark.parametrize("fields", FIELDS[:2])
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (37, 90), (64, 33)])
+def test_from_eight_bits_to_eight_bits(fields, size):
+    net, pixels = trained(**fields), dark(*size)
+    table = np.arange(255, -1, -1).astype(np.uint8)
+    ready, out, through = winograd.Winograd(net), np.empty_like(pixels), np.empty_like(pixels)
+    assert ready.in_one_pass
+    ready.finish(pixels, out, slice(0, size[0]), slice(0, size[1]))
+    ready.finish(pixels, through, slice(0, size[0]), slice(0, size[1]), table)
+    with torch.inference_mode():
+        image = to_tensor(pixels)
+        expected = to_pixels(apply_curves(image, net.curves(image), net.config.iterations)).astype(int)
+    assert np.abs(out - expected).max() <= 1 and (out == expected).mean() > 0.99
+    assert np.array_equal(through, table[out])
+
+
+@pytest.mark.parametrize("fields", FIELDS[:3])
+def test_a_part_equals_the_whole_bit_for_bit(fields):
+    net, pixels = trained(**fields), dark(75, 90)
+    ready, whole = winograd.Winograd(net), np.empty_like(pixels)
+    ready.finish(pixels, whole, slice(0, 75), slice(0, 90))
+    parts = np.zeros_like(whole)
+    for rows in (slice(0, 30), slice(30, 75)):
+        for columns in (slice(0, 17), slice(17, 55), slice(55, 90)):
+            ready.finish(pixels, parts, rows, columns)
+    assert np.array_equal(parts, whole)
+    image = to_tensor(pixels)
+    curves = ready.raw(image)
+    seen = ready.window(slice(30, 75), slice(17, 55), 75, 90)
+    rows, columns = seen.values()
+    part = ready.raw(image[..., rows, columns])
+    inside = (..., slice(30 - rows.start, 75 - rows.start), slice(17 - columns.start, 55 - columns.start))
+    assert torch.equal(part[inside], curves[..., 30:75, 17:55])
+
+
+def test_which_networks_it_runs():
+    assert winograd.can_run(CurveNet()) and winograd.can_run(CurveNet(width=16, pooling="overlapping"))
+    assert not winograd.can_run(CurveNet(separable=True)) and not winograd.can_run(CurveNet(pooling="stride2"))
+    assert not winograd.can_run(SciNet())
+    assert not winograd.Winograd(CurveNet(iterations=3)).in_one_pass
