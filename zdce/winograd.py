@@ -1,8 +1,8 @@
-"""The seven convolutions as machine code: Winograd's minimal filtering, four rows of a photograph at a time.
+"""The seven convolutions as machine code: Winograd's minimal filtering, six rows of a photograph at a time.
 
-A 3×3 convolution of 4×4 outputs takes 36 multiplications in place of 144 when inputs, weights and outputs are
-transformed (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, F(4×4, 3×3)). All seven
-layers follow each other down the photograph, each a strip of four rows behind the one before, so that features never
+A 3×3 convolution of 6×6 outputs takes 64 multiplications in place of 324 when inputs, weights and outputs are
+transformed (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, F(6×6, 3×3)). All seven
+layers follow each other down the photograph, each a strip of six rows behind the one before, so that features never
 leave the processor's caches. Everything is float32. The kernels are vectors in LLVM's own language, by way of numba
 (extra ``fast``): torch offers neither this algorithm nor layers that overlap. Source of the code: ours.
 """
@@ -26,22 +26,21 @@ try:
 except ImportError:  # the extra "fast" is not installed
     numba = None
 
-STRIP = 4  # rows that each layer makes at a time, and the side of a tile of outputs
-PLACES = 36  # products of a tile: (4 + 2)²
+STRIP = 6  # rows that each layer makes at a time, and the side of a tile of outputs
+SEEN = STRIP + 2  # rows that it reads for them
+PLACES = SEEN**2  # products of a tile
 BLOCK = 12  # tiles between the transforms: what they need stays in the nearest caches; measured
 PAD = 192  # bytes after each place, which a power of two apart would fall on one line of a cache; measured
 ITERATIONS = 8  # of the curves that the last pass applies
 
-# Of three weights, six numbers. Source: Lavin and Gray, section 4.
-_SIX_WEIGHTS = np.array(
-    [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ]
+# Of three weights, eight numbers: values at 0, ±1, ±2, ±1/2 and infinity. Source: Lavin and Gray, section 4.
+_POINTS = (0, 1, -1, 2, -2, 1 / 2, -1 / 2)
+_WEIGHTS = np.array(
+    [[1, 0, 0]]
+    + [[-2 / 9 * point**power for power in range(3)] for point in (1, -1)]
+    + [[1 / 90 * point**power for power in range(3)] for point in (2, -2)]
+    + [[32 / 45 * point**power for power in range(3)] for point in (1 / 2, -1 / 2)]
+    + [[0, 0, 1]]
 )
 # Columns of the table of stages: what is done, which two stages it reads and their channels, how many channels it
 # makes, how many strips it lags behind the first, how many rows of it are kept, and how many tiles around a result are
@@ -51,8 +50,8 @@ PIXELS, DIRECT, POOL, CONVOLUTION, LAST = range(5)
 
 
 def transformed(weight: np.ndarray) -> np.ndarray:
-    """Weights of a convolution (out, in, 3, 3) as 36 matrices (36, in, out), float32; computed in double precision."""
-    u = np.einsum("ia,ocab,jb->ijco", _SIX_WEIGHTS, weight.astype(np.float64), _SIX_WEIGHTS)
+    """Weights of a convolution (out, in, 3, 3) as 64 matrices (64, in, out), float32; computed in double precision."""
+    u = np.einsum("ia,ocab,jb->ijco", _WEIGHTS, weight.astype(np.float64), _WEIGHTS)
     return np.ascontiguousarray(u.reshape(PLACES, *u.shape[2:]), dtype=np.float32)
 
 
@@ -109,9 +108,12 @@ if numba:
 
         def fma(self, a, b, c):
             """a · b + c; a or b may be a plain number."""
-            a, b = (self.number(x) if isinstance(x, int | float) else x for x in (a, b))
+            a, b = (self.number(x, c.type) if isinstance(x, int | float) else x for x in (a, b))
             kind, name = ir.FunctionType(c.type, [c.type] * 3), f"llvm.fma.v{c.type.count}f32"
             return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
+
+        def times(self, a: float, b):
+            return self.builder.fmul(self.number(a), b)
 
         def plus(self, a, b):
             return self.builder.fadd(a, b)
@@ -162,30 +164,40 @@ if numba:
 
         return wrap
 
-    def _six(c: _Code, d: list) -> list:
-        """Six inputs, transformed."""
-        a, b = c.fma(-4, d[2], d[4]), c.fma(-4, d[1], d[3])
-        p, q = c.minus(d[4], d[2]), c.minus(d[3], d[1])
-        first = c.fma(4, d[0], c.fma(-5, d[2], d[4]))
-        last = c.fma(4, d[1], c.fma(-5, d[3], d[5]))
-        return [first, c.plus(a, b), c.minus(a, b), c.fma(2, q, p), c.fma(-2, q, p), last]
+    def _inputs(c: _Code, d: list) -> list:
+        """Eight inputs, transformed."""
+        first = c.fma(5.25, c.minus(d[4], d[2]), c.minus(d[0], d[6]))
+        last = c.fma(5.25, c.minus(d[3], d[5]), c.minus(d[7], d[1]))
+        values = [first]
+        for even, odd in (
+            (c.fma(-4.25, d[4], c.plus(d[2], d[6])), c.fma(-4.25, d[3], c.plus(d[1], d[5]))),
+            (c.fma(0.25, d[2], c.fma(-1.25, d[4], d[6])), c.fma(2, d[5], c.fma(-2.5, d[3], c.times(0.5, d[1])))),
+            (c.fma(4, d[2], c.fma(-5, d[4], d[6])), c.fma(0.5, d[5], c.fma(-2.5, d[3], c.times(2, d[1])))),
+        ):
+            values += [c.plus(even, odd), c.minus(even, odd)]
+        return [*values, last]
 
-    def _four(c: _Code, m: list) -> list:
-        """Six products, as four outputs."""
-        s, d, t, e = c.plus(m[1], m[2]), c.minus(m[1], m[2]), c.plus(m[3], m[4]), c.minus(m[3], m[4])
-        first, last = c.plus(m[0], c.plus(s, t)), c.plus(m[5], c.fma(c.number(8, e.type), e, d))
-        return [first, c.fma(c.number(2, e.type), e, d), c.fma(c.number(4, t.type), t, s), last]
+    def _outputs(c: _Code, m: list) -> list:
+        """Eight products, as six outputs."""
+        pairs = [(c.plus(m[n], m[n + 1]), c.minus(m[n], m[n + 1])) for n in (1, 3, 5)]
+        values = [c.plus(c.plus(m[0], pairs[0][0]), c.plus(pairs[1][0], pairs[2][0]))]
+        for power in range(1, STRIP):
+            one, two, half = (pair[power % 2] for pair in pairs)
+            values.append(c.fma(2**power, two, c.fma(2.0**-power, half, one)))
+        values[-1] = c.plus(values[-1], m[7])
+        return values
 
-    @_kernel(10)
-    def _down(c, r0, r1, r2, r3, r4, r5, pixel, out, apart, count):
-        """A vector of each of ``count`` pixels of six rows, transformed downwards into six rows, ``apart`` bytes long.
+    @_kernel(6)
+    def _down(c, rows, start, pixel, out, apart, count):
+        """A vector of each of ``count`` pixels of eight rows, transformed downwards into eight rows of ``apart`` bytes.
 
-        pixel: bytes from pixel to pixel of what is read; what is written is one vector a pixel."""
+        rows: where eight addresses stand, ``start`` bytes before the first pixel; pixel: bytes from pixel to pixel of
+        what is read; what is written is one vector a pixel."""
+        lines = [c.builder.add(c.load(rows, 8 * k, _INT, 8), start) for k in range(SEEN)]
 
         def step(n, _):
             at = c.builder.mul(n, pixel)
-            values = _six(c, [c.load(c.builder.add(row, at)) for row in (r0, r1, r2, r3, r4, r5)])
-            for k, value in enumerate(values):
+            for k, value in enumerate(_inputs(c, [c.load(c.builder.add(line, at)) for line in lines])):
                 c.store(value, c.at(c.at(out, _BYTES, n), k, apart))
             return []
 
@@ -193,19 +205,17 @@ if numba:
 
     @_kernel(6)
     def _along(c, source, apart, out, place, tile, count):
-        """``count`` tiles of what :func:`_down` made, transformed along the rows: a vector for each of 36 places.
+        """``count`` tiles of what :func:`_down` made, transformed along the rows: a vector for each of 64 places.
 
         place: bytes from place to place; tile: bytes from tile to tile.
         """
 
         def step(n, _):
-            first = c.at(source, STRIP * _BYTES, n)
-            into = c.at(out, 1, c.builder.mul(n, tile))
-            for i in range(6):
-                row = c.at(first, 1, c.builder.mul(apart, _INT(i)))
-                values = _six(c, [c.load(row, j * _BYTES) for j in range(6)])
-                for j, value in enumerate(values):
-                    c.store(value, c.at(into, 6 * i + j, place))
+            first, into = c.at(source, STRIP * _BYTES, n), c.at(out, 1, c.builder.mul(n, tile))
+            for i in range(SEEN):
+                row = c.at(first, i, apart)
+                for j, value in enumerate(_inputs(c, [c.load(row, j * _BYTES) for j in range(SEEN)])):
+                    c.store(value, c.at(into, SEEN * i + j, place))
             return []
 
         c.repeat(count, [], step)
@@ -248,22 +258,25 @@ if numba:
     _half, _one, _more, _two = (_product(halves) for halves in (1, 2, 3, 4))
 
     def _back(relu: bool, kind):
-        """A kernel that turns the products of ``count`` tiles into four rows of outputs, with bias."""
+        """A kernel that turns the products of ``count`` tiles into six rows of outputs, with bias; into: where their
+        addresses stand, ``start`` bytes before the first output."""
 
-        @_kernel(10)
-        def outputs(c, m, place, tile, bias, o0, o1, o2, o3, pixel, count):
+        @_kernel(8)
+        def outputs(c, m, place, tile, bias, into, start, pixel, count):
             shift, zero = c.load(bias, 0, kind), c.number(0, kind)
+            lines = [c.builder.add(c.load(into, 8 * k, _INT, 8), start) for k in range(STRIP)]
 
             def step(n, _):
                 first = c.at(m, 1, c.builder.mul(n, tile))
                 columns = [
-                    _four(c, [c.load(c.at(first, 6 * i + j, place), 0, kind) for i in range(6)]) for j in range(6)
+                    _outputs(c, [c.load(c.at(first, SEEN * i + j, place), 0, kind) for i in range(SEEN)])
+                    for j in range(SEEN)
                 ]
-                for k, row in enumerate((o0, o1, o2, o3)):
-                    into = c.at(row, STRIP, c.builder.mul(n, pixel))
-                    for x, value in enumerate(_four(c, [column[k] for column in columns])):
+                for k, line in enumerate(lines):
+                    at = c.at(line, STRIP, c.builder.mul(n, pixel))
+                    for x, value in enumerate(_outputs(c, [column[k] for column in columns])):
                         value = c.plus(value, shift)
-                        c.store(c.larger(value, zero) if relu else value, c.at(into, x, pixel))
+                        c.store(c.larger(value, zero) if relu else value, c.at(at, x, pixel))
                 return []
 
             c.repeat(count, [], step)
@@ -291,7 +304,7 @@ if numba:
 
         return convolve
 
-    _direct8, _direct4 = _direct(8), _direct(4)
+    _direct12, _direct6 = _direct(2 * STRIP), _direct(STRIP)
 
     @_kernel(6)
     def _highest(c, r0, r1, r2, pixel, out, count):
@@ -376,7 +389,7 @@ if numba:
 
     @_machine_code
     def _multiply(v, v_place, u, m, m_place, count, channels, outputs):
-        """36 products of ``count`` tiles by ``channels`` with matrices ``channels`` by ``outputs``."""
+        """64 products of ``count`` tiles by ``channels`` with matrices ``channels`` by ``outputs``."""
         half, a_tile, b_tile = LANES // 2, 4 * channels, 4 * outputs
         for place in range(PLACES):
             a, column = v + place * v_place, 0
@@ -395,37 +408,34 @@ if numba:
 
     @_machine_code
     def _tiles_in(rows, channels, offset, block, count, total, temp, v, v_place):
-        """Tiles ``block`` … of six rows (addresses), transformed, into v's channels ``offset`` …"""
+        """Tiles ``block`` … of eight rows (addresses), transformed, into v's channels ``offset`` …"""
         pixels = STRIP * count + 2
         line = pixels * _BYTES
         for channel in range(0, channels, LANES):
             at = 4 * (STRIP * block * channels + channel)
-            a, b, c, d, e, f = rows[0] + at, rows[1] + at, rows[2] + at, rows[3] + at, rows[4] + at, rows[5] + at
-            _down(a, b, c, d, e, f, 4 * channels, temp, line, pixels)
+            _down(rows.ctypes.data, at, 4 * channels, temp, line, pixels)
             _along(temp, line, v + 4 * (offset + channel), v_place, 4 * total, count)
 
     @_machine_code
     def _tiles_out(m, m_place, bias, outputs, kind, start, into, count):
-        """The products of ``count`` tiles as four rows of outputs."""
+        """The products of ``count`` tiles as six rows of outputs."""
         pixel, channel = 4 * outputs, 0
         while channel < outputs:
-            at = start + 4 * channel
-            a, b, c, d = into[0] + at, into[1] + at, into[2] + at, into[3] + at
-            products, shift = m + 4 * channel, bias + 4 * channel
+            at, products, shift = start + 4 * channel, m + 4 * channel, bias + 4 * channel
             if kind == CONVOLUTION:
-                _back_relu(products, m_place, pixel, shift, a, b, c, d, pixel, count)
+                _back_relu(products, m_place, pixel, shift, into.ctypes.data, at, pixel, count)
             elif outputs - channel >= LANES:
-                _back_plain(products, m_place, pixel, shift, a, b, c, d, pixel, count)
+                _back_plain(products, m_place, pixel, shift, into.ctypes.data, at, pixel, count)
             else:
-                _back_half(products, m_place, pixel, shift, a, b, c, d, pixel, count)
+                _back_half(products, m_place, pixel, shift, into.ctypes.data, at, pixel, count)
             channel += LANES
 
     @_machine_code
     def _convolve(rows_a, from_a, rows_b, from_b, start, stop, weights, bias, outputs, kind, into, scratch):
-        """Tiles ``start`` … of a strip of a layer from six rows of one input or two, joined; into: addresses of its four rows."""
+        """Tiles ``start`` … of a strip of a layer from eight rows of one input or two, joined; into: addresses."""
         total = from_a + from_b
         v_place, m_place = 4 * BLOCK * total + PAD, 4 * BLOCK * outputs + PAD
-        v = scratch + 6 * (STRIP * BLOCK + 2) * _BYTES
+        v = scratch + SEEN * (STRIP * BLOCK + 2) * _BYTES
         m = v + PLACES * v_place
         for block in range(start, stop, BLOCK):
             count = min(BLOCK, stop - block)
@@ -437,19 +447,19 @@ if numba:
 
     @_machine_code
     def _first_layer(rows, weights, bias, channels, start, stop, into):
-        """Columns ``start`` … of a strip of the layer that reads three channels; rows: addresses of six of them."""
+        """Columns ``start`` … of a strip of the layer that reads three channels; rows: addresses of eight."""
         for r in range(STRIP):
             for c in range(0, channels, LANES):
                 x = start
                 while x < stop:
                     a, b, d = rows[r] + 12 * x, rows[r + 1] + 12 * x, rows[r + 2] + 12 * x
                     out = into[r] + 4 * (x * channels + c)
-                    if stop - x >= 8:
-                        _direct8(a, b, d, weights + 4 * c, 4 * channels, bias + 4 * c, out, 4 * channels)
-                        x += 8
+                    if stop - x >= 2 * STRIP:
+                        _direct12(a, b, d, weights + 4 * c, 4 * channels, bias + 4 * c, out, 4 * channels)
+                        x += 2 * STRIP
                     else:
-                        _direct4(a, b, d, weights + 4 * c, 4 * channels, bias + 4 * c, out, 4 * channels)
-                        x += 4
+                        _direct6(a, b, d, weights + 4 * c, 4 * channels, bias + 4 * c, out, 4 * channels)
+                        x += STRIP
 
     @_machine_code
     def _bend_row(raw, source, out, table, plain):
@@ -497,7 +507,7 @@ if numba:
                     _clear(place + (columns - 1) * pixel, pixel // 4)
                 place += columns * pixel
         scratch = (place + 64 * LANES + 63) // 64 * 64
-        rows_a, rows_b, into = np.empty(6, np.int64), np.empty(6, np.int64), np.empty(4, np.int64)
+        rows_a, rows_b, into = np.empty(SEEN, np.int64), np.empty(SEEN, np.int64), np.empty(STRIP, np.int64)
         final = count - 1
         begin, end = inside[2] - left, inside[3] - left
         first_strip, last_strip = (inside[0] - top) // STRIP, (inside[1] - top + STRIP - 1) // STRIP
@@ -519,7 +529,7 @@ if numba:
                         for x in range(channels * width):
                             line[x] = np.float32(pixels[x]) * scale
                     continue
-                for r in range(6):
+                for r in range(SEEN):
                     y = first + r - 1
                     outside = y < 0 or y >= height
                     rows_a[r] = zero if outside else rings[a] + y % stages[a, KEPT] * columns * 4 * from_a
@@ -656,7 +666,7 @@ class Winograd:
         columns, stages = STRIP * -(-width // STRIP) + 2, self.stages
         widest, total = int(stages[:, CHANNELS].max()), int((stages[:, FROM_A] + stages[:, FROM_B]).max())
         rings = int((stages[:, CHANNELS] * stages[:, KEPT]).sum()) + widest
-        scratch = 6 * (STRIP * BLOCK + 2) * LANES + PLACES * BLOCK * (total + widest)
+        scratch = SEEN * (STRIP * BLOCK + 2) * LANES + PLACES * BLOCK * (total + widest)
         size = 4 * (rings * columns + scratch) + 2 * PLACES * PAD + 64 * (len(stages) + LANES + 4)
         if getattr(self.room, "work", np.empty(0)).nbytes < size:
             self.room.work = np.empty(size, np.uint8)
