@@ -219,10 +219,14 @@ class Enhancer:
                     image = fast.scaled(pixels[tile.seen_rows, tile.seen_columns]).contiguous()
                     image = fast.denoised(image, grid, tile, height, width)[(..., *tile.inside)].contiguous()
                 return apply_curves(image, fast.upsampled(grid, tile, height, width), grid.iterations)
-            if isinstance(packed, winograd.Winograd):
+            machine_code = isinstance(packed, winograd.Winograd)
+            if machine_code:
                 tile = replace(tile, **packed.window(tile.rows, tile.columns, height, width))
             image = fast.scaled(pixels[tile.seen_rows, tile.seen_columns])
             inside = (..., *tile.inside)
+            if machine_code:
+                curves = packed.curves(image)[inside].contiguous()
+                return apply_curves(image[inside].contiguous(), curves, self.net.config.iterations)
             if packed:
                 return fast.bent(image[inside].contiguous(), packed.raw(image)[inside], self.net.config.iterations)
             return self.net(image.contiguous().to(self.device))[0][inside].cpu()

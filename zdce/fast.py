@@ -282,16 +282,14 @@ def estimated(
     if not reduces(net):
         factor = factor_for(height, width, side)
         small = reduced(pixels, factor)
-        seen = small.contiguous().to(device)
         if isinstance(packed, Winograd):
-            curves = packed.raw(small).tanh_()
+            curves = packed.curves(small)
         else:
+            seen = small.contiguous().to(device)
             curves = _by_halves(packed, small, halo(net)).tanh_() if packed else net._estimate(seen)
-        levels = _noise(net, seen, curves.to(device))
-        points = _on_grid(curves, c)
-        if shared:  # they follow one differential equation, x' = x² − x, for r each: their sum is what counts
-            return Grid(points.mean(axis=2, keepdims=True), factor, False, levels, c.iterations)
-        return Grid(points, factor, False, levels)
+        levels = _noise(net, small.to(device), curves.to(device))
+        # They follow one differential equation, x' = x² − x, for r each: their sum is what counts.
+        return Grid(_on_grid(curves, c, shared), factor, False, levels, c.iterations if shared else 1)
     size = (c.fixed_size,) * 2 if c.fixed_size else tuple(max(1, int(side / c.scale)) for side in (height, width))
     factor = min(height // (4 * size[0]), width // (4 * size[1]))
     if factor > 1 and (height * width > REDUCE_FIRST or (fast and c.fixed_size)):
@@ -339,11 +337,15 @@ def scaled(pixels: np.ndarray) -> Tensor:
     return image.float().div_(255) if pixels.dtype == np.uint8 else image
 
 
-def _on_grid(curves: Tensor, config: NetConfig) -> np.ndarray:
-    """(1, 3·iterations, h, w), or one curve for all iterations or all colours → (h, w, iterations, 3), contiguous."""
+def _on_grid(curves: Tensor, config: NetConfig, shared: bool = False) -> np.ndarray:
+    """(1, 3·iterations, h, w), or one curve for all iterations or all colours → (h, w, iterations, 3), contiguous; or
+    the mean of the iterations, (h, w, 1, 3), where they are to be shared."""
     curves = curves[0].permute(1, 2, 0).float().cpu()
     height, width, _ = curves.shape
     curves = curves.reshape(height, width, -1, 1 if config.grey_curves else 3)
+    if shared:
+        mean = sum(curves.unbind(2)) / curves.shape[2]
+        return np.ascontiguousarray(mean[:, :, None].expand(height, width, 1, 3).numpy())
     return np.ascontiguousarray(curves.expand(height, width, config.iterations, 3).numpy())
 
 

@@ -337,16 +337,26 @@ if numba:
 
     def _tanh(c: _Code, x):
         """To a few units in the last place. Source: the rational function of Eigen (MPL 2)."""
-        x = c.larger(c.smaller(x, c.number(7.9)), c.number(-7.9))
+        x = c.larger(c.smaller(x, c.number(7.9, x.type)), c.number(-7.9, x.type))
         y = c.builder.fmul(x, x)
-        p, q = c.number(-2.76076847742355e-16), c.number(1.19825839466702e-06)
+        p, q = (c.number(term, x.type) for term in (-2.76076847742355e-16, 1.19825839466702e-06))
         for term in (2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08, 1.48572235717979e-05):
-            p = c.fma(p, y, c.number(term))
+            p = c.fma(p, y, c.number(term, x.type))
         for term in (6.37261928875436e-04, 4.89352455891786e-03):
-            p = c.fma(p, y, c.number(term))
+            p = c.fma(p, y, c.number(term, x.type))
         for term in (1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03):
-            q = c.fma(q, y, c.number(term))
+            q = c.fma(q, y, c.number(term, x.type))
         return c.builder.fdiv(c.builder.fmul(x, p), q)
+
+    @_kernel(3)
+    def _tanh_of(c, source, out, count):
+        """``count`` half vectors, each through tanh."""
+
+        def step(n, _):
+            c.store(_tanh(c, c.load(c.at(source, _BYTES // 2, n), 0, _HALF)), c.at(out, _BYTES // 2, n))
+            return []
+
+        c.repeat(count, [], step)
 
     @_kernel(3)
     def _bend(c, raw, source, out):
@@ -484,7 +494,7 @@ if numba:
         source: (H, channels·W), times ``scale`` what the network sees; stages, addresses: see :class:`Winograd`;
         inside: rows and columns of the photograph for which there is to be a result. Either out: (H, 3·W) uint8, the
         photograph bent, through ``table`` unless ``plain``; or, where that is empty, curves: (rows, channels·columns)
-        float32, curves before tanh.
+        float32 in [−1, 1].
         """
         height, width, count = bottom - top, right - left, stages.shape[0]
         strips, tiles = (height + STRIP - 1) // STRIP, (width + STRIP - 1) // STRIP
@@ -558,8 +568,8 @@ if numba:
                         pixels, line = source[y, 3 * inside[2] : 3 * inside[3]], out[y, 3 * inside[2] : 3 * inside[3]]
                         _bend_row(into[r - first] + 4 * channels * begin, pixels, line, table, plain)
                     else:
-                        raw = numba.carray(_floats(into[r - first] + 4 * channels * begin), channels * (end - begin))
-                        curves[y - inside[0]] = raw
+                        raw, line = into[r - first] + 4 * channels * begin, curves[y - inside[0]]
+                        _tanh_of(raw, line.ctypes.data, channels * (end - begin) // (LANES // 2))
 
 
 def can_run(net: torch.nn.Module) -> bool:
@@ -613,8 +623,8 @@ class Winograd:
         c = self.config
         return c.iterations == ITERATIONS and c.curve_channels == 3 * ITERATIONS and self.seen == 3
 
-    def raw(self, image: Tensor) -> Tensor:
-        """(1, 3, H, W) in [0, 1], or what the first layer sees → curves before tanh, (1, 24, H, W) or fewer channels,
+    def curves(self, image: Tensor) -> Tensor:
+        """(1, 3, H, W) in [0, 1], or what the first layer sees → curves in [−1, 1], (1, 24, H, W) or fewer channels,
         float32, channels last."""
         _, channels, height, width = image.shape
         lines = np.zeros((height, width, self.seen), np.float32)
