@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -105,3 +110,28 @@ def test_which_networks_it_runs():
     assert not winograd.can_run(CurveNet(separable=True)) and not winograd.can_run(CurveNet(pooling="stride2"))
     assert not winograd.can_run(SciNet())
     assert not winograd.Winograd(CurveNet(iterations=3)).in_one_pass
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of another kind")
+@pytest.mark.parametrize(("name", "features", "lanes"), [("haswell", "+avx2,+fma", 8), ("x86-64", "+sse2", 4)])
+def test_older_processors(name, features, lanes):
+    """Vectors of another length, and nothing that only this processor has."""
+    code = f"""
+import numpy as np, torch
+from zdce import checkpoints, winograd
+from zdce.model import apply_curves
+from zdce.photos import to_pixels, to_tensor
+assert winograd.LANES == {lanes}
+pixels = np.random.default_rng(0).integers(0, 90, (31, 55, 3), dtype=np.uint8)
+net, out = checkpoints.load("zero-dce-improved").net, np.empty_like(pixels)
+table = np.arange(256)[::-1].astype(np.uint8)
+winograd.Winograd(net).finish(pixels, out, slice(0, 31), slice(0, 55), table)
+with torch.inference_mode():
+    image = to_tensor(pixels)
+    expected = to_pixels(apply_curves(image, net.curves(image)))
+print(np.abs(out.astype(int) - table[expected]).max())
+"""
+    environment = os.environ | {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
+    words = [sys.executable, "-c", code]
+    run = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    assert int(run.stdout) <= 1

@@ -34,6 +34,7 @@ except ImportError:  # the extra "fast" is not installed
 TILE = (512, 320)  # rows and columns that the network returns at a time; what it needs stays near the processor
 SMALL_SIDE = 80  # pixels of the longer side that the fast path shows the network; ours
 REDUCE_FIRST = 2**24  # pixels above which a network that reduces for itself is given a box mean, to bound memory
+ALONE = 2**18  # pixels up to which one thread bends a photograph: a second one takes longer to begin
 BAND = 128  # rows that are filtered and bent by one thread at a time
 SAMPLES = 768  # of a row at a time, so that their curves stay in the nearest memory
 
@@ -367,7 +368,7 @@ def reduced(pixels: np.ndarray, factor: int) -> Tensor:
     if numba and pixels.dtype == np.uint8 and factor < 4096:
         out = np.empty((rows, math.ceil(width / factor), 3), np.float32)
         lines = pixels.reshape(height, 3 * width)
-        parallel(lambda part: _reduce(lines, out, factor, part.start, part.stop), _shares(rows))
+        parallel(lambda part: _reduce(lines, out, factor, part.start, part.stop), _shares(rows, height * width))
         return torch.from_numpy(out).permute(2, 0, 1)[None]
 
     def mean(row: int) -> Tensor:
@@ -424,13 +425,15 @@ def bend(pixels: np.ndarray, grid: Grid, table: np.ndarray | None = None) -> np.
 
     whole = grid.noise is None  # running sums round by where they began: that must not depend on the number of threads
     bands = [range(start, min(start + BAND, height)) for start in range(0, height, BAND)]
-    parallel(share, _shares(height) if whole else bands)
+    parallel(share, _shares(height, height * width) if whole else bands)
     return out
 
 
-def _shares(count: int) -> Sequence[range]:
-    """Rows 0 … count − 1 in as many parts as there are threads; each row's result is its own."""
-    each = math.ceil(count / min(count, torch.get_num_threads()))
+def _shares(count: int, pixels: float = math.inf) -> Sequence[range]:
+    """Rows 0 … count − 1 in as many parts as there are threads; each row's result is its own. pixels: of all rows, few
+    of which are done by one thread before another has begun."""
+    threads = torch.get_num_threads() if pixels > ALONE else 1
+    each = math.ceil(count / min(count, threads))
     return [range(start, min(start + each, count)) for start in range(0, count, each)]
 
 
@@ -528,8 +531,7 @@ if numba:
                     else:
                         _bend_any(pixels, bent, above[:, a:b], below[:, a:b], share, repeated)
                     if not plain:
-                        for i in range(a, b):
-                            target[r, i] = table[target[r, i]]
+                        winograd.through(bent, table)
             y = stop
 
     @_machine_code
@@ -663,5 +665,4 @@ if numba:
                 _stretch(curves[min(held + 1, curves.shape[0] - 1)], column, column_share, below)
             _bend_line(values, target[y], above, below, row_share[y])
             if not plain:
-                for i in range(samples):
-                    target[y, i] = table[target[y, i]]
+                winograd.through(target[y], table)

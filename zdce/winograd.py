@@ -19,9 +19,10 @@ from zdce.model import CurveNet
 
 try:
     import numba
-    from llvmlite import binding, ir
+    from llvmlite import ir
     from numba import types
     from numba.core import cgutils
+    from numba.core.registry import cpu_target
     from numba.extending import intrinsic
 except ImportError:  # the extra "fast" is not installed
     numba = None
@@ -66,9 +67,9 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 if numba:
     _machine_code = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-    _features = binding.get_host_cpu_features()
-    # Floats of a vector, as the processor has them.
-    LANES = 16 if _features.get("avx512f") else 8 if _features.get("avx2") else 4
+    _features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")  # of the processor, as numba sees it
+    LANES = 16 if "+avx512f" in _features else 8 if "+avx2" in _features else 4  # floats of a vector
+    BYTES_PERMUTED = "+avx512vbmi" in _features  # whether one instruction looks up 64 bytes
     MOST = 4 if LANES == 8 else 12  # tiles multiplied together; of two vectors each, within 16 or 32 registers
 
     _INT, _FLOAT = ir.IntType(64), ir.FloatType()
@@ -397,6 +398,34 @@ if numba:
     def _clear(address, count):
         numba.carray(_floats(address), count)[:] = 0
 
+    @_kernel(3)
+    def _through_64(c, table, line, blocks):
+        """``blocks`` times 64 bytes, each replaced by the byte of a table of 256 that it numbers."""
+        kind = ir.VectorType(ir.IntType(8), 64)
+        quarters = [c.load(table, 64 * k, kind, 1) for k in range(4)]
+        signature, name = ir.FunctionType(kind, [kind] * 3), "llvm.x86.avx512.vpermi2var.qi.512"
+        of_two = cgutils.get_or_insert_function(c.builder.module, signature, name)
+
+        def step(n, _):
+            at = c.at(line, 64, n)
+            number = c.load(at, 0, kind, 1)
+            low, high = (c.builder.call(of_two, [a, number, b]) for a, b in (quarters[:2], quarters[2:]))
+            upper = c.builder.icmp_signed("<", number, kind([0] * 64))
+            c.store(c.builder.select(upper, high, low), at)
+            return []
+
+        c.repeat(blocks, [], step)
+
+    @_machine_code
+    def through(line, table):
+        """A line of bytes, each replaced in place by what ``table`` (256,) has at it."""
+        done = 0
+        if BYTES_PERMUTED:
+            _through_64(table.ctypes.data, line.ctypes.data, line.shape[0] // 64)
+            done = line.shape[0] // 64 * 64
+        for i in range(done, line.shape[0]):
+            line[i] = table[line[i]]
+
     @_machine_code
     def _multiply(v, v_place, u, m, m_place, count, channels, outputs):
         """64 products of ``count`` tiles by ``channels`` with matrices ``channels`` by ``outputs``."""
@@ -484,8 +513,7 @@ if numba:
                 _bend(raw + 32 * i, before.ctypes.data, after.ctypes.data)
                 out[i:] = after[: samples - i]
         if not plain:
-            for i in range(samples):
-                out[i] = table[out[i]]
+            through(out, table)
 
     @_machine_code
     def _stream(source, scale, stages, addresses, work, top, bottom, left, right, inside, out, table, plain, curves):
