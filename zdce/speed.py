@@ -566,6 +566,31 @@ def goals(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["goal", "photograph", "against", "ms", "against_ms", "ratio", "wanted", "held"])
 
 
+def agreement(on: str, limit: int = 0, models: Iterable[str] = ("zero-dce-improved", "zero-dce")) -> pd.DataFrame:
+    """Whether the faithful path gives what plain PyTorch gives: one row a model.
+
+    on, limit: photographs of a data set. Columns: model, gamma, photographs, and over all their pixels same and
+    within_1 (shares whose channels all agree, or lie within one grey level) and furthest (grey levels).
+    """
+    import torch
+
+    from zdce.enhance import Enhancer
+    from zdce.photos import to_pixels, to_tensor
+    from zdce.postprocess import apply_gamma
+
+    rows, images = [], [sample.image() for sample in datasets.samples(on, limit)]
+    for model in models:
+        enhancer, apart = Enhancer(model, device="cpu"), []
+        for image in images:
+            with torch.inference_mode():
+                plain = apply_gamma(to_pixels(enhancer.net(to_tensor(image))[0]), enhancer.gamma)
+            apart.append(np.abs(enhancer(image).astype(int) - plain).max(axis=2).ravel())
+        each = np.concatenate(apart)
+        told = {"same": (each == 0).mean(), "within_1": (each <= 1).mean(), "furthest": each.max()}
+        rows.append({"model": model, "gamma": enhancer.gamma, "photographs": len(images)} | told)
+    return pd.DataFrame(rows)
+
+
 def machine_limits(repeats: int = 5) -> dict[str, float]:
     """What this machine's cores reach together: bytes copied and multiply-adds done a second, the best of ``repeats``.
 
@@ -603,14 +628,16 @@ def beside_limits(table: pd.DataFrame, reached: Mapping[str, float]) -> pd.DataF
     """The enhancer's own paths of :func:`compare` on two threads beside what :func:`machine_limits` allows.
 
     bytes: what has to pass through memory, each pixel read once and written once, and once more read for the reduced
-    copy; multiply_adds: of the network on what it sees; copy_ms, arithmetic_ms: what these take at full rate; times:
-    measured over the larger of the two.
+    copy; multiply_adds: of the network on what it sees, as it computes them (``winograd.products`` with numba);
+    copy_ms, arithmetic_ms: what these take at full rate; times: measured over the larger of the two.
     """
-    from zdce import checkpoints, fast
+    from zdce import checkpoints, fast, winograd
     from zdce.model import multiply_adds
 
     nets = {model: checkpoints.load(model).net for model in {path.model for path in PATHS}}
-    kind = "bfloat16" if fast.has_bf16() else "float32"
+    machine_code = winograd.numba is not None
+    kind = "bfloat16" if fast.has_bf16() and not machine_code else "float32"
+    count = winograd.products if machine_code else multiply_adds
     rows = []
     own = {path.label: path for path in PATHS if path.path != "plain"}
     for each in table[table["version"].isin(own)].itertuples():
@@ -618,7 +645,7 @@ def beside_limits(table: pd.DataFrame, reached: Mapping[str, float]) -> pd.DataF
         if quick:
             factor = fast.factor_for(*seen)
             seen = (-(-each.height // factor), -(-each.width // factor))
-        moved, done = (9 if quick else 6) * each.width * each.height, multiply_adds(nets[each.model], *seen)
+        moved, done = (9 if quick else 6) * each.width * each.height, count(nets[each.model], *seen)
         copy, arithmetic = 1000 * moved / reached["copy"], 1000 * done / reached[kind]
         times = each.pixels_ms / max(copy, arithmetic)
         rows.append((each.photograph, each.version, each.pixels_ms, moved, done, copy, arithmetic, times))

@@ -340,6 +340,16 @@ def goal_words(goals: pd.DataFrame) -> list[str]:
     return lines
 
 
+def agreement_words(told: pd.DataFrame, wanted: float = 0.999) -> list[str]:
+    """Whether the faithful path gives what plain PyTorch does, from ``speed.agreement``, in lines of Markdown."""
+    return [
+        f"- **{row.model}**, faithful against plain, gamma {row.gamma:g}, n = {row.photographs}: within one grey level "
+        f"{row.within_1:.4%} of pixels, the same {row.same:.3%}, furthest {row.furthest} grey levels; wanted: "
+        f"{wanted:.1%} within one, {'reached' if row.within_1 >= wanted else 'not reached'}."
+        for row in told.itertuples()
+    ]
+
+
 def growth_words(told: pd.DataFrame, table: pd.DataFrame) -> str:
     """How time grows, from :func:`speed.growth` and the summary behind it."""
     each = []
