@@ -18,9 +18,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from zdce import checkpoints, fast, video
-from zdce.files import whole
+from zdce.files import content, shown, whole
 from zdce.model import CurveNet, apply_curves
 from zdce.photos import (
+    MAX_BYTES,
     SUFFIXES,
     Photo,
     PhotoError,
@@ -261,7 +262,7 @@ class Outcome:
     def fail(self, source: Path, reason: str) -> None:
         """Note a failure and say so on stderr."""
         self.failed.append((source, reason))
-        tqdm.write(reason, file=sys.stderr)
+        tqdm.write(shown(reason), file=sys.stderr)
 
 
 def enhance_files(
@@ -293,7 +294,7 @@ def enhance_files(
     outcome = Outcome()
     jobs = _plan(sources, out, outcome)
     for _, reason in outcome.failed:
-        tqdm.write(reason, file=sys.stderr)
+        tqdm.write(shown(reason), file=sys.stderr)
     if skip_done:
         outcome.skipped = [target for source, target in jobs if _is_done(source, target)]
         jobs = [(source, target) for source, target in jobs if not _is_done(source, target)]
@@ -403,7 +404,7 @@ def _cluster(jobs: list[Job], enhancer: Enhancer, scheduler: str) -> Iterator[tu
             """Submit one more; those that cannot be read are yielded instead."""
             for source, target in waiting:
                 try:
-                    data = source.read_bytes()
+                    data = content(source, MAX_BYTES)
                 except OSError as error:
                     yield source, target, f"{source}: cannot be read: {error.strerror or error}"
                     continue
