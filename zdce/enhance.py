@@ -473,8 +473,11 @@ def _plan(sources: list[Path], out: Path, outcome: Outcome) -> list[tuple[Path, 
         raise ValueError(f"out={out}: is a file without a photo suffix; name a folder, a photo or a video file")
     jobs: dict[Path, Path] = {}  # by target
     for source in sources:
-        pairs = [(source, out)] if to_file else list(_targets(source, out))
-        if not pairs:
+        unread: list[OSError] = []
+        pairs = [(source, out)] if to_file else list(_targets(source, out, unread))
+        for error in unread:
+            outcome.failed.append((Path(error.filename), f"{error.filename}: cannot be read: {error.strerror}"))
+        if not pairs and not unread:
             outcome.failed.append((source, f"{source}: holds no photographs or videos ({', '.join(known)})"))
         for path, target in pairs:
             owner = jobs.setdefault(target, path)
@@ -487,12 +490,14 @@ def _plan(sources: list[Path], out: Path, outcome: Outcome) -> list[tuple[Path, 
     return [(path, target) for target, path in jobs.items()]
 
 
-def _targets(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
-    """(file, its place below ``out``) for a file or a folder; results of an earlier run inside it are left out."""
+def _targets(source: Path, out: Path, unread: list[OSError]) -> Iterator[tuple[Path, Path]]:
+    """(file, its place below ``out``) for a file or a folder; results of an earlier run inside it are left out.
+
+    Folders that cannot be read go to ``unread``."""
     if not source.is_dir():
         yield source, out / source.name
         return
-    for folder, folders, names in os.walk(source):
+    for folder, folders, names in os.walk(source, onerror=unread.append):
         here = Path(folder)
         folders[:] = sorted(n for n in folders if not n.startswith(".") and not _same(here / n, out))
         for name in sorted(names):

@@ -110,9 +110,9 @@ def read_photo(path: str | os.PathLike) -> Photo:
     Pillow's plain formula where it has none. AVIF of 10 or 12 bits is read at 8.
 
     Raises PhotoError for anything else: no photograph, a pipe or device, cut short, too large (what takes more than
-    2 GiB of memory: 200 megapixels in 8 bits, 88 in 16; above 179 also files of less than a byte for 50 pixels),
-    unreadable, several pictures in one file, raw camera files, integers or floats outside the ranges above. Source:
-    ours.
+    2 GiB of memory: 200 megapixels in 8 bits, 88 in 16, 94 as WebP or AVIF; above 179 also files of less than a byte
+    for 50 pixels), unreadable, several pictures in one file, raw camera files, integers or floats outside the ranges
+    above. Source: ours.
     """
     path = Path(path)
     try:
@@ -241,6 +241,8 @@ _OPENING = threading.Lock()
 
 def _opened(data: bytes) -> Image.Image:
     """Pillow's image of ``data``, pixels not read yet; up to :data:`MAX_PIXELS`, which may be above Pillow's limit."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":  # whose opening takes the memory already
+        _check_size(_webp_pixels(data), data, 3, 1, 4 * 4)
     with _OPENING:  # the limit is one for the whole process
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS // 2
         try:
@@ -249,8 +251,20 @@ def _opened(data: bytes) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
     opaque = image.mode[:1] in "1LRI" and "A" not in image.getbands() and "transparency" not in image.info
     depth = 2 if image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16) else 1
-    _check_size(image.width * image.height, data, 3 if opaque else 4, depth)
+    # Of a progressive JPEG all coefficients are held, of the others frames as they are coded.
+    raw = 4 * 4 if image.format in ("WEBP", "AVIF") else 10 if image.info.get("progressive") else 0
+    _check_size(image.width * image.height, data, 3 if opaque else 4, depth, raw)
     return image
+
+
+def _webp_pixels(data: bytes) -> int:
+    """Pixels that a WebP file's header states; 0 where it is none."""
+    kind, about = data[12:16], int.from_bytes(data[20:30], "little")
+    if kind == b"VP8X":
+        return (1 + (about >> 32 & 0xFFFFFF)) * (1 + (about >> 56 & 0xFFFFFF))
+    if kind == b"VP8L":
+        return (1 + (about >> 8 & 0x3FFF)) * (1 + (about >> 22 & 0x3FFF))
+    return (about >> 48 & 0x3FFF) * (about >> 64 & 0x3FFF) if kind == b"VP8 " else 0
 
 
 def _check_size(pixels: int, data: bytes, samples: int, depth: int, raw: int = 0) -> None:
