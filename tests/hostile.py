@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image, ImageCms
@@ -51,6 +52,55 @@ def png(width: int, height: int, data: bytes = b"", depth: int = 8, color: int =
     )
 
 
+def packed(rows: int, row: int) -> bytes:
+    """As many black rows of ``row`` bytes for a PNG, deflated to a thousandth: one piece, again and again."""
+    size, squeeze = rows * (1 + row), zlib.compressobj(9, zlib.DEFLATED, -15)
+    piece = squeeze.compress(bytes(2**20)) + squeeze.flush(zlib.Z_FULL_FLUSH)
+    last = squeeze.compress(bytes(size % 2**20)) + squeeze.flush()
+    return b"\x78\xda" + piece * (size // 2**20) + last + struct.pack(">HH", size % 65_521, 1)
+
+
+def stated(data: bytes, side: int) -> bytes:
+    """A TIFF that states another width and height."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        order, tags = file.byteorder, file.pages.first.tags
+        entries = [(tags[number].offset, number) for number in (256, 257)]
+    out = bytearray(data)
+    for offset, number in entries:
+        out[offset : offset + 12] = struct.pack(order + "HHII", number, 4, 1, side)
+    return bytes(out)
+
+
+def float_bomb(side: int) -> bytes:
+    """A TIFF of side² double-precision RGB pixels, of which all strips are one and the same."""
+    rows = 100
+    strip = zlib.compress(bytes(rows * side * 24))
+    count = side // rows
+    start = 8 + 2 + 12 * 11 + 4
+    numbers = struct.pack("<3H", 64, 64, 64) + struct.pack("<3H", 3, 3, 3)
+    table = start + len(numbers)
+    offsets = struct.pack(f"<{count}I", *[table + 8 * count] * count)
+    lengths = struct.pack(f"<{count}I", *[len(strip)] * count)
+    entries = [
+        *((256, 4, 1, side), (257, 4, 1, side), (258, 3, 3, start), (259, 3, 1, 8), (262, 3, 1, 2)),
+        *((273, 4, count, table), (277, 3, 1, 3), (278, 4, 1, rows), (279, 4, count, table + 4 * count)),
+        *((284, 3, 1, 1), (339, 3, 3, start + 6)),
+    ]
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8) + directory + numbers + offsets + lengths + strip
+
+
+def pages(count: int) -> bytes:
+    """A TIFF of many directories, each a thumbnail of one pixel but the first."""
+    out, size = bytearray(b"II*\0" + struct.pack("<I", 8)), 2 + 12 * 8 + 4
+    for k in range(count):
+        after = 8 + size * (k + 1) if k < count - 1 else 0
+        tags = ((254, bool(k)), (256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 0), (279, 1))
+        out += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", n, 4, 1, v) for n, v in tags)
+        out += struct.pack("<I", after)
+    return bytes(out)
+
+
 def exif(**tags: int | bytes) -> Image.Exif:
     block = Image.Exif()
     for number, value in tags.items():
@@ -84,6 +134,28 @@ def _damaged() -> Iterator[tuple[str, bytes, str]]:
             yield f"flipped-{turn}.{suffix}", bytes(broken), EITHER
         other = list(FORMATS)[(number + 1) % len(FORMATS)]
         yield f"really-{suffix}.{other}", whole, FINE
+    for name, whole in _kinds().items():  # which go through other decoders than the plain ones
+        stem, suffix = name.split(".")
+        yield f"whole-{name}", whole, FINE
+        for tenth in range(1, 10):
+            yield f"{stem}-cut-{tenth}.{suffix}", whole[: len(whole) * tenth // 10], EITHER if tenth == 9 else REFUSED
+        for turn in range(5):
+            broken = bytearray(whole)
+            for place in rng.integers(0, len(broken), 2 + 2 * turn):
+                broken[place] ^= 1 << int(rng.integers(8))
+            yield f"{stem}-flipped-{turn}.{suffix}", bytes(broken), EITHER
+
+
+def _kinds() -> dict[str, bytes]:
+    deep = np.asarray(picture()).astype(np.uint16) * 257 + 3
+    return {
+        "deep.png": imagecodecs.png_encode(deep),
+        "zip.tif": tiff(deep, photometric="rgb", compression="zlib", predictor=True, metadata=None),
+        "lzw.tif": tiff(deep, photometric="rgb", compression="lzw", metadata=None),
+        "tiled.tif": tiff(deep, photometric="rgb", tile=(16, 16), metadata=None),
+        "cmyk.jpeg": encoded(picture(mode="CMYK"), "JPEG"),
+        "progressive.jpe": encoded(picture(), "JPEG", progressive=True),
+    }
 
 
 def _odd() -> Iterator[tuple[str, bytes, str]]:
@@ -93,13 +165,18 @@ def _odd() -> Iterator[tuple[str, bytes, str]]:
     for suffix in ("png", "tif", "bmp", "jpg"):
         yield f"wide.{suffix}", encoded(picture(1, 20_000), FORMATS[suffix]), FINE
         yield f"tall.{suffix}", encoded(picture(20_000, 1), FORMATS[suffix]), FINE
+    yield "wide.webp", encoded(picture(1, 16_383), "WEBP"), FINE  # the format's own largest
+    yield "wide.avif", encoded(picture(1, 20_000), "AVIF"), FINE
     deep = (np.asarray(picture()).astype(np.uint16) * 257) + 3
+    yield "deep.png", imagecodecs.png_encode(deep), FINE
+    yield "deep-alpha.png", imagecodecs.png_encode(np.dstack([deep, deep[..., :1]])), FINE
     yield "deep.tif", tiff(deep, photometric="rgb"), FINE
     yield "deep-gray.tif", tiff(deep[..., 0], photometric="minisblack"), FINE
     yield "deep-gray.png", encoded(Image.fromarray(deep[..., 0]), "PNG"), FINE
     light = deep.astype(np.float32) / 65535
     yield "float.tif", tiff(light, photometric="rgb"), FINE
     yield "double.tif", tiff(light.astype(np.float64), photometric="rgb"), FINE
+    yield "half.tif", tiff(light.astype(np.float16), photometric="rgb"), FINE
     yield "float-beyond.tif", tiff(light * 900, photometric="rgb"), REFUSED
     yield "float-nan.tif", tiff(np.where(light > 0.1, np.nan, light), photometric="rgb"), REFUSED
     yield "signed.tif", tiff(deep.astype(np.int16), photometric="rgb"), REFUSED
@@ -110,6 +187,7 @@ def _odd() -> Iterator[tuple[str, bytes, str]]:
     yield "palette.png", encoded(palette, "PNG"), FINE
     yield "palette-transparent.png", encoded(palette, "PNG", transparency=3), FINE
     yield "palette-alphas.png", encoded(palette, "PNG", transparency=bytes(range(256))), FINE
+    yield "palette.tif", encoded(palette, "TIFF"), FINE
     yield "palette.bmp", encoded(palette, "BMP"), FINE
     yield "bits.png", encoded(picture(mode="1"), "PNG"), FINE
     for suffix in ("png", "webp", "avif", "tif"):
@@ -124,6 +202,32 @@ def _odd() -> Iterator[tuple[str, bytes, str]]:
     yield "bomb-of-a-size-that-is-read.png", png(16_320, 12_240), REFUSED
     yield "bomb-wide.png", png(2**31 - 1, 1), REFUSED
     yield "bomb-deep.png", png(40_000, 40_000, depth=16), REFUSED
+    yield "bomb.tif", stated(tiff(deep, photometric="rgb", metadata=None), 60_000), REFUSED
+    yield "bomb-short.tif", stated(tiff(deep, photometric="rgb", metadata=None), 9000), REFUSED
+    palette_tiff = stated(encoded(palette, "TIFF"), 60_000)
+    yield "bomb-palette.tif", palette_tiff, REFUSED
+    webp = bytearray(encoded(picture(), "WEBP"))
+    webp[26:30] = struct.pack("<HH", 16_383, 16_383)
+    yield "bomb.webp", bytes(webp), REFUSED
+    packed_webp = bytearray(encoded(picture(), "WEBP", lossless=True))
+    packed_webp[21:25] = (16_382 | 16_382 << 14).to_bytes(4, "little")
+    yield "bomb-lossless.webp", bytes(packed_webp), REFUSED
+    large_webp = bytearray(encoded(picture(mode="RGBA"), "WEBP"))
+    large_webp[24:30] = (16_382).to_bytes(3, "little") * 2
+    yield "bomb-large.webp", bytes(large_webp), REFUSED
+    jpeg = bytearray(encoded(picture(), "JPEG", progressive=True))
+    place = jpeg.index(b"\xff\xc2") + 5
+    jpeg[place : place + 4] = struct.pack(">HH", 13_000, 13_000)
+    yield "bomb-progressive.jpg", bytes(jpeg), REFUSED
+    avif = encoded(picture(), "AVIF")
+    place = avif.index(b"ispe") + 8
+    yield "bomb.avif", avif[:place] + struct.pack(">II", 60_000, 60_000) + avif[place + 8 :], REFUSED
+    # Sizes that are read, in files that hold them well packed: what they take is known before it is taken.
+    yield "bomb-alpha.png", png(13_000, 13_000, packed(13_000, 13_000 * 4), color=6), REFUSED
+    yield "bomb-deep-packed.png", png(10_000, 10_000, packed(10_000, 10_000 * 6), depth=16), REFUSED
+    yield "bomb-deep-gray.png", png(13_000, 13_000, packed(13_000, 13_000 * 2), depth=16, color=0), REFUSED
+    yield "bomb-float.tif", float_bomb(9000), REFUSED
+    yield "pages-many.tif", pages(2500), REFUSED
     yield "short.png", png(8000, 8000), REFUSED
     bitmap = bytearray(encoded(picture(), "BMP"))
     bitmap[18:26] = struct.pack("<ii", 50_000, 50_000)
@@ -141,7 +245,7 @@ def _odd() -> Iterator[tuple[str, bytes, str]]:
 
 
 def _tagged() -> Iterator[tuple[str, bytes, str]]:
-    for suffix in ("jpg", "png", "webp"):
+    for suffix in ("jpg", "png", "webp", "avif", "tif"):
         for orientation in range(1, 9):
             turned = encoded(picture(), FORMATS[suffix], exif=exif(t274=orientation))
             yield f"orientation-{orientation}.{suffix}", turned, FINE
@@ -156,6 +260,15 @@ def _tagged() -> Iterator[tuple[str, bytes, str]]:
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
         yield f"icc-cut.{suffix}", encoded(picture(), fmt, icc_profile=profile[:200]), FINE
         yield f"icc-other.{suffix}", encoded(picture(mode="L"), fmt, icc_profile=profile), FINE
+    pixels = np.asarray(picture())
+    for name, icc in (("garbage", b"no profile at all" * 9), ("cut", profile[:200]), ("bare", b"\0")):
+        yield f"icc-{name}.tif", tiff(pixels, photometric="rgb", iccprofile=icc, metadata=None), FINE
+    for name, tag in {
+        "nowhere": (34665, 4, 1, 2**31, True),
+        "itself": (34665, 4, 1, 8, True),
+        "long": (270, 2, 0, "x" * 70_000, True),
+    }.items():
+        yield f"exif-{name}.tif", tiff(pixels, photometric="rgb", extratags=[tag], metadata=None), FINE
 
 
 def _named() -> Iterator[tuple[str, bytes, str]]:
@@ -179,6 +292,14 @@ def _named() -> Iterator[tuple[str, bytes, str]]:
         "back\\slash.png",
     ):
         yield name, whole, FINE
+    for name in (
+        "new\nline-refused.png",
+        "-refused.png",
+        "\x1b[2Jescape.png",
+        "spoilt \u591c\u666f.png",
+        "raw\udcff.png",
+    ):
+        yield name, whole[:90], REFUSED
 
 
 def make(folder: Path) -> dict[str, str]:

@@ -227,11 +227,31 @@ def load(count: int) -> dict:
             COMMANDS["enhance"].finish(home)
             peaks[number] = _peak(home)
             missing = number - len(COMMANDS["enhance"].prints(home))
+            unlike = [
+                file for file in COMMANDS["enhance"].outputs(home) if not _reads_as(file, home / "in" / file.name)
+            ]
         few, many = peaks.values()
         done = f"many photographs; {few} MiB for a tenth of them"
-        row = {"what": "zdce enhance", "done": done, "times": 1, "outputs": count, "lost": missing, "partial": 0}
+        row = {
+            "what": "zdce enhance",
+            "done": done,
+            "times": 1,
+            "outputs": count,
+            "lost": missing,
+            "partial": len(unlike),
+        }
         row |= {"different": 0, "litter": litter(home)}
         return row | {"peak_MiB": many, "seconds": round(time.monotonic() - started)}
+
+
+def _reads_as(file: Path, source: Path) -> bool:
+    """Whether a photograph can be read to its end, has the size of its source and is no copy of it."""
+    try:
+        with Image.open(file) as after, Image.open(source) as before:
+            after.load()
+            return after.size == before.size and file.read_bytes() != source.read_bytes()
+    except OSError:
+        return False
 
 
 def starved(limit_MiB: int = 8192) -> dict:
@@ -258,7 +278,7 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
     from distributed import Client, LocalCluster
 
     from zdce import study, sweep
-    from zdce.training import train
+    from zdce.training import finished, train
 
     started, kills, over = time.monotonic(), [0], threading.Event()
     with tempfile.TemporaryDirectory() as scratch:
@@ -281,7 +301,8 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
             outcomes = list(sweep.sweep(wanted, scheduler=cluster.scheduler_address))
             over.set()
             shooter.join()
-        lost = sum(outcome.state != "trained" for outcome in outcomes)
+        lost = sum(outcome.state != "trained" for outcome in outcomes) + runs - len(outcomes)
+        partial = sum(not finished(config, sweep.folder(config)) for config in wanted) - lost
         for outcome in outcomes:
             if outcome.error:
                 print(outcome.line(), file=sys.stderr)
@@ -292,7 +313,13 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
             there = sweep.folder(config) / "model.safetensors"
             different += not there.is_file() or there.read_bytes() != again.weights.read_bytes()
         row = {"what": "zdce sweep", "done": f"{workers} workers, one killed every {every:g} s", "times": kills[0]}
-        row |= {"outputs": runs, "lost": lost, "partial": 0, "different": different, "litter": litter(home)}
+        row |= {
+            "outputs": runs,
+            "lost": lost,
+            "partial": max(0, partial),
+            "different": different,
+            "litter": litter(home),
+        }
         return row | {"peak_MiB": _own_peak(), "seconds": round(time.monotonic() - started)}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -331,6 +333,97 @@ def test_a_header_longer_than_its_file_is_refused_at_once(tmp_path, length):
     file = tmp_path / "net.safetensors"
     file.write_bytes(length.to_bytes(8, "little") + b'{"a": {}}' + bytes(1000))
     refused(file, "not a readable")
+
+
+def test_a_header_of_gigabytes_that_is_there_is_refused_at_once(tmp_path):
+    file = tmp_path / "net.safetensors"
+    with file.open("wb") as stream:
+        stream.write((3 * 2**30).to_bytes(8, "little") + b'{"a": {}}')
+        stream.truncate(4 * 2**30)  # holes: nothing of it takes room
+    refused(file, "too large")
+    os.truncate(file, checkpoints.MAX_BYTES)
+    refused(file, "not a readable")
+
+
+def safetensors_file(file: Path, header: object, data: bytes = b"") -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return file
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, 2**40]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]},
+        {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]},
+        {"dtype": "F99", "shape": [2], "data_offsets": [0, 8]},
+    ],
+    ids=str,
+)
+def test_shapes_that_lie_are_refused(tmp_path, tensor):
+    refused(safetensors_file(tmp_path / "net.safetensors", {"e_conv1.weight": tensor}, bytes(8)), "not a readable")
+
+
+def test_a_header_nested_without_end_is_refused(tmp_path):
+    refused(safetensors_file(tmp_path / "net.safetensors", b'{"a":' + b"[" * 100_000), "not a readable")
+    file = tmp_path / "zdce.safetensors"
+    write_atomically(file, weights(CurveNet(width=2)), {"zdce": "[" * 100_000})
+    refused(file, "not a readable")
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        {"width": 10**5},  # 360 GB in its fourth layer
+        {"width": 10**9},
+        {"width": 2.5},
+        {"width": "2"},
+        {"width": 2, "iterations": 10**9},
+        {"width": 2, "fixed_size": 10**6},  # a reduced copy of terabytes
+        [2],
+    ],
+    ids=str,
+)
+def test_a_network_that_its_file_does_not_hold_is_refused_before_room_is_made_for_it(tmp_path, net):
+    file = tmp_path / "net.safetensors"
+    write_atomically(file, weights(CurveNet(width=2)), {"zdce": json.dumps({"net": net})})
+    before = peak_MiB()
+    refused(file)
+    assert peak_MiB() < before + 64
+
+
+def peak_MiB() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def test_few_numbers_repeated_into_terabytes_are_refused(tmp_path):
+    one, file = torch.zeros(1), tmp_path / "net.pth"
+    wide = {"e_conv1.weight": one.expand(10**5, 3, 3, 3), "e_conv4.weight": one.expand(10**6, 10**6)}
+    torch.save({**weights(CurveNet(width=2)), **wide}, file)
+    assert file.stat().st_size < 10**5
+    before = peak_MiB()
+    refused(file, "larger than what the file holds")
+    assert peak_MiB() < before + 64
+
+
+def test_tensors_without_numbers_are_refused(tmp_path):
+    torch.save({**weights(CurveNet(width=2)), "e_conv1.bias": torch.empty(2, device="meta")}, tmp_path / "meta.pth")
+    refused(tmp_path / "meta.pth")
+    torch.save({**weights(CurveNet(width=2)), "e_conv1.bias": torch.zeros(2).to_sparse()}, tmp_path / "sparse.pth")
+    refused(tmp_path / "sparse.pth")
+
+
+def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
+    torch.save(weights(CurveNet(width=2)), tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "net.pth", "w") as packed:
+        for part in plain.infolist():
+            packed.writestr(part.filename, plain.read(part), zipfile.ZIP_DEFLATED)
+        packed.writestr("archive/data/99", bytes(2**26), zipfile.ZIP_DEFLATED)
+    assert read(tmp_path / "plain.pth") and (tmp_path / "net.pth").stat().st_size < 2**20
+    refused(tmp_path / "net.pth", "refused")
 
 
 # ---- writing ----------------------------------------------------------------------------------------------------

@@ -204,6 +204,21 @@ def test_find_prefers_the_data_folder_and_names_the_set_to_fetch(small, home, tm
         datasets.find("data/notes.txt")
 
 
+def test_a_mirror_folder_with_other_bytes_is_not_read_from(small, tmp_path, monkeypatch):
+    path, mirror = "weights/w0.pth", tmp_path / "mirror"
+    (mirror / "weights").mkdir(parents=True)
+    monkeypatch.setattr(paths, "mirror", lambda: str(mirror))
+    (mirror / path).write_bytes(small[path][::-1])  # as many, and others
+    with pytest.raises(FileNotFoundError, match="another file lies at"):
+        datasets.find(path)
+    (mirror / path).write_bytes(small[path])
+    assert datasets.find(path) == mirror / path
+    (mirror / path).write_bytes(small[path][::-1])  # exchanged after it was found
+    os.utime(mirror / path, (1, 1))
+    with pytest.raises(FileNotFoundError):
+        datasets.find(path)
+
+
 def test_an_address_is_no_place_to_find_files(small, home, monkeypatch):
     monkeypatch.setattr(paths, "mirror", lambda: "http://127.0.0.1:9/")
     with pytest.raises(FileNotFoundError):
@@ -381,6 +396,25 @@ def test_a_server_cannot_fill_the_disk_nor_hold_up_for_ever(small, home, serve, 
     assert result.fetched == ["weights/w3.pth"] and kept(home) == ["weights/w3.pth"]
     assert "more than the 5000 bytes" in result.failed["weights/w0.pth"] and sum(sent) < 2000 * (1 << 16)
     assert result.failed["weights/w1.pth"] == "too slow" and "InvalidSchema" in result.failed["weights/w2.pth"]
+
+
+def test_redirects_are_followed_to_right_bytes_alone_and_not_for_ever(small, home, serve, monkeypatch):
+    monkeypatch.setattr(datasets, "ATTEMPTS", 1)
+    server, other = serve(small), serve({"right": small["weights/w0.pth"], "wrong": b"x" * 5100})
+
+    def to(address):
+        return lambda handler, body, n: answer(handler, 302, b"", headers=[("Location", address)])
+
+    server.faults = {
+        "weights/w0.pth": to(f"{other.address}/right"),
+        "weights/w1.pth": to(f"{other.address}/wrong"),
+        "weights/w2.pth": to("/weights/w2.pth"),  # round and round
+        "weights/w3.pth": to("http://127.0.0.1:9/../../../etc/passwd"),
+    }
+    result = datasets.fetch("published-weights", mirror=server.address, progress=False)
+    assert result.fetched == ["weights/w0.pth"] and kept(home) == ["weights/w0.pth"]
+    assert "sha256" in result.failed["weights/w1.pth"] and "Redirects" in result.failed["weights/w2.pth"]
+    assert server.requests["weights/w2.pth"] < 50 and "no connection" in result.failed["weights/w3.pth"]
 
 
 def test_a_folder_with_other_files_gives_none(small, home, tmp_path):

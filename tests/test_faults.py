@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -148,6 +149,11 @@ def test_enhance_on_a_full_disk_says_so_for_each_and_leaves_nothing_half(clones)
         (["data", "fetch", "lime", "--mirror", "mirror"], "data/test_data", "16k"),
         (["data", "fetch", "lime", "--mirror", "mirror"], "data/test_data", "ro"),
         (["report"], "reports", "ro"),
+        (["report"], "reports", "40k"),
+        (["enhance", "in", "-o", "out"], "out", "ro"),
+        (["train", "--arm", "channels-8", "--data", "in", "--size", "32", "--steps", "3"], "runs", "ro"),
+        (["sweep", "--arms", "channels-8", "--jobs", "1"], "runs", "16k"),
+        (["sweep", "--arms", "channels-8", "--jobs", "1"], "runs", "ro"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
@@ -189,6 +195,35 @@ def test_a_clock_set_back_costs_no_work_and_no_output(clones):
     assert hashes(home / "out") == first and len(first) == 24
 
 
+CLOCK = """
+import time
+from pathlib import Path
+now, began = time.time, time.monotonic()
+def back():
+    return now() - (4e7 if time.monotonic() > began + 0.5 else 0)
+time.time, time.time_ns = back, lambda: int(1e9 * back())
+Path(__file__).with_name("set-back").touch()
+"""
+
+
+@pytest.mark.parametrize("name", ["train", "report", "data fetch"])
+def test_a_clock_set_back_on_the_way_changes_no_result(clones, name):
+    command, alone, home = soak.COMMANDS[name], clones("alone"), clones("set-back")
+    assert end(start(alone, *command.words))[0] == 0
+    (home / "sitecustomize.py").write_text(CLOCK)  # of every Python that is started there
+    assert end(start(home, *command.words))[0] == 0
+    assert (home / "set-back").exists()
+    assert_equal(command, home, alone)
+
+
+def assert_equal(command: soak.Command, home: Path, alone: Path) -> None:
+    """All outputs of ``command`` are in ``home``, as in ``alone``, and nothing unfinished beside them."""
+    there, wanted = command.prints(home), command.prints(alone)
+    assert wanted and set(there) == set(wanted)
+    assert all(soak._same(home, alone, name, there, wanted) for name in wanted)
+    assert soak.litter(home) == 0
+
+
 # --- two at once --------------------------------------------------------------------------------------------------
 
 TWICE = {
@@ -210,12 +245,26 @@ def test_two_of_one_command_at_once_do_what_one_does(clones, name):
     assert soak.litter(home) == 0
 
 
+SHORT = soak.COMMANDS | {
+    "sweep": replace(soak.COMMANDS["sweep"], words=["sweep", "--arms", "channels-8", "--jobs", "1"])
+}
+
+
+@pytest.mark.parametrize("name", ["train", "sweep"])
+def test_two_trainings_of_one_kind_at_once_give_what_one_gives(clones, name):
+    command, alone, home = SHORT[name], clones("alone"), clones("twice")
+    assert end(start(alone, *command.words))[0] == 0
+    both = [start(home, *command.words) for _ in range(2)]
+    assert [end(process)[0] for process in both] == [0, 0]
+    assert_equal(command, home, alone)
+
+
 # --- short versions of the long runs ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["enhance", "report", "data fetch"])  # train and sweep: in the tests of their own
+@pytest.mark.parametrize("name", SHORT)  # workers and processes of a sweep: in the tests of their own
 def test_a_killed_command_loses_nothing(name):
-    row = soak.killed(soak.COMMANDS[name], kills=1, seed=3)
+    row = soak.killed(SHORT[name], kills=1, seed=3)
     assert row["times"] == 1 and row["outputs"] > 0 and not any(row[column] for column in soak.BAD), row
 
 
@@ -224,6 +273,11 @@ def test_many_photographs_take_no_more_memory_than_few():
     few = int(re.search(r"(\d+) MiB", row["done"])[1])
     assert not any(row[column] for column in soak.BAD) and row["outputs"] == 60
     assert row["peak_MiB"] < few + 64
+
+
+def test_a_report_under_a_limit_of_memory_is_the_same():
+    row = soak.starved()
+    assert row["outputs"] > 0 and row["peak_MiB"] > 0 and not any(row[column] for column in soak.BAD), row
 
 
 def test_same_seed_same_bits_and_how_far_threads_move_them(clones, tmp_path, monkeypatch, capsys):
@@ -256,10 +310,20 @@ sys.exit(len(report.run("quick", ["02"])))
 
 def test_a_report_made_twice_has_the_same_tables_to_the_byte(tmp_path):
     words = [sys.executable, "-c", REPORT]
-    both = [subprocess.Popen([*words, tmp_path / name], env=environment(paths.root())) for name in "ab"]
+    someone = {name: "quillon" for name in ("USER", "LOGNAME", "USERNAME")} | {
+        "HOME": str(tmp_path / "home" / "quillon")
+    }
+    plain = environment(paths.root())
+    both = [
+        subprocess.Popen([*words, tmp_path / name], env=env)
+        for name, env in zip("ab", (plain, plain | someone), strict=True)
+    ]
     assert [process.wait() for process in both] == [0, 0]
     one, other = (hashes(tmp_path / name / "quick" / "tables") for name in "ab")
     assert one and one == other
-    for page in tmp_path.rglob("*.html"):
-        text = page.read_text("utf-8")
-        assert str(tmp_path) not in text and str(paths.root()) not in text and str(Path.home()) not in text
+    made = [file for file in tmp_path.rglob("*") if file.suffix in (".html", ".ipynb", ".csv")]
+    assert {file.suffix for file in made} == {".html", ".ipynb", ".csv"}
+    for file in made:
+        text = re.sub(r"[\w+/=]{200,}", "", file.read_text("utf-8"))  # pictures
+        for name in (str(tmp_path), str(paths.root()), f"{Path.home()}/", "quillon", platform.node()):
+            assert name not in text, file.name

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from hostile import EITHER, FINE, FORMATS, REFUSED, encoded, make, picture
+from hostile import EITHER, FINE, FORMATS, REFUSED, encoded, make, packed, picture, png
 
+from zdce import paths
+from zdce.enhance import Enhancer
+from zdce.files import shown
 from zdce.photos import read_photo
 
 # The command in a process of its own, told how much memory it took.
 COMMAND = """
-import resource, sys
+import re, sys
 from zdce.cli import main
 try:
     main(sys.argv[1:])
 finally:
-    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+    # Not of getrusage, which begins with what the process had that started this one.
+    print("peak", int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024, file=sys.stderr)
 """
 
 
-def enhance(*words, before: str = "", **options) -> subprocess.CompletedProcess:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", before + COMMAND, "enhance", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, **options)
+def enhance(*words, before: str = "", ahead=(), timeout: float = 300, **options) -> subprocess.CompletedProcess:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(paths.PACKAGE.parent)}
+    command = [*ahead, sys.executable, "-c", before + COMMAND, "enhance", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout, **options)
+
+
+def memory(process) -> int:
+    """Most that the command took, MiB."""
+    return int(re.search(r"^peak (\d+)$", process.stderr, re.MULTILINE)[1])
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +52,10 @@ def done(tmp_path_factory):
 
 
 def refusals(home, process) -> dict[str, str]:
-    """File name → its line on stderr."""
-    lines, found = process.stderr.splitlines(keepends=True), {}
-    text = "".join(lines)
+    """File name → its line on stderr, where control characters of a name are written out."""
+    lines, found = process.stderr.split("\n"), {}
     for file in (home / "in").iterdir():
-        told = re.findall(rf"^{re.escape(str(file))}: .+$", text, re.MULTILINE)
+        told = [line for line in lines if line.startswith(f"{shown(str(file))}: ")]
         if told:
             assert len(told) == 1, told
             found[file.name] = told[0]
@@ -69,6 +79,40 @@ def test_every_file_is_enhanced_or_refused_in_one_line(done):
     assert not wrong, {name: refused.get(name, "was enhanced") for name in sorted(wrong)}
 
 
+def test_nothing_but_those_lines_is_said(done):
+    _, home, process = done
+    said = [line for line in process.stderr.split("\n") if line and not line.startswith("peak ")]
+    assert sorted(said) == sorted(refusals(home, process).values())
+    assert process.stdout == f"{len(list((home / 'out').iterdir()))} enhanced, {len(said)} failed\n"
+
+
+def test_what_could_be_written_without_loss_is_what_the_enhancer_makes(done):
+    wanted, home, _ = done
+    enhancer, compared = Enhancer(), set()
+    for name, outcome in wanted.items():
+        photo = read_photo(home / "out" / name) if outcome == FINE else None
+        if photo is None or not name.lower().endswith((".png", ".tif", ".bmp")):
+            continue
+        before = read_photo(home / "in" / name)
+        assert np.array_equal(photo.pixels, enhancer(before).pixels), name
+        assert photo.alpha is None or np.array_equal(photo.alpha, before.alpha), name
+        compared.add(name.split(".")[-1])
+    assert compared >= {"png", "tif", "bmp"}
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_all_eight_orientations_come_out_upright(done, suffix):
+    _, home, _ = done
+    plain = np.asarray(Enhancer()(picture()))
+    turns = {1: plain, 2: plain[:, ::-1], 3: plain[::-1, ::-1], 4: plain[::-1]}
+    turns |= {5: plain.swapaxes(0, 1), 6: plain[::-1].swapaxes(0, 1)}
+    turns |= {7: plain[::-1, ::-1].swapaxes(0, 1), 8: plain[:, ::-1].swapaxes(0, 1)}
+    for orientation, upright in turns.items():
+        after = read_photo(home / "out" / f"orientation-{orientation}.{suffix}").pixels.astype(int)
+        # The network looks at the upright picture, so a turned one is near a turn of the other and not the same.
+        assert after.shape == upright.shape and np.abs(after - upright).mean() < 3, orientation
+
+
 def test_no_traceback_and_the_exit_says_that_some_failed(done):
     _, _, process = done
     assert "Traceback" not in process.stderr + process.stdout
@@ -86,13 +130,61 @@ def test_outputs_are_whole_and_of_the_inputs_size(done):
 
 def test_memory_stays_below_two_gibibytes(done):
     _, _, process = done
-    assert int(re.search(r"^peak (\d+)$", process.stderr, re.MULTILINE)[1]) < 2048
+    assert memory(process) < 2048
 
 
 def test_names_that_look_like_options_or_commands_are_names(done):
     wanted, home, _ = done
     assert {"--help.png", "-o.png", "$(touch x);`y`.png", "new\nline.png"} <= set(wanted)
     assert not (home / "x").exists() and not (home / "in" / "x").exists()
+
+
+def test_odd_names_on_the_command_line(tmp_path):
+    for name in ("-o.png", "--help.png", "a b.png", "new\nline.png"):
+        (tmp_path / name).write_bytes(encoded(picture(), "PNG"))
+    process = enhance("-o", "out", "--", "-o.png", "--help.png", "a b.png", "new\nline.png", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"-o.png", "--help.png", "a b.png", "new\nline.png"}
+    process = enhance("-o", "out", "new\nmissing.png", cwd=tmp_path)
+    assert process.returncode == 1
+    assert process.stderr.split("\n")[0] == r"new\nmissing.png: cannot be read: No such file or directory"
+
+
+def test_an_output_that_is_a_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "one.png").write_bytes(encoded(picture(), "PNG"))
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "one.png").symlink_to(tmp_path / "precious")
+    assert enhance(tmp_path / "one.png", "-o", tmp_path / "out").returncode == 0
+    assert (tmp_path / "precious").read_text() == "mine" and not (tmp_path / "out" / "one.png").is_symlink()
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may read everything here")
+def test_an_unreadable_photograph_and_an_unreadable_folder(tmp_path):
+    (tmp_path / "in" / "closed").mkdir(parents=True)
+    for name in ("a.png", "b.png", "closed/c.png"):
+        (tmp_path / "in" / name).write_bytes(encoded(picture(), "PNG"))
+    (tmp_path / "in" / "a.png").chmod(0)
+    (tmp_path / "in" / "closed").chmod(0)
+    drop = "-dac_override,-dac_read_search"
+    powers = ["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}"] if os.geteuid() == 0 else []
+    process = enhance(tmp_path / "in", "-o", tmp_path / "out", ahead=powers)
+    (tmp_path / "in" / "closed").chmod(0o700)
+    assert process.returncode == 1 and "Traceback" not in process.stderr, process.stderr
+    assert refusals(tmp_path, process)["a.png"].endswith("a.png: cannot be read: Permission denied")
+    assert refusals(tmp_path, process)["closed"].endswith("closed: cannot be read: Permission denied")
+    assert [file.name for file in (tmp_path / "out").rglob("*.png")] == ["b.png"]
+
+
+def test_the_largest_well_packed_picture_that_is_read_stays_below_two_gibibytes(tmp_path):
+    """It lies just below the limit; of what lies above, :func:`hostile.files` has some."""
+    (tmp_path / "large.png").write_bytes(png(11_500, 11_500, packed(11_500, 11_500 * 4), color=6))
+    process = enhance(tmp_path / "large.png", "-o", tmp_path / "out", "--speed", "fast")
+    assert process.returncode == 0, process.stderr
+    assert 1024 < memory(process) < 2048
+
+
+NO_FILES = ("endless.png", "pipe.png", "pipe.mp4")
 
 
 def test_links_out_of_the_folder_and_things_that_are_no_files(tmp_path):
@@ -106,9 +198,21 @@ def test_links_out_of_the_folder_and_things_that_are_no_files(tmp_path):
     (folder / "linked").symlink_to(elsewhere, target_is_directory=True)
     (folder / "loop").symlink_to(folder, target_is_directory=True)
     (folder / "folder.png").mkdir()
-    process = enhance(folder, "-o", tmp_path / "out")
+    (folder / "endless.png").symlink_to("/dev/zero")
+    (folder / "secret.png").symlink_to("/etc/passwd")
+    os.mkfifo(folder / "pipe.png")  # whose opening waits for a writer
+    os.mkfifo(folder / "pipe.mp4")
+    with (folder / "sparse.tif").open("wb") as file:
+        file.write(b"II*\0")
+        file.truncate(2**36)
+    process = enhance(folder, "-o", tmp_path / "out", timeout=60)
     assert process.returncode == 1 and "Traceback" not in process.stderr
-    assert set(refusals(tmp_path, process)) == {"dangling.png", "round.png"}
+    refused = {name: line.partition(f"{name}: ")[2] for name, line in refusals(tmp_path, process).items()}
+    assert set(refused) == {"dangling.png", "round.png", "secret.png", "sparse.tif"} | set(NO_FILES)
+    for name in NO_FILES:
+        assert refused[name] == "cannot be read: a pipe or a device, not a file"
+    assert refused["sparse.tif"] == "cannot be read: larger than 1,800 MB"
+    assert "root:" not in process.stderr and memory(process) < 1024
     written = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
     assert written == {"fine.png"}
     assert [file.name for file in elsewhere.iterdir()] == ["private.png"]

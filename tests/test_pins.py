@@ -24,9 +24,7 @@ OPTIONAL = [
 # Declared, though no line imports them: what runs them instead.
 COMMANDS = {
     "ipykernel": "zdce/report.py starts it as a module",
-    "imagecodecs": "tifffile calls it for compressed files",
     "jupyterlab": "make lab",
-    "onnxscript": "torch writes ONNX files with it",
     "nbval": "plug-in of pytest: make test",
     "ruff": "make test",
     "cyclonedx-bom": "make sbom",
@@ -121,6 +119,24 @@ def test_every_dependency_is_used():
     files = [*(ROOT / "zdce").glob("*.py"), *(ROOT / "tests").glob("*.py")]
     used = set().union(*(imported(file.read_text("utf-8")) for file in files)) | notebook_imports()
     assert declared() - distributions(used) <= set(COMMANDS)
+
+
+def test_what_the_package_requires_it_imports_itself():
+    """What tests and notebooks alone import belongs into an extra."""
+    required = {normal(line) for line in PROJECT["dependencies"]}
+    assert required - distributions(package_imports()) <= set(COMMANDS)
+
+
+def test_what_runs_a_dependency_that_nothing_imports_is_there():
+    used = distributions(package_imports())
+    texts = {name: (ROOT / name).read_text("utf-8") for name in ("Makefile", "zdce/report.py")}
+    assert set(COMMANDS) <= declared()
+    for name, why in COMMANDS.items():
+        assert name not in used, f"{name} is imported: it needs no excuse"
+        if why.startswith("make "):
+            assert f"\n{why.split()[1]}:" in texts["Makefile"]
+    assert "ipykernel_launcher" in texts["zdce/report.py"]
+    assert "--nbval" in texts["Makefile"] and "ruff check" in texts["Makefile"] and "jupyter lab" in texts["Makefile"]
 
 
 def test_makefile_reads_every_pin():

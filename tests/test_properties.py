@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from zdce import fast
-from zdce.enhance import Enhancer
+from zdce.enhance import Enhancer, enhance_files
+from zdce.photos import Photo, read_photo, write_photo
 
 
 @settings(max_examples=40, deadline=None)
@@ -33,8 +37,50 @@ def test_whatever_goes_in_comes_out_in_kind_and_in_range(height, width, kind, st
     photo = Image.fromarray(values).convert(kind)
     after = enhancer(photo)
     assert after.size == photo.size
+    if "A" in kind:
+        assert np.array_equal(np.asarray(after.getchannel("A")), np.asarray(photo.getchannel("A")))
     assert after.mode == {"P": "RGB", "1": "L", "CMYK": "RGB"}.get(kind, kind)
     assert strength or kind == "CMYK" or np.array_equal(np.asarray(after), np.asarray(photo.convert(after.mode)))
+
+
+FILES = {  # kinds of files → suffixes that hold them without loss
+    "RGB": (".png", ".tif", ".bmp"),
+    "L": (".png", ".tif", ".bmp"),
+    "RGBA": (".png", ".tif", ".bmp"),
+    "LA": (".png", ".tif"),
+    "deep RGB": (".png", ".tif"),
+    "deep L": (".png", ".tif"),
+    "deep RGBA": (".png", ".tif"),
+}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    height=st.integers(1, 30),
+    width=st.integers(1, 30),
+    kind=st.sampled_from([(kind, suffix) for kind, suffixes in FILES.items() for suffix in suffixes]),
+    strength=st.sampled_from([0.0, 0.3, 1.0]),
+    seed=st.integers(0, 99),
+)
+def test_a_file_comes_out_in_its_kind_depth_and_size(height, width, kind, strength, seed):
+    (mode, suffix), rng = kind, np.random.default_rng(seed)
+    depth = np.uint16 if mode.startswith("deep") else np.uint8
+
+    def values(*more: int) -> np.ndarray:
+        return rng.integers(0, np.iinfo(depth).max + 1, (height, width, *more), depth)
+
+    gray = "L" in mode
+    pixels = np.repeat(values(1), 3, axis=2) if gray else values(3)
+    photo = Photo(pixels, values() if mode.endswith("A") else None, gray)
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / f"in{suffix}", Path(folder) / "out" / f"in{suffix}"
+        write_photo(photo, before)
+        outcome = enhance_files([before], after.parent, Enhancer(strength=strength), progress=False)
+        assert outcome.written == [after] and not outcome.failed
+        made = read_photo(after)
+    assert made.pixels.shape == pixels.shape and made.pixels.dtype == depth and made.gray == gray
+    assert np.array_equal(made.alpha, photo.alpha) if mode.endswith("A") else made.alpha is None
+    assert strength or np.array_equal(made.pixels, pixels)
 
 
 @settings(max_examples=15, deadline=None)
@@ -43,13 +89,16 @@ def test_whatever_goes_in_comes_out_in_kind_and_in_range(height, width, kind, st
     width=st.integers(1, 90),
     tile=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     speed=st.sampled_from(["faithful", "fast"]),
+    depth=st.sampled_from([np.uint8, np.uint16]),
+    strength=st.sampled_from([1.0, 0.4]),
     seed=st.integers(0, 99),
 )
-def test_tiles_of_any_size_change_nothing(height, width, tile, speed, seed):
-    photo = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    enhancer = Enhancer(speed=speed)
+def test_tiles_of_any_size_change_nothing(height, width, tile, speed, depth, strength, seed):
+    photo = np.random.default_rng(seed).integers(0, np.iinfo(depth).max + 1, (height, width, 3), depth)
+    enhancer = Enhancer(speed=speed, strength=strength)
     whole = enhancer(photo)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "TILE", tile)
         tiled = enhancer(photo)
-    assert np.abs(tiled.astype(int) - whole).max() <= 1  # the last bits of floating-point sums
+    step = 1 if depth == np.uint8 else 2
+    assert np.abs(tiled.astype(int) - whole).max() <= step  # the last bits of floating-point sums

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from zdce.files import whole
 from zdce.model import ZERO_DCE, ZERO_DCE_IMPROVED, ZERO_DCE_PP, CurveNet, NetConfig, SciNet
 
 IMPROVED_GAMMA = 1.15  # the improved study's post-processing
+MAX_BYTES = 2**26  # of a weights file; the largest of these networks takes 320 KB
+MAX_FIXED_SIZE = 1024  # pixels a side that a network from a file may ask for; ours takes 64
 
 
 class CheckpointError(ValueError):
@@ -91,17 +94,24 @@ def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise CheckpointError(f"{path}: {size} bytes, too large for weights of these networks")
     tensors, header = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else (_read_pickled(path), {})
+    if any(not _held(tensor) for tensor in tensors.values()):
+        raise CheckpointError(f"{path}: tensors larger than what the file holds of them")
     if any(not torch.isfinite(t.float()).all() for t in tensors.values() if t.is_floating_point()):
         raise CheckpointError(f"{path}: holds NaN or infinite weights")
     if "enhance.in_conv.0.weight" in tensors:
         return _sci(path, tensors)
     if config is None:
         config = _config_from_header(path, header) if header else config_from_shapes(path, tensors)
-    net = CurveNet(config)
     try:
+        with torch.device("meta"):  # shapes alone: nothing that the file does not hold is made room for
+            CurveNet(config).load_state_dict(tensors, assign=True)
+        net = CurveNet(config)
         net.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: tensors do not fit the network: {str(error).splitlines()[-1].strip()}"
         ) from None
@@ -111,6 +121,13 @@ def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
         raise CheckpointError(f"{path}: gamma={gamma!r} in the header: must be a number above 0")
     name = header.get("name") or ("zero-dce-improved" if improved else "zero-dce++" if config.separable else "zero-dce")
     return Model(name, net.eval(), float(gamma), path, header)
+
+
+def _held(tensor: Tensor) -> bool:
+    """Whether all numbers of ``tensor`` are there: a few, repeated, could pass for terabytes."""
+    if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def save(path: str | os.PathLike, net: CurveNet, name: str, gamma: float = 1.0, **header) -> None:
@@ -153,7 +170,10 @@ def _config_from_header(path: Path, header: dict) -> NetConfig:
     if "net" not in header and "step" in header:
         raise CheckpointError(f"{path}: the state of a training, not a model; take model.safetensors beside it")
     try:
-        return NetConfig(**header["net"])
+        config = NetConfig(**header["net"])
+        if config.fixed_size is not None and config.fixed_size > MAX_FIXED_SIZE:
+            raise ValueError(f"fixed_size={config.fixed_size}: must be {MAX_FIXED_SIZE} or less")
+        return config
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: configuration in the header is not usable: {error}") from None
 
@@ -164,7 +184,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:
             text = (file.metadata() or {}).get("zdce")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no iteration on safe_open)
         header = json.loads(text) if text else {}
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+    except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: zdce={text} in the header: must be a JSON object")
@@ -173,6 +193,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as file:
+                if sum(part.file_size for part in file.infolist()) > path.stat().st_size:
+                    raise ValueError("compressed")
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise nearly anything: IndexError, TypeError, UnicodeDecodeError, ...
         # The framework's own text is not passed on: it advises to load the file unsafely.

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from zdce.files import shown
+
 MODEL_HELP = "zero-dce, zero-dce-improved (trained here, the default), or a published peer; --model help lists all."
 
 SPEED_HELP = "faithful: the network sees every pixel; fast: a reduced copy. Default: photos faithful, videos fast."
@@ -30,9 +32,9 @@ def _plain_errors() -> Iterator[None]:
         yield
     except OSError as error:  # a full or read-only disk, a missing or forbidden file
         told = error.filename and error.strerror
-        raise click.ClickException(f"{error.filename}: {error.strerror}" if told else str(error)) from None
+        raise click.ClickException(shown(f"{error.filename}: {error.strerror}" if told else str(error))) from None
     except (ValueError, RuntimeError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(shown(str(error))) from None
 
 
 def _model(_context, _parameter, name: str | None) -> str | None:

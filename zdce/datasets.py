@@ -8,6 +8,7 @@ photographs inside scikit-image's package by a seeded camera model.
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -217,18 +218,28 @@ def _whole(place: Path, entry: Entry) -> bool:
     return place.is_file() and place.stat().st_size == entry.size
 
 
+@functools.lru_cache(maxsize=10_000)
+def _sha256(place: Path, _size: int, _changed: int) -> str:
+    """Of a file as it is: hashed again when its length or time of change is another."""
+    return pooch.file_hash(str(place))
+
+
 def find(relative_path: str) -> Path:
     """The file of a manifest path (``data/...`` or ``weights/...``): in ``paths.data()``, or in a mirror folder.
 
-    Raises FileNotFoundError, which names the data set to fetch, if it lies in neither with the manifest's size.
+    Raises FileNotFoundError, which names the data set to fetch, if it lies in neither with the manifest's sha256.
     """
     entry = manifest().get(str(relative_path))
     if entry is None:
         raise FileNotFoundError(f"{relative_path}: not a file of {paths.manifest()}")
+    wrong = ""
     for place in _places(entry.path):
         if _whole(place, entry):
-            return place
-    raise FileNotFoundError(f"{entry.path}: not at hand; run `zdce data fetch {_owner(entry.path)}`")
+            about = place.stat()
+            if _sha256(place, about.st_size, about.st_mtime_ns) == entry.sha256:
+                return place
+            wrong = f" (another file lies at {place})"
+    raise FileNotFoundError(f"{entry.path}: not at hand{wrong}; run `zdce data fetch {_owner(entry.path)}`")
 
 
 def at_hand(name: str) -> bool:

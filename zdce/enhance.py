@@ -18,9 +18,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from zdce import checkpoints, fast, video, winograd
-from zdce.files import whole
+from zdce.files import content, shown, whole
 from zdce.model import CurveNet, apply_curves
 from zdce.photos import (
+    MAX_BYTES,
     SUFFIXES,
     Photo,
     PhotoError,
@@ -262,7 +263,7 @@ class Outcome:
     def fail(self, source: Path, reason: str) -> None:
         """Note a failure and say so on stderr."""
         self.failed.append((source, reason))
-        tqdm.write(reason, file=sys.stderr)
+        tqdm.write(shown(reason), file=sys.stderr)
 
 
 def enhance_files(
@@ -294,7 +295,7 @@ def enhance_files(
     outcome = Outcome()
     jobs = _plan(sources, out, outcome)
     for _, reason in outcome.failed:
-        tqdm.write(reason, file=sys.stderr)
+        tqdm.write(shown(reason), file=sys.stderr)
     if skip_done:
         outcome.skipped = [target for source, target in jobs if _is_done(source, target)]
         jobs = [(source, target) for source, target in jobs if not _is_done(source, target)]
@@ -404,7 +405,7 @@ def _cluster(jobs: list[Job], enhancer: Enhancer, scheduler: str) -> Iterator[tu
             """Submit one more; those that cannot be read are yielded instead."""
             for source, target in waiting:
                 try:
-                    data = source.read_bytes()
+                    data = content(source, MAX_BYTES)
                 except OSError as error:
                     yield source, target, f"{source}: cannot be read: {error.strerror or error}"
                     continue
@@ -473,8 +474,11 @@ def _plan(sources: list[Path], out: Path, outcome: Outcome) -> list[tuple[Path, 
         raise ValueError(f"out={out}: is a file without a photo suffix; name a folder, a photo or a video file")
     jobs: dict[Path, Path] = {}  # by target
     for source in sources:
-        pairs = [(source, out)] if to_file else list(_targets(source, out))
-        if not pairs:
+        unread: list[OSError] = []
+        pairs = [(source, out)] if to_file else list(_targets(source, out, unread))
+        for error in unread:
+            outcome.failed.append((Path(error.filename), f"{error.filename}: cannot be read: {error.strerror}"))
+        if not pairs and not unread:
             outcome.failed.append((source, f"{source}: holds no photographs or videos ({', '.join(known)})"))
         for path, target in pairs:
             owner = jobs.setdefault(target, path)
@@ -487,12 +491,14 @@ def _plan(sources: list[Path], out: Path, outcome: Outcome) -> list[tuple[Path, 
     return [(path, target) for target, path in jobs.items()]
 
 
-def _targets(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
-    """(file, its place below ``out``) for a file or a folder; results of an earlier run inside it are left out."""
+def _targets(source: Path, out: Path, unread: list[OSError]) -> Iterator[tuple[Path, Path]]:
+    """(file, its place below ``out``) for a file or a folder; results of an earlier run inside it are left out.
+
+    Folders that cannot be read go to ``unread``."""
     if not source.is_dir():
         yield source, out / source.name
         return
-    for folder, folders, names in os.walk(source):
+    for folder, folders, names in os.walk(source, onerror=unread.append):
         here = Path(folder)
         folders[:] = sorted(n for n in folders if not n.startswith(".") and not _same(here / n, out))
         for name in sorted(names):

@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 try:
     import fcntl
 except ImportError:  # no such locks there (Windows)
     fcntl = None
+
+
+def opened(path: str | os.PathLike) -> BinaryIO:
+    """The file ``path``, open for reading.
+
+    Raises OSError that names it for what is no file: a folder, or a pipe or device, whose reading may never end.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))  # no wait at a pipe
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return open(handle, "rb")
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(path))
+
+
+def content(path: str | os.PathLike, most: int) -> bytes:
+    """What the file ``path`` holds; OSError that names it for what :func:`opened` refuses, and above ``most`` bytes."""
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(most + 1) if size <= most else b""
+    if size > most or len(data) > most:
+        raise OSError(errno.EFBIG, f"larger than {most / 1e6:,.0f} MB", str(path))
+    return data
+
+
+def shown(text: str) -> str:
+    """``text`` in one line, for a terminal: control characters, as a file's name may hold them, are written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 @contextmanager

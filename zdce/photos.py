@@ -23,7 +23,7 @@ import torch
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
-from zdce.files import whole
+from zdce.files import content, whole
 
 SUFFIXES = {
     ".jpg": "JPEG",
@@ -48,7 +48,10 @@ SAVE_OPTIONS = {
 }
 MAX_PIXELS = 2**28  # 268 million; telephones take 200
 UNSURE_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # Pillow's own limit, 179 million: larger files must hold what they promise
+MAX_BYTES = 1_800_000_000  # of memory that one photograph may take; the program itself has about 320 MB
+COPIES = {False: 3.0, True: 3.4}  # of a photograph that are there at a time, measured; True: deep, or not opaque
 PIXELS_A_BYTE = 50  # of those files, at most; a photograph has about 5 as a JPEG, a bomb 300 and more
+MAX_PAGES = 1000  # of a TIFF, that are looked at
 BAND = 2**22  # pixels that are copied at a time
 MAX_JPEG_EXIF = 65_533
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -106,13 +109,14 @@ def read_photo(path: str | os.PathLike) -> Photo:
     stretched to 16, float TIFF in [0, 1] is rounded to 16. CMYK turns into sRGB by the file's profile, or by
     Pillow's plain formula where it has none. AVIF of 10 or 12 bits is read at 8.
 
-    Raises PhotoError for anything else: no photograph, cut short, too large (268 megapixels; above 179 also files of
-    less than a byte for 50 pixels), unreadable, several pictures in one file, raw camera files, integers or floats
-    outside the ranges above. Source: ours.
+    Raises PhotoError for anything else: no photograph, a pipe or device, cut short, too large (what takes more than
+    2 GiB of memory: 200 megapixels in 8 bits, 88 in 16, 94 as WebP or AVIF; above 179 also files of less than a byte
+    for 50 pixels), unreadable, several pictures in one file, raw camera files, integers or floats outside the ranges
+    above. Source: ours.
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = content(path, MAX_BYTES)
     except OSError as error:
         raise PhotoError(f"{path}: cannot be read: {error.strerror or error}") from error
     with warnings.catch_warnings():
@@ -237,20 +241,44 @@ _OPENING = threading.Lock()
 
 def _opened(data: bytes) -> Image.Image:
     """Pillow's image of ``data``, pixels not read yet; up to :data:`MAX_PIXELS`, which may be above Pillow's limit."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":  # whose opening takes the memory already
+        _check_size(_webp_pixels(data), data, 3, 1, 4 * 4)
     with _OPENING:  # the limit is one for the whole process
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS // 2
         try:
             image = Image.open(io.BytesIO(data), formats=READABLE)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-    _check_size(image.width * image.height, data)
+    opaque = image.mode[:1] in "1LRI" and "A" not in image.getbands() and "transparency" not in image.info
+    depth = 2 if image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16) else 1
+    # Of a progressive JPEG all coefficients are held, of the others frames as they are coded.
+    raw = 4 * 4 if image.format in ("WEBP", "AVIF") else 10 if image.info.get("progressive") else 0
+    _check_size(image.width * image.height, data, 3 if opaque else 4, depth, raw)
     return image
 
 
-def _check_size(pixels: int, data: bytes) -> None:
-    """Refuses what is too large, and what promises more than a photograph's file of that length holds."""
+def _webp_pixels(data: bytes) -> int:
+    """Pixels that a WebP file's header states; 0 where it is none."""
+    kind, about = data[12:16], int.from_bytes(data[20:30], "little")
+    if kind == b"VP8X":
+        return (1 + (about >> 32 & 0xFFFFFF)) * (1 + (about >> 56 & 0xFFFFFF))
+    if kind == b"VP8L":
+        return (1 + (about >> 8 & 0x3FFF)) * (1 + (about >> 22 & 0x3FFF))
+    return (about >> 48 & 0x3FFF) * (about >> 64 & 0x3FFF) if kind == b"VP8 " else 0
+
+
+def _check_size(pixels: int, data: bytes, samples: int, depth: int, raw: int = 0) -> None:
+    """Refuses what is too large, and what promises more than a photograph's file of that length holds.
+
+    samples: of a pixel once read, 3, or 4 where it is not opaque, of ``depth`` bytes each; raw: bytes of a pixel in the
+    file's own kind.
+    """
     if pixels > MAX_PIXELS:
         raise Image.DecompressionBombError
+    held = pixels * samples * depth
+    if max(COPIES[samples * depth > 3] * held, len(data) + pixels * raw + held) > MAX_BYTES:
+        kind = f"{8 * depth} bits{' and transparency or another colour' if samples > 3 else ''}"
+        raise PhotoError(f"{pixels // 10**6} megapixels of {kind}: more than 2 GiB of memory would be needed")
     if pixels > max(UNSURE_PIXELS, PIXELS_A_BYTE * len(data)):
         raise PhotoError(f"{pixels // 10**6} megapixels in {len(data)} bytes, which no photograph is: not read")
 
@@ -271,7 +299,9 @@ def _decode_tiff(data: bytes) -> Photo | None:
             raise PhotoError(f"a {depth} TIFF in {name} colour: convert it to RGB or to 8 bits first")
         if not simple or page.dtype is None or page.dtype.kind == "b":
             return None
-        _check_size(page.imagewidth * page.imagelength, data)
+        samples, bytes_each = page.samplesperpixel, 1 if page.bitspersample <= 8 else 2
+        raw = samples * page.dtype.itemsize
+        _check_size(page.imagewidth * page.imagelength, data, 3 if samples in (1, 3) else 4, bytes_each, raw)
         if not (page.dataoffsets and all(page.dataoffsets) and all(page.databytecounts)):
             raise PhotoError("damaged: parts of the picture are missing")  # tifffile would fill them with black
         values = _moved_last(page.asarray(), page.axes, depth)
@@ -303,6 +333,8 @@ def _full_pages(file: tifffile.TiffFile) -> int:
             raise PhotoError("damaged: its chain of pages goes in a circle")
         offsets.add(page.offset)
         full += not page.is_reduced
+        if len(offsets) > MAX_PAGES:
+            raise PhotoError(f"a TIFF of more than {MAX_PAGES} pages: save one of them as a file of its own")
     return full
 
 
@@ -323,7 +355,11 @@ def _full_range(values: np.ndarray, bits: int, depth: str) -> np.ndarray:
         low, high = float(values.min()), float(values.max())
         if not (low >= 0 and high <= 1):  # also when there are NaN
             raise PhotoError(f"a {depth} TIFF with values {low:g} – {high:g}: floats are read in 0 – 1 alone")
-        return np.rint(values.astype(np.float64) * 65535).astype(np.uint16)
+        rounded = np.empty(values.shape, np.uint16)
+        rows = max(1, BAND // max(1, values[0].size))
+        for top in range(0, len(values), rows):
+            rounded[top : top + rows] = np.rint(values[top : top + rows].astype(np.float64) * 65535)
+        return rounded
     if values.dtype.kind != "u" or bits > 16:
         raise PhotoError(f"a {depth} TIFF: only unsigned integers up to 16 bits and floats are read")
     dtype = np.uint8 if bits <= 8 else np.uint16

@@ -324,8 +324,8 @@ def _finish(book: Path, profile: str, stage: Path, finished: Path, seconds: floa
         for folder in ("tables", "figures"):
             _replace(stage / folder, finished / folder, book.stem[:3])
     for name, text in ((f"{book.stem}{suffix}.ipynb", nbformat.writes(notebook)), (f"{book.stem}{suffix}.html", page)):
-        (stage / "page").write_text(text, "utf-8")
-        os.replace(stage / "page", finished / name)
+        with whole(finished / name) as partial:
+            partial.write_text(text, "utf-8")
 
 
 def _replace(source: Path, target: Path, prefix: str) -> None:

@@ -25,6 +25,7 @@ import torch
 from tqdm import tqdm
 
 from zdce import fast
+from zdce.files import opened
 from zdce.photos import Photo, PhotoError
 
 try:
@@ -653,7 +654,7 @@ def _opened(path: Path) -> Iterator[Any]:
     """The file, open for demuxing; VideoError for what is no video."""
     try:
         av = _av()
-        with open(path, "rb") as file:
+        with opened(path) as file:
             empty = not file.read(1)
     except OSError as error:
         raise VideoError(f"{path}: cannot be read: {error.strerror or error}") from error
