@@ -77,6 +77,15 @@ def change(arm: str) -> str:
     return ", ".join(told) or "reference row"
 
 
+def tried() -> pd.DataFrame:
+    """Shorter trainings and changes by which the network was chosen, a row each: idea, steps, and figures, of the
+    choosing half but for the last three. psnr (at a quarter of the size, all pairs), mean_std (spread of the output's
+    mean), ssim (every eighth pair), to_itself (at a quarter of the size), relative_noise of bursts, bright_gain and
+    LOE of lime. Empty where the record is not there."""
+    file = study.training_folder() / "level_search.csv"
+    return pd.read_csv(file) if file.is_file() else pd.DataFrame()
+
+
 def _flat(header: dict, before: str = "") -> dict:
     flat = {}
     for key, value in header.items():

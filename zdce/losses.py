@@ -41,8 +41,7 @@ class LossConfig:
         :func:`exposure_control`, with the same weight and target; ``"light"``: :func:`light_exposure` (ours).
     highlights: of ``"photograph"``: the quantile of a photograph's brightest channel that shall not be driven into
         clipping, in (0, 1); 0 asks for no such thing.
-    night, most: of ``"light"``: the least mean that is asked of a night, in [0, 1], and as many times its own mean a
-        photograph is asked for at most (ours).
+    night: of ``"light"``: the least mean that is asked of a night, in [0, 1] (ours).
     spared: of ``"light"``: weight of the brightness that bright pixels gain, of a day as of a night (ours).
     """
 
@@ -55,7 +54,6 @@ class LossConfig:
     exposure_of: str = "regions"
     highlights: float = 0.0
     night: float = 0.0
-    most: float = 10.0
     spared: float = 0.0
 
     def __post_init__(self) -> None:
@@ -71,8 +69,6 @@ class LossConfig:
             raise ValueError(f"highlights={self.highlights}: a quantile, must lie in [0, 1)")
         if not 0 <= self.night <= 1:
             raise ValueError(f"night={self.night}: must lie in [0, 1]")
-        if not 1 <= self.most < math.inf:
-            raise ValueError(f"most={self.most}: must be 1 or more times a photograph's mean")
         if not 0 <= self.spared < math.inf:
             raise ValueError(f"spared={self.spared}: a loss weight must be 0 or more")
 
@@ -150,6 +146,7 @@ def photograph_exposure(enhanced: Tensor, original: Tensor, target: float = 0.46
 
 LIT = (0.25, 0.5)  # ours: 98 % quantiles of the brightest channel between which a dark photograph comes to count as lit
 DAY = (0.6, 0.8)  # ours: shares that are not black between which a lit photograph passes from night to day
+MOST = 10.0  # ours: as many times its own mean a photograph is asked for at most; beyond, noise is all that is gained
 ROOM = 2.0  # ours: as many times its own mean a night may be brought to, however black it is
 BRIGHT_FROM = (0.5, 0.7)  # ours: brightness between which a pixel comes to count as bright enough already
 LAMPS = 0.4  # ours: value of the brightest channel from which on a pixel of a night is a light
@@ -160,7 +157,6 @@ def light_exposure(
     original: Tensor,
     target: float = 0.46,
     night_least: float = 0.0,
-    most: float = 10.0,
     spared: float = 0.0,
 ) -> Tensor:
     """As :func:`photograph_exposure`, but what is asked of a photograph depends on where its light is.
@@ -168,9 +164,8 @@ def light_exposure(
     enhanced, original: (N, 3, H, W) in [0, 1]. A dark photograph of a day has no lights, or few pixels that are black:
     it is asked for the whole ``target``. A night has lights beside black: it is asked for no more than twice its own
     mean, ``night_least`` at least, and the mean square change of its lights is added. In between, shares of the two. No
-    photograph is asked for more than ``most`` times its own mean: beyond, noise is all that is gained. What is good
-    already and what is black are kept as there. ``spared`` times the brightness that bright pixels gain, their mean, is
-    added for every photograph. Source: ours.
+    photograph is asked for more than ten times its own mean. What is good already and what is black are kept as there.
+    ``spared`` times the brightness that bright pixels gain, their mean, is added for every photograph. Source: ours.
     """
     change = (enhanced - original).square().mean(dim=1)
     before, brightest = original.mean(dim=(1, 2, 3)), original.amax(dim=1)
@@ -179,7 +174,7 @@ def light_exposure(
     night = lit * (1 - _ramp(seen.mean(dim=(1, 2)), DAY))
     least = (ROOM * before).clamp(min(night_least, target), target)
     asked = torch.maximum(target * (1 - night), least)
-    asked = torch.maximum(before, torch.minimum(asked, most * before))
+    asked = torch.maximum(before, torch.minimum(asked, MOST * before))
     good = before > KEPT
     reached = (enhanced.mean(dim=(1, 2, 3)) - torch.where(good, before, asked).clamp_max(BRIGHTEST)).square()
     lamps = _ramp(brightest, (LAMPS, 1.0))
@@ -276,5 +271,5 @@ def _exposure(enhanced: Tensor, original: Tensor, config: LossConfig) -> Tensor:
         return photograph_exposure(enhanced, original, config.exposure_target, config.highlights)
     if config.exposure_of == "light":
         c = config
-        return light_exposure(enhanced, original, c.exposure_target, c.night, c.most, c.spared)
+        return light_exposure(enhanced, original, c.exposure_target, c.night, c.spared)
     return exposure_control(enhanced, config.exposure_target, config.form)

@@ -156,7 +156,7 @@ def light(image: Tensor) -> Tensor:
 
 LIT, DAY = (0.25, 0.5), (0.6, 0.8)  # ours: as in ``losses.light_exposure``, which asks the same of a photograph
 DARK = (0.25, 0.33)  # ours: means between which a photograph passes from dark to good as it is
-FURTHEST = 12.0  # ours: as many times its own mean a photograph is brought to at most
+FURTHEST = 10.0  # ours: as many times its own mean a photograph is brought to at most
 
 
 def levelled(curves: Tensor, image: Tensor, mean: float, iterations: int = 8) -> Tensor:
@@ -166,7 +166,7 @@ def levelled(curves: Tensor, image: Tensor, mean: float, iterations: int = 8) ->
     number, in closed form: a curve x' = r·(x² − x) changes the bent y by (y² − y) for each unit of r, so the mean
     still missing, over the mean of y² − y and the iterations, is how far r must go. A night (lights beside black) and
     a photograph whose mean is 0.33 or more keep their curves, with a slope in between; none is brought to more than
-    twelve times its own mean. Source: ours.
+    ten times its own mean. Source: ours.
     """
     y = apply_curves(image, curves, iterations)
     before, brightest = image.mean(dim=(1, 2, 3)), image.amax(dim=1)
