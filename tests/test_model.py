@@ -431,6 +431,7 @@ def test_a_network_may_level_its_curves():
     plain, net = CurveNet(replace(config, level=0.0)).eval(), CurveNet(config).eval()
     net.load_state_dict(plain.state_dict())
     assert abs(net(image)[0].mean() - 0.4) < abs(plain(image)[0].mean() - 0.4)
+    assert torch.equal(net.train()(image)[1], plain.train()(image)[1])  # training leaves it out
     for wrong in ({"level": 1.0}, {"level": 0.4, "light": False}):
         with pytest.raises(ValueError, match="level="):
             replace(config, **wrong)

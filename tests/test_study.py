@@ -95,10 +95,8 @@ BEYOND_NIGHT = {
 
 BEYOND_LEVEL = {
     "not-levelled": {"net.level": (study.LEVEL.net.level, 0)},
-    "smoothness-100": {"loss.smoothness": (1000.0, 100.0)},
+    "mean-46": {"net.level": (study.LEVEL.net.level, 0.46)},
     "denoise-2": {"net.denoise": (study.LEVEL.net.denoise, 2.0)},
-    "spared": {"loss.spared": (0.0, 0.3)},
-    "night-30": {"loss.night": (0.0, 0.3)},
 }
 
 

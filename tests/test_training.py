@@ -487,7 +487,7 @@ def test_folder_name_changes_with_every_field():
     net |= {"separable": True, "shared_curves": True, "scale": 2.0, "fixed_size": 64}
     net |= {"statistics": True, "grey_curves": True, "denoise": 3.0, "light": True, "level": 0.4}
     loss = {"spatial": 2.0, "exposure": 2.0, "color": 2.0, "smoothness": 2.0, "exposure_target": 0.5, "form": "paper"}
-    loss |= {"exposure_of": "photograph", "highlights": 0.9, "night": 0.3, "spared": 0.1}
+    loss |= {"exposure_of": "photograph", "highlights": 0.9}
     assert set(net) == {field.name for field in fields(NetConfig)}
     assert set(loss) == {field.name for field in fields(LossConfig)}
     needs = {"light": {"statistics": True}, "level": {"statistics": True, "light": True}}

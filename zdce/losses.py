@@ -41,8 +41,6 @@ class LossConfig:
         :func:`exposure_control`, with the same weight and target; ``"light"``: :func:`light_exposure` (ours).
     highlights: of ``"photograph"``: the quantile of a photograph's brightest channel that shall not be driven into
         clipping, in (0, 1); 0 asks for no such thing.
-    night: of ``"light"``: the least mean that is asked of a night, in [0, 1] (ours).
-    spared: of ``"light"``: weight of the brightness that bright pixels gain, of a day as of a night (ours).
     """
 
     spatial: float = 1.0
@@ -53,8 +51,6 @@ class LossConfig:
     form: str = "released"
     exposure_of: str = "regions"
     highlights: float = 0.0
-    night: float = 0.0
-    spared: float = 0.0
 
     def __post_init__(self) -> None:
         _is_released(self.form)
@@ -67,10 +63,6 @@ class LossConfig:
             raise ValueError(f"exposure_target={self.exposure_target}: must lie in [0, 1]")
         if not 0 <= self.highlights < 1:
             raise ValueError(f"highlights={self.highlights}: a quantile, must lie in [0, 1)")
-        if not 0 <= self.night <= 1:
-            raise ValueError(f"night={self.night}: must lie in [0, 1]")
-        if not 0 <= self.spared < math.inf:
-            raise ValueError(f"spared={self.spared}: a loss weight must be 0 or more")
 
 
 PAPER = LossConfig(spatial=1.0, exposure=1.0, color=0.5, smoothness=20.0, form="paper")
@@ -148,43 +140,30 @@ LIT = (0.25, 0.5)  # ours: 98 % quantiles of the brightest channel between which
 DAY = (0.6, 0.8)  # ours: shares that are not black between which a lit photograph passes from night to day
 MOST = 10.0  # ours: as many times its own mean a photograph is asked for at most; beyond, noise is all that is gained
 ROOM = 2.0  # ours: as many times its own mean a night may be brought to, however black it is
-BRIGHT_FROM = (0.5, 0.7)  # ours: brightness between which a pixel comes to count as bright enough already
 LAMPS = 0.4  # ours: value of the brightest channel from which on a pixel of a night is a light
 
 
-def light_exposure(
-    enhanced: Tensor,
-    original: Tensor,
-    target: float = 0.46,
-    night_least: float = 0.0,
-    spared: float = 0.0,
-) -> Tensor:
+def light_exposure(enhanced: Tensor, original: Tensor, target: float = 0.46) -> Tensor:
     """As :func:`photograph_exposure`, but what is asked of a photograph depends on where its light is.
 
     enhanced, original: (N, 3, H, W) in [0, 1]. A dark photograph of a day has no lights, or few pixels that are black:
     it is asked for the whole ``target``. A night has lights beside black: it is asked for no more than twice its own
-    mean, ``night_least`` at least, and the mean square change of its lights is added. In between, shares of the two. No
-    photograph is asked for more than ten times its own mean. What is good already and what is black are kept as there.
-    ``spared`` times the brightness that bright pixels gain, their mean, is added for every photograph. Source: ours.
+    mean, and the mean square change of its lights is added. In between, shares of the two. No photograph is asked for
+    more than ten times its own mean. What is good already and what is black are kept as there. Source: ours.
     """
     change = (enhanced - original).square().mean(dim=1)
     before, brightest = original.mean(dim=(1, 2, 3)), original.amax(dim=1)
     seen = ((255 * brightest - BLACK) / (SEEN - BLACK)).clamp(0, 1)
     lit = _ramp(torch.quantile(brightest.flatten(1), 0.98, dim=1), LIT)
     night = lit * (1 - _ramp(seen.mean(dim=(1, 2)), DAY))
-    least = (ROOM * before).clamp(min(night_least, target), target)
-    asked = torch.maximum(target * (1 - night), least)
+    asked = torch.maximum(target * (1 - night), (ROOM * before).clamp_max(target))
     asked = torch.maximum(before, torch.minimum(asked, MOST * before))
     good = before > KEPT
     reached = (enhanced.mean(dim=(1, 2, 3)) - torch.where(good, before, asked).clamp_max(BRIGHTEST)).square()
     lamps = _ramp(brightest, (LAMPS, 1.0))
     kept = good * change.mean(dim=(1, 2)) / 2 + ((1 - seen) * change).mean(dim=(1, 2)) / 10
-    lost = night * (lamps * change).sum(dim=(1, 2)) / (lamps.sum(dim=(1, 2)) + lamps[0].numel() / 100)
-    if spared:
-        bright = _ramp(original.mean(dim=1), BRIGHT_FROM)
-        gained = (bright * (enhanced - original).mean(dim=1).clamp_min(0)).sum(dim=(1, 2))
-        lost = lost + spared * gained / (bright.sum(dim=(1, 2)) + bright[0].numel() / 100)
-    return (reached + kept + lost).mean()
+    spared = night * (lamps * change).sum(dim=(1, 2)) / (lamps.sum(dim=(1, 2)) + lamps[0].numel() / 100)
+    return (reached + kept + spared).mean()
 
 
 def _ramp(x: Tensor, ends: tuple[float, float]) -> Tensor:
@@ -270,6 +249,5 @@ def _exposure(enhanced: Tensor, original: Tensor, config: LossConfig) -> Tensor:
     if config.exposure_of == "photograph":
         return photograph_exposure(enhanced, original, config.exposure_target, config.highlights)
     if config.exposure_of == "light":
-        c = config
-        return light_exposure(enhanced, original, c.exposure_target, c.night, c.spared)
+        return light_exposure(enhanced, original, config.exposure_target)
     return exposure_control(enhanced, config.exposure_target, config.form)

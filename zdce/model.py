@@ -42,7 +42,7 @@ class NetConfig:
     light: with ``statistics``, four more figures, which tell a lit night from a dark photograph of a day (ours):
         :func:`light`.
     level: with ``light``, the mean that a dark photograph of a day is brought to, in [0, 1): :func:`levelled` moves all
-        curves of a photograph alike. 0 leaves them as they are estimated (ours).
+        curves of a photograph alike. Training leaves it out, and 0 leaves curves as they are estimated (ours).
     denoise: grey levels of noise that a filter takes out of the photograph, before the curves and only where they
         brighten (ours): :func:`smoothed`. 0 does nothing.
     """
@@ -322,7 +322,9 @@ class CurveNet(nn.Module):
         x5 = F.relu(self.e_conv5(self._join(x3, x4, 0)))
         x6 = F.relu(self.e_conv6(self._join(x2, x5, 1)))
         curves = torch.tanh(self.e_conv7(self._join(x1, x6, 2)).float())  # float32 under autocast as well
-        return levelled(curves, image, self.config.level, self.config.iterations) if self.config.level else curves
+        if self.training or not self.config.level:  # losses see what the network estimates alone
+            return curves
+        return levelled(curves, image, self.config.level, self.config.iterations)
 
     def _pool(self, x: Tensor) -> Tensor:
         if self.config.pooling == "overlapping":

@@ -36,7 +36,7 @@ COLUMNS = (*TERMS, "loss", "gradient_norm")  # of the record: four weighted term
 
 # Fields that joined the configurations after the first trainings, and their defaults.
 LATER = {"darkened": 0.0, "decay": False}
-LATER_LOSS = {"exposure_of": "regions", "highlights": 0.0, "night": 0.0, "spared": 0.0}
+LATER_LOSS = {"exposure_of": "regions", "highlights": 0.0}
 STOPS = 4.0  # ours: the most light that is taken from a darkened photograph
 
 
