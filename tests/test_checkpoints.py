@@ -17,7 +17,7 @@ from safetensors import safe_open
 from zdce import checkpoints, datasets, paths
 from zdce.checkpoints import MODELS, CheckpointError, load, read, save, write_atomically
 from zdce.model import ZERO_DCE, ZERO_DCE_IMPROVED, ZERO_DCE_PP, CurveNet, NetConfig, SciNet, count_parameters
-from zdce.study import CONTEXT, NIGHT
+from zdce.study import CONTEXT, LEVEL, NIGHT
 
 PUBLISHED = {  # file → (network, gamma)
     "zero_dce_Epoch99.pth": (ZERO_DCE, 1.0),
@@ -125,6 +125,7 @@ def test_shipped_models_load():
         ("zero-dce-improved", ZERO_DCE_IMPROVED, 1.15),
         ("zero-dce-context", CONTEXT.net, 1.0),
         ("zero-dce-night", NIGHT.net, 1.0),
+        ("zero-dce-level", LEVEL.net, 1.0),
     ):
         if not (paths.weights() / f"{name}.safetensors").is_file():
             pytest.skip("weights of this project are not there yet")

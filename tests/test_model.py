@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from zdce.model import (
     SciNet,
     apply_curves,
     count_parameters,
+    levelled,
     light,
     multiply_adds,
     smoothed,
@@ -399,6 +401,40 @@ def test_light_is_the_share_not_black_and_quantiles_in_stops():
     expected = np.concatenate([seen[:, None], 1 + np.log2(quantiles + 1 / 64) / 6], axis=1)
     np.testing.assert_allclose(light(image).numpy(), expected, rtol=1e-5)
     assert light(torch.zeros(1, 3, 4, 4)).eq(0).all()
+
+
+def test_levelled_brings_dark_days_to_one_mean_and_leaves_the_rest():
+    image = random_images(4)
+    curves = torch.full((4, 8, 12, 12), -0.3)
+    bent = apply_curves(image, curves)
+    moved = levelled(curves, image, 0.45)
+    after = apply_curves(image, moved).mean(dim=(1, 2, 3))
+    assert abs(after[0] - 0.45) < abs(bent[0].mean() - 0.45) / 3  # a dark day: one step of Newton's
+    assert after[1] < 0.2 and moved[1].min() >= -1  # nearly black: no further than the furthest
+    assert torch.equal(moved[2:], curves[2:])  # a good photograph, and a night
+    assert moved.requires_grad is False and (moved[0] - moved[0, 0, 0, 0]).abs().max() < 1e-6  # all curves alike
+
+
+def random_images(count: int) -> torch.Tensor:
+    """A dark day, one nearly black, a good photograph, a night with lights: (4, 3, 12, 12)."""
+    noise = torch.rand(count, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    image = noise * torch.tensor([0.25, 0.02, 0.9, 0.01]).view(-1, 1, 1, 1)
+    image[3] = torch.where(noise[3, :1] > 0.9, 0.9, 0.0)
+    return image
+
+
+def test_a_network_may_level_its_curves():
+    config = NetConfig(width=4, fixed_size=8, statistics=True, light=True, level=0.4)
+    assert config.header()["level"] == 0.4 and "level" not in NetConfig(statistics=True).header()
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 20, 20) / 3
+    plain, net = CurveNet(replace(config, level=0.0)).eval(), CurveNet(config).eval()
+    net.load_state_dict(plain.state_dict())
+    assert abs(net(image)[0].mean() - 0.4) < abs(plain(image)[0].mean() - 0.4)
+    assert torch.equal(net.train()(image)[1], plain.train()(image)[1])  # training leaves it out
+    for wrong in ({"level": 1.0}, {"level": 0.4, "light": False}):
+        with pytest.raises(ValueError, match="level="):
+            replace(config, **wrong)
 
 
 def test_a_network_with_figures_of_light_sees_them():

@@ -93,11 +93,18 @@ BEYOND_NIGHT = {
     "target-46": {"loss.exposure_target": (0.45, 0.46)},
 }
 
+BEYOND_LEVEL = {
+    "not-levelled": {"net.level": (study.LEVEL.net.level, 0)},
+    "mean-46": {"net.level": (study.LEVEL.net.level, 0.46)},
+    "denoise-2": {"net.denoise": (study.LEVEL.net.denoise, 2.0)},
+}
+
 
 def test_beyond_the_study_a_row_changes_one_idea():
     names = ["zero-dce-context", *(f"context-{name}" for name in BEYOND)]
-    assert list(study.BEYOND) == [*names, "zero-dce-night", *(f"night-{name}" for name in BEYOND_NIGHT)]
-    for reference, rows in ((study.CONTEXT, BEYOND), (study.NIGHT, BEYOND_NIGHT)):
+    names += ["zero-dce-night", *(f"night-{name}" for name in BEYOND_NIGHT)]
+    assert list(study.BEYOND) == [*names, "zero-dce-level", *(f"level-{name}" for name in BEYOND_LEVEL)]
+    for reference, rows in ((study.CONTEXT, BEYOND), (study.NIGHT, BEYOND_NIGHT), (study.LEVEL, BEYOND_LEVEL)):
         for name, expected in rows.items():
             arm = f"{reference.name.removeprefix('zero-dce-')}-{name}"
             changed = differences(asdict(reference), asdict(study.BEYOND[arm]))

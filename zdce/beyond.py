@@ -10,9 +10,10 @@ from skimage.exposure import match_histograms
 
 from zdce import checkpoints, datasets, metrics, paths, speed, study
 
-NAME, EARLIER = study.NIGHT.name, study.CONTEXT.name
+NAME, EARLIER = study.LEVEL.name, (study.NIGHT.name, study.CONTEXT.name)
 OURS = study.Method(NAME, NAME)
-CONTEXT = study.Method(EARLIER, EARLIER)  # the same before it was asked to keep the night
+BEFORE = tuple(study.Method(name, name) for name in EARLIER)  # the same before it was levelled, and asked for the night
+PREFIX = f"{NAME.removeprefix('zero-dce-')}-"  # of its rows in the ablation
 OTHERS = (*study.OURS, *study.PUBLISHED, *study.PEERS)
 PIPELINE = f"{study.OURS[2].model} + gamma"  # the improved study's, gamma included
 NIGHT = 60  # ours: grey levels, mean of a photograph of lime or dicm below which it is dark
@@ -27,7 +28,7 @@ VERSIONS = (
 
 
 def seeds() -> list[study.Method]:
-    """The network's other seeds, as kept; labelled such as ``zero-dce-night (seed 1)``."""
+    """The network's other seeds, as kept; labelled such as ``zero-dce-level (seed 1)``."""
     return [
         study.Method(f"{NAME} (seed {seed})", str(weights))
         for seed, weights in ((seed, _kept(NAME, seed)) for seed in study.BEYOND_SEEDS[1:])
@@ -42,7 +43,7 @@ def _kept(arm: str, seed: int = 0) -> object | None:
 
 def rows() -> pd.DataFrame:
     """The arms of :data:`zdce.study.BEYOND`: arm, what it changes, the command that trains it, weights or None."""
-    names = sorted(study.BEYOND, key=lambda arm: (arm != NAME, not arm.startswith("night-")))  # else as they stand
+    names = sorted(study.BEYOND, key=lambda arm: (arm != NAME, not arm.startswith(PREFIX)))  # else as they stand
     table = [
         {"arm": arm, "change": change(arm), "command": f"zdce train --arm {arm}", "weights": _kept(arm)}
         for arm in names
@@ -63,13 +64,26 @@ def arms(table: pd.DataFrame, chosen: str) -> list[study.Method]:
 
 
 def change(arm: str) -> str:
-    """What an arm changes in its reference row, such as ``net.denoise 3.0 → 0.0``: arms called ``context-…`` in the
-    network without the night, all others in the one with it; the former itself is told beside the latter."""
-    reference = EARLIER if arm.startswith("context-") else NAME
+    """What an arm changes in its reference row, such as ``net.denoise 3.0 → 0.0``: an arm called ``context-…`` in
+    ``zero-dce-context``, ``night-…`` in ``zero-dce-night``, all others in the network itself; each of these networks is
+    told beside the one that follows."""
+    chain = (NAME, *EARLIER)
+    reference = next((name for name in EARLIER if arm.startswith(name.removeprefix("zero-dce-") + "-")), NAME)
+    if arm in EARLIER:
+        reference = chain[chain.index(arm) - 1]
     own, first = (_flat(study.BEYOND[name].header()) for name in (arm, reference))
     keys = [key for key in first | own if own.get(key) != first.get(key) and key != "name"]
     told = [f"{key} {first.get(key, 'default')} → {own.get(key, 'default')}" for key in keys]
     return ", ".join(told) or "reference row"
+
+
+def tried() -> pd.DataFrame:
+    """Shorter trainings and changes by which the network was chosen, a row each: idea, steps, and figures, of the
+    choosing half but for the last three. psnr (at a quarter of the size, all pairs), mean_std (spread of the output's
+    mean), ssim (every eighth pair), to_itself (at a quarter of the size), relative_noise of bursts, bright_gain and
+    LOE of lime. Empty where the record is not there."""
+    file = study.training_folder() / "level_search.csv"
+    return pd.read_csv(file) if file.is_file() else pd.DataFrame()
 
 
 def _flat(header: dict, before: str = "") -> dict:
@@ -127,7 +141,7 @@ def one_table(
 def _bytes(label: str) -> float:
     """Size of the weights behind a method's label; NaN for the input."""
     model = next(
-        (method.model for method in (OURS, CONTEXT, *OTHERS) if method.label == label.split(" (seed")[0]), None
+        (method.model for method in (OURS, *BEFORE, *OTHERS) if method.label == label.split(" (seed")[0]), None
     )
     if model is None:
         return float("nan")
@@ -173,7 +187,7 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
     (0 where it does not; in the figure's unit)."""
     methods = table.set_index("method")
     own = methods.index.str.startswith(NAME)
-    ours, peers = methods[own], methods[~own & ~methods.index.isin([study.INPUT.label, EARLIER])]
+    ours, peers = methods[own], methods[~own & ~methods.index.isin([study.INPUT.label, *EARLIER])]
     found = []
     for goal in GOALS:
         for figure in (name for name in methods if name.split()[0] == goal.figure):

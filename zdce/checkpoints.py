@@ -54,6 +54,7 @@ MODELS: dict[str, tuple[str, str, NetConfig | None]] = {
     "zero-dce-improved": ("improved Zero-DCE, trained here", "zero-dce-improved.safetensors", None),
     "zero-dce-context": ("Zero-DCE that sees the whole photograph, trained here", "zero-dce-context.safetensors", None),
     "zero-dce-night": ("the same, asked for what its light allows, trained here", "zero-dce-night.safetensors", None),
+    "zero-dce-level": ("the same, brought to one brightness, trained here", "zero-dce-level.safetensors", None),
     "zero-dce-published": ("Zero-DCE, published weights", "weights/zero_dce_Epoch99.pth", ZERO_DCE),
     "zero-dce-improved-published": (
         "improved Zero-DCE, published weights",

@@ -41,6 +41,8 @@ class NetConfig:
         ``shared_curves``.
     light: with ``statistics``, four more figures, which tell a lit night from a dark photograph of a day (ours):
         :func:`light`.
+    level: with ``light``, the mean that a dark photograph of a day is brought to, in [0, 1): :func:`levelled` moves all
+        curves of a photograph alike. Training leaves it out, and 0 leaves curves as they are estimated (ours).
     denoise: grey levels of noise that a filter takes out of the photograph, before the curves and only where they
         brighten (ours): :func:`smoothed`. 0 does nothing.
     """
@@ -58,6 +60,7 @@ class NetConfig:
     grey_curves: bool = False
     denoise: float = 0.0
     light: bool = False
+    level: float = 0.0
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
@@ -79,6 +82,8 @@ class NetConfig:
             )
         if self.light and not self.statistics:
             raise ValueError("light goes with statistics=True, whose figures it adds to")
+        if not 0 <= self.level < 1 or (self.level and not self.light):
+            raise ValueError(f"level={self.level}: a mean, must lie in [0, 1), and goes with light=True")
         if not 0 <= self.denoise < math.inf:
             raise ValueError(f"denoise={self.denoise}: must be 0 or more grey levels")
 
@@ -96,7 +101,7 @@ class NetConfig:
 
 
 # Fields that joined after the first trainings, and their defaults; files leave them out where they hold these.
-LATER = {"statistics": False, "grey_curves": False, "denoise": 0.0, "light": False}
+LATER = {"statistics": False, "grey_curves": False, "denoise": 0.0, "light": False, "level": 0.0}
 
 ZERO_DCE = NetConfig()
 ZERO_DCE_IMPROVED = NetConfig(width=16, pooling="overlapping")
@@ -147,6 +152,34 @@ def light(image: Tensor) -> Tensor:
     at = torch.tensor((0.25, 0.75, 0.98), dtype=image.dtype, device=image.device)
     seen = ((255 * brightest - BLACK) / (SEEN - BLACK)).clamp(0, 1).mean(dim=1, keepdim=True)
     return torch.cat([seen, 1 + torch.log2(torch.quantile(brightest, at, dim=1).T + 1 / 64) / 6], dim=1)
+
+
+LIT, DAY = (0.25, 0.5), (0.6, 0.8)  # ours: as in ``losses.light_exposure``, which asks the same of a photograph
+DARK = (0.25, 0.33)  # ours: means between which a photograph passes from dark to good as it is
+FURTHEST = 10.0  # ours: as many times its own mean a photograph is brought to at most
+
+
+def levelled(curves: Tensor, image: Tensor, mean: float, iterations: int = 8) -> Tensor:
+    """Curves that bring a dark photograph of a day to ``mean``: (N, C, H, W) in [−1, 1], as ``curves``.
+
+    image: (N, 3, H, W) in [0, 1], what ``curves`` were estimated from. All curves of a photograph are moved by one
+    number, in closed form: a curve x' = r·(x² − x) changes the bent y by (y² − y) for each unit of r, so the mean
+    still missing, over the mean of y² − y and the iterations, is how far r must go. A night (lights beside black) and
+    a photograph whose mean is 0.33 or more keep their curves, with a slope in between; none is brought to more than
+    ten times its own mean. Source: ours.
+    """
+    y = apply_curves(image, curves, iterations)
+    before, brightest = image.mean(dim=(1, 2, 3)), image.amax(dim=1)
+    seen = ((255 * brightest - BLACK) / (SEEN - BLACK)).clamp(0, 1).mean(dim=(1, 2))
+    lit = _ramp(torch.quantile(brightest.flatten(1), 0.98, dim=1), LIT)
+    day = (1 - lit * (1 - _ramp(seen, DAY))) * (1 - _ramp(before, DARK))
+    missing = (FURTHEST * before).clamp_max(mean) - y.mean(dim=(1, 2, 3))
+    slope = iterations * (y * y - y).mean(dim=(1, 2, 3)).clamp_max(-0.02)
+    return (curves + (day * missing / slope).view(-1, 1, 1, 1)).clamp(-1, 1)
+
+
+def _ramp(x: Tensor, ends: tuple[float, float]) -> Tensor:
+    return ((x - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
 
 
 SMOOTH_RADIUS = 4  # pixels, of the squares in :func:`smoothed`
@@ -276,8 +309,8 @@ class CurveNet(nn.Module):
             return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
         return F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
 
-    def _estimate(self, x: Tensor) -> Tensor:
-        pools = self.config.pools
+    def _estimate(self, image: Tensor) -> Tensor:
+        x, pools = image, self.config.pools
         if self.config.statistics:
             figures = torch.cat([statistics(x), light(x)], dim=1) if self.config.light else statistics(x)
             figures = figures[:, :, None, None].expand(-1, -1, *x.shape[-2:])
@@ -288,7 +321,10 @@ class CurveNet(nn.Module):
         x4 = F.relu(self.e_conv4(self._pool(x3)))
         x5 = F.relu(self.e_conv5(self._join(x3, x4, 0)))
         x6 = F.relu(self.e_conv6(self._join(x2, x5, 1)))
-        return torch.tanh(self.e_conv7(self._join(x1, x6, 2)).float())  # float32 under autocast as well
+        curves = torch.tanh(self.e_conv7(self._join(x1, x6, 2)).float())  # float32 under autocast as well
+        if self.training or not self.config.level:  # losses see what the network estimates alone
+            return curves
+        return levelled(curves, image, self.config.level, self.config.iterations)
 
     def _pool(self, x: Tensor) -> Tensor:
         if self.config.pooling == "overlapping":
