@@ -80,7 +80,7 @@ class Enhancer:
         self.speed = speed
         if speed == "fast" and not isinstance(self.net, CurveNet):
             raise ValueError(f"speed='fast': {self.net.__class__.__name__} has no curves to estimate on a reduced copy")
-        self.bf16 = fast.has_bf16() and not fast.has_machine_code(self.net) if bf16 is None else bf16
+        self.bf16 = fast.has_bf16() and not winograd.can_run(self.net) if bf16 is None else bf16
         self._packed: dict[bool, winograd.Winograd | fast.Packed | None] = {}
 
     def __call__(self, photo):
@@ -172,7 +172,7 @@ class Enhancer:
     def _in_one_pass(self) -> bool:
         """Whether the network goes from 8 bits to 8 bits by itself."""
         ready = self._ready(np.dtype(np.uint8))
-        return isinstance(ready, winograd.Winograd) and ready.in_one_pass
+        return fast.plain(self.net) and isinstance(ready, winograd.Winograd) and ready.in_one_pass
 
     def _finished(self, pixels: np.ndarray, table: np.ndarray | None) -> np.ndarray:
         """The network as machine code on (H, W, 3) uint8, tile by tile; rounded, and through the table."""
@@ -209,7 +209,7 @@ class Enhancer:
     def _by_tile(self, pixels: np.ndarray, grid: fast.Grid | None) -> Callable[[fast.Tile], Tensor]:
         """What enhances one tile of ``pixels``: (1, 3, h, w) float32 in [0, 1], on the CPU."""
         height, width = pixels.shape[:2]
-        packed = None if grid else self._ready(pixels.dtype)
+        packed = self._ready(pixels.dtype) if fast.plain(self.net) and not grid else None
 
         @torch.inference_mode()
         def enhanced(tile: fast.Tile) -> Tensor:

@@ -189,16 +189,17 @@ class Packed:
         return self._conv(7, torch.cat([x1, x6], dim=1))
 
 
-def has_machine_code(net: nn.Module) -> bool:
-    """Whether :func:`ready` gives :class:`zdce.winograd.Winograd`: its curves alone make the result."""
-    return winograd.can_run(net) and not net.config.statistics and not net.config.denoise and not reduces(net)
+def plain(net: nn.Module) -> bool:
+    """Whether a network is its convolutions and curves alone, on every pixel."""
+    ours = isinstance(net, CurveNet)
+    return ours and not net.config.statistics and not net.config.denoise and not reduces(net)
 
 
 def ready(net: nn.Module, bf16: bool = False) -> Winograd | Packed | None:
-    """The network made ready for the processor, the fastest way that there is; None where it stays as it is.
+    """The network's convolutions made ready for the processor, the fastest way that there is; None for none.
 
     bf16: features and weights in bfloat16, see :class:`Packed`; else float32, as machine code where numba is."""
-    if not bf16 and has_machine_code(net):
+    if not bf16 and winograd.can_run(net):
         return Winograd(net)
     return Packed(net, torch.bfloat16 if bf16 else torch.float32) if can_pack(net) else None
 
@@ -284,7 +285,7 @@ def estimated(
         factor = factor_for(height, width, side)
         small = reduced(pixels, factor)
         if isinstance(packed, Winograd):
-            curves = packed.curves(small)
+            curves = net._estimate(small, packed.curves)
         else:
             seen = small.contiguous().to(device)
             curves = _by_halves(packed, small, halo(net)).tanh_() if packed else net._estimate(seen)
@@ -299,7 +300,7 @@ def estimated(
     else:
         small = net._reduced(scaled(pixels).contiguous())
     small = small.to(device)
-    curves = _by_tiles(net, small)
+    curves = net._estimate(small, packed.curves) if isinstance(packed, Winograd) else _by_tiles(net, small)
     return Grid(_on_grid(curves, c), 1, True, _noise(net, small, curves))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -309,22 +310,30 @@ class CurveNet(nn.Module):
             return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
         return F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
 
-    def _estimate(self, image: Tensor) -> Tensor:
-        x, pools = image, self.config.pools
-        if self.config.statistics:
-            figures = torch.cat([statistics(x), light(x)], dim=1) if self.config.light else statistics(x)
-            figures = figures[:, :, None, None].expand(-1, -1, *x.shape[-2:])
-            x = torch.cat([x.clamp_min(0).sqrt(), figures], dim=1)
+    def _estimate(self, image: Tensor, convolve: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Curves of what the network looks at; convolve: what to use in place of its own convolutions."""
+        curves = (convolve or self._convolved)(self._features(image))
+        if self.training or not self.config.level:  # losses see what the network estimates alone
+            return curves
+        return levelled(curves, image, self.config.level, self.config.iterations)
+
+    def _features(self, image: Tensor) -> Tensor:
+        """What the first layer sees: the image, or its root and figures of the whole."""
+        if not self.config.statistics:
+            return image
+        figures = torch.cat([statistics(image), light(image)], dim=1) if self.config.light else statistics(image)
+        figures = figures[:, :, None, None].expand(-1, -1, *image.shape[-2:])
+        return torch.cat([image.clamp_min(0).sqrt(), figures], dim=1)
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        pools = self.config.pools
         x1 = F.relu(self.e_conv1(x))
         x2 = F.relu(self.e_conv2(self._pool(x1) if pools >= 3 else x1))
         x3 = F.relu(self.e_conv3(self._pool(x2) if pools >= 2 else x2))
         x4 = F.relu(self.e_conv4(self._pool(x3)))
         x5 = F.relu(self.e_conv5(self._join(x3, x4, 0)))
         x6 = F.relu(self.e_conv6(self._join(x2, x5, 1)))
-        curves = torch.tanh(self.e_conv7(self._join(x1, x6, 2)).float())  # float32 under autocast as well
-        if self.training or not self.config.level:  # losses see what the network estimates alone
-            return curves
-        return levelled(curves, image, self.config.level, self.config.iterations)
+        return torch.tanh(self.e_conv7(self._join(x1, x6, 2)).float())  # float32 under autocast as well
 
     def _pool(self, x: Tensor) -> Tensor:
         if self.config.pooling == "overlapping":
