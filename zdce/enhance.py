@@ -80,7 +80,8 @@ class Enhancer:
         self.speed = speed
         if speed == "fast" and not isinstance(self.net, CurveNet):
             raise ValueError(f"speed='fast': {self.net.__class__.__name__} has no curves to estimate on a reduced copy")
-        self.bf16 = fast.has_bf16() and not winograd.can_run(self.net) if bf16 is None else bf16
+        slow = self.device.type == "cpu" and not winograd.can_run(self.net)
+        self.bf16 = slow and fast.has_bf16() if bf16 is None else bf16
         self._packed: dict[bool, winograd.Winograd | fast.Packed | None] = {}
 
     def __call__(self, photo):
