@@ -12,7 +12,7 @@ TABLES = paths.reports("study") / "tables"
 
 
 def read(name: str) -> pd.DataFrame:
-    return pd.read_csv(TABLES / f"{name}.csv")
+    return pd.read_csv(next(TABLES.glob(f"{name}.csv*")))
 
 
 def summary(number: str) -> pd.DataFrame:

@@ -198,6 +198,15 @@ def test_tables_come_back_as_saved(study):
     assert (report.output() / "tables" / "01_values.csv").read_bytes() == b"name,value\na,0.333333\nb,\n"
 
 
+def test_long_tables_are_packed_alike_each_time(study, monkeypatch):
+    monkeypatch.setattr(report, "MANY_ROWS", 3)
+    table, files = pd.DataFrame({"n": range(4)}), []
+    for _ in range(2):
+        report.save_table(table, "01_long")
+        files.append((report.output() / "tables" / "01_long.csv.gz").read_bytes())
+    assert files[0] == files[1] and report.load_table("01_long").equals(table)
+
+
 def test_missing_table_says_what_makes_it(study):
     with pytest.raises(FileNotFoundError, match="zdce report --only 06"):
         report.load_table("06_scores")

@@ -39,6 +39,7 @@ SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
 NUMBER = re.compile(r"[-+−]?(\d[\d.,]*|inf)(e[-+]?\d+)?( ?%)?( ?± ?[\d.]+)?")
 MACHINE = re.compile(r"\S*/(?:site-packages|ipykernel_\d+)/")  # folders that a warning names
 GAPS = ("NaN", "None", "nan", "&lt;NA&gt;", "NaT")
+MANY_ROWS = 10_000  # of a table, above which it is packed
 STAMPED = ("torch", "numpy", "scikit-image", "pillow", "pandas")
 
 
@@ -58,10 +59,13 @@ def _place(folder: str, name: str, suffix: str) -> Path:
 def save_table(frame: pd.DataFrame, name: str, decimals: int = 3) -> pd.DataFrame:
     """Save ``frame`` as ``tables/<name>.csv`` (six significant digits) and return it rounded, for display.
 
-    A named index is saved as columns, an unnamed one is dropped. Raises ValueError for a name without its number.
+    A table of more than 10,000 rows is packed, as ``.csv.gz``. A named index is saved as columns, an unnamed one is
+    dropped. Raises ValueError for a name without its number.
     """
     flat = frame.reset_index() if any(label is not None for label in frame.index.names) else frame
-    flat.to_csv(_place("tables", name, ".csv"), index=False, float_format="%.6g", lineterminator="\n")
+    suffix, packed = (".csv.gz", {"method": "gzip", "mtime": 0}) if len(flat) > MANY_ROWS else (".csv", None)
+    place = _place("tables", name, suffix)
+    flat.to_csv(place, index=False, float_format="%.6g", lineterminator="\n", compression=packed)
     return frame.round(decimals)
 
 
@@ -72,8 +76,9 @@ def load_table(name: str) -> pd.DataFrame:
     """
     folders = [output(), Path(os.environ.get("ZDCE_REPORT_FINISHED") or output())]
     for folder in folders:
-        if (folder / "tables" / f"{name}.csv").is_file():
-            return pd.read_csv(folder / "tables" / f"{name}.csv")
+        for file in (folder / "tables" / f"{name}.csv", folder / "tables" / f"{name}.csv.gz"):
+            if file.is_file():
+                return pd.read_csv(file)
     raise FileNotFoundError(
         f"tables/{name}.csv is not there: run notebook {name[:2]} first (zdce report --only {name[:2]})"
     )
