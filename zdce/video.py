@@ -285,19 +285,19 @@ if numba:
                 x = (_f(y[i]) - low) * scale + add[i]
                 x = x if x > _f(0) else _f(0)
                 x = x if x < _f(1) else _f(1)
-                a = above[0, i] + share * (below[0, i] - above[0, i])
+                a = above[i] + share * (below[i] - above[i])
                 for _ in range(8):
                     x += a * (x * x - x)
                 out[i] = x
-            return
-        for i in range(y.shape[0]):
-            x = (_f(y[i]) - low) * scale + add[i]
-            x = x if x > _f(0) else _f(0)
-            x = x if x < _f(1) else _f(1)
-            a = above[0, i] + share * (below[0, i] - above[0, i])
-            for _ in range(repeated):
-                x += a * (x * x - x)
-            out[i] = x
+        else:
+            for i in range(y.shape[0]):
+                x = (_f(y[i]) - low) * scale + add[i]
+                x = x if x > _f(0) else _f(0)
+                x = x if x < _f(1) else _f(1)
+                a = above[i] + share * (below[i] - above[i])
+                for _ in range(repeated):
+                    x += a * (x * x - x)
+                out[i] = x
 
     @_machine_code
     def _bent_any(y, add, above, below, share, low, scale, out):
@@ -384,7 +384,10 @@ if numba:
                             below[c * iterations : (c + 1) * iterations, a:b],
                         )
                         if iterations == 1:
-                            _bent_same(y[r, a:b], adds[c, a:b], one, other, row_share[r], low, scale, repeated, rgb[c])
+                            _bent_same(
+                                y[r, a:b], adds[c, a:b], above[c, a:b], below[c, a:b], row_share[r], low, scale,
+                                repeated, rgb[c],
+                            )  # fmt: skip
                         elif iterations == 8:
                             _bent_eight(y[r, a:b], adds[c, a:b], one, other, row_share[r], low, scale, rgb[c])
                         else:
