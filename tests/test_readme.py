@@ -34,13 +34,7 @@ def test_long_runs_lost_nothing():
     assert (table["outputs"] > 0).all()
     assert set(table[table["done"].str.startswith("killed")]["what"]) == set(table["what"])
     rows = {done: table[table["done"].str.startswith(done)] for done in ("killed", "many", "under ulimit", "4 workers")}
-    rarely = {"zdce sweep"}  # whose 50 kills are not in the table yet
-    often = rows["killed"][~rows["killed"]["what"].isin(rarely)]
-    assert (
-        (often["times"] >= 50).all()
-        and (rows["killed"]["times"] >= 10).all()
-        and sum(map(len, rows.values())) == len(table)
-    )
+    assert (rows["killed"]["times"] >= 50).all() and sum(map(len, rows.values())) == len(table)
     assert rows["many"]["outputs"].item() >= 2000 and rows["4 workers"]["outputs"].item() >= 40
     assert rows["4 workers"]["times"].item() > 0 and len(rows["under ulimit"]) == 1
     few = rows["many"]["done"].str.extract(r"(\d+) MiB").astype(int).to_numpy().item()
