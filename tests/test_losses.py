@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from zdce import losses, model
 from zdce.losses import (
     FORMS,
     IMPROVED,
@@ -394,3 +395,9 @@ def test_exposure_by_light_leaves_good_photographs_and_is_a_choice():
     config = LossConfig(exposure=3.0, exposure_target=0.5, exposure_of="light")
     term = loss_terms(enhanced, original, random(2, 8, 32, 32), config)["exposure"]
     torch.testing.assert_close(term, 3 * light_exposure(enhanced, original, 0.5))
+
+
+def test_what_counts_as_black_lit_and_day_is_the_same_for_the_network():
+    """Losses and model know nothing of each other, but say what a night is in the same numbers."""
+    for name in ("BLACK", "SEEN", "LIT", "DAY"):
+        assert getattr(losses, name) == getattr(model, name), name
