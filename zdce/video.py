@@ -383,7 +383,7 @@ if numba:
                             above[c * iterations : (c + 1) * iterations, a:b],
                             below[c * iterations : (c + 1) * iterations, a:b],
                         )
-                        if iterations == 1:
+                        if iterations == 1:  # slices of the whole: of a slice, no code for vectors is made
                             _bent_same(
                                 y[r, a:b], adds[c, a:b], above[c, a:b], below[c, a:b], row_share[r], low, scale,
                                 repeated, rgb[c],

@@ -516,6 +516,28 @@ if numba:
             through(out, table)
 
     @_machine_code
+    def _laid_out(stages, columns, address, rings):
+        """Where things lie in memory from ``address`` on: into ``rings``, each stage's rows, whose first and last pixel
+        are nought; returned: a row of noughts, and what is left for one convolution."""
+        zero, widest = (address + 63) // 64 * 64, 0
+        for k in range(stages.shape[0]):
+            widest = max(widest, stages[k, CHANNELS])
+        _clear(zero, columns * widest)
+        place = zero + 4 * columns * widest
+        for k in range(stages.shape[0]):
+            place = (place + 63) // 64 * 64
+            rings[k] = place
+            pixel = 4 * stages[k, CHANNELS]
+            for _ in range(stages[k, KEPT]):
+                if k == 0:
+                    _clear(place, columns * pixel // 4)
+                else:
+                    _clear(place, pixel // 4)
+                    _clear(place + (columns - 1) * pixel, pixel // 4)
+                place += columns * pixel
+        return zero, (place + 64 * LANES + 63) // 64 * 64
+
+    @_machine_code
     def _stream(source, scale, stages, addresses, work, top, bottom, left, right, inside, out, table, plain, curves):
         """All layers over rows ``top`` … ``bottom`` and columns ``left`` … ``right`` of a photograph.
 
@@ -527,24 +549,8 @@ if numba:
         height, width, count = bottom - top, right - left, stages.shape[0]
         strips, tiles = (height + STRIP - 1) // STRIP, (width + STRIP - 1) // STRIP
         columns = STRIP * tiles + 2  # one before the first and one after the last are nought
-        rings, zero = np.empty(count, np.int64), (work.ctypes.data + 63) // 64 * 64
-        place, widest = zero, 0
-        for k in range(count):
-            widest = max(widest, stages[k, CHANNELS])
-        _clear(zero, columns * widest)
-        place += 4 * columns * widest
-        for k in range(count):
-            place = (place + 63) // 64 * 64
-            rings[k] = place
-            pixel = 4 * stages[k, CHANNELS]
-            for _ in range(stages[k, KEPT]):
-                if k == 0:
-                    _clear(place, columns * pixel // 4)
-                else:
-                    _clear(place, pixel // 4)
-                    _clear(place + (columns - 1) * pixel, pixel // 4)
-                place += columns * pixel
-        scratch = (place + 64 * LANES + 63) // 64 * 64
+        rings = np.empty(count, np.int64)
+        zero, scratch = _laid_out(stages, columns, work.ctypes.data, rings)
         rows_a, rows_b, into = np.empty(SEEN, np.int64), np.empty(SEEN, np.int64), np.empty(STRIP, np.int64)
         final = count - 1
         begin, end = inside[2] - left, inside[3] - left
