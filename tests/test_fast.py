@@ -130,6 +130,9 @@ def test_fast_is_the_curves_of_the_mean_brought_back_bilinearly(monkeypatch, eit
         {"scale": 4.0},
         {"fixed_size": 16, "grey_curves": True},
         {"fixed_size": 16, "statistics": True, "grey_curves": True, "denoise": 8.0},
+        {"fixed_size": 16, "grey_curves": True, "denoise": 9.0, "measured": True, "spared": True, "level": 0.4},
+        {"fixed_size": 16, "one_curve": True, "denoise": 9.0, "spared": True, "level": 0.4},
+        {"fixed_size": 16, "iterations": 3, "one_curve": True, "denoise": 8.0, "spared": True, "level": 0.4},
         {"denoise": 8.0},
         {"statistics": True},
     ],
@@ -140,7 +143,7 @@ def test_networks_of_every_kind_give_what_they_give_whole(monkeypatch, fields):
     with torch.inference_mode():
         expected = to_pixels(net(to_tensor(pixels))[0])
         if net.config.denoise:
-            plain = to_pixels(apply_curves(to_tensor(pixels), net.curves(to_tensor(pixels)), net.config.iterations))
+            plain = to_pixels(net._bent(to_tensor(pixels), net.curves(to_tensor(pixels))))
             assert np.abs(plain.astype(int) - expected).max() > 5  # the filter is seen
     for speed in ("faithful", "fast") if fast.reduces(net) else ("faithful",):
         assert np.abs(enhancer_of(monkeypatch, net, speed=speed)(pixels).astype(int) - expected).max() <= 1
@@ -201,7 +204,16 @@ def test_eight_bits_take_one_pass_on_the_faithful_path_too(monkeypatch):
                 assert apart.max() <= 1 if not bf16 else (apart <= 2).mean() > 0.99
 
 
-@pytest.mark.parametrize("fields", [{}, {"denoise": 6.0}, {"fixed_size": 16, "grey_curves": True, "denoise": 20.0}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"denoise": 6.0},
+        {"fixed_size": 16, "grey_curves": True, "denoise": 20.0},
+        {"fixed_size": 16, "grey_curves": True, "denoise": 20.0, "level": 0.4, "measured": True, "spared": True},
+        {"fixed_size": 16, "one_curve": True, "grey_curves": True, "denoise": 9.0, "level": 0.4, "spared": True},
+    ],
+)
 @pytest.mark.parametrize("size", [(300, 130), (90, 130), (1, 1), (3, 50), (50, 3)])
 def test_with_numba_and_without_agree(monkeypatch, fields, size):
     if not fast.numba:

@@ -397,7 +397,7 @@ def test_exposure_by_light_leaves_good_photographs_and_is_a_choice():
     torch.testing.assert_close(term, 3 * light_exposure(enhanced, original, 0.5))
 
 
-def test_what_counts_as_black_lit_and_day_is_the_same_for_the_network():
-    """Losses and model know nothing of each other, but say what a night is in the same numbers."""
-    for name in ("BLACK", "SEEN", "LIT", "DAY"):
+def test_what_counts_as_black_and_a_night_s_room_are_the_same_for_the_network():
+    """Losses and model know nothing of each other, but say alike what is black and how bright a night may be."""
+    for name in ("BLACK", "SEEN", "ROOM"):
         assert getattr(losses, name) == getattr(model, name), name

@@ -18,13 +18,16 @@ from zdce.model import (
     ZERO_DCE_PP,
     CurveNet,
     NetConfig,
+    Sample,
     SciNet,
     apply_curves,
+    block_places,
     count_parameters,
     levelled,
     light,
     multiply_adds,
     smoothed,
+    sparing,
     statistics,
 )
 
@@ -403,38 +406,112 @@ def test_light_is_the_share_not_black_and_quantiles_in_stops():
     assert light(torch.zeros(1, 3, 4, 4)).eq(0).all()
 
 
-def test_levelled_brings_dark_days_to_one_mean_and_leaves_the_rest():
-    image = random_images(4)
-    curves = torch.full((4, 8, 12, 12), -0.3)
-    bent = apply_curves(image, curves)
-    moved = levelled(curves, image, 0.45)
-    after = apply_curves(image, moved).mean(dim=(1, 2, 3))
-    assert abs(after[0] - 0.45) < abs(bent[0].mean() - 0.45) / 3  # a dark day: one step of Newton's
-    assert after[1] < 0.2 and moved[1].min() >= -1  # nearly black: no further than the furthest
-    assert torch.equal(moved[2:], curves[2:])  # a good photograph, and a night
-    assert moved.requires_grad is False and (moved[0] - moved[0, 0, 0, 0]).abs().max() < 1e-6  # all curves alike
-
-
-def random_images(count: int) -> torch.Tensor:
-    """A dark day, one nearly black, a good photograph, a night with lights: (4, 3, 12, 12)."""
-    noise = torch.rand(count, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+def scenes() -> torch.Tensor:
+    """A dark day, one nearly black, a good photograph, a night with lights: (4, 3, 64, 64)."""
+    noise = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     image = noise * torch.tensor([0.25, 0.02, 0.9, 0.01]).view(-1, 1, 1, 1)
     image[3] = torch.where(noise[3, :1] > 0.9, 0.9, 0.0)
     return image
 
 
+@pytest.mark.parametrize("spared", [False, True])
+def test_levelled_brings_dark_days_to_one_mean_and_leaves_the_rest(spared):
+    image, curves = scenes(), torch.full((4, 8, 12, 12), -0.2)
+    moved = levelled(curves, image, 0.45, spared=spared)
+    assert torch.equal(moved, moved[:, :, :1, :1].expand_as(moved))  # all curves of a photograph alike
+    at_pixels = F.interpolate(moved, size=(64, 64)) * (sparing(image) if spared else 1)
+    after, before = apply_curves(image, at_pixels).mean(dim=(1, 2, 3)), image.mean(dim=(1, 2, 3))
+    assert after[0] == pytest.approx(0.45, abs=2e-3)  # a dark day
+    assert after[1] < 0.2 and moved[1].mean() == pytest.approx(-0.45)  # nearly black: no further than the deepest
+    assert torch.equal(moved[2], curves[2])  # a good photograph
+    assert before[3] < after[3] <= 2 * before[3] + 1e-3  # a night: twice its own mean at most
+
+
+def test_levelled_finds_the_mean_whatever_the_curves_were():
+    image = scenes()[:1]
+    for start in (-0.45, -0.3, -0.1, 0.0):
+        moved = levelled(torch.full((1, 8, 4, 4), start), image, 0.4, spared=True)
+        after = apply_curves(image, F.interpolate(moved, size=(64, 64)) * sparing(image))
+        assert after.mean() == pytest.approx(0.4, abs=0.02), start
+
+
+def test_sparing_is_one_for_black_and_nothing_for_white():
+    grey = torch.linspace(0, 1, 256).view(1, 1, 1, 256).expand(1, 3, 1, 256)
+    assert sparing(grey)[..., 0] == 1 and sparing(grey)[..., -1] == 0
+    lamp = torch.tensor([1.0, 0.4, 0.1]).view(1, 3, 1, 1)
+    assert sparing(lamp).item() == 0  # the largest channel weighs for all: a lamp keeps its colour
+    for deep in (-0.1, -0.3, -0.45):
+        bent = 255 * apply_curves(grey, deep * sparing(grey).expand(1, 8, 1, 256))[0, 0, 0]
+        assert (bent.cummax(dim=0).values - bent).max() < 4  # order is kept to within four grey levels
+        assert bent[153] < 255 * apply_curves(grey, torch.full((1, 8, 1, 256), deep))[0, 0, 0, 153]
+
+
+@pytest.mark.parametrize("size", [(512, 640), (100, 90), (17, 16), (5, 3), (1, 1)])
+def test_a_sample_is_of_one_form_whatever_the_size(size):
+    image = photo(*size)
+    sample = Sample.of(image)
+    assert sample.points.shape == (1, 3, 64, 64) and sample.noise.shape == (1,)
+    assert sample.points.mean() == pytest.approx(image.mean().item(), abs=0.05)
+    for places, side in ((block_places(side), side) for side in size):
+        assert places.shape == (32, 16) and places.min() == 0 and places.max() == side - 1
+
+
+def test_noise_is_measured_beside_texture_and_where_there_is_none():
+    rng = torch.Generator().manual_seed(0)
+    flat = torch.full((1, 3, 320, 320), 0.3)
+    texture = flat + 0.2 * (torch.rand(flat.shape, generator=rng) - 0.5) * (torch.arange(320) < 160)
+    assert Sample.of(flat).noise < 1e-3 and Sample.of(texture).noise < 1e-3  # half of it holds nothing at all
+    for level in (0.5, 2.0):  # the same in all channels
+        noisy = texture + level / 255 * torch.randn(1, 1, 320, 320, generator=rng)
+        assert Sample.of(noisy).noise.item() == pytest.approx(level, rel=0.3)
+
+
 def test_a_network_may_level_its_curves():
-    config = NetConfig(width=4, fixed_size=8, statistics=True, light=True, level=0.4)
+    config = NetConfig(width=4, fixed_size=8, level=0.4)
     assert config.header()["level"] == 0.4 and "level" not in NetConfig(statistics=True).header()
     torch.manual_seed(0)
     image = torch.rand(1, 3, 20, 20) / 3
     plain, net = CurveNet(replace(config, level=0.0)).eval(), CurveNet(config).eval()
     net.load_state_dict(plain.state_dict())
-    assert abs(net(image)[0].mean() - 0.4) < abs(plain(image)[0].mean() - 0.4)
+    assert abs(net(image)[0].mean() - 0.4) < 0.02 < abs(plain(image)[0].mean() - 0.4)
     assert torch.equal(net.train()(image)[1], plain.train()(image)[1])  # training leaves it out
-    for wrong in ({"level": 1.0}, {"level": 0.4, "light": False}):
-        with pytest.raises(ValueError, match="level="):
-            replace(config, **wrong)
+    with pytest.raises(ValueError, match=r"level=1\.0: a mean"):
+        replace(config, level=1.0)
+
+
+def test_one_curve_is_the_mean_of_curves_and_training_leaves_it_and_sparing_out():
+    config, image = NetConfig(width=4, fixed_size=8, grey_curves=True, denoise=3.0), photo(20, 24)
+    many = lively(config).eval()
+    net = CurveNet(replace(config, one_curve=True, spared=True)).eval()
+    net.load_state_dict(many.state_dict())
+    curves = net.curves(image)
+    assert torch.allclose(curves, curves[..., :1, :1].expand_as(curves), atol=1e-6)
+    assert curves[0, :, 0, 0].tolist() == pytest.approx(
+        many._estimate(many._reduced(image)).mean(dim=(0, 2, 3)).tolist()
+    )
+    many.train(), net.train()
+    for own, other in zip(net(image), many(image), strict=True):
+        assert torch.equal(own, other)
+
+
+def test_a_network_that_measures_noise_filters_by_it():
+    config = NetConfig(width=4, fixed_size=8, grey_curves=True, denoise=5.0, measured=True)
+    net, small = lively(config).eval(), photo(8, 8) / 4
+    with torch.no_grad():
+        curves = net._estimate(small)
+        levels = [
+            net.noise_levels(small, curves, Sample(torch.zeros(1, 3, 64, 64), torch.tensor([noise])))
+            for noise in (0.0, 0.3, 0.4, 9.0)
+        ]
+        fixed = lively(replace(config, measured=False)).noise_levels(small, curves)
+    assert torch.equal(levels[0], levels[1]) and (levels[0] <= levels[2]).all() and levels[2].max() > levels[0].max()
+    assert torch.allclose(levels[3], fixed)  # denoise is the most
+
+
+@pytest.mark.parametrize("field", ["level", "one_curve", "spared", "measured"])
+def test_what_goes_only_with_something_else_says_so(field):
+    with pytest.raises(ValueError, match=f"{field}=.* goes with"):
+        NetConfig(**{field: 0.4 if field == "level" else True})
 
 
 def test_a_network_with_figures_of_light_sees_them():

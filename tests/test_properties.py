@@ -89,18 +89,19 @@ def test_a_file_comes_out_in_its_kind_depth_and_size(height, width, kind, streng
     width=st.integers(1, 90),
     tile=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     speed=st.sampled_from(["faithful", "fast"]),
+    model=st.sampled_from(["zero-dce-improved", "zero-dce-level"]),
     depth=st.sampled_from([np.uint8, np.uint16]),
     strength=st.sampled_from([1.0, 0.4]),
     seed=st.integers(0, 99),
 )
-def test_tiles_of_any_size_change_nothing(height, width, tile, speed, depth, strength, seed):
+def test_tiles_of_any_size_change_nothing(height, width, tile, speed, model, depth, strength, seed):
     photo = np.random.default_rng(seed).integers(0, np.iinfo(depth).max + 1, (height, width, 3), depth)
-    enhancer = Enhancer(speed=speed, strength=strength)
+    enhancer = Enhancer(model, speed=speed, strength=strength)
     whole = enhancer(photo)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "TILE", tile)
         tiled = enhancer(photo)
-    if winograd.numba:
+    if winograd.numba and (depth == np.uint8 or model == "zero-dce-improved"):
         assert np.array_equal(tiled, whole)
-    else:  # the last bits of floating-point sums
+    else:  # the last bits of floating-point sums, of 65,535 in 16 bits
         assert np.abs(tiled.astype(int) - whole).max() <= (1 if depth == np.uint8 else 2)

@@ -96,7 +96,10 @@ BEYOND_NIGHT = {
 BEYOND_LEVEL = {
     "not-levelled": {"net.level": (study.LEVEL.net.level, 0)},
     "mean-46": {"net.level": (study.LEVEL.net.level, 0.46)},
-    "denoise-2": {"net.denoise": (study.LEVEL.net.denoise, 2.0)},
+    "many-curves": {"net.one_curve": (True, False)},
+    "not-spared": {"net.spared": (True, False)},
+    "denoise-4": {"net.denoise": (study.LEVEL.net.denoise, 4.0), "net.measured": (True, False)},
+    "denoise-1": {"net.denoise": (study.LEVEL.net.denoise, 1.0), "net.measured": (True, False)},
 }
 
 

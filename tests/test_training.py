@@ -486,11 +486,13 @@ def test_folder_name_changes_with_every_field():
     net = {"width": 5, "iterations": 7, "pooling": "stride2", "pools": 2, "upsampling": "transposed"}
     net |= {"separable": True, "shared_curves": True, "scale": 2.0, "fixed_size": 64}
     net |= {"statistics": True, "grey_curves": True, "denoise": 3.0, "light": True, "level": 0.4}
+    net |= {"one_curve": True, "spared": True, "measured": True}
     loss = {"spatial": 2.0, "exposure": 2.0, "color": 2.0, "smoothness": 2.0, "exposure_target": 0.5, "form": "paper"}
     loss |= {"exposure_of": "photograph", "highlights": 0.9}
     assert set(net) == {field.name for field in fields(NetConfig)}
     assert set(loss) == {field.name for field in fields(LossConfig)}
-    needs = {"light": {"statistics": True}, "level": {"statistics": True, "light": True}}
+    needs = {"light": {"statistics": True}, "level": {"fixed_size": 64}, "one_curve": {"fixed_size": 64}}
+    needs |= {"spared": {"denoise": 3.0}, "measured": {"denoise": 3.0}}
     changed += [replace(CONFIG, net=replace(CONFIG.net, **{k: v}, **needs.get(k, {}))) for k, v in net.items()]
     changed += [replace(CONFIG, loss=replace(CONFIG.loss, **{k: v})) for k, v in loss.items()]
     names = [config.run_name() for config in (CONFIG, *changed)]

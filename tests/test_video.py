@@ -335,7 +335,7 @@ def test_unsteady_exposure_is_levelled_and_a_lasting_change_is_followed():
         means = []
         for each in light:
             result, _ = steady(grid, scene_ * each, 0.04)
-            means.append(np.exp(video._brightness(scene_ * each, result.curves, 1)).mean())
+            means.append(np.exp(video._brightness(scene_ * each, result, result.curves)).mean())
         return means
 
     steadied, alone = bent(video.Steady(0.5)), bent(video.Steady(0))

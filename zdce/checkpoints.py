@@ -54,7 +54,11 @@ MODELS: dict[str, tuple[str, str, NetConfig | None]] = {
     "zero-dce-improved": ("improved Zero-DCE, trained here", "zero-dce-improved.safetensors", None),
     "zero-dce-context": ("Zero-DCE that sees the whole photograph, trained here", "zero-dce-context.safetensors", None),
     "zero-dce-night": ("the same, asked for what its light allows, trained here", "zero-dce-night.safetensors", None),
-    "zero-dce-level": ("the same, brought to one brightness, trained here", "zero-dce-level.safetensors", None),
+    "zero-dce-level": (
+        "the same, brought to one brightness, bright areas spared, trained here: the default",
+        "zero-dce-level.safetensors",
+        None,
+    ),
     "zero-dce-published": ("Zero-DCE, published weights", "weights/zero_dce_Epoch99.pth", ZERO_DCE),
     "zero-dce-improved-published": (
         "improved Zero-DCE, published weights",
@@ -71,6 +75,9 @@ MODELS: dict[str, tuple[str, str, NetConfig | None]] = {
     "sci-medium": ("SCI medium, published weights", "weights/sci_medium.pt", None),
     "sci-difficult": ("SCI difficult, published weights", "weights/sci_difficult.pt", None),
 }
+
+
+DEFAULT = "zero-dce-level"  # what enhances where nobody says otherwise
 
 
 def load(name_or_path: str | os.PathLike) -> Model:

@@ -11,7 +11,7 @@ import click
 
 from zdce.files import shown
 
-MODEL_HELP = "zero-dce, zero-dce-improved (trained here, the default), or a published peer; --model help lists all."
+MODEL_HELP = "zero-dce-level (the default), zero-dce, zero-dce-improved, or a published peer; --model help lists all."
 
 SPEED_HELP = "faithful: the network sees every pixel; fast: a reduced copy. Default: photos faithful, videos fast."
 
@@ -61,12 +61,13 @@ def _model(_context, _parameter, name: str | None) -> str | None:
 @click.option("--scheduler", metavar="ADDRESS", help="Enhance on a Dask cluster, such as tcp://host:8786.")
 def enhance(sources, out, model, weights, gamma, strength, device, speed, skip_done, scheduler) -> None:
     """Brighten photographs and videos, and folders of them, into OUT; names and formats are kept."""
+    from zdce import checkpoints
     from zdce.enhance import Enhancer, enhance_files
 
     if model and weights:
         raise click.UsageError("--model and --weights exclude each other: a weights file is a model of its own")
     with _plain_errors():
-        options = {"model": model or "zero-dce-improved", "weights": weights, "gamma": gamma, "strength": strength}
+        options = {"model": model or checkpoints.DEFAULT, "weights": weights, "gamma": gamma, "strength": strength}
         enhancer = Enhancer(**options, device=device, speed=speed or "faithful")
         how = {"progress": sys.stderr.isatty(), "skip_done": skip_done, "scheduler": scheduler, "video_speed": speed}
         outcome = enhance_files(sources, out, enhancer, **how)
@@ -92,7 +93,7 @@ def export(model, weights, gamma, fmt, out) -> None:
     with _plain_errors():
         if gamma is not None:
             check_gamma(gamma)
-        difference = exports.to_onnx(checkpoints.load(weights or model or "zero-dce-improved"), out, gamma=gamma)
+        difference = exports.to_onnx(checkpoints.load(weights or model or checkpoints.DEFAULT), out, gamma=gamma)
     click.echo(f"{out}: {fmt}, any height and width, largest difference from PyTorch {difference:.1g}")
 
 

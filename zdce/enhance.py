@@ -56,7 +56,7 @@ class Enhancer:
 
     def __init__(
         self,
-        model: str = "zero-dce-improved",
+        model: str = checkpoints.DEFAULT,
         *,
         weights: str | os.PathLike | None = None,
         gamma: float | None = None,
@@ -220,7 +220,7 @@ class Enhancer:
                 else:
                     image = fast.scaled(pixels[tile.seen_rows, tile.seen_columns]).contiguous()
                     image = fast.denoised(image, grid, tile, height, width)[(..., *tile.inside)].contiguous()
-                return apply_curves(image, fast.upsampled(grid, tile, height, width), grid.iterations)
+                return fast.applied(image, grid, tile, height, width)
             machine_code = isinstance(packed, winograd.Winograd)
             if machine_code:
                 tile = replace(tile, **packed.window(tile.rows, tile.columns, height, width))

@@ -22,7 +22,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zdce import winograd
-from zdce.model import SMOOTH_RADIUS, CurveNet, NetConfig, SciNet, apply_curves, smoothed
+from zdce.model import (
+    BLOCKS,
+    LUMA,
+    NOISE_QUANTILE,
+    POINTS,
+    SMOOTH_RADIUS,
+    CurveNet,
+    NetConfig,
+    Sample,
+    SciNet,
+    apply_curves,
+    block_places,
+    smoothed,
+    sparing,
+)
 from zdce.photos import to_tensor
 from zdce.winograd import Winograd
 
@@ -35,7 +49,7 @@ TILE = (512, 320)  # rows and columns that the network returns at a time; what i
 SMALL_SIDE = 80  # pixels of the longer side that the fast path shows the network; ours
 REDUCE_FIRST = 2**24  # pixels above which a network that reduces for itself is given a box mean, to bound memory
 ALONE = 2**18  # pixels up to which one thread bends a photograph: a second one takes longer to begin
-BAND = 128  # rows that are filtered and bent by one thread at a time
+BAND = 128  # rows, at most, that are filtered and bent by one thread at a time
 SAMPLES = 768  # of a row at a time, so that their curves stay in the nearest memory
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -236,13 +250,14 @@ class Grid:
     ``model.smoothed`` is to take out before, None for nothing. corners: whether the outer points of
     the grid lie on the photograph's outer pixels (a network that reduces for itself, as its released code has it) or
     each in the middle of the block of ``factor`` × ``factor`` pixels that it was estimated from. repeated: how often
-    each of the curves is applied in a row, 1 for a network's own."""
+    each of the curves is applied in a row, 1 for a network's own. spared: applied with ``model.sparing``."""
 
     curves: np.ndarray
     factor: int
     corners: bool
     noise: np.ndarray | None = None
     repeated: int = 1
+    spared: bool = False
 
     @property
     def iterations(self) -> int:
@@ -300,8 +315,12 @@ def estimated(
     else:
         small = net._reduced(scaled(pixels).contiguous())
     small = small.to(device)
-    curves = net._estimate(small, packed.curves) if isinstance(packed, Winograd) else _by_tiles(net, small)
-    return Grid(_on_grid(curves, c), 1, True, _noise(net, small, curves))
+    sample = sampled(pixels, device) if net.samples else None
+    if isinstance(packed, Winograd):
+        curves = net._estimate(small, packed.curves, sample)
+    else:
+        curves = _by_tiles(net, small, sample)
+    return Grid(_on_grid(curves, c), 1, True, _noise(net, small, curves, sample), spared=c.spared)
 
 
 def _by_halves(packed: Packed, image: Tensor, reach: int) -> Tensor:
@@ -318,13 +337,26 @@ def _by_halves(packed: Packed, image: Tensor, reach: int) -> Tensor:
     return torch.cat(parallel(raw, tiles(height, width, reach, (math.ceil(height / 2), width))), dim=2)
 
 
-def _by_tiles(net: CurveNet, image: Tensor) -> Tensor:
+def sampled(pixels: np.ndarray, device: torch.device) -> Sample:
+    """``model.Sample`` of a photograph (H, W, 3) uint8 or uint16, or float32 in [0, 1]; no more of it is read."""
+    rows, columns = (block_places(size).numpy() for size in pixels.shape[:2])
+    if not (numba and pixels.dtype == np.uint8):
+        return Sample.of_blocks(scaled(pixels[rows.reshape(-1, 1), columns.reshape(-1)]).to(device))
+    energy = np.empty(BLOCKS * BLOCKS, np.float32)
+    _energies(pixels, rows, columns, np.array(LUMA, np.float32), energy)
+    noise = torch.quantile(torch.from_numpy(energy)[None], NOISE_QUANTILE, dim=1).sqrt()
+    points = scaled(pixels[rows[:, POINTS].reshape(-1, 1), columns[:, POINTS].reshape(-1)])
+    return Sample(points.to(device), noise.to(device))
+
+
+def _by_tiles(net: CurveNet, image: Tensor, sample: Tensor | None = None) -> Tensor:
     """``net._estimate(image)``, in tiles where the reduced copy of a large photograph is large itself."""
     height, width = image.shape[-2:]
-    if height * width <= 2 * TILE[0] * TILE[1] or net.config.statistics or net.config.pooling == "stride2":
-        return net._estimate(image)
-    curves = image.new_empty(1, net.config.curve_channels, height, width)
-    reach = 7 + (net.config.pools if net.config.pooling == "overlapping" else 0)
+    c = net.config
+    if height * width <= 2 * TILE[0] * TILE[1] or c.statistics or c.one_curve or c.pooling == "stride2":
+        return net._estimate(image, sample=sample)
+    curves = image.new_empty(1, c.curve_channels, height, width)
+    reach = 7 + (c.pools if c.pooling == "overlapping" else 0)
     for tile in tiles(height, width, reach, TILE):
         part = net._estimate(image[..., tile.seen_rows, tile.seen_columns])
         curves[..., tile.rows, tile.columns] = part[(..., *tile.inside)]
@@ -351,8 +383,8 @@ def _on_grid(curves: Tensor, config: NetConfig, shared: bool = False) -> np.ndar
     return np.ascontiguousarray(curves.expand(height, width, config.iterations, 3).numpy())
 
 
-def _noise(net: CurveNet, small: Tensor, curves: Tensor) -> np.ndarray | None:
-    levels = net.noise_levels(small, curves)
+def _noise(net: CurveNet, small: Tensor, curves: Tensor, sample: Tensor | None = None) -> np.ndarray | None:
+    levels = net.noise_levels(small, curves, sample)
     return None if levels is None else np.ascontiguousarray(levels[0, 0].float().cpu().numpy())
 
 
@@ -385,6 +417,12 @@ def upsampled(grid: Grid, tile: Tile, height: int, width: int) -> Tensor:
     return points.flatten(2).permute(2, 0, 1)[None].contiguous()
 
 
+def applied(image: Tensor, grid: Grid, tile: Tile, height: int, width: int) -> Tensor:
+    """A tile (1, 3, h, w) float32 in [0, 1] of a photograph of height × width, bent by the grid's curves."""
+    curves = upsampled(grid, tile, height, width)
+    return apply_curves(image, curves * sparing(image) if grid.spared else curves, grid.iterations)
+
+
 def denoised(image: Tensor, grid: Grid, tile: Tile, height: int, width: int) -> Tensor:
     """What the tile sees of a photograph, (1, 3, h, w) float32 in [0, 1], without the noise that the grid tells."""
     seen = (tile.seen_rows, tile.seen_columns)
@@ -415,6 +453,7 @@ def bend(pixels: np.ndarray, grid: Grid, table: np.ndarray | None = None) -> np.
     table, plain = (table, False) if table is not None else (np.empty(0, np.uint8), True)
 
     curves = np.repeat(grid.curves, grid.repeated, axis=2)
+    alike = curves.shape[2] == 8 and bool((curves == curves[0, 0, :, :1]).all())
     centre = np.float32(0 if grid.noise is None else pixels[:: max(1, height // 64)].mean() / 255)
 
     def share(part: range) -> None:
@@ -422,10 +461,11 @@ def bend(pixels: np.ndarray, grid: Grid, table: np.ndarray | None = None) -> np.
         if grid.noise is None:
             _bend(source, target, grid.curves, grid.repeated, *places)
         else:
-            _smooth_and_bend(source, target, curves, grid.noise, *places, centre, SMOOTH_RADIUS)
+            _smooth_and_bend(source, target, curves, grid.noise, *places, centre, SMOOTH_RADIUS, grid.spared, alike)
 
     whole = grid.noise is None  # running sums round by where they began: that must not depend on the number of threads
-    bands = [range(start, min(start + BAND, height)) for start in range(0, height, BAND)]
+    each = math.ceil(height / (2 * math.ceil(height / (2 * BAND))))  # an even number of bands, all alike
+    bands = [range(start, min(start + each, height)) for start in range(0, height, each)]
     parallel(share, _shares(height, height * width) if whole else bands)
     return out
 
@@ -464,6 +504,26 @@ if numba:
                 out[row, column, 0] = red * scale
                 out[row, column, 1] = green * scale
                 out[row, column, 2] = blue * scale
+
+    @_machine_code
+    def _energies(pixels, rows, columns, weights, out):
+        """Of each block, the mean square of its luma's diagonal second differences (``model.measured_noise``)."""
+        wide = np.empty((2, columns.shape[1]), np.float32)
+        for i in range(rows.shape[0]):
+            for j in range(columns.shape[0]):
+                total = np.float32(0)
+                for k in range(0, rows.shape[1], 2):
+                    for half in range(2):
+                        line = pixels[rows[i, k + half]]
+                        for x in range(columns.shape[1]):
+                            at = columns[j, x]
+                            wide[half, x] = (
+                                weights[0] * line[at, 0] + weights[1] * line[at, 1] + weights[2] * line[at, 2]
+                            )
+                    for x in range(0, columns.shape[1], 2):
+                        d = wide[0, x] - wide[0, x + 1] - wide[1, x] + wide[1, x + 1]
+                        total += d * d
+                out[i * columns.shape[0] + j] = total / np.float32(rows.shape[1] * columns.shape[1])
 
     @_machine_code
     def _stretch(points, before, share, out):
@@ -591,12 +651,36 @@ if numba:
             out[3 * x + 2] = min(max(blue, zero), one)
 
     @_machine_code
-    def _bend_line(values, target, above, below, share):
+    def _weights(values, out):
+        """1 − m³ of every pixel's largest channel, for its three samples."""
+        for x in range(values.shape[0] // 3):
+            m = max(max(values[3 * x], values[3 * x + 1]), values[3 * x + 2])
+            weight = np.float32(1) - m * m * m
+            out[3 * x], out[3 * x + 1], out[3 * x + 2] = weight, weight, weight
+
+    @_machine_code
+    def _bend_alike(values, target, curve, weights):
+        """As :func:`_bend_line`, where all pixels have the same eight curves."""
+        a, b, c, d, e, f, g, h = curve[0], curve[1], curve[2], curve[3], curve[4], curve[5], curve[6], curve[7]
+        for i in range(values.shape[0]):
+            x, w = values[i], weights[i]
+            x += w * a * (x * x - x)
+            x += w * b * (x * x - x)
+            x += w * c * (x * x - x)
+            x += w * d * (x * x - x)
+            x += w * e * (x * x - x)
+            x += w * f * (x * x - x)
+            x += w * g * (x * x - x)
+            x += w * h * (x * x - x)
+            target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
+
+    @_machine_code
+    def _bend_line(values, target, above, below, share, weights):
         for k in range(above.shape[0]):
             one, other = above[k], below[k]
             for i in range(values.shape[0]):
                 x = values[i]
-                values[i] = x + (one[i] + share * (other[i] - one[i])) * (x * x - x)
+                values[i] = x + weights[i] * (one[i] + share * (other[i] - one[i])) * (x * x - x)
         for i in range(values.shape[0]):
             target[i] = np.uint8(np.int32(values[i] * np.float32(255) + np.float32(0.5)))
 
@@ -619,7 +703,22 @@ if numba:
 
     @_machine_code
     def _smooth_and_bend(
-        source, target, curves, noise, row, row_share, column, column_share, table, plain, first, last, centre, radius
+        source,
+        target,
+        curves,
+        noise,
+        row,
+        row_share,
+        column,
+        column_share,
+        table,
+        plain,
+        first,
+        last,
+        centre,
+        radius,
+        spared,
+        alike,
     ):
         """Rows ``first`` … ``last`` − 1: :func:`zdce.model.smoothed`, then the curves, in one walk down the rows."""
         height, samples = source.shape
@@ -630,7 +729,7 @@ if numba:
         slope_sums = np.zeros((6, width + 2 * radius), np.float32)
         sums = np.empty((6, width), np.float32)
         level, values = np.empty(width, np.float32), np.empty(samples, np.float32)
-        per_pixel = np.empty(width, np.float32)
+        per_pixel, weights = np.empty(width, np.float32), np.ones(samples, np.float32)
         for x in range(width):
             per_pixel[x] = 1 / (min(x + radius, width - 1) - max(x - radius, 0) + 1)
         above = np.empty((iterations, samples), np.float32)
@@ -660,10 +759,15 @@ if numba:
             _levels(noise, row[y], row_share[y], column, column_share, level)
             rows = np.float32(1 / (next_slope - lowest_slope))
             _filtered(source[y], sums, per_pixel, rows, level, centre, values)
-            if held != row[y]:
-                held = row[y]
-                _stretch(curves[held], column, column_share, above)
-                _stretch(curves[min(held + 1, curves.shape[0] - 1)], column, column_share, below)
-            _bend_line(values, target[y], above, below, row_share[y])
+            if spared:
+                _weights(values, weights)
+            if alike:
+                _bend_alike(values, target[y], curves[0, 0, :, 0], weights)
+            else:
+                if held != row[y]:
+                    held = row[y]
+                    _stretch(curves[held], column, column_share, above)
+                    _stretch(curves[min(held + 1, curves.shape[0] - 1)], column, column_share, below)
+                _bend_line(values, target[y], above, below, row_share[y], weights)
             if not plain:
                 winograd.through(target[y], table)

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 POOLINGS = ("none", "overlapping", "stride2")
 UPSAMPLINGS = ("bilinear", "transposed")
+LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,15 @@ class NetConfig:
         ``shared_curves``.
     light: with ``statistics``, four more figures, which tell a lit night from a dark photograph of a day (ours):
         :func:`light`.
-    level: with ``light``, the mean that a dark photograph of a day is brought to, in [0, 1): :func:`levelled` moves all
-        curves of a photograph alike. Training leaves it out, and 0 leaves curves as they are estimated (ours).
+    level: the mean that a dark photograph of a day is brought to, in [0, 1): :func:`levelled` moves all curves of a
+        photograph alike. Training leaves it out, and 0 leaves curves as they are estimated (ours).
+    one_curve: with ``fixed_size``, the mean of a photograph's curves over its pixels takes the place of each, which
+        keeps the order of its brightness. Training leaves it out (ours).
+    spared: with ``denoise``, curves fade out towards white: :func:`sparing`. Training leaves it out (ours).
     denoise: grey levels of noise that a filter takes out of the photograph, before the curves and only where they
         brighten (ours): :func:`smoothed`. 0 does nothing.
+    measured: with ``denoise``, which is then the most that the filter takes out: how much it does follows from the
+        noise that the photograph has, :func:`measured_noise` (ours).
     """
 
     width: int = 32
@@ -62,6 +68,9 @@ class NetConfig:
     denoise: float = 0.0
     light: bool = False
     level: float = 0.0
+    one_curve: bool = False
+    spared: bool = False
+    measured: bool = False
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
@@ -83,10 +92,18 @@ class NetConfig:
             )
         if self.light and not self.statistics:
             raise ValueError("light goes with statistics=True, whose figures it adds to")
-        if not 0 <= self.level < 1 or (self.level and not self.light):
-            raise ValueError(f"level={self.level}: a mean, must lie in [0, 1), and goes with light=True")
+        if not 0 <= self.level < 1:
+            raise ValueError(f"level={self.level}: a mean, must lie in [0, 1)")
         if not 0 <= self.denoise < math.inf:
             raise ValueError(f"denoise={self.denoise}: must be 0 or more grey levels")
+        for name, needed in (
+            ("level", "fixed_size"),
+            ("one_curve", "fixed_size"),
+            ("spared", "denoise"),
+            ("measured", "denoise"),
+        ):
+            if getattr(self, name) and not getattr(self, needed):
+                raise ValueError(f"{name}={getattr(self, name)} goes with {needed}, which is {getattr(self, needed)}")
 
     def header(self) -> dict:
         """Plain values, for files: without the later fields that hold their defaults, so that earlier files stay."""
@@ -103,6 +120,7 @@ class NetConfig:
 
 # Fields that joined after the first trainings, and their defaults; files leave them out where they hold these.
 LATER = {"statistics": False, "grey_curves": False, "denoise": 0.0, "light": False, "level": 0.0}
+LATER |= {"one_curve": False, "spared": False, "measured": False}
 
 ZERO_DCE = NetConfig()
 ZERO_DCE_IMPROVED = NetConfig(width=16, pooling="overlapping")
@@ -151,38 +169,111 @@ def light(image: Tensor) -> Tensor:
     """
     brightest = image.amax(dim=1).flatten(1)
     at = torch.tensor((0.25, 0.75, 0.98), dtype=image.dtype, device=image.device)
-    seen = ((255 * brightest - BLACK) / (SEEN - BLACK)).clamp(0, 1).mean(dim=1, keepdim=True)
-    return torch.cat([seen, 1 + torch.log2(torch.quantile(brightest, at, dim=1).T + 1 / 64) / 6], dim=1)
+    return torch.cat(
+        [_seen(image).mean(dim=(1, 2))[:, None], 1 + torch.log2(torch.quantile(brightest, at, dim=1).T + 1 / 64) / 6],
+        dim=1,
+    )
 
 
-LIT, DAY = (0.25, 0.5), (0.6, 0.8)  # ours: as in ``losses.light_exposure``, which asks the same of a photograph
-DARK = (0.25, 0.33)  # ours: means between which a photograph passes from dark to good as it is
-FURTHEST = 10.0  # ours: as many times its own mean a photograph is brought to at most
+BLOCKS, BLOCK = 32, 16  # ours: a photograph is sampled in 32 × 32 blocks of 16 × 16 pixels, whatever its size
+POINTS = (4, 12)  # ours: pixels of a block, along either side, that tell brightness
+NOISE_QUANTILE = 0.05  # ours: share of blocks that are taken to hold noise alone
 
 
-def levelled(curves: Tensor, image: Tensor, mean: float, iterations: int = 8) -> Tensor:
-    """Curves that bring a dark photograph of a day to ``mean``: (N, C, H, W) in [−1, 1], as ``curves``.
+def block_places(size: int) -> Tensor:
+    """Where the 32 blocks along a side of ``size`` pixels lie, evenly spaced: (32, 16) int64. Blocks overlap where
+    there are fewer pixels, and border pixels are repeated where there are fewer than 16."""
+    start = torch.arange(BLOCKS) * (size - BLOCK) // (BLOCKS - 1)
+    return (start[:, None] + torch.arange(BLOCK)).clamp(0, size - 1)
 
-    image: (N, 3, H, W) in [0, 1], what ``curves`` were estimated from. All curves of a photograph are moved by one
-    number, in closed form: a curve x' = r·(x² − x) changes the bent y by (y² − y) for each unit of r, so the mean
-    still missing, over the mean of y² − y and the iterations, is how far r must go. A night (lights beside black) and
-    a photograph whose mean is 0.33 or more keep their curves, with a slope in between; none is brought to more than
-    ten times its own mean. Source: ours.
+
+@dataclass(frozen=True)
+class Sample:
+    """What a photograph of any size tells of its brightness and its noise. points: pixels, evenly spaced,
+    (N, 3, 64, 64) in [0, 1]; noise: (N,) grey levels, :func:`measured_noise`."""
+
+    points: Tensor
+    noise: Tensor
+
+    @classmethod
+    def of(cls, image: Tensor) -> Sample:
+        """From a photograph (N, 3, H, W) in [0, 1]."""
+        rows, columns = (block_places(size).flatten().to(image.device) for size in image.shape[-2:])
+        return cls.of_blocks(image.index_select(2, rows).index_select(3, columns))
+
+    @classmethod
+    def of_blocks(cls, blocks: Tensor) -> Sample:
+        """From the pixels at :func:`block_places` of both sides alone: (N, 3, 512, 512) in [0, 1]."""
+        at = torch.tensor([BLOCK * block + point for block in range(BLOCKS) for point in POINTS], device=blocks.device)
+        return cls(blocks.index_select(2, at).index_select(3, at), measured_noise(blocks))
+
+
+def measured_noise(blocks: Tensor) -> Tensor:
+    """Noise of a photograph, in grey levels, from blocks of 16 × 16 of its pixels (N, 3, 16·h, 16·w) in [0, 1]: (N,).
+
+    The root mean square of the luma's diagonal second differences (Haar's finest band) within each block, of which the
+    5 % quantile over blocks is taken: texture is not everywhere, noise is. Blocks of one value, such as clipped ones,
+    count as without noise. Source: noise estimation by the most uniform blocks, a usual method; the numbers are ours.
     """
-    y = apply_curves(image, curves, iterations)
-    before, brightest = image.mean(dim=(1, 2, 3)), image.amax(dim=1)
-    seen = ((255 * brightest - BLACK) / (SEEN - BLACK)).clamp(0, 1).mean(dim=(1, 2))
-    lit = _ramp(torch.quantile(brightest.flatten(1), 0.98, dim=1), LIT)
-    day = (1 - lit * (1 - _ramp(seen, DAY))) * (1 - _ramp(before, DARK))
-    missing = (FURTHEST * before).clamp_max(mean) - y.mean(dim=(1, 2, 3))
-    slope = iterations * (y * y - y).mean(dim=(1, 2, 3)).clamp_max(-0.02)
-    return (curves + (day * missing / slope).view(-1, 1, 1, 1)).clamp(-1, 1)
+    luma = 255 * (blocks * blocks.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    upper, lower = luma[..., ::2, :], luma[..., 1::2, :]
+    diagonal = ((upper[..., ::2] - upper[..., 1::2]) - (lower[..., ::2] - lower[..., 1::2])) / 2
+    energy = F.avg_pool2d(diagonal.square(), BLOCK // 2).flatten(1)
+    return torch.quantile(energy, NOISE_QUANTILE, dim=1).sqrt()
+
+
+NIGHT = (0.4, 0.7)  # ours: shares of pixels that are not black, between which a photograph passes from night to day
+ROOM = 2.0  # ours: as many times its own mean a night may be brought to
+DARK = (0.25, 0.33)  # ours: means between which a photograph passes from dark to good as it is
+DEEPEST = 0.45  # ours: curves are moved no further than to this mean of −r; beyond, whatever is not black turns white
+STEPS = 4  # of the search for the move; the mean is then met to a thousandth or so
+
+
+def levelled(curves: Tensor, points: Tensor, mean: float, iterations: int = 8, spared: bool = False) -> Tensor:
+    """Curves that bring a dark photograph of a day to ``mean``: (N, C, h, w) in [−1, 1], as ``curves``.
+
+    points: pixels of the photograph, evenly spaced, (N, 3, H, W) in [0, 1]. spared: whether curves are applied with
+    :func:`sparing`. All curves of a photograph are moved by one number. It is found in a few steps: moving r changes
+    the bent y by about (y² − y) for each unit and iteration, so the mean still missing, over the mean of y² − y and the
+    iterations, is how far r must go. A night, much of which is black, is brought to no more than twice its own mean. No
+    curves are moved beyond a mean of −0.45. A photograph whose mean is 0.33 or more keeps its curves, with a slope from
+    0.25 on. Source: ours.
+    """
+    before = points.mean(dim=(1, 2, 3))
+    night = 1 - _ramp(_seen(points).mean(dim=(1, 2)), NIGHT)
+    asked = torch.maximum(before, mean * (1 - night) + night * (ROOM * before).clamp_max(mean))
+    at_points = F.interpolate(curves, size=points.shape[-2:], mode="bilinear", align_corners=True)
+    weight = sparing(points) if spared else 1.0
+    move = torch.zeros_like(before)
+    for _ in range(STEPS):
+        y = apply_curves(points, (at_points + move.view(-1, 1, 1, 1)).clamp(-1, 1) * weight, iterations)
+        slope = (y * y - y) * weight
+        move = move + (asked - y.mean(dim=(1, 2, 3))) / (iterations * slope.mean(dim=(1, 2, 3)).clamp_max(-0.02))
+    move = torch.maximum(move, -DEEPEST - curves.mean(dim=(1, 2, 3)))
+    dark = 1 - _ramp(before, DARK)
+    return (curves + (dark * move).view(-1, 1, 1, 1)).clamp(-1, 1)
+
+
+def sparing(image: Tensor) -> Tensor:
+    """By what curves are multiplied so that they fade out towards white: 1 − m³, m the largest channel of a pixel.
+
+    image: (N, 3, H, W) in [0, 1], before any curve. Returns (N, 1, H, W) in [0, 1]. What is bright already is hardly
+    bent. The largest channel weighs for all three, so that a coloured lamp keeps its colour. Of greys, the order of
+    brightness is kept to within four grey levels of 255 by any curves whose mean is −0.45 or above. Source: ours.
+    """
+    return 1 - image.amax(dim=1, keepdim=True) ** 3
+
+
+def _seen(image: Tensor) -> Tensor:
+    """Which pixels (N, 3, H, W) in [0, 1] are not black: (N, H, W), a slope from 1 to 4 grey levels."""
+    return ((255 * image.amax(dim=1) - BLACK) / (SEEN - BLACK)).clamp(0, 1)
 
 
 def _ramp(x: Tensor, ends: tuple[float, float]) -> Tensor:
     return ((x - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
 
 
+FAINTEST, NOISE_FROM, NOISE_GAIN = 1.2, 0.3, 14.0  # ours: grey levels that are always filtered, and how they grow
 SMOOTH_RADIUS = 4  # pixels, of the squares in :func:`smoothed`
 
 
@@ -194,7 +285,7 @@ def smoothed(image: Tensor, noise: Tensor, radius: int = SMOOTH_RADIUS, chroma: 
     noise² for the luma itself and (chroma · noise)² for R − Y and B − Y, in which eyes see no detail. Source: "Guided
     Image Filtering" (He et al., TPAMI 2013); noise per pixel and the stronger filter for colour are ours.
     """
-    luma = (image * image.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    luma = (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
     luma_centre = luma.mean(dim=(2, 3), keepdim=True)  # moments about it: single precision cancels less
     g = luma - luma_centre
     x = torch.cat([g, image[:, 0:1] - luma, image[:, 2:3] - luma], dim=1)
@@ -261,26 +352,44 @@ class CurveNet(nn.Module):
 
     def curves(self, image: Tensor) -> Tensor:
         """Curves of ``image`` (N, 3, H, W) in [0, 1]: (N, 24, H, W), or (N, 3, H, W) when shared, in [−1, 1]."""
-        return self._enlarged(self._estimate(self._reduced(image)), image.shape[-2:])
+        sample = Sample.of(image) if self.samples else None
+        return self._enlarged(self._estimate(self._reduced(image), sample=sample), image.shape[-2:])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) in [0, 1] → the enhanced image, same shape and range, and its curves."""
         small = self._reduced(image)
-        curves = self._estimate(small)
-        levels = None if self.training else self.noise_levels(small, curves)  # losses see the work of the curves alone
+        sample = Sample.of(image) if self.samples else None
+        curves = self._estimate(small, sample=sample)
+        levels = (
+            None if self.training else self.noise_levels(small, curves, sample)
+        )  # losses see the curves' work alone
         if levels is not None:
             image = smoothed(image, self._enlarged(levels, image.shape[-2:]))
         curves = self._enlarged(curves, image.shape[-2:])
-        return apply_curves(image, curves, self.config.iterations), curves
+        return self._bent(image, curves), curves
 
-    def noise_levels(self, small: Tensor, curves: Tensor) -> Tensor | None:
+    @property
+    def samples(self) -> bool:
+        """Whether a :class:`Sample` of the photograph is needed beside what the network looks at."""
+        return not self.training and bool(self.config.level or self.config.measured)
+
+    def noise_levels(self, small: Tensor, curves: Tensor, sample: Sample | None = None) -> Tensor | None:
         """How much noise :func:`smoothed` takes out of a photograph before its curves are applied: (N, 1, h, w) in
         [0, denoise/255], None where the network does not denoise. small: what the network looked at, (N, 3, h, w) in
-        [0, 1]; curves: what it found there."""
-        if not self.config.denoise:
+        [0, 1]; curves: what it found there; sample: of the photograph, for networks that measure."""
+        c = self.config
+        if not c.denoise:
             return None
-        after = apply_curves(small, curves, self.config.iterations)
-        return self.config.denoise / 255 * self._brightening(small, after)
+        most = small.new_full((len(small),), c.denoise)
+        if c.measured:
+            growth = NOISE_GAIN * (sample.noise - NOISE_FROM).clamp_min(0)
+            most = torch.minimum(FAINTEST + growth, most)
+        return most.view(-1, 1, 1, 1) / 255 * self._brightening(small, self._bent(small, curves))
+
+    def _bent(self, image: Tensor, curves: Tensor) -> Tensor:
+        if self.config.spared and not self.training:
+            curves = curves * sparing(image)
+        return apply_curves(image, curves, self.config.iterations)
 
     @staticmethod
     def _brightening(before: Tensor, after: Tensor) -> Tensor:
@@ -310,12 +419,19 @@ class CurveNet(nn.Module):
             return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
         return F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
 
-    def _estimate(self, image: Tensor, convolve: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Curves of what the network looks at; convolve: what to use in place of its own convolutions."""
-        curves = (convolve or self._convolved)(self._features(image))
-        if self.training or not self.config.level:  # losses see what the network estimates alone
+    def _estimate(
+        self, image: Tensor, convolve: Callable[[Tensor], Tensor] | None = None, sample: Sample | None = None
+    ) -> Tensor:
+        """Curves of what the network looks at; convolve: what to use in place of its own convolutions; sample:
+        of the photograph, for networks that level."""
+        c, curves = self.config, (convolve or self._convolved)(self._features(image))
+        if self.training:  # losses see what the network estimates alone
             return curves
-        return levelled(curves, image, self.config.level, self.config.iterations)
+        if c.one_curve:
+            curves = curves.mean(dim=(2, 3), keepdim=True).expand_as(curves)
+        if not c.level:
+            return curves
+        return levelled(curves, sample.points, c.level, c.iterations, c.spared)
 
     def _features(self, image: Tensor) -> Tensor:
         """What the first layer sees: the image, or its root and figures of the whole."""

@@ -107,9 +107,14 @@ NIGHT = replace(
 )
 
 
-# The same, which brings every dark photograph of a day to one mean, and filters more. Training leaves both out: its
-# weights are those of NIGHT.
-LEVEL = replace(NIGHT, name="zero-dce-level", net=replace(NIGHT.net, level=0.448, denoise=4.0))
+# The same, with one curve for the whole photograph, which brings every dark photograph of a day to one mean and spares
+# what is bright, and with a filter for the noise that is there. Training leaves all four out: its weights are those of
+# NIGHT.
+LEVEL = replace(
+    NIGHT,
+    name="zero-dce-level",
+    net=replace(NIGHT.net, level=0.44, one_curve=True, spared=True, denoise=5.0, measured=True),
+)
 
 
 def _beyond() -> dict[str, TrainConfig]:
@@ -139,7 +144,10 @@ def _beyond() -> dict[str, TrainConfig]:
     without = {
         "not-levelled": {"net": replace(LEVEL.net, level=0.0)},
         "mean-46": {"net": replace(LEVEL.net, level=0.46)},
-        "denoise-2": {"net": replace(LEVEL.net, denoise=2.0)},
+        "many-curves": {"net": replace(LEVEL.net, one_curve=False)},
+        "not-spared": {"net": replace(LEVEL.net, spared=False)},
+        "denoise-4": {"net": replace(LEVEL.net, denoise=4.0, measured=False)},
+        "denoise-1": {"net": replace(LEVEL.net, denoise=1.0, measured=False)},
     }
     rows = {f"level-{name}": replace(LEVEL, name=f"level-{name}", **change) for name, change in without.items()}
     return arms | {LEVEL.name: LEVEL} | rows

@@ -191,7 +191,7 @@ def bend(
     def share(part: range) -> None:
         _bend(
             *source, *target, form.width, form.height, *form.shift, form.gray, form.numbers(),
-            grid.curves, grid.repeated, *rows, *columns,
+            grid.curves, grid.repeated, grid.spared, *rows, *columns,
             plain if tones is None else tones, np.float32(strength), part.start, part.stop,
         )  # fmt: skip
 
@@ -311,6 +311,27 @@ if numba:
             out[i] = x
 
     @_machine_code
+    def _weights(y, adds, low, scale, out):
+        """1 − m³ of every pixel's largest colour."""
+        for i in range(y.shape[0]):
+            m = (_f(y[i]) - low) * scale + max(max(adds[0, i], adds[1, i]), adds[2, i])
+            m = m if m > _f(0) else _f(0)
+            m = m if m < _f(1) else _f(1)
+            out[i] = _f(1) - m * m * m
+
+    @_machine_code
+    def _bent_spared(y, add, above, below, share, low, scale, weights, out):
+        for i in range(y.shape[0]):
+            x = (_f(y[i]) - low) * scale + add[i]
+            x = x if x > _f(0) else _f(0)
+            out[i] = x if x < _f(1) else _f(1)
+        for k in range(above.shape[0]):
+            for i in range(y.shape[0]):
+                a = above[k, i]
+                x = out[i]
+                out[i] = x + weights[i] * (a + share * (below[k, i] - a)) * (x * x - x)
+
+    @_machine_code
     def _toned(values, count, table):
         for i in range(count):
             values[i] = table[np.uint32(values[i] * _f(4095) + _f(0.5))]
@@ -351,7 +372,7 @@ if numba:
     @_machine_code
     def _bend(
         y, u, v, to_y, to_u, to_v, width, height, across, down, gray, n, curves,
-        repeated, row, row_share, column, column_share, tones, strength, first, last,
+        repeated, spared, row, row_share, column, column_share, tones, strength, first, last,
     ):  # fmt: skip
         iterations = curves.shape[2]
         low, scale = n[0], _f(1) / n[1]
@@ -359,6 +380,7 @@ if numba:
         below = np.empty((3 * iterations, width), np.float32)
         adds = np.zeros((3, width), np.float32)
         rgb = np.empty((3, SAMPLES), np.float32)
+        weights = np.empty(SAMPLES, np.float32)
         blues, reds = np.empty(width, np.float32), np.empty(width, np.float32)
         held, point = -1, -1
         for line in range(first, last):
@@ -378,12 +400,16 @@ if numba:
                     _stretch(curves[held], column, column_share, below)
                 for a in range(0, width, SAMPLES):
                     b = min(a + SAMPLES, width)
+                    if spared:
+                        _weights(y[r, a:b], adds[:, a:b], low, scale, weights)
                     for c in range(3):
                         one, other = (
                             above[c * iterations : (c + 1) * iterations, a:b],
                             below[c * iterations : (c + 1) * iterations, a:b],
                         )
-                        if iterations == 1:  # slices of the whole: of a slice, no code for vectors is made
+                        if spared:
+                            _bent_spared(y[r, a:b], adds[c, a:b], one, other, row_share[r], low, scale, weights, rgb[c])
+                        elif iterations == 1:  # slices of the whole: of a slice, no code for vectors is made
                             _bent_same(
                                 y[r, a:b], adds[c, a:b], above[c, a:b], below[c, a:b], row_share[r], low, scale,
                                 repeated, rgb[c],
@@ -403,15 +429,18 @@ if numba:
                 _color(reds, to_v[line], across, n[3] / n[7] / lines, n[2] + _f(0.5))
 
     @_machine_code
-    def _brighten(small, curves, repeated, factor, out):
+    def _brighten(small, curves, repeated, spared, factor, out):
         for y in range(out.shape[0]):
             for x in range(out.shape[1]):
-                total = _f(0)
+                total, strength = _f(0), factor
+                if spared:
+                    m = max(max(small[y, x, 0], small[y, x, 1]), small[y, x, 2])
+                    strength = factor * (_f(1) - m * m * m)
                 for c in range(3):
                     value = small[y, x, c]
                     for _ in range(repeated):
                         for k in range(curves.shape[2]):
-                            value += factor * curves[y, x, k, c] * (value * value - value)
+                            value += strength * curves[y, x, k, c] * (value * value - value)
                     total += value
                 out[y, x] = total / _f(3)
 
@@ -524,12 +553,10 @@ class Steady:
         weight = np.clip((moved / MOVED) ** 2, least, 1)[..., None].astype(np.float32)
         self._slow = self._slow + weight * (seen - self._slow)
         self._curves = self._curves + weight[..., None] * (grid.curves - self._curves)
-        now = _brightness(seen, self._curves, grid.repeated)
-        self._above = (1 - least) * (
-            self._above + float(np.median(now - _brightness(last, self._curves, grid.repeated)))
-        )
+        now = _brightness(seen, grid, self._curves)
+        self._above = (1 - least) * (self._above + float(np.median(now - _brightness(last, grid, self._curves))))
         step = 0.02
-        gained = float(np.median(_brightness(seen, self._curves, grid.repeated, 1 + step) - now)) / step
+        gained = float(np.median(_brightness(seen, grid, self._curves, 1 + step) - now)) / step
         factor = np.clip(1 - self._above / gained, *FACTORS) if gained > 1e-3 else 1.0
         return replace(grid, curves=(self._curves * np.float32(factor)).clip(-1, 1)), cut
 
@@ -542,11 +569,11 @@ def _at_points(small: np.ndarray, points: tuple[int, int]) -> np.ndarray:
     return torch.nn.functional.adaptive_avg_pool2d(image, points)[0].permute(1, 2, 0).numpy()
 
 
-def _brightness(small: np.ndarray, curves: np.ndarray, repeated: int, factor: float = 1.0) -> np.ndarray:
-    """Logarithm of the mean over colours of a reduced picture (h, w, 3), bent by ``factor`` · curves, ``repeated``
-    times: (h, w)."""
+def _brightness(small: np.ndarray, grid: fast.Grid, curves: np.ndarray, factor: float = 1.0) -> np.ndarray:
+    """Logarithm of the mean over colours of a reduced picture (h, w, 3), bent by ``factor`` · curves as the grid's own
+    would be: (h, w)."""
     out = np.empty(small.shape[:2], np.float32)
-    _brighten(np.ascontiguousarray(small), curves, repeated, np.float32(factor), out)
+    _brighten(np.ascontiguousarray(small), curves, grid.repeated, grid.spared, np.float32(factor), out)
     return np.log(np.maximum(out, np.float32(1 / 255)))
 
 
