@@ -16,6 +16,7 @@ BEFORE = tuple(study.Method(name, name) for name in EARLIER)  # the same before 
 PREFIX = f"{NAME.removeprefix('zero-dce-')}-"  # of its rows in the ablation
 OTHERS = (*study.OURS, *study.PUBLISHED, *study.PEERS)
 PIPELINE = f"{study.OURS[2].model} + gamma"  # the improved study's, gamma included
+UNCHANGED = 60.0  # ours: dB, what counts as unchanged, so that means of photographs left alone stay finite
 NIGHT = 60  # ours: grey levels, mean of a photograph of lime or dicm below which it is dark
 PAIRS = ("sice-pairs", "bundled")
 WILD = ("lime", "dicm")
@@ -78,11 +79,19 @@ def change(arm: str) -> str:
 
 
 def tried() -> pd.DataFrame:
-    """Shorter trainings and changes by which the network was chosen, a row each: idea, steps, and figures, of the
+    """Shorter trainings and changes by which the network's first form was chosen, a row each: idea, steps, and figures, of the
     choosing half but for the last three. psnr (at a quarter of the size, all pairs), mean_std (spread of the output's
     mean), ssim (every eighth pair), to_itself (at a quarter of the size), relative_noise of bursts, bright_gain and
     LOE of lime. Empty where the record is not there."""
     file = study.training_folder() / "level_search.csv"
+    return pd.read_csv(file) if file.is_file() else pd.DataFrame()
+
+
+def weighed() -> pd.DataFrame:
+    """What `zero-dce-level` does after the network, and what was weighed against it, a row each, on the choosing half:
+    idea, pairs (112 are all), psnr, psnr_matched, ssim; bright_gain and newly_clipped (%) of lime, and of thirteen
+    nights of dicm. Empty where the record is not there."""
+    file = study.training_folder() / "level_choices.csv"
     return pd.read_csv(file) if file.is_file() else pd.DataFrame()
 
 
@@ -97,7 +106,8 @@ def to_itself(rows: Iterable[study.Method], on: str, limit: int = 0, part: str =
     """What every method does to well-exposed photographs: the references of ``on`` as input, one row a pair.
 
     limit, part: as in ``study.evaluate``. Columns: dataset, photograph, scene, method, to_itself (PSNR between input
-    and output, dB; infinite where nothing changes), mean_changed (output less input, grey levels).
+    and output, dB; 60 at most, which is what a photograph left as it is gets), mean_changed (output less input, grey
+    levels).
     """
     rows, table, seen = list(rows), [], set()
     enhancers = {method.label: method.enhancer() for method in rows}
@@ -110,7 +120,7 @@ def to_itself(rows: Iterable[study.Method], on: str, limit: int = 0, part: str =
             after = enhancer(good)
             about = {"dataset": on, "photograph": sample.name, "scene": sample.scene, "method": label}
             moved = 255 * (metrics.mean(after) - metrics.mean(good))
-            table.append(about | {"to_itself": metrics.psnr(after, good), "mean_changed": moved})
+            table.append(about | {"to_itself": min(metrics.psnr(after, good), UNCHANGED), "mean_changed": moved})
     return pd.DataFrame(table)
 
 

@@ -83,7 +83,7 @@ def videos() -> str:
     work, rate = table["core_ms_a_frame"], table["frames_per_second"]
     flicker, first = table["flicker_percent"], table.iloc[0]
     return (
-        f"1080p in H.264, {first['frames']} frames, {first['device']} "
+        f"1080p in H.264 by `{first['model']}`, {first['frames']} frames, {first['device']} "
         f"([video.csv](reports/{PROFILE}/speed/video.csv)): {rate['fast']:.0f} frames/s from file to file, "
         f"{rate['codec']:.0f} by decoding and encoding alone; of {work['fast']:.0f} ms of processor time a frame "
         f"{work['codec']:.0f} are the codec's. What stands still flickers by {first['flicker_input']:.2f} % of its "
