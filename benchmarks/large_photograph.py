@@ -31,7 +31,7 @@ CASES = (
     ("file", "zero-dce-improved", "fast"),
     ("file", "zero-dce", "faithful"),
     ("file", "zero-dce", "fast"),
-    ("file", "zero-dce-context", "faithful"),
+    ("file", "zero-dce-level", "faithful"),
     ("file", "zero-dce++-12x", "faithful"),
     ("file", "sci-medium", "faithful"),
     ("array", "zero-dce-improved", "faithful"),
