@@ -81,8 +81,8 @@ def change(arm: str) -> str:
 def tried() -> pd.DataFrame:
     """Shorter trainings and changes by which the network's first form was chosen, a row each: idea, steps, and figures,
     of the choosing half but for the last three. psnr (at a quarter of the size, all pairs), mean_std (spread of the
-    output's mean), ssim (every eighth pair), to_itself (at a quarter of the size), relative_noise of bursts, bright_gain and
-    LOE of lime. Empty where the record is not there."""
+    output's mean), ssim (every eighth pair), to_itself (at a quarter of the size), relative_noise of bursts,
+    bright_gain and LOE of lime. Empty where the record is not there."""
     file = study.training_folder() / "level_search.csv"
     return pd.read_csv(file) if file.is_file() else pd.DataFrame()
 
