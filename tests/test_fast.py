@@ -15,7 +15,7 @@ from conftest import dark, trained
 
 from zdce import checkpoints, fast, winograd
 from zdce.enhance import Enhancer
-from zdce.model import CurveNet, SciNet, apply_curves
+from zdce.model import CurveNet, Sample, SciNet, apply_curves
 from zdce.photos import Photo, to_pixels, to_tensor
 
 
@@ -108,6 +108,15 @@ def test_reduced_is_the_mean_of_blocks(either_way, dtype, factor):
     whole = to_tensor(pixels) if dtype != np.float32 else torch.from_numpy(pixels).permute(2, 0, 1)[None]
     expected = F.avg_pool2d(whole, factor, ceil_mode=True, count_include_pad=False)
     assert torch.allclose(fast.reduced(pixels, factor), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("size", [(90, 130), (600, 520), (5, 3)])
+def test_samples_are_those_of_the_model(either_way, dtype, size):
+    pixels = dark(*size) if dtype == np.float32 else dark(*size, dtype=dtype)
+    pixels = (pixels / 255).astype(np.float32) if dtype == np.float32 else pixels
+    found, expected = fast.sampled(pixels, torch.device("cpu")), Sample.of(fast.scaled(pixels))
+    assert torch.equal(found.points, expected.points) and torch.allclose(found.noise, expected.noise, rtol=1e-4)
 
 
 @pytest.mark.parametrize("fields", [{}, {"iterations": 3}, {"separable": True, "shared_curves": True}])

@@ -340,10 +340,11 @@ def _by_halves(packed: Packed, image: Tensor, reach: int) -> Tensor:
 def sampled(pixels: np.ndarray, device: torch.device) -> Sample:
     """``model.Sample`` of a photograph (H, W, 3) uint8 or uint16, or float32 in [0, 1]; no more of it is read."""
     rows, columns = (block_places(size).numpy() for size in pixels.shape[:2])
-    if not (numba and pixels.dtype == np.uint8):
+    if not numba:
         return Sample.of_blocks(scaled(pixels[rows.reshape(-1, 1), columns.reshape(-1)]).to(device))
     energy = np.empty(BLOCKS * BLOCKS, np.float32)
-    _energies(pixels, rows, columns, np.array(LUMA, np.float32), energy)
+    top = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
+    _energies(pixels, rows, columns, np.array(LUMA, np.float32) * np.float32(255 / top), energy)
     noise = torch.quantile(torch.from_numpy(energy)[None], NOISE_QUANTILE, dim=1).sqrt()
     points = scaled(pixels[rows[:, POINTS].reshape(-1, 1), columns[:, POINTS].reshape(-1)])
     return Sample(points.to(device), noise.to(device))
