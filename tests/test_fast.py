@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -108,6 +109,17 @@ def test_reduced_is_the_mean_of_blocks(either_way, dtype, factor):
     whole = to_tensor(pixels) if dtype != np.float32 else torch.from_numpy(pixels).permute(2, 0, 1)[None]
     expected = F.avg_pool2d(whole, factor, ceil_mode=True, count_include_pad=False)
     assert torch.allclose(fast.reduced(pixels, factor), expected, atol=1e-6)
+
+
+def test_bright_areas_are_spared_without_a_filter_too():
+    if not fast.numba:
+        pytest.skip("numba is not installed")
+    net, pixels = trained(fixed_size=16, denoise=5.0, spared=True).eval(), dark(60, 70)
+    with torch.inference_mode():
+        grid = replace(fast.estimated(net, pixels), noise=None)
+        tile = fast.Tile(*[slice(0, side) for side in (60, 70)] * 2)
+        expected = to_pixels(fast.applied(to_tensor(pixels), grid, tile, 60, 70))
+    assert np.abs(fast.bend(pixels, grid).astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])

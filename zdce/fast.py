@@ -454,17 +454,19 @@ def bend(pixels: np.ndarray, grid: Grid, table: np.ndarray | None = None) -> np.
     table, plain = (table, False) if table is not None else (np.empty(0, np.uint8), True)
 
     curves = np.repeat(grid.curves, grid.repeated, axis=2)
+    plainly = grid.noise is None and not grid.spared
+    noise = np.zeros(curves.shape[:2], np.float32) if grid.noise is None else grid.noise
     alike = curves.shape[2] == 8 and bool((curves == curves[0, 0, :, :1]).all())
     centre = np.float32(0 if grid.noise is None else pixels[:: max(1, height // 64)].mean() / 255)
 
     def share(part: range) -> None:
         places = (*rows, *columns, table, plain, part.start, part.stop)
-        if grid.noise is None:
+        if plainly:
             _bend(source, target, grid.curves, grid.repeated, *places)
         else:
-            _smooth_and_bend(source, target, curves, grid.noise, *places, centre, SMOOTH_RADIUS, grid.spared, alike)
+            _smooth_and_bend(source, target, curves, noise, *places, centre, SMOOTH_RADIUS, grid.spared, alike)
 
-    whole = grid.noise is None  # running sums round by where they began: that must not depend on the number of threads
+    whole = plainly  # running sums round by where they began: that must not depend on the number of threads
     each = math.ceil(height / (2 * math.ceil(height / (2 * BAND))))  # an even number of bands, all alike
     bands = [range(start, min(start + each, height)) for start in range(0, height, each)]
     parallel(share, _shares(height, height * width) if whole else bands)
