@@ -311,25 +311,27 @@ if numba:
             out[i] = x
 
     @_machine_code
-    def _weights(y, adds, low, scale, out):
+    def _weights(y, red, green, blue, low, scale, out):
         """1 − m³ of every pixel's largest colour."""
         for i in range(y.shape[0]):
-            m = (_f(y[i]) - low) * scale + max(max(adds[0, i], adds[1, i]), adds[2, i])
+            m = (_f(y[i]) - low) * scale + max(max(red[i], green[i]), blue[i])
             m = m if m > _f(0) else _f(0)
             m = m if m < _f(1) else _f(1)
             out[i] = _f(1) - m * m * m
 
     @_machine_code
-    def _bent_spared(y, add, above, below, share, low, scale, weights, out):
+    def _clipped(y, add, low, scale, out):
         for i in range(y.shape[0]):
             x = (_f(y[i]) - low) * scale + add[i]
             x = x if x > _f(0) else _f(0)
             out[i] = x if x < _f(1) else _f(1)
-        for k in range(above.shape[0]):
-            for i in range(y.shape[0]):
-                a = above[k, i]
-                x = out[i]
-                out[i] = x + weights[i] * (a + share * (below[k, i] - a)) * (x * x - x)
+
+    @_machine_code
+    def _step(above, below, share, weights, out):
+        """One iteration, by curves times ``weights``."""
+        for i in range(above.shape[0]):
+            a, x = above[i], out[i]
+            out[i] = x + weights[i] * (a + share * (below[i] - a)) * (x * x - x)
 
     @_machine_code
     def _toned(values, count, table):
@@ -401,14 +403,16 @@ if numba:
                 for a in range(0, width, SAMPLES):
                     b = min(a + SAMPLES, width)
                     if spared:
-                        _weights(y[r, a:b], adds[:, a:b], low, scale, weights)
+                        _weights(y[r, a:b], adds[0, a:b], adds[1, a:b], adds[2, a:b], low, scale, weights)
                     for c in range(3):
                         one, other = (
                             above[c * iterations : (c + 1) * iterations, a:b],
                             below[c * iterations : (c + 1) * iterations, a:b],
                         )
                         if spared:
-                            _bent_spared(y[r, a:b], adds[c, a:b], one, other, row_share[r], low, scale, weights, rgb[c])
+                            _clipped(y[r, a:b], adds[c, a:b], low, scale, rgb[c])
+                            for k in range(c * iterations, (c + 1) * iterations):
+                                _step(above[k, a:b], below[k, a:b], row_share[r], weights, rgb[c])
                         elif iterations == 1:  # slices of the whole: of a slice, no code for vectors is made
                             _bent_same(
                                 y[r, a:b], adds[c, a:b], above[c, a:b], below[c, a:b], row_share[r], low, scale,
