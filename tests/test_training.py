@@ -492,7 +492,7 @@ def test_folder_name_changes_with_every_field():
     assert set(net) == {field.name for field in fields(NetConfig)}
     assert set(loss) == {field.name for field in fields(LossConfig)}
     needs = {"light": {"statistics": True}, "level": {"fixed_size": 64}, "one_curve": {"fixed_size": 64}}
-    needs |= {"spared": {"denoise": 3.0}, "measured": {"denoise": 3.0}}
+    needs |= {"spared": {"fixed_size": 64}, "measured": {"fixed_size": 64, "denoise": 3.0}}
     changed += [replace(CONFIG, net=replace(CONFIG.net, **{k: v}, **needs.get(k, {}))) for k, v in net.items()]
     changed += [replace(CONFIG, loss=replace(CONFIG.loss, **{k: v})) for k, v in loss.items()]
     names = [config.run_name() for config in (CONFIG, *changed)]

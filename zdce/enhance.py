@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from zdce import checkpoints, fast, video, winograd
 from zdce.files import content, shown, whole
-from zdce.model import CurveNet, apply_curves
+from zdce.model import LUMA, CurveNet, apply_curves
 from zdce.photos import (
     MAX_BYTES,
     SUFFIXES,
@@ -35,7 +35,6 @@ from zdce.postprocess import apply_gamma, blend, check_gamma, check_strength, ga
 
 SPEEDS = ("faithful", "fast")
 LARGE = 2**25  # pixels of a photograph during which no other is read ahead, so that memory stays bounded
-LUMA = (0.299, 0.587, 0.114)  # BT.601, as Pillow turns colour grey
 
 
 class Enhancer:

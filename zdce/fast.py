@@ -350,11 +350,11 @@ def sampled(pixels: np.ndarray, device: torch.device) -> Sample:
     return Sample(points.to(device), noise.to(device))
 
 
-def _by_tiles(net: CurveNet, image: Tensor, sample: Tensor | None = None) -> Tensor:
+def _by_tiles(net: CurveNet, image: Tensor, sample: Sample | None = None) -> Tensor:
     """``net._estimate(image)``, in tiles where the reduced copy of a large photograph is large itself."""
     height, width = image.shape[-2:]
     c = net.config
-    if height * width <= 2 * TILE[0] * TILE[1] or c.statistics or c.one_curve or c.pooling == "stride2":
+    if height * width <= 2 * TILE[0] * TILE[1] or c.statistics or c.one_curve or c.level or c.pooling == "stride2":
         return net._estimate(image, sample=sample)
     curves = image.new_empty(1, c.curve_channels, height, width)
     reach = 7 + (c.pools if c.pooling == "overlapping" else 0)
@@ -384,7 +384,7 @@ def _on_grid(curves: Tensor, config: NetConfig, shared: bool = False) -> np.ndar
     return np.ascontiguousarray(curves.expand(height, width, config.iterations, 3).numpy())
 
 
-def _noise(net: CurveNet, small: Tensor, curves: Tensor, sample: Tensor | None = None) -> np.ndarray | None:
+def _noise(net: CurveNet, small: Tensor, curves: Tensor, sample: Sample | None = None) -> np.ndarray | None:
     levels = net.noise_levels(small, curves, sample)
     return None if levels is None else np.ascontiguousarray(levels[0, 0].float().cpu().numpy())
 

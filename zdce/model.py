@@ -43,15 +43,15 @@ class NetConfig:
         ``shared_curves``.
     light: with ``statistics``, four more figures, which tell a lit night from a dark photograph of a day (ours):
         :func:`light`.
-    level: the mean that a dark photograph of a day is brought to, in [0, 1): :func:`levelled` moves all curves of a
-        photograph alike. Training leaves it out, and 0 leaves curves as they are estimated (ours).
+    level: with ``fixed_size``, the mean that a dark photograph of a day is brought to, in [0, 1): :func:`levelled`
+        moves all curves of a photograph alike. Training leaves it out, and 0 leaves curves as they are estimated (ours).
     one_curve: with ``fixed_size``, the mean of a photograph's curves over its pixels takes the place of each, which
         keeps the order of its brightness. Training leaves it out (ours).
-    spared: with ``denoise``, curves fade out towards white: :func:`sparing`. Training leaves it out (ours).
+    spared: with ``fixed_size``, curves fade out towards white: :func:`sparing`. Training leaves it out (ours).
     denoise: grey levels of noise that a filter takes out of the photograph, before the curves and only where they
         brighten (ours): :func:`smoothed`. 0 does nothing.
-    measured: with ``denoise``, which is then the most that the filter takes out: how much it does follows from the
-        noise that the photograph has, :func:`measured_noise` (ours).
+    measured: with ``fixed_size`` and ``denoise``, which is then the most that the filter takes out: how much it does
+        follows from the noise that the photograph has, :func:`measured_noise` (ours).
     """
 
     width: int = 32
@@ -99,8 +99,9 @@ class NetConfig:
         for name, needed in (
             ("level", "fixed_size"),
             ("one_curve", "fixed_size"),
-            ("spared", "denoise"),
+            ("spared", "fixed_size"),
             ("measured", "denoise"),
+            ("measured", "fixed_size"),
         ):
             if getattr(self, name) and not getattr(self, needed):
                 raise ValueError(f"{name}={getattr(self, name)} goes with {needed}, which is {getattr(self, needed)}")
@@ -360,9 +361,8 @@ class CurveNet(nn.Module):
         small = self._reduced(image)
         sample = Sample.of(image) if self.samples else None
         curves = self._estimate(small, sample=sample)
-        levels = (
-            None if self.training else self.noise_levels(small, curves, sample)
-        )  # losses see the curves' work alone
+        # Losses see the work of the curves alone.
+        levels = None if self.training else self.noise_levels(small, curves, sample)
         if levels is not None:
             image = smoothed(image, self._enlarged(levels, image.shape[-2:]))
         curves = self._enlarged(curves, image.shape[-2:])
