@@ -44,7 +44,7 @@ class NetConfig:
     light: with ``statistics``, four more figures, which tell a lit night from a dark photograph of a day (ours):
         :func:`light`.
     level: with ``fixed_size``, the mean that a dark photograph of a day is brought to, in [0, 1): :func:`levelled`
-        moves all curves of a photograph alike. Training leaves it out, and 0 leaves curves as they are estimated (ours).
+        moves all curves of a photograph alike. Training leaves it out; 0 leaves curves as they are estimated (ours).
     one_curve: with ``fixed_size``, the mean of a photograph's curves over its pixels takes the place of each, which
         keeps the order of its brightness. Training leaves it out (ours).
     spared: with ``fixed_size``, curves fade out towards white: :func:`sparing`. Training leaves it out (ours).
