@@ -3,7 +3,7 @@
     python benchmarks/engines.py [--rounds 9] [--models zero-dce-improved,zero-dce] [--csv FILE]
 
 Every engine enhances the same 600×400 photograph from 8 bits to 8 bits in a process of its own, and they take turns
-(``zdce.speed``). Engines that are not installed are left out and named. ONNX Runtime comes with the extra ``export``;
+(``zdce.study.timing``). Engines that are not installed are left out and named. ONNX Runtime comes with the extra ``export``;
 OpenVINO belongs to no extra (pip install openvino), since nothing but this benchmark calls it.
 """
 
@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from zdce import paths, speed
-from zdce.speed import Version
+from zdce import paths
+from zdce.study import timing as speed
+from zdce.study.timing import Version
 
 # engine → the package that it needs, and what it is
 ENGINES = {
@@ -68,7 +69,9 @@ def engine(version: Version):
 
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = version.threads
-            session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"]
+            )
             run = lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])  # noqa: E731
         else:
             import openvino
@@ -84,7 +87,7 @@ def engine(version: Version):
 
 
 def steps(version: Version):
-    """As ``zdce.speed.steps``: one stage that counts, and the result on disk where the benchmark asks for it."""
+    """As ``zdce.study.timing.steps``: one stage that counts, and the result on disk where the benchmark asks for it."""
     from zdce.photos import read_photo
 
     enhance = engine(version)
@@ -92,7 +95,11 @@ def steps(version: Version):
     def encode(pixels):
         np.save(os.environ["ZDCE_ENGINES"] + f"/{version.label}.npy", pixels)
 
-    return {"decode": lambda file: read_photo(file).pixels, "network": enhance, "encode": encode}, lambda: None
+    return {
+        "decode": lambda file: read_photo(file).pixels,
+        "network": enhance,
+        "encode": encode,
+    }, lambda: None
 
 
 def serve() -> None:
@@ -116,28 +123,45 @@ def measured(model: str, engines: list[str], rounds: int) -> pd.DataFrame:
         conditions, memory = workers.conditions(), workers.memory()
         results = {name: np.load(f"{folder}/{name}.npy").astype(int) for name in engines}
     table = speed.summary(times, engines[0]).drop(columns="photograph").merge(memory, on="version")
-    apart = {name: np.abs(result - results[engines[0]]).max(axis=2) for name, result in results.items()}
-    table["within_1"] = table["version"].map({name: (each <= 1).mean() for name, each in apart.items()})
+    apart = {
+        name: np.abs(result - results[engines[0]]).max(axis=2) for name, result in results.items()
+    }
+    table["within_1"] = table["version"].map(
+        {name: (each <= 1).mean() for name, each in apart.items()}
+    )
     table["furthest"] = table["version"].map({name: each.max() for name, each in apart.items()})
-    table["package"] = [f"{ENGINES[name][0]} {version_of(ENGINES[name][0])}" for name in table["version"]]
+    table["package"] = [
+        f"{ENGINES[name][0]} {version_of(ENGINES[name][0])}" for name in table["version"]
+    ]
     table["what"] = [ENGINES[name][1] for name in table["version"]]
     return table.rename(columns={"version": "engine"}).assign(model=model, threads=2, **conditions)
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     words.add_argument("--rounds", type=int, default=9)
     words.add_argument("--models", default="zero-dce-improved,zero-dce")
     words.add_argument("--csv", type=Path, default=paths.reports("study") / "speed" / "engines.csv")
     asked = words.parse_args()
     there = [name for name, (package, _) in ENGINES.items() if importlib.util.find_spec(package)]
-    print("not installed:", ", ".join(sorted({ENGINES[name][0] for name in set(ENGINES) - set(there)})) or "none")
+    print(
+        "not installed:",
+        ", ".join(sorted({ENGINES[name][0] for name in set(ENGINES) - set(there)})) or "none",
+    )
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ZDCE_ENGINES"] = folder  # where the worker processes leave their results
-        table = pd.concat([measured(model, there, asked.rounds) for model in asked.models.split(",")])
+        table = pd.concat(
+            [measured(model, there, asked.rounds) for model in asked.models.split(",")]
+        )
     asked.csv.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(asked.csv, index=False, float_format="%.5g")
-    print(table[["model", "engine", "ms", "ratio", "ratio_low", "ratio_high", "within_1", "peak_mb"]].to_string())
+    print(
+        table[
+            ["model", "engine", "ms", "ratio", "ratio_low", "ratio_high", "within_1", "peak_mb"]
+        ].to_string()
+    )
     print(speed.contention(table.iloc[-1].to_dict()))
 
 

@@ -23,7 +23,7 @@ import torch
 
 from zdce import datasets, paths
 from zdce.photos import Photo, read_photo, write_photo
-from zdce.report import commit
+from zdce.study.report import commit
 
 # what is enhanced from where to where, model, path of the enhancer
 CASES = (
@@ -43,7 +43,9 @@ LIMIT_MB = 2 * 1024**3 / 1e6  # megabytes that any path may take
 def photograph(width: int, height: int) -> np.ndarray:
     """A bundled photograph at that size, by repeating pixels, and noise: (height, width, 3) uint8."""
     image = datasets.samples("bundled")[0].image()
-    rows, columns = (np.arange(n) * m // n for n, m in zip((height, width), image.shape[:2], strict=True))
+    rows, columns = (
+        np.arange(n) * m // n for n, m in zip((height, width), image.shape[:2], strict=True)
+    )
     out = np.empty((height, width, 3), np.uint8)
     noise = np.random.default_rng(0).integers(0, 6, (64, width, 3), np.uint8)
     for top in range(0, height, 64):
@@ -80,7 +82,9 @@ print(json.dumps({"idle_mb": idle, "peak_mb": megabytes("VmHWM"), "seconds": tim
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     words.add_argument("--size", default="16320x12240", help="width x height")
     words.add_argument("--csv", type=Path, default=paths.reports("study") / "speed" / "large.csv")
     asked = words.parse_args()

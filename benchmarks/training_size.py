@@ -13,28 +13,51 @@ from dataclasses import replace
 
 import pandas as pd
 
-from zdce import ablation, study, sweep
+from zdce.study import ablation, evaluation, experiments, sweep
 
 ARMS = ("zero-dce-improved", "channels-8", "tv-1600", "exposure-0.5", "no-color")
 SIZES = (128, 256)  # pixels
-FIGURES = ("psnr", "ssim", "psnr_matched", "mean", "bright_gain", "dark_noise_gain", "color_cast", "relative_noise")
+FIGURES = (
+    "psnr",
+    "ssim",
+    "psnr_matched",
+    "mean",
+    "bright_gain",
+    "dark_noise_gain",
+    "color_cast",
+    "relative_noise",
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=400, help="of each training")
-    parser.add_argument("--limit", type=int, default=24, help="photographs of sice-pairs, evenly spaced")
+    parser.add_argument(
+        "--limit", type=int, default=24, help="photographs of sice-pairs, evenly spaced"
+    )
     parser.add_argument("--jobs", type=int, help="trainings at a time")
     parser.add_argument("--csv", help="write the scores")
     arguments = parser.parse_args()
-    configs = [replace(study.ARMS[arm], size=size, steps=arguments.steps) for size in SIZES for arm in ARMS]
+    configs = [
+        replace(experiments.ARMS[arm], size=size, steps=arguments.steps)
+        for size in SIZES
+        for arm in ARMS
+    ]
     for outcome in sweep.sweep(configs, jobs=arguments.jobs):
         print(f"{outcome.config.size} px: {outcome.line()}", flush=True)
-    methods = [study.Method(f"{c.name} {c.size}", str(sweep.folder(c) / "model.safetensors"), 1.0) for c in configs]
-    pairs = study.summary(study.evaluate(methods, "sice-pairs", arguments.limit), ["method"])
-    noise = study.summary(study.evaluate_bursts(methods, "bursts"), ["method"])
+    methods = [
+        evaluation.Method(f"{c.name} {c.size}", str(sweep.folder(c) / "model.safetensors"), 1.0)
+        for c in configs
+    ]
+    pairs = evaluation.summary(
+        evaluation.evaluate(methods, "sice-pairs", arguments.limit), ["method"]
+    )
+    noise = evaluation.summary(evaluation.evaluate_bursts(methods, "bursts"), ["method"])
     about = pd.DataFrame(
-        {"arm": c.name, "size": c.size, "steps": c.steps, "batch": c.batch, "n": arguments.limit} for c in configs
+        {"arm": c.name, "size": c.size, "steps": c.steps, "batch": c.batch, "n": arguments.limit}
+        for c in configs
     )
     labels = [method.label for method in methods]
     scores = pairs.join(noise["relative_noise"]).loc[labels, list(FIGURES)].reset_index(drop=True)

@@ -26,16 +26,31 @@ from torch.utils.data import DataLoader, Dataset
 
 from zdce import datasets, losses, memory, training
 from zdce.losses import loss_terms
-from zdce.study import ARMS
+from zdce.study.experiments import ARMS
 
 CORES = os.cpu_count()
 # variant → what it is, trainings at a time, threads of each
 # variant → what it is, trainings at a time, threads of each, precision of the convolutions
 VARIANTS = {
-    "released loop": ("decodes and resizes at every access, 4 loader processes", 1, CORES, "float32"),
-    "float32": ("photographs decoded once, freed memory kept, TV gradient by hand", 1, CORES, "float32"),
+    "released loop": (
+        "decodes and resizes at every access, 4 loader processes",
+        1,
+        CORES,
+        "float32",
+    ),
+    "float32": (
+        "photographs decoded once, freed memory kept, TV gradient by hand",
+        1,
+        CORES,
+        "float32",
+    ),
     "bfloat16": ("the same, convolutions in bfloat16 and channels-last", 1, CORES, "bfloat16"),
-    "packed": ("the same, as many trainings at once as there are cores: zdce sweep", CORES, 1, "bfloat16"),
+    "packed": (
+        "the same, as many trainings at once as there are cores: zdce sweep",
+        CORES,
+        1,
+        "bfloat16",
+    ),
     "packed at 128": ("the same, photographs at 128×128: the study's budget", CORES, 1, "bfloat16"),
 }
 TRIED = {
@@ -57,7 +72,9 @@ class ReleasedFiles(Dataset):
         return len(self.files)
 
     def __getitem__(self, number: int) -> torch.Tensor:
-        image = Image.open(self.files[number]).resize((self.size, self.size), Image.Resampling.LANCZOS)
+        image = Image.open(self.files[number]).resize(
+            (self.size, self.size), Image.Resampling.LANCZOS
+        )
         return torch.from_numpy(np.asarray(image) / 255.0).float().permute(2, 0, 1)
 
 
@@ -119,15 +136,23 @@ def child(variant: str, net: str, steps: int, seed: int) -> None:
     if variant == "released loop":
         losses.illumination_smoothness = released_smoothness
         batches = [np.sort(numbers).tolist() for numbers in itertools.islice(order, steps + 1)]
-        walk = plain_steps(state, DataLoader(ReleasedFiles(size), batch_sampler=batches, num_workers=4))
+        walk = plain_steps(
+            state, DataLoader(ReleasedFiles(size), batch_sampler=batches, num_workers=4)
+        )
     elif variant in VARIANTS:
         walk = our_steps(state, photographs)
     else:
         images = (
-            torch.from_numpy(photographs.images[np.sort(numbers)]).permute(0, 3, 1, 2).float().div_(255)
+            torch.from_numpy(photographs.images[np.sort(numbers)])
+            .permute(0, 3, 1, 2)
+            .float()
+            .div_(255)
             for numbers in order
         )
-        changes = {"channels-last": {"layout": torch.channels_last}, "torch.compile": {"compiled": True}}
+        changes = {
+            "channels-last": {"layout": torch.channels_last},
+            "torch.compile": {"compiled": True},
+        }
         walk = plain_steps(state, images, **changes.get(variant, {}))
     next(walk)
     started = time.perf_counter()
@@ -140,21 +165,33 @@ def child(variant: str, net: str, steps: int, seed: int) -> None:
 def measure(variant: str, net: str, steps: int) -> tuple[float, float]:
     """Photographs a second on all cores, and the loss afterwards."""
     _, trainings, threads, _ = (VARIANTS | TRIED)[variant]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))
+    }
     environment |= {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
     words = [sys.executable, __file__, "--child", variant, net, str(steps)]
     children = [
-        subprocess.Popen([*words, str(seed)], env=environment, stdout=subprocess.PIPE) for seed in range(trainings)
+        subprocess.Popen([*words, str(seed)], env=environment, stdout=subprocess.PIPE)
+        for seed in range(trainings)
     ]
     results = [json.loads(process.communicate()[0].splitlines()[-1]) for process in children]
     return sum(ARMS[net].batch / result["seconds"] for result in results), results[0]["loss"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often each variant is measured")
-    parser.add_argument("--steps", type=int, default=6, help="steps of the paper's network a measurement; others twice")
-    parser.add_argument("--tried", action="store_true", help="also what was tried and left out, one round")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=6,
+        help="steps of the paper's network a measurement; others twice",
+    )
+    parser.add_argument(
+        "--tried", action="store_true", help="also what was tried and left out, one round"
+    )
     parser.add_argument("--csv", help="write the table")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -170,9 +207,16 @@ def main() -> None:
         steps = arguments.steps if net == "zero-dce" else 2 * arguments.steps
         rate, loss = measure(variant, net, steps)
         rows.append({"net": net, "variant": variant, "rate": rate, "steps": steps, "loss": loss})
-        print(f"{net:18} {variant:16} {rate:7.2f} photographs/s, loss {loss:.6f} after {steps + 1} steps", flush=True)
+        print(
+            f"{net:18} {variant:16} {rate:7.2f} photographs/s, loss {loss:.6f} after {steps + 1} steps",
+            flush=True,
+        )
     table = summary(pd.DataFrame(rows))
-    print(table[["photographs_per_second", "ratio", "lowest", "highest", "loss"]].to_string(float_format="%.4f"))
+    print(
+        table[["photographs_per_second", "ratio", "lowest", "highest", "loss"]].to_string(
+            float_format="%.4f"
+        )
+    )
     if arguments.csv:
         table.to_csv(arguments.csv, float_format="%.6g")
 
@@ -188,7 +232,11 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         loss=("loss", "first"),
     )
     released = table["photographs_per_second"].xs("released loop", level="variant")
-    table.insert(1, "ratio", table["photographs_per_second"] / table.index.get_level_values("net").map(released))
+    table.insert(
+        1,
+        "ratio",
+        table["photographs_per_second"] / table.index.get_level_values("net").map(released),
+    )
     table["what"] = [(VARIANTS | TRIED)[variant][0] for _, variant in table.index]
     table["trainings"] = [(VARIANTS | TRIED)[variant][1] for _, variant in table.index]
     table["threads"] = [(VARIANTS | TRIED)[variant][2] for _, variant in table.index]

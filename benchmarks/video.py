@@ -31,7 +31,11 @@ CORES = os.cpu_count()
 WIDTH, HEIGHT, RATE = 1920, 1080, 25
 PANNED, STILL = 75, 75  # frames
 STEP = 12  # pixels that the panned view moves a frame
-STOPS, UNSTEADY, TAKES = 2.5, 0.04, 7  # under-exposure, its spread from take to take, takes with a noise of their own
+STOPS, UNSTEADY, TAKES = (
+    2.5,
+    0.04,
+    7,
+)  # under-exposure, its spread from take to take, takes with a noise of their own
 OBJECT = 200  # side of what crosses the still view, pixels
 AS_FILMED = {"preset": "veryfast", "crf": "16"}  # noise survives it, as in a telephone's files
 SCENES = ("astronaut", "coffee", "rocket", "chelsea")
@@ -49,7 +53,10 @@ def panorama() -> np.ndarray:
     samples = {sample.scene: sample for sample in datasets.samples("bundled")}
     images = [Image.fromarray(samples[name].reference()) for name in SCENES]
     widths = [round(image.width * HEIGHT / image.height) for image in images]
-    parts = [image.resize((w, HEIGHT), Image.Resampling.BICUBIC) for image, w in zip(images, widths, strict=True)]
+    parts = [
+        image.resize((w, HEIGHT), Image.Resampling.BICUBIC)
+        for image, w in zip(images, widths, strict=True)
+    ]
     return np.concatenate([np.asarray(part) for part in parts], axis=1)
 
 
@@ -79,12 +86,20 @@ def make(path: Path) -> None:
         each = 48000 // RATE
         for number, view in enumerate(views()):
             frame = av.VideoFrame.from_ndarray(view, format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            frame = frame.reformat(
+                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+            )
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             file.mux(pictures.encode(frame))
             tone = 0.1 * np.sin(2 * np.pi * 440 * (np.arange(each) + each * number) / 48000)
-            samples = av.AudioFrame.from_ndarray(tone.astype(np.float32)[None], format="fltp", layout="mono")
-            samples.sample_rate, samples.pts, samples.time_base = 48000, each * number, Fraction(1, 48000)
+            samples = av.AudioFrame.from_ndarray(
+                tone.astype(np.float32)[None], format="fltp", layout="mono"
+            )
+            samples.sample_rate, samples.pts, samples.time_base = (
+                48000,
+                each * number,
+                Fraction(1, 48000),
+            )
             file.mux(sound.encode(samples))
         file.mux(pictures.encode(None))
         file.mux(sound.encode(None))
@@ -93,7 +108,9 @@ def make(path: Path) -> None:
 def still() -> np.ndarray:
     """Pixels that show the same throughout the still part: (HEIGHT, WIDTH) bool."""
     mask = np.ones((HEIGHT, WIDTH), bool)
-    mask[: OBJECT + 64] = False  # 64: where neither the object nor a block of the codec that holds some of it reaches
+    mask[: OBJECT + 64] = (
+        False  # 64: where neither the object nor a block of the codec that holds some of it reaches
+    )
     return mask
 
 
@@ -143,25 +160,34 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         frames_per_second=("rate", "median"),
         lowest=("rate", "min"),
         highest=("rate", "max"),
-        core_ms_a_frame=("busy", "median"),  # of all cores together; hardly changed by what else they do
+        core_ms_a_frame=(
+            "busy",
+            "median",
+        ),  # of all cores together; hardly changed by what else they do
         rounds=("rate", "size"),
     )
     table.insert(1, "of_real_time", table["frames_per_second"] / RATE)
     table.insert(2, "of_codec", table["frames_per_second"] / table["frames_per_second"]["codec"])
-    table["rate_of_free_cores"] = 1e3 * CORES / table["core_ms_a_frame"]  # were all of them busy with it all the time
+    table["rate_of_free_cores"] = (
+        1e3 * CORES / table["core_ms_a_frame"]
+    )  # were all of them busy with it all the time
     table["what"] = [WAYS[way] for way in table.index]
     table["frames"], table["preset"] = PANNED + STILL, " ".join(video.ENCODERS["h264"][1].values())
     return table
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often each way is measured")
     parser.add_argument("--model", default="zero-dce-improved", help="of zdce enhance")
     parser.add_argument("--csv", help="write the table")
     arguments = parser.parse_args()
     memory.keep_freed()
-    fast, nothing = (Enhancer(arguments.model, speed="fast", strength=strength) for strength in (1.0, 0.0))
+    fast, nothing = (
+        Enhancer(arguments.model, speed="fast", strength=strength) for strength in (1.0, 0.0)
+    )
     with tempfile.TemporaryDirectory(prefix="zdce-") as folder:
         home = Path(folder)
         clip = home / "clip.mp4"
@@ -172,23 +198,37 @@ def main() -> None:
         calls = {
             "decode": lambda: decode(clip),
             "encode": lambda: encode(bright, outputs["encode"]),
-            "codec": lambda: video.enhance_video(home / "bright.mp4", outputs["codec"], nothing).frames,
+            "codec": lambda: (
+                video.enhance_video(home / "bright.mp4", outputs["codec"], nothing).frames
+            ),
             "fast": lambda: video.enhance_video(clip, outputs["fast"], fast).frames,
-            "unsteadied": lambda: video.enhance_video(clip, outputs["unsteadied"], fast, steady=0).frames,
+            "unsteadied": lambda: (
+                video.enhance_video(clip, outputs["unsteadied"], fast, steady=0).frames
+            ),
         }
         rows = []
         for number in range(arguments.rounds):
             for way, call in calls.items():
                 rate, busy = timed(call)
                 rows.append({"way": way, "rate": rate, "busy": busy})
-                print(f"{number + 1}/{arguments.rounds} {way:12} {rate:6.1f} frames/s, {busy:5.1f} ms of cores a frame")
+                print(
+                    f"{number + 1}/{arguments.rounds} {way:12} {rate:6.1f} frames/s, {busy:5.1f} ms of cores a frame"
+                )
         seen = {"input": clip, "fast": outputs["fast"], "unsteadied": outputs["unsteadied"]}
-        flickers = {way: video.flicker(video.brightness_of(path, still(), PANNED + 1)) for way, path in seen.items()}
-        rates = {way: path.stat().st_size * 8e-6 * RATE / (PANNED + STILL) for way, path in seen.items()}
+        flickers = {
+            way: video.flicker(video.brightness_of(path, still(), PANNED + 1))
+            for way, path in seen.items()
+        }
+        rates = {
+            way: path.stat().st_size * 8e-6 * RATE / (PANNED + STILL) for way, path in seen.items()
+        }
     table = summary(pd.DataFrame(rows))
     table["flicker_percent"], table["flicker_input"] = pd.Series(flickers), flickers["input"]
     table["mbit_per_s"], table["mbit_input"] = pd.Series(rates), rates["input"]
-    table["model"], table["versions"] = arguments.model, f"torch {torch.__version__}, av {av.__version__}"
+    table["model"], table["versions"] = (
+        arguments.model,
+        f"torch {torch.__version__}, av {av.__version__}",
+    )
     table["device"] = f"{CORES} cores {platform.machine()}"
     print(table.drop(columns=["what", "model", "versions", "device"]).T.to_string())
     if arguments.csv:

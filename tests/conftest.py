@@ -28,7 +28,9 @@ def shared() -> Path:
 def dark(height=24, width=30, dtype=np.uint8, seed=0):
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
-    ramp = (x / width + y / height)[..., None] * [0.2, 0.15, 0.1] + rng.random((height, width, 3)) * 0.1
+    ramp = (x / width + y / height)[..., None] * [0.2, 0.15, 0.1] + rng.random(
+        (height, width, 3)
+    ) * 0.1
     return np.rint(ramp * np.iinfo(dtype).max).astype(dtype)
 
 

@@ -21,7 +21,9 @@ def picture(height: int = 24, width: int = 32, mode: str = "RGB", seed: int = 0)
     """A small dark picture with structure and noise."""
     rng = np.random.default_rng(seed)
     ramp = np.add.outer(np.arange(height) * 2, np.arange(width)) % 90
-    pixels = np.clip(ramp[..., None] + rng.integers(0, 12, (height, width, 3)), 0, 255).astype(np.uint8)
+    pixels = np.clip(ramp[..., None] + rng.integers(0, 12, (height, width, 3)), 0, 255).astype(
+        np.uint8
+    )
     return Image.fromarray(pixels).convert(mode)
 
 
@@ -41,7 +43,9 @@ def png(width: int, height: int, data: bytes = b"", depth: int = 8, color: int =
     """A PNG whose header states any size."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     return (
@@ -83,10 +87,19 @@ def float_bomb(side: int) -> bytes:
     lengths = struct.pack(f"<{count}I", *[len(strip)] * count)
     entries = [
         *((256, 4, 1, side), (257, 4, 1, side), (258, 3, 3, start), (259, 3, 1, 8), (262, 3, 1, 2)),
-        *((273, 4, count, table), (277, 3, 1, 3), (278, 4, 1, rows), (279, 4, count, table + 4 * count)),
+        *(
+            (273, 4, count, table),
+            (277, 3, 1, 3),
+            (278, 4, 1, rows),
+            (279, 4, count, table + 4 * count),
+        ),
         *((284, 3, 1, 1), (339, 3, 3, start + 6)),
     ]
-    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    directory = (
+        struct.pack("<H", len(entries))
+        + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+        + bytes(4)
+    )
     return b"II*\0" + struct.pack("<I", 8) + directory + numbers + offsets + lengths + strip
 
 
@@ -95,8 +108,19 @@ def pages(count: int) -> bytes:
     out, size = bytearray(b"II*\0" + struct.pack("<I", 8)), 2 + 12 * 8 + 4
     for k in range(count):
         after = 8 + size * (k + 1) if k < count - 1 else 0
-        tags = ((254, bool(k)), (256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 0), (279, 1))
-        out += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", n, 4, 1, v) for n, v in tags)
+        tags = (
+            (254, bool(k)),
+            (256, 1),
+            (257, 1),
+            (258, 8),
+            (259, 1),
+            (262, 1),
+            (273, 0),
+            (279, 1),
+        )
+        out += struct.pack("<H", len(tags)) + b"".join(
+            struct.pack("<HHII", n, 4, 1, v) for n, v in tags
+        )
         out += struct.pack("<I", after)
     return bytes(out)
 
@@ -126,7 +150,11 @@ def _damaged() -> Iterator[tuple[str, bytes, str]]:
         yield f"zeros.{suffix}", bytes(2000), REFUSED
         for tenth in range(1, 10):
             # A picture's last bytes may be padding or metadata: then nothing is missing.
-            yield f"cut-{tenth}.{suffix}", whole[: len(whole) * tenth // 10], EITHER if tenth == 9 else REFUSED
+            yield (
+                f"cut-{tenth}.{suffix}",
+                whole[: len(whole) * tenth // 10],
+                EITHER if tenth == 9 else REFUSED,
+            )
         for turn in range(10):
             broken = bytearray(whole)
             for place in rng.integers(0, len(broken), 1 + turn):
@@ -138,7 +166,11 @@ def _damaged() -> Iterator[tuple[str, bytes, str]]:
         stem, suffix = name.split(".")
         yield f"whole-{name}", whole, FINE
         for tenth in range(1, 10):
-            yield f"{stem}-cut-{tenth}.{suffix}", whole[: len(whole) * tenth // 10], EITHER if tenth == 9 else REFUSED
+            yield (
+                f"{stem}-cut-{tenth}.{suffix}",
+                whole[: len(whole) * tenth // 10],
+                EITHER if tenth == 9 else REFUSED,
+            )
         for turn in range(5):
             broken = bytearray(whole)
             for place in rng.integers(0, len(broken), 2 + 2 * turn):
@@ -196,7 +228,11 @@ def _odd() -> Iterator[tuple[str, bytes, str]]:
     for suffix in ("png", "webp", "avif"):
         animation = encoded(frames[0], FORMATS[suffix], save_all=True, append_images=frames[1:])
         yield f"animated.{suffix}", animation, REFUSED
-    yield "animated-gif.png", encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), REFUSED
+    yield (
+        "animated-gif.png",
+        encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        REFUSED,
+    )
     # Decompression bombs: headers that promise far more than the file holds.
     yield "bomb.png", png(60_000, 60_000), REFUSED
     yield "bomb-of-a-size-that-is-read.png", png(16_320, 12_240), REFUSED
@@ -221,11 +257,19 @@ def _odd() -> Iterator[tuple[str, bytes, str]]:
     yield "bomb-progressive.jpg", bytes(jpeg), REFUSED
     avif = encoded(picture(), "AVIF")
     place = avif.index(b"ispe") + 8
-    yield "bomb.avif", avif[:place] + struct.pack(">II", 60_000, 60_000) + avif[place + 8 :], REFUSED
+    yield (
+        "bomb.avif",
+        avif[:place] + struct.pack(">II", 60_000, 60_000) + avif[place + 8 :],
+        REFUSED,
+    )
     # Sizes that are read, in files that hold them well packed: what they take is known before it is taken.
     yield "bomb-alpha.png", png(13_000, 13_000, packed(13_000, 13_000 * 4), color=6), REFUSED
     yield "bomb-deep-packed.png", png(10_000, 10_000, packed(10_000, 10_000 * 6), depth=16), REFUSED
-    yield "bomb-deep-gray.png", png(13_000, 13_000, packed(13_000, 13_000 * 2), depth=16, color=0), REFUSED
+    yield (
+        "bomb-deep-gray.png",
+        png(13_000, 13_000, packed(13_000, 13_000 * 2), depth=16, color=0),
+        REFUSED,
+    )
     yield "bomb-float.tif", float_bomb(9000), REFUSED
     yield "pages-many.tif", pages(2500), REFUSED
     yield "short.png", png(8000, 8000), REFUSED
@@ -253,22 +297,42 @@ def _tagged() -> Iterator[tuple[str, bytes, str]]:
         fmt = FORMATS[suffix]
         yield f"orientation-99.{suffix}", encoded(picture(), fmt, exif=exif(t274=99)), FINE
         if suffix != "avif":  # Pillow does not write it there
-            yield f"exif-garbage.{suffix}", encoded(picture(), fmt, exif=b"Exif\0\0" + bytes(range(200))), FINE
+            yield (
+                f"exif-garbage.{suffix}",
+                encoded(picture(), fmt, exif=b"Exif\0\0" + bytes(range(200))),
+                FINE,
+            )
             cut = exif(t270=b"x" * 500).tobytes()[:60]
             yield f"exif-cut.{suffix}", encoded(picture(), fmt, exif=cut), FINE
-        yield f"icc-garbage.{suffix}", encoded(picture(), fmt, icc_profile=b"no profile at all" * 9), FINE
+        yield (
+            f"icc-garbage.{suffix}",
+            encoded(picture(), fmt, icc_profile=b"no profile at all" * 9),
+            FINE,
+        )
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
         yield f"icc-cut.{suffix}", encoded(picture(), fmt, icc_profile=profile[:200]), FINE
         yield f"icc-other.{suffix}", encoded(picture(mode="L"), fmt, icc_profile=profile), FINE
     pixels = np.asarray(picture())
-    for name, icc in (("garbage", b"no profile at all" * 9), ("cut", profile[:200]), ("bare", b"\0")):
-        yield f"icc-{name}.tif", tiff(pixels, photometric="rgb", iccprofile=icc, metadata=None), FINE
+    for name, icc in (
+        ("garbage", b"no profile at all" * 9),
+        ("cut", profile[:200]),
+        ("bare", b"\0"),
+    ):
+        yield (
+            f"icc-{name}.tif",
+            tiff(pixels, photometric="rgb", iccprofile=icc, metadata=None),
+            FINE,
+        )
     for name, tag in {
         "nowhere": (34665, 4, 1, 2**31, True),
         "itself": (34665, 4, 1, 8, True),
         "long": (270, 2, 0, "x" * 70_000, True),
     }.items():
-        yield f"exif-{name}.tif", tiff(pixels, photometric="rgb", extratags=[tag], metadata=None), FINE
+        yield (
+            f"exif-{name}.tif",
+            tiff(pixels, photometric="rgb", extratags=[tag], metadata=None),
+            FINE,
+        )
 
 
 def _named() -> Iterator[tuple[str, bytes, str]]:

@@ -36,7 +36,18 @@ from PIL import Image
 from zdce import paths
 from zdce.files import whole
 
-COLUMNS = ["what", "done", "times", "outputs", "lost", "partial", "different", "litter", "peak_MiB", "seconds"]
+COLUMNS = [
+    "what",
+    "done",
+    "times",
+    "outputs",
+    "lost",
+    "partial",
+    "different",
+    "litter",
+    "peak_MiB",
+    "seconds",
+]
 BAD = ["lost", "partial", "different", "litter"]
 PEAK = """
 import re, sys
@@ -64,10 +75,21 @@ class Command:
         environment |= {"ZDCE_DATA": str(home / "data"), "PYTHONPATH": str(home)}
         words = [sys.executable, "-c", PEAK, *self.words]
         if self.limit_MiB:
-            words = ["bash", "-c", f'ulimit -v {self.limit_MiB * 1024}; exec "$@"', "limited", *words]
+            words = [
+                "bash",
+                "-c",
+                f'ulimit -v {self.limit_MiB * 1024}; exec "$@"',
+                "limited",
+                *words,
+            ]
         log = (home / "log.txt").open("a")
         return subprocess.Popen(
-            words, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            words,
+            cwd=home,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     def finish(self, home: Path) -> float:
@@ -84,7 +106,10 @@ class Command:
     def prints(self, home: Path) -> dict[str, str]:
         """sha256 of every output that is there."""
         files = [file for file in self.outputs(home) if file.is_file()]
-        return {str(file.relative_to(home)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+        return {
+            str(file.relative_to(home)): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in files
+        }
 
 
 def clone(home: Path) -> Path:
@@ -113,7 +138,9 @@ def clone(home: Path) -> Path:
         new_code_cell("report.prose('It counts.')"),
         new_markdown_cell("## Limits and deviations\nNone."),
     ]
-    book = new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    book = new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    )
     nbformat.write(book, home / "notebooks" / "01_first.ipynb")
     return home
 
@@ -123,14 +150,18 @@ def photographs(folder: Path, count: int, size: tuple[int, int] = (48, 64)) -> N
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for k in range(count):
-        pixels = np.clip(rng.normal(10 + 220 * (k % 24) / 23, 20, (*size, 3)), 0, 255).astype(np.uint8)
+        pixels = np.clip(rng.normal(10 + 220 * (k % 24) / 23, 20, (*size, 3)), 0, 255).astype(
+            np.uint8
+        )
         Image.fromarray(pixels).save(folder / f"{k:04}.jpg")
 
 
 def visible(folder: str, *patterns: str) -> Callable[[Path], list[Path]]:
     def files(home: Path) -> list[Path]:
         found = (file for pattern in patterns for file in (home / folder).rglob(pattern))
-        return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(home).parts))
+        return sorted(
+            f for f in found if not any(part.startswith(".") for part in f.relative_to(home).parts)
+        )
 
     return files
 
@@ -141,10 +172,20 @@ COMMANDS = {
     command.name: command
     for command in (
         Command("enhance", ["enhance", "in", "-o", "out"], visible("out", "*.jpg")),
-        Command("train", ["train", "--arm", "channels-8", *SMALL, "--resume"], visible("runs", *FINISHED)),
-        Command("sweep", ["sweep", "--arms", "channels-8,no-pool", "--jobs", "2"], visible("", *FINISHED, "*.csv.gz")),
+        Command(
+            "train",
+            ["train", "--arm", "channels-8", *SMALL, "--resume"],
+            visible("runs", *FINISHED),
+        ),
+        Command(
+            "sweep",
+            ["sweep", "--arms", "channels-8,no-pool", "--jobs", "2"],
+            visible("", *FINISHED, "*.csv.gz"),
+        ),
         Command("report", ["report"], visible("reports", "*.csv", "*.ipynb", "*.html")),
-        Command("data fetch", ["data", "fetch", "lime", "--mirror", "mirror"], visible("data", "*.jpg")),
+        Command(
+            "data fetch", ["data", "fetch", "lime", "--mirror", "mirror"], visible("data", "*.jpg")
+        ),
     )
 }
 
@@ -177,8 +218,14 @@ def killed(command: Command, kills: int, seed: int = 0) -> dict:
         command.finish(home)
         there = command.prints(home)
         different = len(set(wanted) ^ set(there))
-        different += sum(not _same(home, alone, name, there, wanted) for name in set(wanted) & set(there))
-        row = {"what": f"zdce {command.name}", "done": "killed (SIGKILL) at random instants", "times": times}
+        different += sum(
+            not _same(home, alone, name, there, wanted) for name in set(wanted) & set(there)
+        )
+        row = {
+            "what": f"zdce {command.name}",
+            "done": "killed (SIGKILL) at random instants",
+            "times": times,
+        }
         row |= {"outputs": len(wanted), "lost": lost, "partial": partial, "different": different}
         row |= {"litter": litter(home)}
         return row | {"peak_MiB": _peak(home), "seconds": round(time.monotonic() - started)}
@@ -192,7 +239,9 @@ def _same(home: Path, alone: Path, name: str, there: dict, wanted: dict) -> bool
     if not name.endswith(".ipynb"):
         return there[name] == wanted.get(name)
     try:
-        cells = [json.loads((folder / name).read_text("utf-8"))["cells"] for folder in (home, alone)]
+        cells = [
+            json.loads((folder / name).read_text("utf-8"))["cells"] for folder in (home, alone)
+        ]
     except ValueError:
         return False
     told = [[(cell["source"], cell.get("outputs")) for cell in book] for book in cells]
@@ -228,7 +277,9 @@ def load(count: int) -> dict:
             peaks[number] = _peak(home)
             missing = number - len(COMMANDS["enhance"].prints(home))
             unlike = [
-                file for file in COMMANDS["enhance"].outputs(home) if not _reads_as(file, home / "in" / file.name)
+                file
+                for file in COMMANDS["enhance"].outputs(home)
+                if not _reads_as(file, home / "in" / file.name)
             ]
         few, many = peaks.values()
         done = f"many photographs; {few} MiB for a tenth of them"
@@ -265,8 +316,18 @@ def starved(limit_MiB: int = 8192) -> dict:
         limited.finish(home)
         there, wanted = limited.prints(home), plain.prints(alone)
         different = sum(not _same(home, alone, name, there, wanted) for name in there)
-        row = {"what": "zdce report", "done": f"under ulimit -v {limit_MiB} MiB", "times": 1, "outputs": len(wanted)}
-        row |= {"lost": len(set(wanted) - set(there)), "partial": 0, "different": different, "litter": litter(home)}
+        row = {
+            "what": "zdce report",
+            "done": f"under ulimit -v {limit_MiB} MiB",
+            "times": 1,
+            "outputs": len(wanted),
+        }
+        row |= {
+            "lost": len(set(wanted) - set(there)),
+            "partial": 0,
+            "different": different,
+            "litter": litter(home),
+        }
         return row | {"peak_MiB": _peak(home), "seconds": round(time.monotonic() - started)}
 
 
@@ -277,14 +338,24 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
     import torch
     from distributed import Client, LocalCluster
 
-    from zdce import study, sweep
+    from zdce.study import experiments, sweep
     from zdce.training import finished, train
 
     started, kills, over = time.monotonic(), [0], threading.Event()
     with tempfile.TemporaryDirectory() as scratch:
         home = clone(Path(scratch) / "home")
-        os.environ |= {"ZDCE_RUNS": str(home / "runs"), "ZDCE_DATA": str(home / "data"), "OMP_NUM_THREADS": "1"}
-        arm = replace(study.ARMS["channels-8"], data=str(home / "in"), size=32, steps=150, precision="float32")
+        os.environ |= {
+            "ZDCE_RUNS": str(home / "runs"),
+            "ZDCE_DATA": str(home / "data"),
+            "OMP_NUM_THREADS": "1",
+        }
+        arm = replace(
+            experiments.ARMS["channels-8"],
+            data=str(home / "in"),
+            size=32,
+            steps=150,
+            precision="float32",
+        )
         wanted = [replace(arm, seed=seed) for seed in range(runs)]
 
         def fire(address: str) -> None:
@@ -295,7 +366,9 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
                         os.kill(random.choice(pids), signal.SIGKILL)
                         kills[0] += 1
 
-        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster:
+        with LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None
+        ) as cluster:
             shooter = threading.Thread(target=fire, args=(cluster.scheduler_address,))
             shooter.start()
             outcomes = list(sweep.sweep(wanted, scheduler=cluster.scheduler_address))
@@ -312,7 +385,11 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
             again = train(config, home / "alone" / config.run_name(), progress=False)
             there = sweep.folder(config) / "model.safetensors"
             different += not there.is_file() or there.read_bytes() != again.weights.read_bytes()
-        row = {"what": "zdce sweep", "done": f"{workers} workers, one killed every {every:g} s", "times": kills[0]}
+        row = {
+            "what": "zdce sweep",
+            "done": f"{workers} workers, one killed every {every:g} s",
+            "times": kills[0],
+        }
         row |= {
             "outputs": runs,
             "lost": lost,
@@ -324,21 +401,27 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=50, help="of each command")
     parser.add_argument("--photographs", type=int, default=2000)
     parser.add_argument("--only", help="of: " + ", ".join([*COMMANDS, "load", "starved", "fire"]))
     parser.add_argument("--csv", help="write the table; rows that are there of other commands stay")
     arguments = parser.parse_args()
     parts: dict[str, Callable[[], dict]] = {
-        name: (lambda command=command: killed(command, arguments.kills)) for name, command in COMMANDS.items()
+        name: (lambda command=command: killed(command, arguments.kills))
+        for name, command in COMMANDS.items()
     }
     parts |= {"load": lambda: load(arguments.photographs), "starved": starved, "fire": under_fire}
     chosen = arguments.only.split(",") if arguments.only else list(parts)
     rows = []
     for name in chosen:
         rows.append(parts[name]())
-        print(pd.DataFrame(rows[-1:])[COLUMNS].to_string(index=False, header=len(rows) == 1), flush=True)
+        print(
+            pd.DataFrame(rows[-1:])[COLUMNS].to_string(index=False, header=len(rows) == 1),
+            flush=True,
+        )
         if arguments.csv:
             keep(rows[-1], Path(arguments.csv))
     sys.exit(int(pd.DataFrame(rows)[BAD].to_numpy().sum() > 0))

@@ -22,7 +22,14 @@ EXPLAINED: dict[str, str] = {}
 
 def sbom(file: Path, validate: bool = True) -> dict:
     """Write the bill of materials, the same for the same environment; the document. validate: against the schema."""
-    words = [sys.executable, "-m", "cyclonedx_py", "environment", "--pyproject", str(ROOT / "pyproject.toml")]
+    words = [
+        sys.executable,
+        "-m",
+        "cyclonedx_py",
+        "environment",
+        "--pyproject",
+        str(ROOT / "pyproject.toml"),
+    ]
     words += [
         "--validate" if validate else "--no-validate",
         "--output-reproducible",
@@ -36,8 +43,18 @@ def sbom(file: Path, validate: bool = True) -> dict:
 
 def audit(database: str) -> list[dict]:
     """pip-audit's answer for every installed package but this one; empty where it gave none."""
-    words = [sys.executable, "-m", "pip_audit", "--local", "--skip-editable", "--progress-spinner", "off"]
-    done = subprocess.run([*words, "--format", "json", "-s", database], capture_output=True, text=True)
+    words = [
+        sys.executable,
+        "-m",
+        "pip_audit",
+        "--local",
+        "--skip-editable",
+        "--progress-spinner",
+        "off",
+    ]
+    done = subprocess.run(
+        [*words, "--format", "json", "-s", database], capture_output=True, text=True
+    )
     try:
         return json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
@@ -58,8 +75,14 @@ def judged(packages: list[dict]) -> tuple[int, str]:
     if any(each["id"] not in EXPLAINED for _, each in found):
         return 1, "\n".join([*lines, f"FOUND: {len(found)} in {len(known)} packages"])
     if len(known) < len(packages) or not packages:
-        missing = f"{len(packages) - len(known)} of {len(packages)} packages" if packages else "any package"
-        return 2, "\n".join([*lines, f"NOT AUDITED: no database of vulnerabilities could be asked about {missing}"])
+        missing = (
+            f"{len(packages) - len(known)} of {len(packages)} packages"
+            if packages
+            else "any package"
+        )
+        return 2, "\n".join(
+            [*lines, f"NOT AUDITED: no database of vulnerabilities could be asked about {missing}"]
+        )
     return 0, "\n".join([*lines, f"{len(known)} packages looked up, nothing known against them"])
 
 

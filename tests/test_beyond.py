@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from zdce import beyond, metrics, study
+from zdce import metrics
+from zdce.study import beyond, evaluation
 
 PEER, OTHER = "zero-dce-improved (published)", "sci-medium"
 
@@ -19,7 +20,9 @@ def table(psnr=26.0, noise=0.04, clipped=0.01) -> pd.DataFrame:
         (beyond.NAME, psnr, noise, clipped, 4.0),
         (f"{beyond.NAME} (seed 1)", psnr - 3, noise, clipped, 6.0),
     ]
-    return pd.DataFrame(rows, columns=["method", "psnr", "relative_noise", "clipped_share dicm", "ms"])
+    return pd.DataFrame(
+        rows, columns=["method", "psnr", "relative_noise", "clipped_share dicm", "ms"]
+    )
 
 
 def test_goals_come_from_the_peers_of_the_run_and_take_every_seed():
@@ -31,7 +34,10 @@ def test_goals_come_from_the_peers_of_the_run_and_take_every_seed():
         23.0,
         "yes",
     ]
-    assert goals.loc["relative_noise", "wanted"] == 0.05 and goals.loc["relative_noise", "reached"] == "yes"
+    assert (
+        goals.loc["relative_noise", "wanted"] == 0.05
+        and goals.loc["relative_noise", "reached"] == "yes"
+    )
     assert goals.loc["clipped_share dicm", "wanted"] == 0.015
     assert goals.loc["ms", ["wanted", "reached"]].tolist() == [5.0, "no"]  # one seed is slower
     missed = beyond.judged(table(psnr=24.0)).set_index("figure").loc["psnr"]
@@ -48,7 +54,10 @@ def test_goals_without_their_peer_are_open():
 def test_what_is_said_follows_from_the_goals():
     goals = beyond.judged(table(psnr=20.0))
     said = beyond.headline(goals)
-    assert said.startswith("**Reached:** relative_noise (0.04, wanted 0.05)") and "**Not reached:** psnr" in said
+    assert (
+        said.startswith("**Reached:** relative_noise (0.04, wanted 0.05)")
+        and "**Not reached:** psnr" in said
+    )
     ablated = pd.DataFrame({"method": [beyond.NAME, "a"], "psnr": [20.0, 18.5], "ssim": [0.7, 0.6]})
     ablated["relative_noise"] = [0.04, 0.05]
     dark = pd.DataFrame({"method": [beyond.NAME], "newly_clipped": [0.02], "bright_gain": [30.0]})
@@ -66,13 +75,17 @@ def test_rows_say_what_they_change_and_where_their_weights_are():
     assert rows.loc["night-target-46", "change"] == "loss.exposure_target 0.45 → 0.46"
     assert rows.loc["context-not-darkened", "change"] == "darkened 0.5 → default"
     assert rows["weights"].notna().sum() >= 8
-    assert [method.label for method in beyond.arms(beyond.rows(), "context-three-curves")] == ["context-three-curves"]
+    assert [method.label for method in beyond.arms(beyond.rows(), "context-three-curves")] == [
+        "context-three-curves"
+    ]
     with pytest.raises(ValueError, match="no arm 'context-nothing'"):
         beyond.arms(beyond.rows(), "context-nothing")
 
 
 def test_a_good_photograph_is_compared_with_itself_once_a_scene():
-    same = beyond.to_itself([study.INPUT, study.Method("zero-dce", "zero-dce")], "bundled", 10)
+    same = beyond.to_itself(
+        [evaluation.INPUT, evaluation.Method("zero-dce", "zero-dce")], "bundled", 10
+    )
     assert same.groupby("method")["scene"].nunique().eq(same.groupby("method").size()).all()
     values = same.groupby("method")["to_itself"].mean()
     assert values["input"] == beyond.UNCHANGED and 5 < values["zero-dce"] < 30
@@ -80,7 +93,12 @@ def test_a_good_photograph_is_compared_with_itself_once_a_scene():
 
 
 def test_night_is_what_was_dark():
-    rows = [("lime", "1", "input", 0.1), ("lime", "2", "input", 0.5), ("lime", "1", "a", 0.3), ("lime", "2", "a", 0.9)]
+    rows = [
+        ("lime", "1", "input", 0.1),
+        ("lime", "2", "input", 0.5),
+        ("lime", "1", "a", 0.3),
+        ("lime", "2", "a", 0.9),
+    ]
     scores = pd.DataFrame(rows, columns=["dataset", "photograph", "method", "mean"])
     scores = scores.assign(newly_clipped=scores["mean"], bright_gain=1.0, color_cast=1.0)
     told = beyond.night(scores, scores[scores["method"] == "input"], ["a"])
@@ -93,14 +111,16 @@ def test_the_histogram_of_the_reference_is_a_ceiling_for_tones():
 
 
 def test_one_table_joins_sets_and_times():
-    scores = study.evaluate([study.INPUT, beyond.OURS], "bundled", 1)
+    scores = evaluation.evaluate([evaluation.INPUT, beyond.OURS], "bundled", 1)
     wild = scores.assign(dataset="dicm")
-    good = beyond.to_itself([study.INPUT, beyond.OURS], "bundled", 1)
-    noise = study.evaluate_bursts([study.INPUT, beyond.OURS], "bundled", 1)
+    good = beyond.to_itself([evaluation.INPUT, beyond.OURS], "bundled", 1)
+    noise = evaluation.evaluate_bursts([evaluation.INPUT, beyond.OURS], "bundled", 1)
     times = pd.DataFrame({"version": [beyond.NAME], "pixels_ms": [5.0]})
     one = beyond.one_table(pd.concat([scores, wild]), good, noise, times).set_index("method")
     assert list(one.index) == ["input", beyond.NAME]
     assert one.loc[beyond.NAME, "ms"] == 5 and 70 < one.loc[beyond.NAME, "KB"] < 97
-    assert one.loc[beyond.NAME, "clipped_share dicm"] == pytest.approx(scores["clipped_share"].iloc[1])
+    assert one.loc[beyond.NAME, "clipped_share dicm"] == pytest.approx(
+        scores["clipped_share"].iloc[1]
+    )
     assert one.loc["input", "psnr"] == pytest.approx(scores["psnr"].iloc[0])
     assert metrics.METRICS  # the figures' definitions

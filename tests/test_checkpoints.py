@@ -16,8 +16,16 @@ from safetensors import safe_open
 
 from zdce import checkpoints, datasets, paths
 from zdce.checkpoints import MODELS, CheckpointError, load, read, save, write_atomically
-from zdce.model import ZERO_DCE, ZERO_DCE_IMPROVED, ZERO_DCE_PP, CurveNet, NetConfig, SciNet, count_parameters
-from zdce.study import CONTEXT, LEVEL, NIGHT
+from zdce.model import (
+    ZERO_DCE,
+    ZERO_DCE_IMPROVED,
+    ZERO_DCE_PP,
+    CurveNet,
+    NetConfig,
+    SciNet,
+    count_parameters,
+)
+from zdce.study.experiments import CONTEXT, LEVEL, NIGHT
 
 PUBLISHED = {  # file → (network, gamma)
     "zero_dce_Epoch99.pth": (ZERO_DCE, 1.0),
@@ -65,7 +73,10 @@ def test_round_trip(tmp_path, config):
     assert model.net.config == config
     assert model.header["train"] == {"steps": 7, "data": "grün"}
     assert not model.net.training
-    assert all(torch.equal(tensor, model.net.state_dict()[name]) for name, tensor in net.state_dict().items())
+    assert all(
+        torch.equal(tensor, model.net.state_dict()[name])
+        for name, tensor in net.state_dict().items()
+    )
 
 
 def test_file_is_safetensors_with_its_configuration_inside_and_no_pickle(tmp_path):
@@ -114,7 +125,9 @@ def test_same_network_gives_the_same_bytes(tmp_path):
 )
 def test_default_gamma_goes_with_the_improved_network_alone(tmp_path, config, gamma):
     file = tmp_path / "net.safetensors"
-    header = {"net": {"width": config.width, "pooling": config.pooling, "separable": config.separable}}
+    header = {
+        "net": {"width": config.width, "pooling": config.pooling, "separable": config.separable}
+    }
     write_atomically(file, weights(CurveNet(config)), {"zdce": json.dumps(header)})
     assert read(file).gamma == gamma
 
@@ -231,7 +244,9 @@ def test_refusal_gives_no_advice_to_load_unsafely(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" * 20, bytes(1000), b"\x80\x02}q\x00."])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" * 20, bytes(1000), b"\x80\x02}q\x00."]
+)
 def test_garbage_is_refused(tmp_path, content, suffix):
     file = tmp_path / f"net{suffix}"
     file.write_bytes(content)
@@ -258,7 +273,9 @@ def test_missing_file_is_refused(tmp_path):
 
 
 def test_unknown_name_is_refused():
-    with pytest.raises(CheckpointError, match=r"'zero-dec' is unknown: choose one of zero-dce, .*sci-difficult"):
+    with pytest.raises(
+        CheckpointError, match=r"'zero-dec' is unknown: choose one of zero-dce, .*sci-difficult"
+    ):
         load("zero-dec")
 
 
@@ -291,7 +308,9 @@ def test_wrong_shapes_are_refused(tmp_path):
         refused(file, word)
 
 
-@pytest.mark.parametrize("content", [[torch.zeros(3)], {"a": 3}, {1: torch.zeros(3)}, torch.zeros(3), {}], ids=repr)
+@pytest.mark.parametrize(
+    "content", [[torch.zeros(3)], {"a": 3}, {1: torch.zeros(3)}, torch.zeros(3), {}], ids=repr
+)
 def test_files_of_something_else_are_refused(tmp_path, content):
     torch.save(content, tmp_path / "net.pth")
     refused(tmp_path / "net.pth")
@@ -365,11 +384,16 @@ def safetensors_file(file: Path, header: object, data: bytes = b"") -> Path:
     ids=str,
 )
 def test_shapes_that_lie_are_refused(tmp_path, tensor):
-    refused(safetensors_file(tmp_path / "net.safetensors", {"e_conv1.weight": tensor}, bytes(8)), "not a readable")
+    refused(
+        safetensors_file(tmp_path / "net.safetensors", {"e_conv1.weight": tensor}, bytes(8)),
+        "not a readable",
+    )
 
 
 def test_a_header_nested_without_end_is_refused(tmp_path):
-    refused(safetensors_file(tmp_path / "net.safetensors", b'{"a":' + b"[" * 100_000), "not a readable")
+    refused(
+        safetensors_file(tmp_path / "net.safetensors", b'{"a":' + b"[" * 100_000), "not a readable"
+    )
     file = tmp_path / "zdce.safetensors"
     write_atomically(file, weights(CurveNet(width=2)), {"zdce": "[" * 100_000})
     refused(file, "not a readable")
@@ -402,7 +426,10 @@ def peak_MiB() -> int:
 
 def test_few_numbers_repeated_into_terabytes_are_refused(tmp_path):
     one, file = torch.zeros(1), tmp_path / "net.pth"
-    wide = {"e_conv1.weight": one.expand(10**5, 3, 3, 3), "e_conv4.weight": one.expand(10**6, 10**6)}
+    wide = {
+        "e_conv1.weight": one.expand(10**5, 3, 3, 3),
+        "e_conv4.weight": one.expand(10**6, 10**6),
+    }
     torch.save({**weights(CurveNet(width=2)), **wide}, file)
     assert file.stat().st_size < 10**5
     before = peak_MiB()
@@ -411,15 +438,24 @@ def test_few_numbers_repeated_into_terabytes_are_refused(tmp_path):
 
 
 def test_tensors_without_numbers_are_refused(tmp_path):
-    torch.save({**weights(CurveNet(width=2)), "e_conv1.bias": torch.empty(2, device="meta")}, tmp_path / "meta.pth")
+    torch.save(
+        {**weights(CurveNet(width=2)), "e_conv1.bias": torch.empty(2, device="meta")},
+        tmp_path / "meta.pth",
+    )
     refused(tmp_path / "meta.pth")
-    torch.save({**weights(CurveNet(width=2)), "e_conv1.bias": torch.zeros(2).to_sparse()}, tmp_path / "sparse.pth")
+    torch.save(
+        {**weights(CurveNet(width=2)), "e_conv1.bias": torch.zeros(2).to_sparse()},
+        tmp_path / "sparse.pth",
+    )
     refused(tmp_path / "sparse.pth")
 
 
 def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
     torch.save(weights(CurveNet(width=2)), tmp_path / "plain.pth")
-    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "net.pth", "w") as packed:
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "net.pth", "w") as packed,
+    ):
         for part in plain.infolist():
             packed.writestr(part.filename, plain.read(part), zipfile.ZIP_DEFLATED)
         packed.writestr("archive/data/99", bytes(2**26), zipfile.ZIP_DEFLATED)
@@ -431,7 +467,9 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
 
 
 @pytest.mark.parametrize("fails", ["fsync", "replace", "serialise"])
-def test_failed_writing_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path, monkeypatch, fails):
+def test_failed_writing_keeps_the_old_file_and_leaves_nothing_beside_it(
+    tmp_path, monkeypatch, fails
+):
     file = tmp_path / "net.safetensors"
     save(file, CurveNet(width=2), "old")
     before = file.read_bytes()
@@ -439,7 +477,11 @@ def test_failed_writing_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    target = {"fsync": (os, "fsync"), "replace": (Path, "replace"), "serialise": (safetensors.torch, "save")}[fails]
+    target = {
+        "fsync": (os, "fsync"),
+        "replace": (Path, "replace"),
+        "serialise": (safetensors.torch, "save"),
+    }[fails]
     monkeypatch.setattr(*target, full)
     with pytest.raises(OSError, match="No space left"):
         save(file, CurveNet(width=3), "new")
@@ -453,6 +495,8 @@ def test_written_file_is_flushed_before_it_takes_its_name(tmp_path, monkeypatch)
     order = []
     fsync, replace = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda fd: (order.append("fsync"), fsync(fd)))
-    monkeypatch.setattr(Path, "replace", lambda self, to: (order.append("replace"), replace(self, to))[1])
+    monkeypatch.setattr(
+        Path, "replace", lambda self, to: (order.append("replace"), replace(self, to))[1]
+    )
     checkpoints.save(tmp_path / "net.safetensors", CurveNet(width=2), "mine")
     assert order == ["fsync", "replace"]

@@ -29,7 +29,15 @@ def photo(tmp_path):
 
 
 def test_every_command_answers_help(zdce):
-    for words in ((), ("enhance",), ("train",), ("evaluate",), ("report",), ("data",), ("data", "fetch")):
+    for words in (
+        (),
+        ("enhance",),
+        ("train",),
+        ("evaluate",),
+        ("report",),
+        ("data",),
+        ("data", "fetch"),
+    ):
         result = zdce(*words, "--help")
         assert result.exit_code == 0, words
         assert "Usage:" in result.output
@@ -45,9 +53,11 @@ def test_enhance_writes_what_the_enhancer_makes(zdce, photo, tmp_path):
 def test_a_model_s_own_gamma_is_applied_and_gamma_1_switches_it_off(zdce, photo, tmp_path):
     model = ("--model", "zero-dce-improved")
     zdce("enhance", photo, "-o", tmp_path / "own.png", *model)
-    zdce("enhance", photo, "-o", tmp_path / "study.png", *model, "--gamma", "1.15")
+    zdce("enhance", photo, "-o", tmp_path / "evaluation.png", *model, "--gamma", "1.15")
     zdce("enhance", photo, "-o", tmp_path / "off.png", *model, "--gamma", "1")
-    own, study, off = (np.asarray(Image.open(tmp_path / f"{n}.png")) for n in ("own", "study", "off"))
+    own, study, off = (
+        np.asarray(Image.open(tmp_path / f"{n}.png")) for n in ("own", "study", "off")
+    )
     assert np.array_equal(own, study)
     assert off.mean() > own.mean()
 
@@ -56,7 +66,9 @@ def test_the_default_model_is_the_one_that_is_named(zdce, photo, tmp_path):
     zdce("enhance", photo, "-o", tmp_path / "default.png")
     zdce("enhance", photo, "-o", tmp_path / "named.png", "--model", checkpoints.DEFAULT)
     assert (tmp_path / "default.png").read_bytes() == (tmp_path / "named.png").read_bytes()
-    assert f"{checkpoints.DEFAULT} (the default)" in " ".join(zdce("enhance", "--help").output.split())
+    assert f"{checkpoints.DEFAULT} (the default)" in " ".join(
+        zdce("enhance", "--help").output.split()
+    )
 
 
 def test_a_bad_file_fails_and_the_rest_is_done(zdce, photo, tmp_path):
@@ -99,12 +111,26 @@ def test_train_then_enhance_with_the_result(zdce, photo, tmp_path):
         pixels = np.random.default_rng(k).integers(0, 256, (40, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{k}.png")
     run = tmp_path / "run"
-    words = ("train", "--data", folder, "--size", 32, "--epochs", 2, "--out", run, "--device", "cpu")
+    words = (
+        "train",
+        "--data",
+        folder,
+        "--size",
+        32,
+        "--epochs",
+        2,
+        "--out",
+        run,
+        "--device",
+        "cpu",
+    )
     result = zdce(*words)
     assert result.exit_code == 0, result.output
     assert "2 steps" in result.output  # three photographs fit one batch of four
     assert zdce(*words, "--resume").exit_code == 0
-    result = zdce("enhance", photo, "-o", tmp_path / "out.png", "--weights", run / "model.safetensors")
+    result = zdce(
+        "enhance", photo, "-o", tmp_path / "out.png", "--weights", run / "model.safetensors"
+    )
     assert result.exit_code == 0, result.output
     assert Image.open(tmp_path / "out.png").size == (30, 20)
 
@@ -122,7 +148,16 @@ def test_train_refuses_an_empty_folder_and_an_unknown_arm(zdce, tmp_path):
 def test_evaluate_prints_means_and_writes_a_row_for_each_photograph(zdce, tmp_path):
     file = tmp_path / "scores.csv"
     result = zdce(
-        "evaluate", "--model", "zero-dce", "zero-dce-improved", "--on", "bundled", "--limit", 1, "--csv", file
+        "evaluate",
+        "--model",
+        "zero-dce",
+        "zero-dce-improved",
+        "--on",
+        "bundled",
+        "--limit",
+        1,
+        "--csv",
+        file,
     )
     assert result.exit_code == 0, result.output
     assert "psnr" in result.output
@@ -131,7 +166,9 @@ def test_evaluate_prints_means_and_writes_a_row_for_each_photograph(zdce, tmp_pa
     assert lines[0].startswith("dataset,photograph,")
 
 
-def test_data_list_names_every_set_and_verify_finds_a_changed_file(zdce, shared, tmp_path, monkeypatch):
+def test_data_list_names_every_set_and_verify_finds_a_changed_file(
+    zdce, shared, tmp_path, monkeypatch
+):
     monkeypatch.setenv("ZDCE_DATA", str(tmp_path))
     assert zdce("data", "fetch", "niqe-model", "--mirror", shared).exit_code == 0
     assert "niqe-model" in zdce("data", "list").output

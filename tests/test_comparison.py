@@ -6,18 +6,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zdce import comparison, plots, study
+from zdce.study import comparison, evaluation, plots
 
-PLAIN, NETWORK, PIPELINE = (method.label for method in study.OURS)
+PLAIN, NETWORK, PIPELINE = (method.label for method in evaluation.OURS)
 
 
 def scores(figure: str, plain: list, pipeline: list, scenes: list | None = None) -> pd.DataFrame:
-    """A table as study.evaluate makes it, of one figure; the network alone scores as the original does."""
+    """A table as evaluation.evaluate makes it, of one figure; the network alone scores as the original does."""
     rows = []
     for method, values in ((PLAIN, plain), (NETWORK, plain), (PIPELINE, pipeline)):
         for number, value in enumerate(values):
             scene = str(scenes[number] if scenes else number)
-            row = {"dataset": "lime", "photograph": f"{number}.bmp", "scene": scene, "method": method, figure: value}
+            row = {
+                "dataset": "lime",
+                "photograph": f"{number}.bmp",
+                "scene": scene,
+                "method": method,
+                figure: value,
+            }
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -50,7 +56,10 @@ def test_lower_is_better_where_the_table_of_metrics_says_so():
 
 
 def test_nearer_zero_compares_sizes():
-    assert outcome("E1", scores("bright_gain", [30.0, 31, 29, 33, 30], [-5.0, -4, -6, -5, -5])) == "better"
+    assert (
+        outcome("E1", scores("bright_gain", [30.0, 31, 29, 33, 30], [-5.0, -4, -6, -5, -5]))
+        == "better"
+    )
 
 
 def test_four_scenes_are_too_few_however_many_photographs():
@@ -60,7 +69,7 @@ def test_four_scenes_are_too_few_however_many_photographs():
 
 def test_photographs_of_one_scene_are_drawn_together():
     table = scores("psnr", [20.0] * 8, [21.0] * 4 + [19.0] * 4, [0, 0, 0, 0, 1, 1, 1, 1])
-    mean, low, high = study.paired_difference(table, "psnr", PIPELINE, PLAIN)
+    mean, low, high = evaluation.paired_difference(table, "psnr", PIPELINE, PLAIN)
     assert (mean, low, high) == (0, -1, 1)  # eight independent photographs would give about ±0.7
 
 
@@ -68,14 +77,24 @@ def test_answers_count_outcomes_and_judge():
     better = comparison.differences(scores("detail_kept", BASE, [x + 0.02 for x in BASE]))
     mixed = pd.concat([better, comparison.differences(scores("ssim_matched", BASE, BASE))])
     told = comparison.answers(mixed).set_index("claim")
-    assert told.loc["E3", ["verdict", "better", "no difference", "open"]].tolist() == ["partly supported", 1, 1, 0]
+    assert told.loc["E3", ["verdict", "better", "no difference", "open"]].tolist() == [
+        "partly supported",
+        1,
+        1,
+        0,
+    ]
     assert comparison.answers(better).set_index("claim").loc["E3", "verdict"] == "supported"
     (line,) = [line for line in comparison.reasons(mixed) if "E3" in line]
-    assert "*better*: `detail_kept` (lime +0.02)" in line and "*no difference*: `ssim_matched` (lime +0)" in line
+    assert (
+        "*better*: `detail_kept` (lime +0.02)" in line
+        and "*no difference*: `ssim_matched` (lime +0)" in line
+    )
 
 
 def test_outcomes_at_a_glance_tell_where_weights_disagree():
-    better = comparison.differences(scores("detail_kept", BASE, [x + 0.02 for x in BASE])).query("claim == 'E3'")
+    better = comparison.differences(scores("detail_kept", BASE, [x + 0.02 for x in BASE])).query(
+        "claim == 'E3'"
+    )
     again = better.assign(weights="trained here, seed 1")
     glance = comparison.outcomes(pd.concat([better, again])).set_index(["claim", "figure"])
     assert glance.loc[("E3", "detail_kept"), "lime"] == "better"
@@ -84,12 +103,20 @@ def test_outcomes_at_a_glance_tell_where_weights_disagree():
     assert glance.loc[("E3", "detail_kept"), "lime"] == "better 1, no difference 1"
     first, last = comparison.reasons(pd.concat([better, other]))
     assert first.startswith("- **E3 details**, weights trained here.")
-    assert "seed 1**: 1 of 1 comparisons come out otherwise: `detail_kept` on lime no difference." in last
+    assert (
+        "seed 1**: 1 of 1 comparisons come out otherwise: `detail_kept` on lime no difference."
+        in last
+    )
 
 
 def test_headline_says_once_what_weights_agree_on():
-    better = comparison.differences(scores("detail_kept", BASE, [x + 0.02 for x in BASE])).query("claim == 'E3'")
-    rest = [better.assign(weights="trained here, seed 1"), better.assign(weights="published", outcome="worse")]
+    better = comparison.differences(scores("detail_kept", BASE, [x + 0.02 for x in BASE])).query(
+        "claim == 'E3'"
+    )
+    rest = [
+        better.assign(weights="trained here, seed 1"),
+        better.assign(weights="published", outcome="worse"),
+    ]
     told = comparison.headline(comparison.answers(pd.concat([better, *rest])))
     assert told == (
         "With weights trained here (2 seeds): E3 (details) **supported**. "
@@ -99,7 +126,9 @@ def test_headline_says_once_what_weights_agree_on():
 
 def test_extremes_are_the_largest_gain_and_loss():
     table = scores("ssim", BASE, [0.9, 0.9, 0.8, 0.7, 0.95]).assign(dataset="bundled")
-    table["photograph"] = table["photograph"].map(lambda name: f"astronaut-{int(name[0]) % 3 + 2}ev")
+    table["photograph"] = table["photograph"].map(
+        lambda name: f"astronaut-{int(name[0]) % 3 + 2}ev"
+    )
     table = table[table["scene"].isin(["0", "1", "2"])]
     chosen = comparison.extremes(table, ["bundled"], ("ssim_matched", "ssim"), PIPELINE, PLAIN)
     assert [sample.name for sample in chosen] == ["astronaut-3ev", "astronaut-4ev"]
@@ -113,10 +142,18 @@ def test_restless_scenes():
 
 def test_calibration_finds_the_scores_beside_the_data(shared):
     expected = pd.read_csv(shared / "expected" / "sice_pairs_published_weights.csv")
-    rows = expected[expected["method"].isin(["zero-dce", "zero-dce-improved + gamma 1.15"])].groupby("method").head(2)
+    rows = (
+        expected[expected["method"].isin(["zero-dce", "zero-dce-improved + gamma 1.15"])]
+        .groupby("method")
+        .head(2)
+    )
     labels = {"zero-dce": "zero-dce (published)"}
     labels["zero-dce-improved + gamma 1.15"] = "zero-dce-improved + gamma (published)"
-    table = rows.replace({"method": labels}).rename(columns={"low": "photograph"}).assign(dataset="sice-pairs")
+    table = (
+        rows.replace({"method": labels})
+        .rename(columns={"low": "photograph"})
+        .assign(dataset="sice-pairs")
+    )
     table.loc[table["method"] == "zero-dce (published)", "psnr"] += 0.25
     told = comparison.calibration(table).set_index("method")
     assert told["n"].tolist() == [2, 2]
@@ -135,7 +172,13 @@ def test_square_in_which_images_differ_most():
 
 def test_spread_over_seeds_is_the_range_of_their_means():
     rows = [
-        {"dataset": "lime", "photograph": str(k), "scene": str(k), "method": method, "psnr": value + k}
+        {
+            "dataset": "lime",
+            "photograph": str(k),
+            "scene": str(k),
+            "method": method,
+            "psnr": value + k,
+        }
         for method, value in (("a", 10.0), ("a (seed 1)", 12.0), ("a (seed 2)", 11.0), ("b", 5.0))
         for k in (0, 1)
     ]
@@ -155,9 +198,15 @@ def test_spread_over_seeds_is_the_range_of_their_means():
 
 def test_every_other_seed_is_judged_like_the_first():
     shipped, again = comparison.ORIGINS["trained here"], comparison.ORIGINS["trained here, seed 1"]
-    plain, network, pipeline = (method.label for method in study.OURS)
+    plain, network, pipeline = (method.label for method in evaluation.OURS)
     rows = [
-        {"dataset": "lime", "photograph": str(k), "scene": str(k), "method": label + suffix, "detail_kept": value}
+        {
+            "dataset": "lime",
+            "photograph": str(k),
+            "scene": str(k),
+            "method": label + suffix,
+            "detail_kept": value,
+        }
         for suffix, gain in ((shipped, 0.1), (again, -0.1))
         for label, value in ((pipeline, 0.5 + gain), (network, 0.5), (plain, 0.5))
         for k in range(6)

@@ -18,7 +18,16 @@ from PIL import Image
 
 from zdce import datasets, paths
 
-HEADER = ["path", "bytes", "sha256", "upstream_repository", "upstream_commit", "upstream_path", "scene", "reference"]
+HEADER = [
+    "path",
+    "bytes",
+    "sha256",
+    "upstream_repository",
+    "upstream_commit",
+    "upstream_path",
+    "scene",
+    "reference",
+]
 
 
 @pytest.fixture
@@ -47,7 +56,9 @@ def write_manifest(tmp_path, monkeypatch, content):
         writer.writerow(HEADER)
         for path, data in content.items():
             sha = hashlib.sha256(data).hexdigest()
-            writer.writerow([path, len(data), sha, "someone/some-repo", "c0ffee", f"Net++/{path}", "", ""])
+            writer.writerow(
+                [path, len(data), sha, "someone/some-repo", "c0ffee", f"Net++/{path}", "", ""]
+            )
     monkeypatch.setattr(paths, "manifest", lambda: file)
 
 
@@ -137,8 +148,13 @@ def test_data_page_states_the_same_counts_and_sizes():
 
 def test_origin_quotes_the_path_and_names_the_commit():
     entry = datasets.manifest()["data/train_data/1.jpg"]
-    assert entry.origin == f"{datasets.ORIGIN}/{entry.repository}/{entry.commit}/Zero-DCE%2B%2B/data/train_data/1.jpg"
-    assert all(len(each.commit) == 40 and len(each.sha256) == 64 for each in datasets.manifest().values())
+    assert (
+        entry.origin
+        == f"{datasets.ORIGIN}/{entry.repository}/{entry.commit}/Zero-DCE%2B%2B/data/train_data/1.jpg"
+    )
+    assert all(
+        len(each.commit) == 40 and len(each.sha256) == 64 for each in datasets.manifest().values()
+    )
 
 
 def test_manifest_is_the_mirror_s_with_the_pairs(shared):
@@ -154,7 +170,9 @@ def test_manifest_is_the_mirror_s_with_the_pairs(shared):
 
 
 def test_training_photographs_come_in_numeric_order():
-    assert [sample.name for sample in datasets.samples("sice-train")] == [f"{i}.jpg" for i in range(1, 2003)]
+    assert [sample.name for sample in datasets.samples("sice-train")] == [
+        f"{i}.jpg" for i in range(1, 2003)
+    ]
 
 
 def test_limit_is_evenly_spaced_and_distinct():
@@ -170,7 +188,9 @@ def test_limit_is_evenly_spaced_and_distinct():
         datasets.samples("lime", -1)
 
 
-@pytest.mark.parametrize("call", [datasets.samples, datasets.at_hand, datasets.fetch, datasets.verify])
+@pytest.mark.parametrize(
+    "call", [datasets.samples, datasets.at_hand, datasets.fetch, datasets.verify]
+)
 def test_an_unknown_set_is_refused_with_the_known_ones(call):
     with pytest.raises(ValueError, match="name='limes' is no data set; known: bundled, sice-train"):
         call("limes")
@@ -185,7 +205,9 @@ def test_sets_without_photographs_say_so(name):
 # --- finding files ----------------------------------------------------------------------------------------------
 
 
-def test_find_prefers_the_data_folder_and_names_the_set_to_fetch(small, home, tmp_path, monkeypatch):
+def test_find_prefers_the_data_folder_and_names_the_set_to_fetch(
+    small, home, tmp_path, monkeypatch
+):
     path = "weights/w0.pth"
     with pytest.raises(FileNotFoundError, match="zdce data fetch published-weights"):
         datasets.find(path)
@@ -246,7 +268,9 @@ def test_bundled_samples_are_seeded_dark_and_keep_a_clean_reference():
         image, reference = sample.image(), sample.reference()
         assert image.dtype == np.uint8 and image.shape == reference.shape
         assert np.array_equal(image, sample.image())
-        by_scene.setdefault(sample.scene, []).append((sample.stops, image.mean() / reference.mean()))
+        by_scene.setdefault(sample.scene, []).append(
+            (sample.stops, image.mean() / reference.mean())
+        )
     for exposures in by_scene.values():
         ratios = [ratio for _, ratio in sorted(exposures)]
         assert ratios == sorted(ratios, reverse=True) and ratios[0] < 0.6
@@ -270,7 +294,9 @@ def test_camera_noise_follows_its_formula(level):
     electrons = linear * camera.white / 8
     assert measured.mean() == pytest.approx(linear / 8, rel=0.02)
     expected = (electrons + camera.read_noise**2) ** 0.5 / camera.white
-    step = 1 / 255 / (0.4396 * (linear / 8) ** -0.583 if linear / 8 > 0.0031308 else 12.92)  # of the 8-bit rounding
+    step = (
+        1 / 255 / (0.4396 * (linear / 8) ** -0.583 if linear / 8 > 0.0031308 else 12.92)
+    )  # of the 8-bit rounding
     assert measured.std() == pytest.approx((expected**2 + step**2 / 12) ** 0.5, rel=0.05)
 
 
@@ -282,11 +308,15 @@ def test_over_exposure_clips():
 
 def test_bundled_bursts_differ_by_independent_noise():
     scenes = datasets.bursts("bundled")
-    assert list(scenes) == list(datasets.BUNDLED) and all(len(frames) == 4 for frames in scenes.values())
+    assert list(scenes) == list(datasets.BUNDLED) and all(
+        len(frames) == 4 for frames in scenes.values()
+    )
     a, b, c, _ = (frame.astype(float) for frame in scenes["chelsea"])
     x, y = (a - b).ravel(), (a - c).ravel()
     assert 1 < x.std() < 5
-    assert np.corrcoef(x, y)[0, 1] == pytest.approx(0.5, abs=0.02)  # a is in both; b and c are independent
+    assert np.corrcoef(x, y)[0, 1] == pytest.approx(
+        0.5, abs=0.02
+    )  # a is in both; b and c are independent
     with pytest.raises(ValueError, match="has no bursts"):
         datasets.bursts("lime")
 
@@ -340,31 +370,45 @@ def test_bad_answers_leave_no_file_and_stop_no_other(small, home, serve, monkeyp
     server = serve(small)
     flipped = bytes([small["weights/w1.pth"][0] ^ 1]) + small["weights/w1.pth"][1:]
     server.faults = {
-        "weights/w0.pth": lambda h, body, n: answer(h, 200, body[:1000], length=len(body)),  # broken off
+        "weights/w0.pth": lambda h, body, n: answer(
+            h, 200, body[:1000], length=len(body)
+        ),  # broken off
         "weights/w1.pth": lambda h, body, n: answer(h, 200, flipped),  # right size, wrong bytes
         "weights/w2.pth": lambda h, body, n: answer(h, 404, b"gone"),
         "weights/w3.pth": lambda h, body, n: answer(h, 500 if n == 1 else 200, body),  # passes
         "data/bursts/7_0_.png": lambda h, body, n: answer(h, 200, body[:-1]),  # short, and says so
         "data/bursts/7_1_.png": lambda h, body, n: time.sleep(0.8),  # no answer in time
     }
-    result = datasets.fetch(["published-weights", "bursts"], mirror=server.address + "/", progress=False)
+    result = datasets.fetch(
+        ["published-weights", "bursts"], mirror=server.address + "/", progress=False
+    )
     good = ["data/bursts/7_2_.png", "data/bursts/7_3_.png", "weights/w3.pth"]
     assert sorted(result.fetched) == good
-    assert kept(home) == ["bursts/7_2_.png", "bursts/7_3_.png", "weights/w3.pth"], "no partial file stays"
+    assert kept(home) == ["bursts/7_2_.png", "bursts/7_3_.png", "weights/w3.pth"], (
+        "no partial file stays"
+    )
     assert set(result.failed) == set(small) - set(good)
     assert "broken off" in result.failed["weights/w0.pth"]
-    assert "sha256" in result.failed["weights/w1.pth"] and "5100 bytes" in result.failed["weights/w1.pth"]
+    assert (
+        "sha256" in result.failed["weights/w1.pth"]
+        and "5100 bytes" in result.failed["weights/w1.pth"]
+    )
     assert "HTTP 404" in result.failed["weights/w2.pth"]
     assert "5399 bytes" in result.failed["data/bursts/7_0_.png"]
     assert "no connection" in result.failed["data/bursts/7_1_.png"]
     assert server.requests["weights/w2.pth"] == 1, "a file that is not there is asked for once"
-    assert server.requests["weights/w0.pth"] == datasets.ATTEMPTS and server.requests["weights/w3.pth"] == 2
+    assert (
+        server.requests["weights/w0.pth"] == datasets.ATTEMPTS
+        and server.requests["weights/w3.pth"] == 2
+    )
     assert datasets.verify("published-weights") == dict.fromkeys(
         ["weights/w0.pth", "weights/w1.pth", "weights/w2.pth"], "missing"
     )
 
 
-def test_a_server_cannot_fill_the_disk_nor_hold_up_for_ever(small, home, serve, monkeypatch, tmp_path):
+def test_a_server_cannot_fill_the_disk_nor_hold_up_for_ever(
+    small, home, serve, monkeypatch, tmp_path
+):
     sent = []
 
     def flood(handler, body, _):
@@ -394,11 +438,18 @@ def test_a_server_cannot_fill_the_disk_nor_hold_up_for_ever(small, home, serve, 
     server.faults["weights/w2.pth"] = lambda h, body, n: answer(h, 302, b"", headers=elsewhere)
     result = datasets.fetch("published-weights", mirror=server.address, progress=False)
     assert result.fetched == ["weights/w3.pth"] and kept(home) == ["weights/w3.pth"]
-    assert "more than the 5000 bytes" in result.failed["weights/w0.pth"] and sum(sent) < 2000 * (1 << 16)
-    assert result.failed["weights/w1.pth"] == "too slow" and "InvalidSchema" in result.failed["weights/w2.pth"]
+    assert "more than the 5000 bytes" in result.failed["weights/w0.pth"] and sum(sent) < 2000 * (
+        1 << 16
+    )
+    assert (
+        result.failed["weights/w1.pth"] == "too slow"
+        and "InvalidSchema" in result.failed["weights/w2.pth"]
+    )
 
 
-def test_redirects_are_followed_to_right_bytes_alone_and_not_for_ever(small, home, serve, monkeypatch):
+def test_redirects_are_followed_to_right_bytes_alone_and_not_for_ever(
+    small, home, serve, monkeypatch
+):
     monkeypatch.setattr(datasets, "ATTEMPTS", 1)
     server, other = serve(small), serve({"right": small["weights/w0.pth"], "wrong": b"x" * 5100})
 
@@ -413,8 +464,14 @@ def test_redirects_are_followed_to_right_bytes_alone_and_not_for_ever(small, hom
     }
     result = datasets.fetch("published-weights", mirror=server.address, progress=False)
     assert result.fetched == ["weights/w0.pth"] and kept(home) == ["weights/w0.pth"]
-    assert "sha256" in result.failed["weights/w1.pth"] and "Redirects" in result.failed["weights/w2.pth"]
-    assert server.requests["weights/w2.pth"] < 50 and "no connection" in result.failed["weights/w3.pth"]
+    assert (
+        "sha256" in result.failed["weights/w1.pth"]
+        and "Redirects" in result.failed["weights/w2.pth"]
+    )
+    assert (
+        server.requests["weights/w2.pth"] < 50
+        and "no connection" in result.failed["weights/w3.pth"]
+    )
 
 
 def test_a_folder_with_other_files_gives_none(small, home, tmp_path):
@@ -423,15 +480,22 @@ def test_a_folder_with_other_files_gives_none(small, home, tmp_path):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content * 2)
     result = datasets.fetch("bursts", mirror=tmp_path / "other", progress=False)
-    assert not result.fetched and kept(home) == [] and "expected" in next(iter(result.failed.values()))
+    assert (
+        not result.fetched and kept(home) == [] and "expected" in next(iter(result.failed.values()))
+    )
 
 
 def test_a_second_fetch_asks_only_for_what_is_missing(small, home, serve):
     server = serve(small)
     server.faults["weights/w1.pth"] = lambda h, body, n: answer(h, 404, b"")
     datasets.fetch("published-weights", mirror=server.address, progress=False)
-    (home / "weights" / "w2.pth").write_bytes(b"x" * len(small["weights/w2.pth"]))  # spoiled later, same size
-    assert datasets.verify("published-weights") == {"weights/w1.pth": "missing", "weights/w2.pth": "wrong sha256"}
+    (home / "weights" / "w2.pth").write_bytes(
+        b"x" * len(small["weights/w2.pth"])
+    )  # spoiled later, same size
+    assert datasets.verify("published-weights") == {
+        "weights/w1.pth": "missing",
+        "weights/w2.pth": "wrong sha256",
+    }
     server.faults.clear()
     server.requests.clear()
     result = datasets.fetch("published-weights", mirror=server.address, progress=False)
@@ -444,7 +508,9 @@ def test_a_failed_replacement_keeps_what_was_there(small, home, serve):
     (home / "weights").mkdir(parents=True)
     (home / "weights" / "w0.pth").write_bytes(b"mine")
     server = serve({})
-    assert len(datasets.fetch("published-weights", mirror=server.address, progress=False).failed) == 4
+    assert (
+        len(datasets.fetch("published-weights", mirror=server.address, progress=False).failed) == 4
+    )
     assert (home / "weights" / "w0.pth").read_bytes() == b"mine"
     assert datasets.verify("published-weights")["weights/w0.pth"] == "4 bytes instead of 5000"
 
@@ -464,7 +530,9 @@ def test_without_a_connection_the_rest_is_not_tried(home, tmp_path, monkeypatch)
     content = {f"weights/{i}.pth": b"abc" for i in range(60)}
     write_manifest(tmp_path, monkeypatch, content)
     monkeypatch.setattr(datasets, "PAUSE", 0.001)
-    result = datasets.fetch("published-weights", mirror="http://127.0.0.1:9", jobs=2, progress=False)
+    result = datasets.fetch(
+        "published-weights", mirror="http://127.0.0.1:9", jobs=2, progress=False
+    )
     assert set(result.failed) == set(content)
     tried = [reason for reason in result.failed.values() if reason.startswith("no connection")]
     assert datasets.UNREACHABLE <= len(tried) < 20
@@ -473,11 +541,18 @@ def test_without_a_connection_the_rest_is_not_tried(home, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize(
     "path",
-    ["data/../../escaped.pth", "weights/../../escaped.pth", "/etc/escaped.pth", "data/bursts/..\\..\\escaped.pth"],
+    [
+        "data/../../escaped.pth",
+        "weights/../../escaped.pth",
+        "/etc/escaped.pth",
+        "data/bursts/..\\..\\escaped.pth",
+    ],
 )
 def test_paths_cannot_leave_the_data_folder(path, home, tmp_path, serve, monkeypatch):
     write_manifest(tmp_path, monkeypatch, {path: b"bad", "weights/good.pth": b"good"})
-    everything = datasets.DataSet("published-weights", "", "", "", "", starts=("data", "weights", "/"))
+    everything = datasets.DataSet(
+        "published-weights", "", "", "", "", starts=("data", "weights", "/")
+    )
     monkeypatch.setitem(datasets.DATASETS, "published-weights", everything)
     server = serve({path: b"bad", "weights/good.pth": b"good"})
     result = datasets.fetch("published-weights", mirror=server.address, progress=False)
@@ -490,7 +565,9 @@ def test_a_mirror_that_is_nothing_is_refused(small, tmp_path):
     with pytest.raises(ValueError, match="neither a folder nor an http"):
         datasets.fetch("bursts", mirror=tmp_path / "nowhere")
     result = datasets.fetch("bursts", mirror=tmp_path, progress=False)
-    assert len(result.failed) == 4 and all("not in the mirror" in reason for reason in result.failed.values())
+    assert len(result.failed) == 4 and all(
+        "not in the mirror" in reason for reason in result.failed.values()
+    )
 
 
 def test_progress_is_shown(small, home, serve, capsys):
@@ -519,7 +596,9 @@ def test_training_folder_is_resized_once_and_found_again(folder, home, monkeypat
     assert made.names == ["9.png", "10.png", "sub/1.JPG"] and len(made) == 3
     assert isinstance(made.images, np.memmap) and made.images.shape == (3, 32, 32, 3)
     with Image.open(folder / "10.png") as image:
-        assert np.array_equal(made.images[1], np.asarray(image.resize((32, 32), Image.Resampling.LANCZOS)))
+        assert np.array_equal(
+            made.images[1], np.asarray(image.resize((32, 32), Image.Resampling.LANCZOS))
+        )
     monkeypatch.setattr(datasets, "_build_cache", None)  # a second call that built again would fail
     assert np.array_equal(datasets.training_set(str(folder), size=32).images, made.images)
 
@@ -543,7 +622,9 @@ def test_training_folder_that_changed_is_read_anew(folder, home):
 
 def test_training_refuses_what_it_cannot_use(folder, home, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty: no photographs to train on; it needs files ending in \.jpg"):
+    with pytest.raises(
+        ValueError, match=r"empty: no photographs to train on; it needs files ending in \.jpg"
+    ):
         datasets.training_set(tmp_path / "empty")
     with pytest.raises(ValueError, match="'nowhere' is neither a folder nor one of"):
         datasets.training_set("nowhere")
@@ -576,13 +657,17 @@ def test_bundled_training_set_has_both_exposures(home):
     assert datasets.exposure_warning(made.images[dark]) == (
         "no over-exposed photographs among 15: expect washed-out bright areas"
     )
-    assert "no under-exposed photographs among 40" in datasets.exposure_warning(np.full((40, 8, 8, 3), 200, np.uint8))
+    assert "no under-exposed photographs among 40" in datasets.exposure_warning(
+        np.full((40, 8, 8, 3), 200, np.uint8)
+    )
 
 
 def test_sice_train_reads_in_published_order(shared, home, monkeypatch):
     monkeypatch.setattr(paths, "mirror", lambda: str(shared))
     wanted = [datasets.samples("sice-train")[i] for i in (0, 1, 9)]
-    monkeypatch.setattr(datasets, "samples", lambda name: wanted)  # all 2,002 would take too long here
+    monkeypatch.setattr(
+        datasets, "samples", lambda name: wanted
+    )  # all 2,002 would take too long here
     made = datasets.training_set("sice-train", size=64, progress=False)
     assert made.names == ["1.jpg", "2.jpg", "10.jpg"]
     assert made.images[1].mean() < made.images[0].mean()
@@ -591,6 +676,14 @@ def test_sice_train_reads_in_published_order(shared, home, monkeypatch):
 def test_halves_of_the_pairs_are_fixed_and_whole_scenes():
     scenes = [entry.scene for entry in datasets.DATASETS["sice-pairs"].entries() if entry.scene]
     halves = {scene: datasets.half(scene) for scene in scenes}
-    assert [halves[scene] for scene in ("1", "101", "30", "237")] == ["reporting", "choosing", "choosing", "choosing"]
+    assert [halves[scene] for scene in ("1", "101", "30", "237")] == [
+        "reporting",
+        "choosing",
+        "choosing",
+        "choosing",
+    ]
     assert [list(halves.values()).count(name) for name in datasets.HALVES] == [42, 53]
-    assert [sum(halves[scene] == name for scene in scenes) for name in datasets.HALVES] == [112, 138]
+    assert [sum(halves[scene] == name for scene in scenes) for name in datasets.HALVES] == [
+        112,
+        138,
+    ]

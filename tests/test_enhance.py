@@ -11,8 +11,10 @@ import torch
 from conftest import dark, trained
 from PIL import Image
 
-from zdce import checkpoints, enhance, fast
-from zdce.enhance import Enhancer, enhance_files
+from zdce import checkpoints, enhance, folders
+from zdce.engine import compiled as fast
+from zdce.enhance import Enhancer
+from zdce.folders import enhance_files
 from zdce.photos import Photo, read_photo, to_pixels, to_tensor, write_photo
 from zdce.postprocess import apply_gamma, blend
 
@@ -65,7 +67,9 @@ def test_any_size(enhancer, size):
         assert enhancer(dark(*size, dtype=dtype)).shape == (*size, 3)
 
 
-@pytest.mark.parametrize("fields", [{"pooling": "stride2", "pools": 3}, {"scale": 12.0}, {"fixed_size": 16}])
+@pytest.mark.parametrize(
+    "fields", [{"pooling": "stride2", "pools": 3}, {"scale": 12.0}, {"fixed_size": 16}]
+)
 def test_any_size_with_networks_that_reduce(monkeypatch, fields):
     model = SimpleNamespace(net=trained(**fields), gamma=1.0)
     monkeypatch.setattr(checkpoints, "load", lambda _: model)
@@ -78,8 +82,12 @@ def test_sixteen_bits_agree_with_eight(enhancer, weights):
     pixels = (deep // 257).astype(np.uint8)
     plain = Enhancer(weights=weights, gamma=1, bf16=False)
     assert np.abs(plain(deep) / 257 - plain(pixels)).max() <= 0.51  # one rounding apart
-    assert np.abs(np.rint(enhancer(deep) / 257) - enhancer(pixels)).max() <= 1  # gamma follows the first of two
-    assert len(np.unique(enhancer(dark(40, 50, dtype=np.uint16)) & 255)) > 200  # low bytes are in use
+    assert (
+        np.abs(np.rint(enhancer(deep) / 257) - enhancer(pixels)).max() <= 1
+    )  # gamma follows the first of two
+    assert (
+        len(np.unique(enhancer(dark(40, 50, dtype=np.uint16)) & 255)) > 200
+    )  # low bytes are in use
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -87,7 +95,9 @@ def test_floats(enhancer, dtype):
     pixels = dark(dtype=np.uint16)
     result = enhancer((pixels / 65535).astype(dtype))
     assert result.dtype == dtype and result.shape == pixels.shape
-    assert np.abs(result.astype(float) - enhancer(pixels) / 65535).max() < (4e-3 if dtype == np.float16 else 2e-4)
+    assert np.abs(result.astype(float) - enhancer(pixels) / 65535).max() < (
+        4e-3 if dtype == np.float16 else 2e-4
+    )
 
 
 def test_tensors(enhancer):
@@ -95,10 +105,14 @@ def test_tensors(enhancer):
     result = enhancer(batch)
     assert result.shape == batch.shape and result.dtype == torch.float32
     assert torch.allclose(enhancer(batch[1]), result[1], atol=1e-6)
-    assert torch.allclose(result[0].permute(1, 2, 0), torch.from_numpy(enhancer(batch[0].permute(1, 2, 0).numpy())))
+    assert torch.allclose(
+        result[0].permute(1, 2, 0), torch.from_numpy(enhancer(batch[0].permute(1, 2, 0).numpy()))
+    )
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "YCbCr", "RGBX", "I;16", "P", "1", "CMYK"])
+@pytest.mark.parametrize(
+    "mode", ["L", "LA", "RGB", "RGBA", "YCbCr", "RGBX", "I;16", "P", "1", "CMYK"]
+)
 def test_pillow_modes(enhancer, mode):
     if mode == "I;16":
         image = Image.fromarray(dark(dtype=np.uint16)[..., 0].copy())
@@ -112,7 +126,9 @@ def test_pillow_modes(enhancer, mode):
     if "A" in mode:
         assert result.getchannel("A").tobytes() == image.getchannel("A").tobytes()
     if mode != "1":
-        brightness = [np.asarray(i if i.mode == "I;16" else i.convert("L")).mean() for i in (result, image)]
+        brightness = [
+            np.asarray(i if i.mode == "I;16" else i.convert("L")).mean() for i in (result, image)
+        ]
         assert brightness[0] > 1.2 * brightness[1]
 
 
@@ -124,7 +140,9 @@ def test_pillow_pixels_equal_the_arrays_and_info_stays(enhancer):
     result = enhancer(image)
     assert np.array_equal(np.asarray(result), enhancer(dark()))
     assert result.info["dpi"] == (300, 300) and result.info["icc_profile"] == b"profile"
-    assert result.size == image.size and result.getexif()[274] == 6  # turned neither before nor after
+    assert (
+        result.size == image.size and result.getexif()[274] == 6
+    )  # turned neither before nor after
 
 
 def test_gray_stays_gray_and_equals_the_luma_of_the_colors(enhancer, weights):
@@ -138,15 +156,20 @@ def test_gray_stays_gray_and_equals_the_luma_of_the_colors(enhancer, weights):
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"pooling": "overlapping", "pools": 3}, {"separable": True, "shared_curves": True}]
+    "fields",
+    [{}, {"pooling": "overlapping", "pools": 3}, {"separable": True, "shared_curves": True}],
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_tiles_equal_the_whole(monkeypatch, fields, dtype):
-    monkeypatch.setattr(checkpoints, "load", lambda _: SimpleNamespace(net=trained(**fields), gamma=1.15))
+    monkeypatch.setattr(
+        checkpoints, "load", lambda _: SimpleNamespace(net=trained(**fields), gamma=1.15)
+    )
     enhancer, pixels = Enhancer(device="cpu"), dark(70, 45, dtype=dtype)
     whole = enhancer(pixels)
     monkeypatch.setattr(fast, "TILE", (9, 14))
-    assert np.abs(enhancer(pixels).astype(int) - whole).max() <= (1 if dtype == np.uint8 else 3)  # of 65,535
+    assert np.abs(enhancer(pixels).astype(int) - whole).max() <= (
+        1 if dtype == np.uint8 else 3
+    )  # of 65,535
     assert len(enhancer._tiles(70, 45)) == 32
 
 
@@ -189,7 +212,9 @@ def folder(tmp_path):
     alpha = dark()[..., 0]
     write_photo(Photo(dark()), source / "a.jpg")
     write_photo(Photo(dark(), alpha), source / "b.PNG")
-    write_photo(Photo(dark(dtype=np.uint16), alpha.astype(np.uint16)), source / "below" / "deeper" / "c.tif")
+    write_photo(
+        Photo(dark(dtype=np.uint16), alpha.astype(np.uint16)), source / "below" / "deeper" / "c.tif"
+    )
     write_photo(Photo(dark()[..., :1].repeat(3, axis=2), gray=True), source / "below" / "a.jpg")
     (source / "broken.png").write_bytes((source / "b.PNG").read_bytes()[:200])
     (source / "notes.txt").write_text("no photograph")
@@ -205,7 +230,11 @@ def test_a_folder_keeps_names_formats_and_order_below(folder, tmp_path, enhancer
     assert sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()) == names
     for name in names:
         before, after = read_photo(folder / name), read_photo(out / name)
-        assert (before.format, before.gray, before.pixels.shape) == (after.format, after.gray, after.pixels.shape)
+        assert (before.format, before.gray, before.pixels.shape) == (
+            after.format,
+            after.gray,
+            after.pixels.shape,
+        )
         assert before.pixels.dtype == after.pixels.dtype
         assert (before.alpha is None) == (after.alpha is None)
         assert before.alpha is None or np.array_equal(before.alpha, after.alpha)
@@ -222,25 +251,37 @@ def test_one_bad_file_among_many_named(folder, tmp_path, enhancer, capsys):
     assert outcome.written == [tmp_path / "out" / "a.jpg"]
     assert [source.name for source, _ in outcome.failed] == ["notes.txt", "missing.jpg"]
     error = capsys.readouterr().err
-    assert "notes.txt: no photograph" in error and "missing.jpg: cannot be read" in error and "3/3" in error
+    assert (
+        "notes.txt: no photograph" in error
+        and "missing.jpg: cannot be read" in error
+        and "3/3" in error
+    )
 
 
-def test_running_out_of_memory_costs_one_photograph(folder, tmp_path, enhancer, capsys, monkeypatch):
+def test_running_out_of_memory_costs_one_photograph(
+    folder, tmp_path, enhancer, capsys, monkeypatch
+):
     def call(photo, usual=enhancer.__call__):
         if photo.alpha is not None and photo.pixels.dtype == np.uint8:
             raise RuntimeError("not enough memory\nlong story")
         return usual(photo)
 
-    outcome = enhance_files([folder / "b.PNG", folder / "a.jpg"], tmp_path / "out", call, progress=False)
+    outcome = enhance_files(
+        [folder / "b.PNG", folder / "a.jpg"], tmp_path / "out", call, progress=False
+    )
     assert outcome.failed == [(folder / "b.PNG", f"{folder / 'b.PNG'}: not enough memory")]
     assert len(outcome.written) == 1
 
 
 def test_out_may_be_a_file_name_for_one_photograph(folder, tmp_path, enhancer):
-    outcome = enhance_files([folder / "a.jpg"], tmp_path / "new" / "bright.png", enhancer, progress=False)
+    outcome = enhance_files(
+        [folder / "a.jpg"], tmp_path / "new" / "bright.png", enhancer, progress=False
+    )
     assert outcome.written == [tmp_path / "new" / "bright.png"]
     assert read_photo(tmp_path / "new" / "bright.png").format == "PNG"
-    outcome = enhance_files([folder / "below" / "deeper" / "c.tif"], tmp_path / "c.jpg", enhancer, progress=False)
+    outcome = enhance_files(
+        [folder / "below" / "deeper" / "c.tif"], tmp_path / "c.jpg", enhancer, progress=False
+    )
     assert not outcome.written and "write .png or .tif" in outcome.failed[0][1]
     (tmp_path / "folder.jpg").mkdir()
     outcome = enhance_files([folder / "a.jpg"], tmp_path / "folder.jpg", enhancer, progress=False)
@@ -265,10 +306,19 @@ def test_inputs_are_never_overwritten(folder, tmp_path, enhancer):
 
 
 def test_two_sources_may_not_share_an_output(folder, tmp_path, enhancer):
-    with pytest.raises(ValueError, match=r"a\.jpg and .*below/a\.jpg would both be written to .*out/a\.jpg"):
-        enhance_files([folder / "a.jpg", folder / "below" / "a.jpg"], tmp_path / "out", enhancer, progress=False)
+    with pytest.raises(
+        ValueError, match=r"a\.jpg and .*below/a\.jpg would both be written to .*out/a\.jpg"
+    ):
+        enhance_files(
+            [folder / "a.jpg", folder / "below" / "a.jpg"],
+            tmp_path / "out",
+            enhancer,
+            progress=False,
+        )
     assert not (tmp_path / "out").exists()
-    outcome = enhance_files([folder / "a.jpg", folder / "a.jpg", folder], tmp_path / "out", enhancer, progress=False)
+    outcome = enhance_files(
+        [folder / "a.jpg", folder / "a.jpg", folder], tmp_path / "out", enhancer, progress=False
+    )
     assert len(outcome.written) == 4  # named twice is done once
 
 
@@ -289,7 +339,9 @@ def test_wrong_sources_and_outs(folder, tmp_path, enhancer, capsys):
         with pytest.raises(ValueError, match=words):
             enhance_files(sources, out, enhancer, progress=False)
     (tmp_path / "empty").mkdir()
-    outcome = enhance_files([tmp_path / "empty", folder / "a.jpg"], tmp_path / "out", enhancer, progress=False)
+    outcome = enhance_files(
+        [tmp_path / "empty", folder / "a.jpg"], tmp_path / "out", enhancer, progress=False
+    )
     assert len(outcome.written) == 1 and "empty: holds no photographs" in outcome.failed[0][1]
     assert "holds no photographs" in capsys.readouterr().err
 
@@ -300,12 +352,14 @@ def test_skip_done_leaves_alone_what_is_there_and_not_older(folder, tmp_path, en
     os.utime(folder / "b.PNG", ns=(10**18 * 4, 10**18 * 4))  # changed since
     outcome = enhance_files([folder], out, enhancer, progress=False, skip_done=True)
     assert outcome.skipped == [out / "a.jpg"]
-    assert outcome.written == [out / name for name in ("b.PNG", "below/a.jpg", "below/deeper/c.tif")]
+    assert outcome.written == [
+        out / name for name in ("b.PNG", "below/a.jpg", "below/deeper/c.tif")
+    ]
     assert len(outcome.failed) == 1
 
 
 def test_a_large_photograph_is_in_memory_alone(folder, tmp_path, enhancer, monkeypatch):
-    monkeypatch.setattr(enhance, "LARGE", 0)
+    monkeypatch.setattr(folders, "LARGE", 0)
     log = []
 
     def noted(name, usual):
@@ -319,12 +373,16 @@ def test_a_large_photograph_is_in_memory_alone(folder, tmp_path, enhancer, monke
 
     monkeypatch.setattr(enhance, "read_photo", noted("read", read_photo))
     monkeypatch.setattr(enhance, "write_photo", noted("write", write_photo))
-    outcome = enhance_files([folder / "a.jpg", folder / "b.PNG"], tmp_path / "out", enhancer, progress=False)
+    outcome = enhance_files(
+        [folder / "a.jpg", folder / "b.PNG"], tmp_path / "out", enhancer, progress=False
+    )
     assert len(outcome.written) == 2
     assert log == ["read", "read", "write", "write"] * 2
 
 
-def test_a_mistake_of_the_program_is_not_told_as_a_bad_photograph(folder, tmp_path, enhancer, monkeypatch):
+def test_a_mistake_of_the_program_is_not_told_as_a_bad_photograph(
+    folder, tmp_path, enhancer, monkeypatch
+):
     def wrong(*_):
         raise KeyError("a mistake")
 
@@ -336,15 +394,22 @@ def test_a_mistake_of_the_program_is_not_told_as_a_bad_photograph(folder, tmp_pa
 def test_a_cluster_gives_what_this_machine_gives(folder, tmp_path, weights, enhancer, capsys):
     distributed = pytest.importorskip("distributed")
     here = enhance_files([folder], tmp_path / "here", enhancer, progress=False)
-    with distributed.LocalCluster(1, processes=False, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(
+        1, processes=False, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
         address = cluster.scheduler_address
-        there = enhance_files([folder], tmp_path / "there", enhancer, progress=False, scheduler=address)
+        there = enhance_files(
+            [folder], tmp_path / "there", enhancer, progress=False, scheduler=address
+        )
     names = [path.relative_to(tmp_path / "here") for path in here.written]
     assert sorted(there.written) == sorted(tmp_path / "there" / name for name in names)
     for name in names:
         assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
     assert [source for source, _ in there.failed] == [folder / "broken.png"]
-    assert there.failed[0][1].startswith(f"{folder / 'broken.png'}: ") and "zdce-" not in there.failed[0][1]
+    assert (
+        there.failed[0][1].startswith(f"{folder / 'broken.png'}: ")
+        and "zdce-" not in there.failed[0][1]
+    )
 
 
 # Published pictures
@@ -352,7 +417,9 @@ def test_a_cluster_gives_what_this_machine_gives(folder, tmp_path, weights, enha
 
 @pytest.mark.parametrize("number", range(1, 10))
 def test_published_pictures(shared, number):
-    published = Enhancer(weights=shared / "weights" / "zero_dce_improved_pre-train.pth", gamma=1.15, device="cpu")
+    published = Enhancer(
+        weights=shared / "weights" / "zero_dce_improved_pre-train.pth", gamma=1.15, device="cpu"
+    )
     photo = read_photo(shared / "data" / "test_data" / "LIME" / f"{number}.bmp")
     expected = read_photo(shared / "data" / "published_results" / "LIME" / f"{number}.bmp")
     assert published.gamma == checkpoints.IMPROVED_GAMMA == 1.15

@@ -21,7 +21,9 @@ def test_a_file_from_the_command_gives_what_the_network_gives_at_any_size(tmp_pa
     checkpoints.save(weights, trained(pooling="overlapping"), "small", gamma=1.3)
     result = CliRunner().invoke(main, ["export", "--weights", str(weights), "-o", str(out)])
     assert result.exit_code == 0, result.output
-    assert [path.name for path in out.parent.iterdir()] == ["small.onnx"] and "largest difference" in result.output
+    assert [path.name for path in out.parent.iterdir()] == [
+        "small.onnx"
+    ] and "largest difference" in result.output
     session, net = onnxruntime.InferenceSession(str(out)), checkpoints.load(weights).net
     for size in [(24, 30), (17, 1), (3, 128)]:
         image = torch.rand(1, 3, *size)

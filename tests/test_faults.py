@@ -17,15 +17,18 @@ import soak
 import torch
 from click.testing import CliRunner
 
-from zdce import files, paths, study
+from zdce import files, paths
 from zdce.cli import main
+from zdce.study import experiments
 from zdce.training import train
 
 COMMAND = [sys.executable, "-m", "zdce"]
 HAS_OWN_DISKS = not subprocess.run(
     ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"], capture_output=True, check=False
 ).returncode
-own_disk = pytest.mark.skipif(not HAS_OWN_DISKS, reason="this machine allows no mounts of one's own (unshare -rm)")
+own_disk = pytest.mark.skipif(
+    not HAS_OWN_DISKS, reason="this machine allows no mounts of one's own (unshare -rm)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +38,19 @@ def clones(tmp_path_factory):
 
 
 def environment(home: Path) -> dict[str, str]:
-    own = {"ZDCE_RUNS": str(home / "runs"), "ZDCE_DATA": str(home / "data"), "PYTHONPATH": str(home)}
+    own = {
+        "ZDCE_RUNS": str(home / "runs"),
+        "ZDCE_DATA": str(home / "data"),
+        "PYTHONPATH": str(home),
+    }
     return os.environ | own | {"OMP_NUM_THREADS": "1"}
 
 
 def start(home: Path, *words: str, before: list[str] | None = None) -> subprocess.Popen:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*(before or []), *COMMAND, *words], cwd=home, env=environment(home), **pipes)
+    return subprocess.Popen(
+        [*(before or []), *COMMAND, *words], cwd=home, env=environment(home), **pipes
+    )
 
 
 def end(process: subprocess.Popen) -> tuple[int, str]:
@@ -55,12 +64,22 @@ def on_a_disk(size: str, at: Path) -> list[str]:
     """Words before a command that give it a disk of its own at ``at``, of ``size`` or ``ro`` for read-only."""
     at.mkdir(parents=True, exist_ok=True)
     option = "ro" if size == "ro" else f"size={size}"
-    return ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o {option} tmpfs "{at}" && exec "$@"', "own"]
+    return [
+        "unshare",
+        "-rm",
+        "sh",
+        "-c",
+        f'mount -t tmpfs -o {option} tmpfs "{at}" && exec "$@"',
+        "own",
+    ]
 
 
 def hashes(folder: Path) -> dict[str, str]:
     places = [place for place in folder.rglob("*") if place.is_file()]
-    return {str(place.relative_to(folder)): hashlib.sha256(place.read_bytes()).hexdigest() for place in places}
+    return {
+        str(place.relative_to(folder)): hashlib.sha256(place.read_bytes()).hexdigest()
+        for place in places
+    }
 
 
 # --- one helper that all files are written by ---------------------------------------------------------------------
@@ -82,7 +101,9 @@ def test_what_a_killed_process_left_is_overwritten_and_leaves_no_tail(tmp_path):
     (tmp_path / name).write_text("left over, and longer")
     with files.whole(tmp_path / "a.txt") as partial:
         partial.write_text("new")
-    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"] and (tmp_path / "a.txt").read_text() == "new"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"] and (
+        tmp_path / "a.txt"
+    ).read_text() == "new"
 
 
 def test_a_link_planted_under_the_name_of_the_unfinished_file_is_not_followed(tmp_path):
@@ -134,8 +155,12 @@ def test_folders_of_killed_processes_go_and_those_in_use_stay(tmp_path):
 @own_disk
 def test_enhance_on_a_full_disk_says_so_for_each_and_leaves_nothing_half(clones):
     home = clones("full")
-    code, said = end(start(home, "enhance", "in", "-o", "out", before=on_a_disk("24k", home / "out")))
-    lines = re.findall(r"^out/\d+\.jpg: cannot be written: No space left on device$", said, re.MULTILINE)
+    code, said = end(
+        start(home, "enhance", "in", "-o", "out", before=on_a_disk("24k", home / "out"))
+    )
+    lines = re.findall(
+        r"^out/\d+\.jpg: cannot be written: No space left on device$", said, re.MULTILINE
+    )
     written, failed = map(int, re.search(r"(\d+) enhanced, (\d+) failed", said).groups())
     assert code == 1 and written > 0 and written + failed == 24 and len(lines) == failed > 0
 
@@ -144,14 +169,26 @@ def test_enhance_on_a_full_disk_says_so_for_each_and_leaves_nothing_half(clones)
 @pytest.mark.parametrize(
     ("words", "place", "size"),
     [
-        (["train", "--arm", "channels-8", "--data", "in", "--size", "32", "--steps", "3"], "runs", "16k"),
-        (["train", "--arm", "channels-8", "--data", "in", "--size", "256", "--steps", "3"], "data/cache", "16k"),
+        (
+            ["train", "--arm", "channels-8", "--data", "in", "--size", "32", "--steps", "3"],
+            "runs",
+            "16k",
+        ),
+        (
+            ["train", "--arm", "channels-8", "--data", "in", "--size", "256", "--steps", "3"],
+            "data/cache",
+            "16k",
+        ),
         (["data", "fetch", "lime", "--mirror", "mirror"], "data/test_data", "16k"),
         (["data", "fetch", "lime", "--mirror", "mirror"], "data/test_data", "ro"),
         (["report"], "reports", "ro"),
         (["report"], "reports", "40k"),
         (["enhance", "in", "-o", "out"], "out", "ro"),
-        (["train", "--arm", "channels-8", "--data", "in", "--size", "32", "--steps", "3"], "runs", "ro"),
+        (
+            ["train", "--arm", "channels-8", "--data", "in", "--size", "32", "--steps", "3"],
+            "runs",
+            "ro",
+        ),
         (["sweep", "--arms", "channels-8", "--jobs", "1"], "runs", "16k"),
         (["sweep", "--arms", "channels-8", "--jobs", "1"], "runs", "ro"),
     ],
@@ -165,9 +202,22 @@ def test_a_full_or_read_only_disk_ends_a_command_in_a_line(clones, words, place,
     assert place.split("/")[0] in said
 
 
-def test_a_limit_on_file_sizes_ends_a_training_in_a_line_and_keeps_the_last_checkpoint(clones, monkeypatch):
+def test_a_limit_on_file_sizes_ends_a_training_in_a_line_and_keeps_the_last_checkpoint(
+    clones, monkeypatch
+):
     home = clones("limit")
-    words = ["train", "--arm", "channels-8", "--data", "in", "--size", "32", "--out", "run", "--resume"]
+    words = [
+        "train",
+        "--arm",
+        "channels-8",
+        "--data",
+        "in",
+        "--size",
+        "32",
+        "--out",
+        "run",
+        "--resume",
+    ]
     monkeypatch.chdir(home)
     for name, value in environment(home).items():
         monkeypatch.setenv(name, value)
@@ -191,7 +241,9 @@ def test_a_clock_set_back_costs_no_work_and_no_output(clones):
     assert end(start(home, "enhance", "in", "-o", "out"))[0] == 0
     first = hashes(home / "out")
     code, said = end(start(home, "enhance", "in", "-o", "out", "--skip-done"))
-    assert code == 0 and "24 enhanced" in said, "outputs that look older than their photographs are made again"
+    assert code == 0 and "24 enhanced" in said, (
+        "outputs that look older than their photographs are made again"
+    )
     assert hashes(home / "out") == first and len(first) == 24
 
 
@@ -262,10 +314,14 @@ def test_two_trainings_of_one_kind_at_once_give_what_one_gives(clones, name):
 # --- short versions of the long runs ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SHORT)  # workers and processes of a sweep: in the tests of their own
+@pytest.mark.parametrize(
+    "name", SHORT
+)  # workers and processes of a sweep: in the tests of their own
 def test_a_killed_command_loses_nothing(name):
     row = soak.killed(SHORT[name], kills=1, seed=3)
-    assert row["times"] == 1 and row["outputs"] > 0 and not any(row[column] for column in soak.BAD), row
+    assert (
+        row["times"] == 1 and row["outputs"] > 0 and not any(row[column] for column in soak.BAD)
+    ), row
 
 
 def test_many_photographs_take_no_more_memory_than_few():
@@ -277,7 +333,9 @@ def test_many_photographs_take_no_more_memory_than_few():
 
 def test_a_report_under_a_limit_of_memory_is_the_same():
     row = soak.starved()
-    assert row["outputs"] > 0 and row["peak_MiB"] > 0 and not any(row[column] for column in soak.BAD), row
+    assert (
+        row["outputs"] > 0 and row["peak_MiB"] > 0 and not any(row[column] for column in soak.BAD)
+    ), row
 
 
 def test_same_seed_same_bits_and_how_far_threads_move_them(clones, tmp_path, monkeypatch, capsys):
@@ -285,23 +343,28 @@ def test_same_seed_same_bits_and_how_far_threads_move_them(clones, tmp_path, mon
     home, before = clones("threads"), torch.get_num_threads()
     monkeypatch.setenv("ZDCE_DATA", str(home / "data"))
     fields = {"data": str(home / "in"), "size": 64, "steps": 20, "precision": "float32"}
-    config, nets = replace(study.ARMS["channels-8"], **fields), {}
+    config, nets = replace(experiments.ARMS["channels-8"], **fields), {}
     for name, threads in (("one", 1), ("again", 1), ("two", 2)):
         torch.set_num_threads(threads)
         nets[name] = train(config, tmp_path / name, progress=False).net.state_dict()
     torch.set_num_threads(before)
-    one, again, two = (torch.cat([part.flatten() for part in net.values()]) for net in nets.values())
+    one, again, two = (
+        torch.cat([part.flatten() for part in net.values()]) for net in nets.values()
+    )
     assert torch.equal(one, again)
     difference = (one - two).abs().max() / one.abs().max()
     with capsys.disabled():
-        print(f"\n1 and 2 threads, {config.steps} steps: weights differ by {difference:.1g} of the largest")
+        print(
+            f"\n1 and 2 threads, {config.steps} steps: weights differ by {difference:.1g} of the largest"
+        )
     assert difference < 1e-4
 
 
 REPORT = """
 import sys
 from pathlib import Path
-from zdce import paths, report
+from zdce import paths
+from zdce.study import report
 paths.reports = lambda profile="": Path(sys.argv[1]) / profile
 report.read_profile = lambda profile: {"02_problem_analysis": {"data": "bundled", "limit": 1, "side": 64}}
 sys.exit(len(report.run("quick", ["02"])))
@@ -325,5 +388,11 @@ def test_a_report_made_twice_has_the_same_tables_to_the_byte(tmp_path):
     assert {file.suffix for file in made} == {".html", ".ipynb", ".csv"}
     for file in made:
         text = re.sub(r"[\w+/=]{200,}", "", file.read_text("utf-8"))  # pictures
-        for name in (str(tmp_path), str(paths.root()), f"{Path.home()}/", "quillon", platform.node()):
+        for name in (
+            str(tmp_path),
+            str(paths.root()),
+            f"{Path.home()}/",
+            "quillon",
+            platform.node(),
+        ):
             assert name not in text, file.name

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from zdce import gammas, metrics, study
+from zdce import metrics
 from zdce.postprocess import apply_gamma
+from zdce.study import evaluation, gammas
 
-NETWORK = study.OURS[1]
+NETWORK = evaluation.OURS[1]
 
 
 def picture(seed: int, top: int = 256) -> np.ndarray:
@@ -51,19 +52,27 @@ def test_counts_tell_the_same_as_pixels(gamma):
     dark = image[metrics.luma(before) < metrics.DARK]
     assert told["dark_spread"] == pytest.approx(np.sqrt(dark.astype(float).var(axis=0).mean()))
     assert told["dark_mean"] == pytest.approx(metrics.luma(dark).mean() / 255)
-    assert told["dark_levels"] == pytest.approx(np.mean([len(np.unique(dark[:, k])) for k in range(3)]))
+    assert told["dark_levels"] == pytest.approx(
+        np.mean([len(np.unique(dark[:, k])) for k in range(3)])
+    )
 
 
 def test_areas_that_are_not_there_have_no_tones():
     told = gammas.tones(gammas.count(picture(1), np.zeros((40, 48, 3), np.uint8)), 1.15)
-    assert all(np.isnan(told[name]) for name in ("bright_gain", "bright_spread", "bright_mean", "psnr"))
+    assert all(
+        np.isnan(told[name]) for name in ("bright_gain", "bright_spread", "bright_mean", "psnr")
+    )
     assert told["dark_spread"] > 0
 
 
 def test_grids_hold_no_gamma_and_the_study_s():
-    assert {1.0, gammas.STUDY, gammas.INVERSE} <= set(gammas.GAMMAS) and set(gammas.GAMMAS) <= set(gammas.FINE)
+    assert {1.0, gammas.STUDY, gammas.INVERSE} <= set(gammas.GAMMAS) and set(gammas.GAMMAS) <= set(
+        gammas.FINE
+    )
     assert set(gammas.PLACED) <= set(gammas.GAMMAS)
-    assert (min(gammas.GAMMAS), max(gammas.GAMMAS)) == (0.4, 2.5) and list(gammas.FINE) == sorted(set(gammas.FINE))
+    assert (min(gammas.GAMMAS), max(gammas.GAMMAS)) == (0.4, 2.5) and list(gammas.FINE) == sorted(
+        set(gammas.FINE)
+    )
 
 
 @pytest.mark.parametrize("gamma", [0.5, gammas.INVERSE, 1.15, 2.0])
@@ -98,7 +107,9 @@ def test_measure_and_placed_agree_with_the_pixels():
     assert one["psnr_matched"] == pytest.approx(later["psnr_matched"])
     table = gammas.by_place(tried).set_index(["gamma", "place"])
     assert table.loc[(1.0, "before"), "brightness"] == 1
-    assert table.loc[(1.15, "after"), "brightness"] == pytest.approx(one["mean"] / _plain(scores, "1")["mean"])
+    assert table.loc[(1.15, "after"), "brightness"] == pytest.approx(
+        one["mean"] / _plain(scores, "1")["mean"]
+    )
 
 
 def _plain(scores: pd.DataFrame, name: str) -> pd.Series:
@@ -119,7 +130,13 @@ SCENES = [str(number) for number in range(12)]
 def fine_table(peaks: dict[str, float]) -> pd.DataFrame:
     """PSNR of 20 dB at each scene's peak, falling with the square of log gamma; mean 0.5^gamma."""
     rows = [
-        {"dataset": "sice-pairs", "scene": scene, "photograph": scene, "method": "net", "gamma": gamma}
+        {
+            "dataset": "sice-pairs",
+            "scene": scene,
+            "photograph": scene,
+            "method": "net",
+            "gamma": gamma,
+        }
         | {"psnr": 20 - 10 * np.log(gamma / peak) ** 2, "mean": 0.5**gamma}
         for scene, peak in peaks.items()
         for gamma in gammas.FINE
@@ -144,26 +161,46 @@ def test_best_gamma_its_surroundings_and_interval():
 def test_settings_come_from_the_other_half():
     sides = {scene: gammas.half("sice-pairs", scene) for scene in SCENES}
     assert set(sides.values()) == {"choose", "report"}
-    fine = fine_table({scene: 1.3225 if side == "choose" else 0.8696 for scene, side in sides.items()})
+    fine = fine_table(
+        {scene: 1.3225 if side == "choose" else 0.8696 for scene, side in sides.items()}
+    )
     chosen = gammas.policies(coarse(fine), fine)
     assert set(chosen["scene"]) == {scene for scene, side in sides.items() if side == "report"}
     table = gammas.policy_table(chosen).set_index("policy")
-    assert table.loc["best single", "setting"] == "1.32" and table.loc["oracle", "gamma"] == pytest.approx(0.8696)
+    assert table.loc["best single", "setting"] == "1.32" and table.loc[
+        "oracle", "gamma"
+    ] == pytest.approx(0.8696)
     assert table.loc["oracle", "psnr"] == pytest.approx(20) and table.loc["no gamma", "gain"] == 0
-    assert table["gain"].max() == table.loc["oracle", "gain"] and table.loc["best single", "gain"] < 0
+    assert (
+        table["gain"].max() == table.loc["oracle", "gain"] and table.loc["best single", "gain"] < 0
+    )
     assert table.loc["mean to 0.50", "gamma"] == 1  # the mean is 0.5 without gamma
-    assert chosen["psnr_matched"].to_numpy() == pytest.approx(chosen["psnr"].to_numpy() + 1, abs=1e-3)  # the spline
+    assert chosen["psnr_matched"].to_numpy() == pytest.approx(
+        chosen["psnr"].to_numpy() + 1, abs=1e-3
+    )  # the spline
 
 
 def test_rule_stays_within_its_limits():
-    means = np.array([[0.5**g for g in gammas.FINE], [0.01**g for g in gammas.FINE], [0.99**g for g in gammas.FINE]])
+    means = np.array(
+        [
+            [0.5**g for g in gammas.FINE],
+            [0.01**g for g in gammas.FINE],
+            [0.99**g for g in gammas.FINE],
+        ]
+    )
     told = gammas.rule(means, 0.25)
     assert told[0] == pytest.approx(2, abs=0.04) and 0.5 <= told[1] < 0.52 and 1.96 < told[2] <= 2
 
 
 def test_gains_and_thirds():
     rows = [
-        {"dataset": "sice-pairs", "scene": scene, "photograph": scene, "method": "net", "gamma": gamma}
+        {
+            "dataset": "sice-pairs",
+            "scene": scene,
+            "photograph": scene,
+            "method": "net",
+            "gamma": gamma,
+        }
         | {"input_mean": int(scene) / 100, "reference_mean": 0.4, "mean": 0.5, "clipped_share": 0.1}
         | dict.fromkeys(("ssim", "psnr_matched", "ssim_matched"), 0.5)
         | {"psnr": 15 + (int(scene) - 3.5) * (gamma - 1)}
@@ -178,15 +215,26 @@ def test_gains_and_thirds():
     }
     assert gained["brighter"].to_numpy() == pytest.approx(np.full(12, 25.5))
     table = gammas.thirds(gained).set_index("third")
-    assert table["n"].tolist() == [4, 4, 4] and table.loc["dark", "gain_psnr"] == pytest.approx(-2 * 0.15)
+    assert table["n"].tolist() == [4, 4, 4] and table.loc["dark", "gain_psnr"] == pytest.approx(
+        -2 * 0.15
+    )
     assert table.loc["middle", "won"] == 1 and table.loc["dark", "won"] == 0
-    assert gammas.extremes(gained.assign(dataset="bundled"), "net") == [("bundled", "11"), ("bundled", "0")]
+    assert gammas.extremes(gained.assign(dataset="bundled"), "net") == [
+        ("bundled", "11"),
+        ("bundled", "0"),
+    ]
 
 
 def scored(change: float, scenes: list[str] = SCENES, base: float = 10.0) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"dataset": "sice-pairs", "scene": scene, "photograph": scene, "method": "net", "gamma": gamma}
+            {
+                "dataset": "sice-pairs",
+                "scene": scene,
+                "photograph": scene,
+                "method": "net",
+                "gamma": gamma,
+            }
             | {"psnr": base + (change + 0.001 * (k % 2)) * (gamma == 1.15)}
             for k, scene in enumerate(scenes)
             for gamma in (1.0, 1.15)
@@ -221,7 +269,7 @@ def test_ledger_has_its_columns_and_both_claims():
     ledger = gammas.claims([NETWORK], scores, tried, grain)
     assert ledger.columns.tolist() == gammas.LEDGER
     assert set(ledger["claim"]) == {"G1", "G2"} and set(ledger["held"]) == {"not testable here"}
-    assert gammas.claims([study.OURS[0], NETWORK], scores, tried, grain).equals(ledger)
+    assert gammas.claims([evaluation.OURS[0], NETWORK], scores, tried, grain).equals(ledger)
     assert " steps × " in ledger["budget"].iloc[0]
 
 
@@ -229,18 +277,30 @@ def test_noise_follows_the_slope_at_each_value():
     table = gammas.noise([NETWORK], ["bundled", "bundled"], 1, 64)
     assert len(table) == len(gammas.GAMMAS)
     near = table[table["gamma"].between(0.8, 1.4)]
-    assert near["burst_noise"].to_numpy() == pytest.approx(near["burst_noise_by_slope"].to_numpy(), rel=0.03)
-    assert (near["relative_noise"] * near["mean"] * 255).to_numpy() == pytest.approx(near["burst_noise"].to_numpy())
+    assert near["burst_noise"].to_numpy() == pytest.approx(
+        near["burst_noise_by_slope"].to_numpy(), rel=0.03
+    )
+    assert (near["relative_noise"] * near["mean"] * 255).to_numpy() == pytest.approx(
+        near["burst_noise"].to_numpy()
+    )
 
 
 def test_predictions_follow_the_formula():
     row = {"dataset": "bursts", "scene": "1", "method": "net"}
-    grain = pd.DataFrame([row | {"gamma": g, "mean": 0.25**g, "burst_noise": 3 * g * 0.25**g} for g in gammas.GAMMAS])
+    grain = pd.DataFrame(
+        [row | {"gamma": g, "mean": 0.25**g, "burst_noise": 3 * g * 0.25**g} for g in gammas.GAMMAS]
+    )
     grain["relative_noise"] = grain["burst_noise"] / grain["mean"]
-    scores = grain.assign(photograph="1", dark_spread=1.0, dark_mean=0.25, bright_spread=1.0, bright_mean=0.9)
+    scores = grain.assign(
+        photograph="1", dark_spread=1.0, dark_mean=0.25, bright_spread=1.0, bright_mean=0.9
+    )
     told = gammas.predictions(scores, grain).set_index("what")
-    assert told.loc["noise ÷ brightness", ["predicted", "measured"]].tolist() == pytest.approx([1.15, 1.15])
-    assert told.loc["brightness", "ratio"] == pytest.approx(1) and told.loc["noise", "ratio"] == pytest.approx(1)
+    assert told.loc["noise ÷ brightness", ["predicted", "measured"]].tolist() == pytest.approx(
+        [1.15, 1.15]
+    )
+    assert told.loc["brightness", "ratio"] == pytest.approx(1) and told.loc[
+        "noise", "ratio"
+    ] == pytest.approx(1)
     assert told.loc["contrast of dark tones", "predicted"] == pytest.approx(
         gammas.INVERSE * 0.25 ** (gammas.INVERSE - 1)
     )

@@ -29,10 +29,14 @@ finally:
 """
 
 
-def enhance(*words, before: str = "", ahead=(), timeout: float = 300, **options) -> subprocess.CompletedProcess:
+def enhance(
+    *words, before: str = "", ahead=(), timeout: float = 300, **options
+) -> subprocess.CompletedProcess:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(paths.PACKAGE.parent)}
     command = [*ahead, sys.executable, "-c", before + COMMAND, "enhance", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout, **options)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=timeout, **options
+    )
 
 
 def memory(process) -> int:
@@ -47,7 +51,9 @@ def done(tmp_path_factory):
     wanted = make(home / "in")
     before = {file.name: file.read_bytes() for file in (home / "in").iterdir()}
     process = enhance(home / "in", "-o", home / "out")
-    assert {file.name: file.read_bytes() for file in (home / "in").iterdir()} == before, "an input was touched"
+    assert {file.name: file.read_bytes() for file in (home / "in").iterdir()} == before, (
+        "an input was touched"
+    )
     return wanted, home, process
 
 
@@ -66,7 +72,9 @@ def test_the_corpus_is_large_and_of_every_format(done):
     wanted, _, _ = done
     assert len(wanted) >= 200
     for outcome in (FINE, REFUSED, EITHER):
-        assert {name.rsplit(".", 1)[-1] for name, kind in wanted.items() if kind == outcome} >= set(FORMATS)
+        assert {name.rsplit(".", 1)[-1] for name, kind in wanted.items() if kind == outcome} >= set(
+            FORMATS
+        )
 
 
 def test_every_file_is_enhanced_or_refused_in_one_line(done):
@@ -124,8 +132,12 @@ def test_outputs_are_whole_and_of_the_inputs_size(done):
     for file in (home / "out").iterdir():
         assert not file.name.endswith(".part")
         before, after = read_photo(home / "in" / file.name), read_photo(file)
-        assert after.pixels.shape == before.pixels.shape and after.pixels.dtype == before.pixels.dtype, file.name
-        assert (after.alpha is None) == (before.alpha is None) and after.gray == before.gray, file.name
+        assert (
+            after.pixels.shape == before.pixels.shape and after.pixels.dtype == before.pixels.dtype
+        ), file.name
+        assert (after.alpha is None) == (before.alpha is None) and after.gray == before.gray, (
+            file.name
+        )
 
 
 def test_memory_stays_below_two_gibibytes(done):
@@ -142,12 +154,22 @@ def test_names_that_look_like_options_or_commands_are_names(done):
 def test_odd_names_on_the_command_line(tmp_path):
     for name in ("-o.png", "--help.png", "a b.png", "new\nline.png"):
         (tmp_path / name).write_bytes(encoded(picture(), "PNG"))
-    process = enhance("-o", "out", "--", "-o.png", "--help.png", "a b.png", "new\nline.png", cwd=tmp_path)
+    process = enhance(
+        "-o", "out", "--", "-o.png", "--help.png", "a b.png", "new\nline.png", cwd=tmp_path
+    )
     assert process.returncode == 0, process.stderr
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"-o.png", "--help.png", "a b.png", "new\nline.png"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        "-o.png",
+        "--help.png",
+        "a b.png",
+        "new\nline.png",
+    }
     process = enhance("-o", "out", "new\nmissing.png", cwd=tmp_path)
     assert process.returncode == 1
-    assert process.stderr.split("\n")[0] == r"new\nmissing.png: cannot be read: No such file or directory"
+    assert (
+        process.stderr.split("\n")[0]
+        == r"new\nmissing.png: cannot be read: No such file or directory"
+    )
 
 
 def test_an_output_that_is_a_link_is_replaced_and_not_followed(tmp_path):
@@ -156,10 +178,14 @@ def test_an_output_that_is_a_link_is_replaced_and_not_followed(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "one.png").symlink_to(tmp_path / "precious")
     assert enhance(tmp_path / "one.png", "-o", tmp_path / "out").returncode == 0
-    assert (tmp_path / "precious").read_text() == "mine" and not (tmp_path / "out" / "one.png").is_symlink()
+    assert (tmp_path / "precious").read_text() == "mine" and not (
+        tmp_path / "out" / "one.png"
+    ).is_symlink()
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may read everything here")
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may read everything here"
+)
 def test_an_unreadable_photograph_and_an_unreadable_folder(tmp_path):
     (tmp_path / "in" / "closed").mkdir(parents=True)
     for name in ("a.png", "b.png", "closed/c.png"):
@@ -167,12 +193,16 @@ def test_an_unreadable_photograph_and_an_unreadable_folder(tmp_path):
     (tmp_path / "in" / "a.png").chmod(0)
     (tmp_path / "in" / "closed").chmod(0)
     drop = "-dac_override,-dac_read_search"
-    powers = ["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}"] if os.geteuid() == 0 else []
+    powers = (
+        ["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}"] if os.geteuid() == 0 else []
+    )
     process = enhance(tmp_path / "in", "-o", tmp_path / "out", ahead=powers)
     (tmp_path / "in" / "closed").chmod(0o700)
     assert process.returncode == 1 and "Traceback" not in process.stderr, process.stderr
     assert refusals(tmp_path, process)["a.png"].endswith("a.png: cannot be read: Permission denied")
-    assert refusals(tmp_path, process)["closed"].endswith("closed: cannot be read: Permission denied")
+    assert refusals(tmp_path, process)["closed"].endswith(
+        "closed: cannot be read: Permission denied"
+    )
     assert [file.name for file in (tmp_path / "out").rglob("*.png")] == ["b.png"]
 
 
@@ -207,13 +237,19 @@ def test_links_out_of_the_folder_and_things_that_are_no_files(tmp_path):
         file.truncate(2**36)
     process = enhance(folder, "-o", tmp_path / "out", timeout=60)
     assert process.returncode == 1 and "Traceback" not in process.stderr
-    refused = {name: line.partition(f"{name}: ")[2] for name, line in refusals(tmp_path, process).items()}
+    refused = {
+        name: line.partition(f"{name}: ")[2] for name, line in refusals(tmp_path, process).items()
+    }
     assert set(refused) == {"dangling.png", "round.png", "secret.png", "sparse.tif"} | set(NO_FILES)
     for name in NO_FILES:
         assert refused[name] == "cannot be read: a pipe or a device, not a file"
     assert refused["sparse.tif"] == "cannot be read: larger than 1,800 MB"
     assert "root:" not in process.stderr and memory(process) < 1024
-    written = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    written = {
+        str(file.relative_to(tmp_path / "out"))
+        for file in (tmp_path / "out").rglob("*")
+        if file.is_file()
+    }
     assert written == {"fine.png"}
     assert [file.name for file in elsewhere.iterdir()] == ["private.png"]
 
@@ -232,7 +268,9 @@ def test_no_room_for_the_output_leaves_nothing_half(tmp_path):
     process = enhance(tmp_path / "in", "-o", tmp_path / "out", before=FULL)
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["small.png"]
-    assert re.search(r"large\.png: cannot be written: File too large$", process.stderr, re.MULTILINE)
+    assert re.search(
+        r"large\.png: cannot be written: File too large$", process.stderr, re.MULTILINE
+    )
 
 
 def test_an_output_folder_that_cannot_be_made(tmp_path):

@@ -7,9 +7,17 @@ import re
 import pandas as pd
 import pytest
 
-from zdce import ledger, paths
+from zdce import paths
+from zdce.study import claims as ledger
 
-PART = {"part": "size", "rule": "97 KB", "measured": "97.0 KB", "interval": "", "n": "1 file", "budget": "published"}
+PART = {
+    "part": "size",
+    "rule": "97 KB",
+    "measured": "97.0 KB",
+    "interval": "",
+    "n": "1 file",
+    "budget": "published",
+}
 
 
 @pytest.mark.parametrize(
@@ -31,7 +39,10 @@ def test_a_verdict_follows_from_its_parts(held, verdict):
 
 
 def test_the_ledger_has_a_row_for_every_claim(tmp_path):
-    first = [{"claim": "N1", **PART, "held": "yes"}, {"claim": "N1", **PART, "part": "speed", "held": "no"}]
+    first = [
+        {"claim": "N1", **PART, "held": "yes"},
+        {"claim": "N1", **PART, "part": "speed", "held": "no"},
+    ]
     ledger.parts(first).to_csv(tmp_path / "01_claims.csv", index=False)
     second = {"claim": "N1", **PART, "interval": "1 – 2", "n": "5 photographs", "held": "yes"}
     ledger.parts([second]).to_csv(tmp_path / "07_claims.csv", index=False)
@@ -51,7 +62,9 @@ def test_the_ledger_has_a_row_for_every_claim(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("change", "needle"), [({"claim": "X9"}, "claim='X9'"), ({"held": "maybe"}, "held='maybe'")])
+@pytest.mark.parametrize(
+    ("change", "needle"), [({"claim": "X9"}, "claim='X9'"), ({"held": "maybe"}, "held='maybe'")]
+)
 def test_unknown_words_are_refused(change, needle):
     with pytest.raises(ValueError, match=needle):
         ledger.parts([{"claim": "N1", **PART, "held": "yes", **change}])
@@ -69,4 +82,6 @@ def test_the_committed_ledger_follows_from_the_committed_tables():
     pd.testing.assert_frame_equal(committed, ledger.claims(folder / "tables").astype(str))
     page = (folder / "index.html").read_text("utf-8")
     for claim, row in committed.set_index("claim").iterrows():
-        assert re.search(rf"<td>{claim}</td>.*?<td[^>]*>{row['verdict']}</td>", page, re.DOTALL), claim
+        assert re.search(rf"<td>{claim}</td>.*?<td[^>]*>{row['verdict']}</td>", page, re.DOTALL), (
+            claim
+        )

@@ -52,7 +52,10 @@ def naive_spatial(enhanced: np.ndarray, original: np.ndarray, form: str) -> floa
                 if form == "paper" and inside:
                     total += (abs(y[a, b] - y[c, d]) - abs(i[a, b] - i[c, d])) ** 2
                 elif form == "released":
-                    total += ((y[a, b] - (y[c, d] if inside else 0)) - (i[a, b] - (i[c, d] if inside else 0))) ** 2
+                    total += (
+                        (y[a, b] - (y[c, d] if inside else 0))
+                        - (i[a, b] - (i[c, d] if inside else 0))
+                    ) ** 2
             per_region.append(total)
     return sum(per_region) / len(per_region)
 
@@ -67,7 +70,9 @@ def naive_color(enhanced: np.ndarray, form: str) -> float:
     for image in enhanced:
         r, g, b = (float(channel.mean()) for channel in image)
         pairs = (r - g, r - b, g - b)
-        values.append(sum(d**2 for d in pairs) if form == "paper" else math.sqrt(sum(d**4 for d in pairs)))
+        values.append(
+            sum(d**2 for d in pairs) if form == "paper" else math.sqrt(sum(d**4 for d in pairs))
+        )
     return sum(values) / len(values)
 
 
@@ -97,7 +102,9 @@ def naive_smoothness(curves: np.ndarray, form: str) -> float:
 def test_spatial_consistency_equals_a_loop_over_regions(form, size):
     enhanced, original = random(2, 3, *size), random(2, 3, *size, seed=1) * 0.3
     expected = naive_spatial(enhanced.numpy(), original.numpy(), form)
-    assert spatial_consistency(enhanced, original, form).item() == pytest.approx(expected, rel=1e-12)
+    assert spatial_consistency(enhanced, original, form).item() == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_spatial_consistency_by_hand():
@@ -105,7 +112,9 @@ def test_spatial_consistency_by_hand():
     enhanced = torch.tensor([0.5, 0.9], dtype=torch.float64).repeat_interleave(4).expand(1, 3, 4, 8)
     original = torch.tensor([0.1, 0.2], dtype=torch.float64).repeat_interleave(4).expand(1, 3, 4, 8)
     assert spatial_consistency(enhanced, original, "paper").item() == pytest.approx(0.3**2)
-    released = (2 * 0.3**2 + 3 * 0.4**2 + 3 * 0.7**2) / 2  # three neighbours of either are the zeros at the border
+    released = (
+        2 * 0.3**2 + 3 * 0.4**2 + 3 * 0.7**2
+    ) / 2  # three neighbours of either are the zeros at the border
     assert spatial_consistency(enhanced, original, "released").item() == pytest.approx(released)
 
 
@@ -126,8 +135,12 @@ def test_exposure_control_equals_a_loop_over_regions(form, target, size):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_color_constancy_equals_a_loop_over_photographs(form):
-    enhanced = random(3, 3, 5, 7) * torch.tensor([1.0, 0.6, 0.2], dtype=torch.float64).view(1, 3, 1, 1)
-    assert color_constancy(enhanced, form).item() == pytest.approx(naive_color(enhanced.numpy(), form), rel=1e-12)
+    enhanced = random(3, 3, 5, 7) * torch.tensor([1.0, 0.6, 0.2], dtype=torch.float64).view(
+        1, 3, 1, 1
+    )
+    assert color_constancy(enhanced, form).item() == pytest.approx(
+        naive_color(enhanced.numpy(), form), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -139,7 +152,9 @@ def test_illumination_smoothness_equals_a_loop_over_pixels(form, shape):
 
 
 def test_each_direction_is_divided_by_its_own_number_of_differences():
-    ramp = torch.arange(5, dtype=torch.float64).expand(1, 1, 3, 5).repeat(1, 3, 1, 1)  # rises by 1 a pixel to the right
+    ramp = (
+        torch.arange(5, dtype=torch.float64).expand(1, 1, 3, 5).repeat(1, 3, 1, 1)
+    )  # rises by 1 a pixel to the right
     assert illumination_smoothness(ramp).item() == pytest.approx(2 * 3)
     assert illumination_smoothness(ramp.transpose(2, 3)).item() == pytest.approx(2 * 3)
 
@@ -147,7 +162,9 @@ def test_each_direction_is_divided_by_its_own_number_of_differences():
 @pytest.mark.parametrize("form", FORMS)
 def test_nothing_to_improve_costs_nothing(form):
     grey = torch.full((2, 3, 32, 16), 0.6, dtype=torch.float64)
-    terms = loss_terms(grey, grey, torch.zeros(2, 24, 32, 16, dtype=torch.float64), replace(RELEASED, form=form))
+    terms = loss_terms(
+        grey, grey, torch.zeros(2, 24, 32, 16, dtype=torch.float64), replace(RELEASED, form=form)
+    )
     assert list(terms) == list(TERMS)
     assert all(term.item() == pytest.approx(0, abs=1e-12) for term in terms.values())
 
@@ -180,7 +197,9 @@ def released_root(enhanced: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(("level", "cast"), [(0.25, 0.0), (0.25, 1e-6), (0.0, 0.0), (0.0, 1e-12), (0.0, 1e-20)])
+@pytest.mark.parametrize(
+    ("level", "cast"), [(0.25, 0.0), (0.25, 1e-6), (0.0, 0.0), (0.0, 1e-12), (0.0, 1e-20)]
+)
 def test_grey_image_has_finite_gradients(form, level, cast):
     image = torch.full((2, 3, 16, 16), level)
     image[0, 0] += cast
@@ -232,9 +251,15 @@ def test_weights_are_those_of_the_publications():
     assert {c.exposure_target for c in (PAPER, RELEASED, IMPROVED, PLUS_PLUS)} == {0.6}
 
 
-@pytest.mark.parametrize("config", [PAPER, RELEASED, IMPROVED, replace(RELEASED, exposure_target=0.5)], ids=str)
+@pytest.mark.parametrize(
+    "config", [PAPER, RELEASED, IMPROVED, replace(RELEASED, exposure_target=0.5)], ids=str
+)
 def test_terms_are_the_weighted_losses(config):
-    enhanced, original, curves = random(2, 3, 32, 16), random(2, 3, 32, 16, seed=1), random(2, 24, 32, 16, seed=2)
+    enhanced, original, curves = (
+        random(2, 3, 32, 16),
+        random(2, 3, 32, 16, seed=1),
+        random(2, 24, 32, 16, seed=2),
+    )
     e, o, c = (x.numpy() for x in (enhanced, original, curves))
     expected = {
         "spatial": config.spatial * naive_spatial(e, o, config.form),
@@ -242,7 +267,9 @@ def test_terms_are_the_weighted_losses(config):
         "color": config.color * naive_color(e, config.form),
         "smoothness": config.smoothness * naive_smoothness(c, config.form),
     }
-    found = {name: term.item() for name, term in loss_terms(enhanced, original, curves, config).items()}
+    found = {
+        name: term.item() for name, term in loss_terms(enhanced, original, curves, config).items()
+    }
     assert found == pytest.approx(expected, rel=1e-12)
 
 
@@ -250,7 +277,9 @@ def test_terms_are_the_weighted_losses(config):
 def test_a_term_of_weight_zero_is_zero_and_not_computed(left_out):
     image, curves = random(1, 3, 16, 16).requires_grad_(), random(1, 24, 16, 16)
     broken = torch.full_like(curves, torch.nan) if left_out == "smoothness" else curves
-    terms = loss_terms(image, random(1, 3, 16, 16, seed=1), broken, replace(RELEASED, **{left_out: 0.0}))
+    terms = loss_terms(
+        image, random(1, 3, 16, 16, seed=1), broken, replace(RELEASED, **{left_out: 0.0})
+    )
     assert terms[left_out].item() == 0
     assert all(term.item() > 0 for name, term in terms.items() if name != left_out)
     sum(terms.values()).backward()
@@ -299,11 +328,17 @@ def test_exposure_of_photographs_equals_a_loop():
     original *= torch.tensor([0.01, 0.05, 0.2, 0.6, 0.9, 1.0], dtype=torch.float64).view(6, 1, 1, 1)
     total = 0.0
     for before, after in zip(original.numpy(), enhanced.numpy(), strict=True):
-        seen = np.array([min(max((255 * pixel.max() - 1) / 3, 0), 1) for pixel in before.reshape(3, -1).T])
+        seen = np.array(
+            [min(max((255 * pixel.max() - 1) / 3, 0), 1) for pixel in before.reshape(3, -1).T]
+        )
         change = ((after - before) ** 2).mean(axis=0).ravel()
         good = before.mean() > 0.33
         asked = before.mean() if good else max(before.mean(), 0.46 * seen.mean())
-        total += (after.mean() - min(asked, 0.6)) ** 2 + good * change.mean() / 2 + ((1 - seen) * change).mean() / 10
+        total += (
+            (after.mean() - min(asked, 0.6)) ** 2
+            + good * change.mean() / 2
+            + ((1 - seen) * change).mean() / 10
+        )
     assert photograph_exposure(enhanced, original).item() == pytest.approx(total / 6, rel=1e-6)
 
 
@@ -329,12 +364,19 @@ def test_exposure_of_photographs_spares_highlights():
 
     def best(original, **fields):
         levels = torch.linspace(0.1, 0.6, 51)
-        losses = [photograph_exposure(torch.full_like(original, level), original, **fields) for level in levels]
+        losses = [
+            photograph_exposure(torch.full_like(original, level), original, **fields)
+            for level in levels
+        ]
         return levels[torch.stack(losses).argmin()].item()
 
-    assert best(day, highlights=0.95) == pytest.approx(best(day), abs=0.011)  # nothing there that could clip
+    assert best(day, highlights=0.95) == pytest.approx(
+        best(day), abs=0.011
+    )  # nothing there that could clip
     assert best(night, highlights=0.95) < best(night) - 0.05
-    assert best(night, highlights=0.5) == pytest.approx(best(night), abs=0.05)  # a lamp in eight is above the quantile
+    assert best(night, highlights=0.5) == pytest.approx(
+        best(night), abs=0.05
+    )  # a lamp in eight is above the quantile
     blown = night.clamp_min(0.2).where(night < 0.5, torch.ones(()))
     kept = night.clamp_min(0.2)
     spared = [photograph_exposure(each, night * 1.3, highlights=0.95) for each in (blown, kept)]

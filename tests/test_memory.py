@@ -33,9 +33,16 @@ print(megabytes() - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_stays():
     def left(how: str) -> float:
-        environment = {"PATH": "", "PYTHONPATH": str(paths.PACKAGE.parent)}  # none of the allocator's own settings
+        environment = {
+            "PATH": "",
+            "PYTHONPATH": str(paths.PACKAGE.parent),
+        }  # none of the allocator's own settings
         words = [sys.executable, "-c", KEPT, how]
-        return float(subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout)
+        return float(
+            subprocess.run(
+                words, env=environment, capture_output=True, text=True, check=True
+            ).stdout
+        )
 
     assert left("plain") < 50
     assert left("keep") > 250
@@ -43,7 +50,8 @@ def test_freed_memory_stays():
 
 SHARED = """
 import threading
-from zdce import memory, speed
+from zdce import memory
+from zdce.study import timing as speed
 import numpy as np
 
 assert memory.keep_freed()
@@ -66,7 +74,9 @@ print((speed._memory("VmHWM") - before) / 1e6)
 def test_what_one_thread_freed_another_uses():
     environment = {"PATH": "", "PYTHONPATH": str(paths.PACKAGE.parent)}
     words = [sys.executable, "-c", SHARED]
-    told = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    told = subprocess.run(
+        words, env=environment, capture_output=True, text=True, check=True
+    ).stdout.split()
     assert float(told[1]) < 40
 
 

@@ -39,7 +39,9 @@ def to_linear(image: np.ndarray) -> np.ndarray:
 
 def to_srgb(light: np.ndarray) -> np.ndarray:
     light = light.clip(0, 1)
-    return np.rint(255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)).astype("u1")
+    return np.rint(
+        255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    ).astype("u1")
 
 
 def gray(levels: np.ndarray) -> np.ndarray:
@@ -72,7 +74,9 @@ def test_reference_figures_of_known_errors(photo):
 def test_match_mean_reaches_the_mean_in_spite_of_clipping(photo, curve):
     image = tone(photo, curve)
     matched = metrics.match_mean(image, photo)
-    assert matched.mean() == pytest.approx(photo.mean(), abs=0.5)  # half a level: the table is rounded
+    assert matched.mean() == pytest.approx(
+        photo.mean(), abs=0.5
+    )  # half a level: the table is rounded
     order = np.argsort(image.ravel(), kind="stable")
     assert (np.diff(matched.ravel()[order].astype(int)) >= 0).all()
 
@@ -80,7 +84,10 @@ def test_match_mean_reaches_the_mean_in_spite_of_clipping(photo, curve):
 def test_match_mean_clips_where_a_plain_ratio_falls_short():
     image = gray(np.array([[10, 200]]))
     reference = gray(np.array([[60, 250]]))
-    assert metrics.match_mean(image, reference)[0, :, 0].tolist() == [55, 255]  # the plain ratio, 1.476, gives 15
+    assert metrics.match_mean(image, reference)[0, :, 0].tolist() == [
+        55,
+        255,
+    ]  # the plain ratio, 1.476, gives 15
     black = np.zeros((4, 4, 3), np.uint8)
     assert (metrics.match_mean(black, black + 9) == 0).all()
 
@@ -122,7 +129,9 @@ def test_bright_gain_looks_at_pixels_bright_before():
 
 def frames(level: float, sigma: float, n: int = 40) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
-    return [np.rint(rng.normal(level, sigma, (48, 48, 3))).clip(0, 255).astype("u1") for _ in range(n)]
+    return [
+        np.rint(rng.normal(level, sigma, (48, 48, 3))).clip(0, 255).astype("u1") for _ in range(n)
+    ]
 
 
 def test_burst_noise_is_the_deviation_over_frames(photo):
@@ -163,7 +172,9 @@ def test_dark_noise_gain_of_known_noise():
     # Rounding to whole levels adds a variance of 1/12 to each.
     expected = np.sqrt((64 + 1 / 12) / (4 + 1 / 12))
     assert metrics.dark_noise_gain(after, before) == pytest.approx(expected, rel=0.01)
-    assert metrics.dark_noise_gain(after, before, relative=True) == pytest.approx(expected / 3, rel=0.01)
+    assert metrics.dark_noise_gain(after, before, relative=True) == pytest.approx(
+        expected / 3, rel=0.01
+    )
     assert metrics.dark_noise_gain(before, before) == 1
     assert np.isnan(metrics.dark_noise_gain(before + 100, before + 100))
     assert np.isnan(metrics.dark_noise_gain(before[:9, :9], before[:9, :9]))
@@ -175,16 +186,22 @@ def test_dark_noise_gain_of_known_noise():
 def test_detail_survives_brightening(photo, dark):
     assert metrics.detail_kept(photo, photo) == pytest.approx(1)
     assert metrics.detail_kept(photo, dark) > 0.98
-    assert metrics.detail_kept(tone(dark, lambda v: v**0.6), dark) > 0.95  # flatter than 1 from v = 0.28 on
+    assert (
+        metrics.detail_kept(tone(dark, lambda v: v**0.6), dark) > 0.95
+    )  # flatter than 1 from v = 0.28 on
     noise = np.random.default_rng(3).normal(0, 6, photo.shape[:2])[..., None]
     noisy = np.rint(photo * 0.8 + 20 + noise).clip(0, 255).astype("u1")
-    assert metrics.detail_kept(noisy, photo) == pytest.approx(0.8, abs=0.08)  # noise does not pass as detail
+    assert metrics.detail_kept(noisy, photo) == pytest.approx(
+        0.8, abs=0.08
+    )  # noise does not pass as detail
 
 
 def test_detail_is_lost_by_blur_squeezing_and_clipping(photo):
     kept = [metrics.detail_kept(blurred(photo, sigma), photo) for sigma in (0.5, 1, 2, 4)]
     assert all(a > b + 0.1 for a, b in pairwise([1.0, *kept]))
-    assert metrics.detail_kept(tone(photo, lambda v: 0.5 + v / 4), photo) == pytest.approx(0.25, abs=0.03)
+    assert metrics.detail_kept(tone(photo, lambda v: 0.5 + v / 4), photo) == pytest.approx(
+        0.25, abs=0.03
+    )
     assert metrics.detail_kept(np.full_like(photo, 200), photo) == pytest.approx(0, abs=1e-9)
     assert metrics.detail_kept(255 - photo, photo) == pytest.approx(0, abs=1e-9)
     flat = np.full_like(photo, 9)
@@ -204,7 +221,10 @@ def test_color_cast_is_blind_to_exposure_and_sees_a_tint(photo, dark):
     brighter = to_srgb(4 * to_linear(dark))
     assert metrics.color_cast(photo, photo) == 0
     assert metrics.color_cast(brighter, dark) < 0.1
-    tints = [metrics.color_cast((brighter * np.array([1, 1, blue])).astype("u1"), dark) for blue in (0.95, 0.85)]
+    tints = [
+        metrics.color_cast((brighter * np.array([1, 1, blue])).astype("u1"), dark)
+        for blue in (0.95, 0.85)
+    ]
     assert 1 < tints[0] < tints[1] / 2
     faded = np.rint(0.5 * brighter + 0.5 * brighter.mean(axis=2, keepdims=True)).astype("u1")
     assert metrics.color_cast(faded, dark) > 1
@@ -215,8 +235,14 @@ def test_loe_counts_pairs_out_of_order(photo):
     assert metrics.loe(photo // 2 * 2 + 1, photo // 2) == 0
     rng = np.random.default_rng(4)
     before, image = (rng.integers(0, 256, (37, 41, 3), dtype=np.uint8) for _ in range(2))
-    old, new = (ndimage.maximum_filter(x.max(axis=2), 15, mode="mirror").ravel() for x in (before, image))
-    assert metrics.loe(image, before) == ((old[:, None] >= old) != (new[:, None] >= new)).sum() / old.size > 0
+    old, new = (
+        ndimage.maximum_filter(x.max(axis=2), 15, mode="mirror").ravel() for x in (before, image)
+    )
+    assert (
+        metrics.loe(image, before)
+        == ((old[:, None] >= old) != (new[:, None] >= new)).sum() / old.size
+        > 0
+    )
 
 
 def test_loe_samples_fifty_along_the_short_side():
@@ -267,9 +293,18 @@ def test_table_and_scores_agree(photo, dark):
     assert set(names) - set(row) == {m.name for m in METRICS if m.needs == "burst"}
     assert all(type(value) is float for value in row.values())
     alone = metrics.scores(photo, dark)
-    assert set(row) - set(alone) == {m.name for m in METRICS if m.needs in ("reference", "model file")}
+    assert set(row) - set(alone) == {
+        m.name for m in METRICS if m.needs in ("reference", "model file")
+    }
     assert {m.direction for m in METRICS} == {"higher", "lower", "nearer 0", "–"}
-    assert list(pd.DataFrame(METRICS).columns) == ["name", "direction", "range", "unit", "needs", "definition"]
+    assert list(pd.DataFrame(METRICS).columns) == [
+        "name",
+        "direction",
+        "range",
+        "unit",
+        "needs",
+        "definition",
+    ]
 
 
 @pytest.mark.filterwarnings("error")
@@ -289,8 +324,14 @@ def read(path) -> np.ndarray:
 
 
 def agree(row, image: np.ndarray, reference: np.ndarray) -> None:
-    measured = [metrics.psnr(image, reference), metrics.ssim(image, reference), metrics.mae(image, reference)]
-    assert [*measured, metrics.mean(image)] == pytest.approx([row.psnr, row.ssim, row.mae, row["mean"]], abs=TOLERANCE)
+    measured = [
+        metrics.psnr(image, reference),
+        metrics.ssim(image, reference),
+        metrics.mae(image, reference),
+    ]
+    assert [*measured, metrics.mean(image)] == pytest.approx(
+        [row.psnr, row.ssim, row.mae, row["mean"]], abs=TOLERANCE
+    )
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +343,9 @@ def test_reference_figures_of_photographs(shared, expected):
     rows = expected[expected.method == "input"].iloc[::25]
     assert len(rows) == 10
     for _, row in rows.iterrows():
-        low, reference = (read(shared / "data" / "train_data" / name) for name in (row.low, row.reference))
+        low, reference = (
+            read(shared / "data" / "train_data" / name) for name in (row.low, row.reference)
+        )
         agree(row, low, reference)
 
 
@@ -329,7 +372,9 @@ def test_published_weights_reach_their_scores(method, shared, expected):
         net = CurveNet(config)
     net.load_state_dict(weights)
     for _, row in expected[expected.method == method].iloc[[140]].iterrows():
-        low, reference = (read(shared / "data" / "train_data" / name) for name in (row.low, row.reference))
+        low, reference = (
+            read(shared / "data" / "train_data" / name) for name in (row.low, row.reference)
+        )
         image = torch.from_numpy(low.copy()).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             enhanced = net.eval()(image)[0].clamp(0, 1)
@@ -352,4 +397,6 @@ def test_noise_in_patches_agrees_with_noise_on_bursts(scene, shared):
     for stack in (after, burst):
         patches = [stack[:, r : r + 16, c : c + 16] for r, c in metrics.flat_dark_patches(burst[0])]
         measured.append(np.mean([metrics.burst_noise(frames) for frames in patches]))
-    assert metrics.dark_noise_gain(after[0], burst[0]) == pytest.approx(measured[0] / measured[1], rel=0.05)
+    assert metrics.dark_noise_gain(after[0], burst[0]) == pytest.approx(
+        measured[0] / measured[1], rel=0.05
+    )

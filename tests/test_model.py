@@ -76,7 +76,11 @@ def photo(height: int, width: int, count: int = 1, seed: int = 0) -> torch.Tenso
         (ZERO_DCE, 79_416, 5_190_451_200),
         (ZERO_DCE_IMPROVED, 23_592, 1_538_260_992),
         # 7 depthwise (9 weights, 1 bias per channel) and 7 pointwise convolutions, 3 curve channels
-        (ZERO_DCE_PP, 10 * (3 + 3 * 32 + 3 * 64) + 4 * 32 + 3 * 33 * 32 + 2 * 65 * 32 + 65 * 3, None),
+        (
+            ZERO_DCE_PP,
+            10 * (3 + 3 * 32 + 3 * 64) + 4 * 32 + 3 * 33 * 32 + 2 * 65 * 32 + 65 * 3,
+            None,
+        ),
     ],
 )
 def test_counts_of_published_networks(config, parameters, multiplications):
@@ -95,10 +99,15 @@ def test_parameters_that_do_not_train_are_not_counted():
 def test_multiply_adds_of_pooled_separable_and_reduced_networks():
     w, h, b = 4, 8, 6  # width of the network, height and breadth of the photograph
     full, quarter = h * b, (h // 2) * (b // 2)
-    convs = {n: 9 * cin * cout for n, (cin, cout) in enumerate([(3, w), (w, w), (w, w), (w, w), (2 * w, w)], 1)}
+    convs = {
+        n: 9 * cin * cout
+        for n, (cin, cout) in enumerate([(3, w), (w, w), (w, w), (w, w), (2 * w, w)], 1)
+    }
     last = 9 * 2 * w * w + 9 * 2 * w * 24
     pooled = CurveNet(width=w, pooling="stride2", upsampling="transposed")
-    expected = full * (convs[1] + convs[2] + convs[3] + convs[5] + last) + quarter * (convs[4] + 4 * w * w)
+    expected = full * (convs[1] + convs[2] + convs[3] + convs[5] + last) + quarter * (
+        convs[4] + 4 * w * w
+    )
     assert multiply_adds(pooled, h, b) == expected
     separable = CurveNet(width=w, separable=True)
     pairs = [(3, w), (w, w), (w, w), (w, w), (2 * w, w), (2 * w, w), (2 * w, 24)]
@@ -200,7 +209,9 @@ def layers(net: CurveNet):
     def conv(n: int, x: torch.Tensor) -> torch.Tensor:
         if net.config.separable:
             d, p = f"e_conv{n}.depth_conv", f"e_conv{n}.point_conv"
-            x = F.conv2d(x, tensors[f"{d}.weight"], tensors[f"{d}.bias"], padding=1, groups=x.shape[1])
+            x = F.conv2d(
+                x, tensors[f"{d}.weight"], tensors[f"{d}.bias"], padding=1, groups=x.shape[1]
+            )
             return F.conv2d(x, tensors[f"{p}.weight"], tensors[f"{p}.bias"])
         return F.conv2d(x, tensors[f"e_conv{n}.weight"], tensors[f"e_conv{n}.bias"], padding=1)
 
@@ -224,7 +235,9 @@ def pooled(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "config", [NetConfig(width=5), NetConfig(width=5, separable=True, shared_curves=True)], ids=["paper", "++"]
+    "config",
+    [NetConfig(width=5), NetConfig(width=5, separable=True, shared_curves=True)],
+    ids=["paper", "++"],
 )
 def test_network_equals_its_description(config):
     net, x = lively(config), photo(9, 13, count=2)
@@ -276,7 +289,10 @@ def test_overlapping_pooling_equals_its_description(pools):
 @pytest.mark.parametrize("size", [(8, 12), (7, 10)])
 @pytest.mark.parametrize("upsampling", ["bilinear", "transposed"])
 def test_stride2_pooling_equals_its_description(upsampling, size):
-    net, x = lively(NetConfig(width=4, pooling="stride2", upsampling=upsampling, pools=3)), photo(*size)
+    net, x = (
+        lively(NetConfig(width=4, pooling="stride2", upsampling=upsampling, pools=3)),
+        photo(*size),
+    )
     conv = layers(net)
 
     def halve(x):
@@ -286,7 +302,9 @@ def test_stride2_pooling_equals_its_description(upsampling, size):
         if upsampling == "bilinear":
             return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=True)
         up = net.up[stage]
-        return F.conv_transpose2d(x, up.weight, up.bias, stride=2)[..., : like.shape[-2], : like.shape[-1]]
+        return F.conv_transpose2d(x, up.weight, up.bias, stride=2)[
+            ..., : like.shape[-2], : like.shape[-1]
+        ]
 
     with torch.no_grad():
         x1 = F.relu(conv(1, x))
@@ -311,7 +329,9 @@ def test_scale_estimates_small_and_bends_at_full_size():
 
 def test_fixed_size_does_the_same_work_for_any_photograph():
     net, seen = lively(NetConfig(width=3, fixed_size=8)), []
-    net.e_conv1.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].shape[-2:]))
+    net.e_conv1.register_forward_hook(
+        lambda _module, inputs, _output: seen.append(inputs[0].shape[-2:])
+    )
     for size in [(100, 60), (8, 8), (3, 2)]:
         net(photo(*size))
     assert seen == [(8, 8)] * 3
@@ -331,7 +351,8 @@ def test_sci_equals_its_description():
         f = F.relu(F.conv2d(x, t["in_conv.0.weight"], t["in_conv.0.bias"], padding=1))
         g = F.conv2d(f, t["conv.0.weight"], t["conv.0.bias"], padding=1)
         mean, var, gain, shift = (
-            t[f"conv.1.{k}"].view(1, 3, 1, 1) for k in ("running_mean", "running_var", "weight", "bias")
+            t[f"conv.1.{k}"].view(1, 3, 1, 1)
+            for k in ("running_mean", "running_var", "weight", "bias")
         )
         g = F.relu((g - mean) / torch.sqrt(var + 1e-5) * gain + shift)
         s = torch.sigmoid(F.conv2d(f + g, t["out_conv.0.weight"], t["out_conv.0.bias"], padding=1))
@@ -379,7 +400,10 @@ def test_wrong_arguments_are_named(fields, message):
 
 
 def test_config_and_fields_exclude_each_other():
-    assert CurveNet(config=ZERO_DCE_IMPROVED).config == CurveNet(width=16, pooling="overlapping").config
+    assert (
+        CurveNet(config=ZERO_DCE_IMPROVED).config
+        == CurveNet(width=16, pooling="overlapping").config
+    )
     with pytest.raises(ValueError, match=r"not both \(got width\)"):
         CurveNet(ZERO_DCE, width=8)
 
@@ -390,8 +414,13 @@ def test_config_and_fields_exclude_each_other():
 def test_statistics_are_means_and_quantiles_in_stops():
     image = photo(16, 24, count=2)
     brightest = image.amax(dim=1).flatten(1).numpy()
-    expected = np.stack([*image.mean(dim=(2, 3)).numpy().T, *np.quantile(brightest, (0.1, 0.5, 0.95), axis=1)], axis=1)
-    np.testing.assert_allclose(statistics(image).numpy(), 1 + np.log2(expected + 1 / 64) / 6, rtol=1e-5)
+    expected = np.stack(
+        [*image.mean(dim=(2, 3)).numpy().T, *np.quantile(brightest, (0.1, 0.5, 0.95), axis=1)],
+        axis=1,
+    )
+    np.testing.assert_allclose(
+        statistics(image).numpy(), 1 + np.log2(expected + 1 / 64) / 6, rtol=1e-5
+    )
     assert statistics(torch.zeros(1, 3, 4, 4)).eq(0).all()
 
 
@@ -418,11 +447,15 @@ def scenes() -> torch.Tensor:
 def test_levelled_brings_dark_days_to_one_mean_and_leaves_the_rest(spared):
     image, curves = scenes(), torch.full((4, 8, 12, 12), -0.2)
     moved = levelled(curves, image, 0.45, spared=spared)
-    assert torch.equal(moved, moved[:, :, :1, :1].expand_as(moved))  # all curves of a photograph alike
+    assert torch.equal(
+        moved, moved[:, :, :1, :1].expand_as(moved)
+    )  # all curves of a photograph alike
     at_pixels = F.interpolate(moved, size=(64, 64)) * (sparing(image) if spared else 1)
     after, before = apply_curves(image, at_pixels).mean(dim=(1, 2, 3)), image.mean(dim=(1, 2, 3))
     assert after[0] == pytest.approx(0.45, abs=2e-3)  # a dark day
-    assert after[1] < 0.2 and moved[1].mean() == pytest.approx(-0.45)  # nearly black: no further than the deepest
+    assert after[1] < 0.2 and moved[1].mean() == pytest.approx(
+        -0.45
+    )  # nearly black: no further than the deepest
     assert torch.equal(moved[2], curves[2])  # a good photograph
     assert before[3] < after[3] <= 2 * before[3] + 1e-3  # a night: twice its own mean at most
 
@@ -442,7 +475,9 @@ def test_sparing_is_one_for_black_and_nothing_for_white():
     assert sparing(lamp).item() == 0  # the largest channel weighs for all: a lamp keeps its colour
     for deep in (-0.1, -0.3, -0.45):
         bent = 255 * apply_curves(grey, deep * sparing(grey).expand(1, 8, 1, 256))[0, 0, 0]
-        assert (bent.cummax(dim=0).values - bent).max() < 4  # order is kept to within four grey levels
+        assert (
+            bent.cummax(dim=0).values - bent
+        ).max() < 4  # order is kept to within four grey levels
         assert bent[153] < 255 * apply_curves(grey, torch.full((1, 8, 1, 256), deep))[0, 0, 0, 153]
 
 
@@ -461,7 +496,9 @@ def test_noise_is_measured_beside_texture_and_where_there_is_none():
     rng = torch.Generator().manual_seed(0)
     flat = torch.full((1, 3, 320, 320), 0.3)
     texture = flat + 0.2 * (torch.rand(flat.shape, generator=rng) - 0.5) * (torch.arange(320) < 160)
-    assert Sample.of(flat).noise < 1e-3 and Sample.of(texture).noise < 1e-3  # half of it holds nothing at all
+    assert (
+        Sample.of(flat).noise < 1e-3 and Sample.of(texture).noise < 1e-3
+    )  # half of it holds nothing at all
     for level in (0.5, 2.0):  # the same in all channels
         noisy = texture + level / 255 * torch.randn(1, 1, 320, 320, generator=rng)
         assert Sample.of(noisy).noise.item() == pytest.approx(level, rel=0.3)
@@ -501,11 +538,17 @@ def test_a_network_that_measures_noise_filters_by_it():
     with torch.no_grad():
         curves = net._estimate(small)
         levels = [
-            net.noise_levels(small, curves, Sample(torch.zeros(1, 3, 64, 64), torch.tensor([noise])))
+            net.noise_levels(
+                small, curves, Sample(torch.zeros(1, 3, 64, 64), torch.tensor([noise]))
+            )
             for noise in (0.0, 0.3, 0.4, 9.0)
         ]
         fixed = lively(replace(config, measured=False)).noise_levels(small, curves)
-    assert torch.equal(levels[0], levels[1]) and (levels[0] <= levels[2]).all() and levels[2].max() > levels[0].max()
+    assert (
+        torch.equal(levels[0], levels[1])
+        and (levels[0] <= levels[2]).all()
+        and levels[2].max() > levels[0].max()
+    )
     assert torch.allclose(levels[3], fixed)  # denoise is the most
 
 

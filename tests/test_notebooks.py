@@ -9,7 +9,8 @@ from statistics import median
 import nbformat
 import pytest
 
-from zdce import paths, report
+from zdce import paths
+from zdce.study import report
 
 ROOT = paths.PACKAGE.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -92,8 +93,12 @@ def test_logic_lives_in_the_package(book):
     forbidden = (ast.ClassDef, ast.Try, ast.TryStar, ast.AsyncFunctionDef)
     for cell in code(book):
         for node in ast.walk(ast.parse(cell.source)):
-            assert not isinstance(node, forbidden), f"{type(node).__name__} in a notebook: {cell.source}"
-            assert not (isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "backward"), "trains in sight"
+            assert not isinstance(node, forbidden), (
+                f"{type(node).__name__} in a notebook: {cell.source}"
+            )
+            assert not (
+                isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "backward"
+            ), "trains in sight"
 
 
 def test_names_no_folder_of_a_machine(book):
@@ -108,7 +113,9 @@ def test_names_no_folder_of_a_machine(book):
                 re.sub(r"data:\S+", "", data.get("text/html", "")),
             ]
     for text in texts:
-        assert not re.search(r"(?<![\w.:/<])(/(home|root|tmp|work|usr|mnt|opt|Users)/|[A-Z]:\\)", text), text
+        assert not re.search(
+            r"(?<![\w.:/<])(/(home|root|tmp|work|usr|mnt|opt|Users)/|[A-Z]:\\)", text
+        ), text
 
 
 def test_formulas_need_no_mathjax(book):
@@ -116,10 +123,14 @@ def test_formulas_need_no_mathjax(book):
         assert not re.search(r"\$[^$\n]+\$", text), "pages load no MathJax: write formulas as text"
 
 
-@pytest.mark.parametrize("profile", sorted(file.stem for file in (ROOT / "notebooks" / "profiles").glob("*.yaml")))
+@pytest.mark.parametrize(
+    "profile", sorted(file.stem for file in (ROOT / "notebooks" / "profiles").glob("*.yaml"))
+)
 def test_profiles_name_parameters_that_exist(profile):
     report.read_profile(profile)
 
 
 def test_quick_and_study_profiles_exist():
-    assert {"quick", "study"} <= {file.stem for file in (ROOT / "notebooks" / "profiles").glob("*.yaml")}
+    assert {"quick", "study"} <= {
+        file.stem for file in (ROOT / "notebooks" / "profiles").glob("*.yaml")
+    }

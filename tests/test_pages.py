@@ -18,7 +18,10 @@ WIDTHS = (390, 1280)  # CSS pixels: a phone, a desktop
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("google-chrome")
+    driver, chromium = (
+        shutil.which("chromedriver"),
+        shutil.which("chromium") or shutil.which("google-chrome"),
+    )
     if not (driver and chromium):
         message = "Chromium and its driver are not installed (Debian: chromium, chromium-driver)"
         pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
@@ -47,7 +50,9 @@ def show(browser, page, width: int) -> None:
 def asked_for(browser) -> list[str]:
     """Addresses that the page requested since it was opened."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    return [
+        e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
+    ]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -59,7 +64,9 @@ def test_a_page_opens_without_errors_and_asks_for_nothing_outside(browser, page,
     assert page.as_uri() in requests
     home = REPORTS.as_uri()
     assert [url[:120] for url in requests if not url.startswith(("data:", home + "/"))] == []
-    wide, view = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    wide, view = browser.execute_script(
+        "return [document.documentElement.scrollWidth, window.innerWidth]"
+    )
     assert wide <= view, f"the page is {wide} pixels wide on a screen of {view}"
     missing = browser.execute_script(
         "return [...document.images].filter(i => i.complete && !i.naturalWidth || !i.alt)"
@@ -71,7 +78,9 @@ def test_a_page_opens_without_errors_and_asks_for_nothing_outside(browser, page,
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_link_leads_somewhere(browser, page):
     show(browser, page, 1280)
-    links = browser.execute_script("return [...document.querySelectorAll('a[href]')].map(a => a.href)")
+    links = browser.execute_script(
+        "return [...document.querySelectorAll('a[href]')].map(a => a.href)"
+    )
     assert links
     inside = [link for link in set(links) if not link.startswith(("http://", "https://"))]
     for link in inside:
@@ -80,7 +89,9 @@ def test_every_link_leads_somewhere(browser, page):
         assert os.path.exists(unquote(parts.path)), link
         if parts.fragment and unquote(parts.path) == str(page):
             names = [parts.fragment, unquote(parts.fragment)]  # as a browser looks them up
-            assert browser.execute_script("return arguments[0].some(n => document.getElementById(n))", names), link
+            assert browser.execute_script(
+                "return arguments[0].some(n => document.getElementById(n))", names
+            ), link
 
 
 def sliders():
@@ -109,7 +120,9 @@ def test_sliders_move_by_keyboard_mouse_and_touch(browser, page, width):
     show(browser, page, width)
     slider = browser.find_element(By.CSS_SELECTOR, ".slider")
     handle = slider.find_element(By.TAG_NAME, "input")
-    browser.execute_script("document.documentElement.style.scrollBehavior = 'auto'")  # no gliding under the pointer
+    browser.execute_script(
+        "document.documentElement.style.scrollBehavior = 'auto'"
+    )  # no gliding under the pointer
 
     def place() -> float:
         """Where the divider stands, in per cent, and that the picture on top is cut there."""
@@ -127,7 +140,9 @@ def test_sliders_move_by_keyboard_mouse_and_touch(browser, page, width):
         box = handle.rect
         actions = ActionBuilder(browser, mouse=PointerInput(kind, kind))
         reach = int(box["width"] * 0.25)
-        actions.pointer_action.move_to(handle, 0, 0).pointer_down().move_to(handle, reach, 0).pointer_up()
+        actions.pointer_action.move_to(handle, 0, 0).pointer_down().move_to(
+            handle, reach, 0
+        ).pointer_up()
         actions.perform()
         assert 65 < place() < 85, kind
         handle.send_keys(Keys.HOME)

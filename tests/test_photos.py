@@ -15,7 +15,16 @@ import torch
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin
 
 from zdce import photos
-from zdce.photos import Photo, PhotoError, from_pil, read_photo, to_pil, to_pixels, to_tensor, write_photo
+from zdce.photos import (
+    Photo,
+    PhotoError,
+    from_pil,
+    read_photo,
+    to_pil,
+    to_pixels,
+    to_tensor,
+    write_photo,
+)
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GRAY_PROFILE = bytes(imagecodecs.cms_profile("gray"))
@@ -65,7 +74,13 @@ def loaded(block):
 @pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize(
     ("suffix", "dtype"),
-    [(".png", np.uint8), (".png", np.uint16), (".tif", np.uint8), (".tif", np.uint16), (".bmp", np.uint8)],
+    [
+        (".png", np.uint8),
+        (".png", np.uint16),
+        (".tif", np.uint8),
+        (".tif", np.uint16),
+        (".bmp", np.uint8),
+    ],
 )
 def test_lossless_formats_return_every_bit(tmp_path, suffix, dtype, gray, alpha, size):
     photo = picture(*size, dtype=dtype, gray=gray, alpha=alpha)
@@ -122,14 +137,23 @@ def test_gray_tiff_kinds(tmp_path):
     white = read_photo(tmp_path / "white.tif")
     assert white.gray and np.array_equal(white.pixels[..., 1], 65535 - values)
 
-    tifffile.imwrite(tmp_path / "tiles.tif", np.tile(values, (10, 10)), photometric="minisblack", tile=(16, 16))
-    assert np.array_equal(read_photo(tmp_path / "tiles.tif").pixels[..., 2], np.tile(values, (10, 10)))
+    tifffile.imwrite(
+        tmp_path / "tiles.tif", np.tile(values, (10, 10)), photometric="minisblack", tile=(16, 16)
+    )
+    assert np.array_equal(
+        read_photo(tmp_path / "tiles.tif").pixels[..., 2], np.tile(values, (10, 10))
+    )
 
 
 def test_twelve_bits_are_stretched_to_sixteen(tmp_path):
     values = np.array([[0, 4095, 2048, 1]], dtype=np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", bitspersample=12)
-    assert read_photo(tmp_path / "a.tif").pixels[0, :, 0].tolist() == [0, 65535, round(2048 / 4095 * 65535), 16]
+    assert read_photo(tmp_path / "a.tif").pixels[0, :, 0].tolist() == [
+        0,
+        65535,
+        round(2048 / 4095 * 65535),
+        16,
+    ]
 
 
 def test_premultiplied_tiff_is_divided_by_its_alpha(tmp_path):
@@ -154,18 +178,27 @@ def test_float_tiff_between_zero_and_one(tmp_path, kind):
     values = np.random.default_rng(0).random((5, 4, 3)).astype(kind)
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
     assert np.array_equal(
-        read_photo(tmp_path / "a.tif").pixels, np.rint(values.astype(float) * 65535).astype(np.uint16)
+        read_photo(tmp_path / "a.tif").pixels,
+        np.rint(values.astype(float) * 65535).astype(np.uint16),
     )
 
 
 @pytest.mark.parametrize(
     ("values", "options", "reason"),
     [
-        (np.full((4, 4, 3), 1.5, np.float32), {"photometric": "rgb"}, "32-bit float32 TIFF with values 1.5 – 1.5"),
+        (
+            np.full((4, 4, 3), 1.5, np.float32),
+            {"photometric": "rgb"},
+            "32-bit float32 TIFF with values 1.5 – 1.5",
+        ),
         (np.full((4, 4), np.nan, np.float32), {"photometric": "minisblack"}, "nan"),
         (np.ones((4, 4), np.int16), {"photometric": "minisblack"}, "16-bit int16"),
         (np.ones((4, 4), np.uint32), {"photometric": "minisblack"}, "32-bit uint32"),
-        (np.ones((4, 4, 4), np.uint16), {"photometric": "separated"}, "SEPARATED colour: convert it to RGB"),
+        (
+            np.ones((4, 4, 4), np.uint16),
+            {"photometric": "separated"},
+            "SEPARATED colour: convert it to RGB",
+        ),
         (np.ones((3, 4, 4, 3), np.uint8), {"photometric": "rgb"}, "3 pages"),
         (np.ones((4, 4, 3), np.uint8), {"photometric": "rgb", "subfiletype": 1}, "raw camera file"),
         (np.ones((4, 4, 3), np.uint8), {"photometric": "cielab"}, "LAB"),
@@ -187,7 +220,11 @@ def test_deep_png_with_a_transparent_color(tmp_path, channels):
     (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
     photo = read_photo(tmp_path / "a.png")
     assert np.array_equal(photo.pixels[..., :channels], values) and photo.gray == (channels == 1)
-    assert (photo.alpha == 0).sum() == 2 and photo.alpha[0, 0] == photo.alpha[2, 3] == 0 and photo.alpha.max() == 65535
+    assert (
+        (photo.alpha == 0).sum() == 2
+        and photo.alpha[0, 0] == photo.alpha[2, 3] == 0
+        and photo.alpha.max() == 65535
+    )
 
 
 # Modes
@@ -217,10 +254,16 @@ def test_palette_and_one_bit_and_their_transparency(tmp_path):
 
 def test_color_keys_become_alpha(tmp_path):
     gray, color = noise(6, 7), noise(6, 7, 3)
-    photo = read_photo(save(Image.fromarray(gray), tmp_path / "g.png", transparency=int(gray[0, 0])))
+    photo = read_photo(
+        save(Image.fromarray(gray), tmp_path / "g.png", transparency=int(gray[0, 0]))
+    )
     assert photo.gray and np.array_equal(photo.alpha, np.where(gray == gray[0, 0], 0, 255))
-    photo = read_photo(save(Image.fromarray(color), tmp_path / "c.png", transparency=tuple(map(int, color[0, 0]))))
-    assert photo.alpha[0, 0] == 0 and photo.alpha.mean() > 200 and np.array_equal(photo.pixels, color)
+    photo = read_photo(
+        save(Image.fromarray(color), tmp_path / "c.png", transparency=tuple(map(int, color[0, 0])))
+    )
+    assert (
+        photo.alpha[0, 0] == 0 and photo.alpha.mean() > 200 and np.array_equal(photo.pixels, color)
+    )
 
 
 def cmyk_profile(lab):
@@ -238,7 +281,11 @@ def cmyk_profile(lab):
         tags += tag + struct.pack(">II", 128 + 4 + 12 * len(contents) + len(body), len(content))
         body += content + bytes(-len(content) % 4)
     size = 128 + 4 + len(tags) + len(body)
-    header = struct.pack(">I4sI4s4s4s", size, bytes(4), 0x02400000, b"prtr", b"CMYK", b"Lab ") + bytes(12) + b"acsp"
+    header = (
+        struct.pack(">I4sI4s4s4s", size, bytes(4), 0x02400000, b"prtr", b"CMYK", b"Lab ")
+        + bytes(12)
+        + b"acsp"
+    )
     header = header.ljust(68, b"\0") + struct.pack(">3i", 63190, 65536, 54061)
     return header.ljust(128, b"\0") + struct.pack(">I", len(contents)) + tags + body
 
@@ -253,15 +300,21 @@ def test_cmyk_goes_through_its_profile(tmp_path):
         photo = read_photo(save(image, tmp_path / name, icc_profile=cmyk_profile(lab)))
         cyan, white = photo.pixels[4, 1].astype(int), photo.pixels[4, 6].astype(int)
         assert photo.icc is None and (white >= 250).all()
-        assert cyan[0] < 60 and 100 < cyan[1] < 190 and 150 < cyan[2] < 220  # not the plain formula's 0, 255, 255
+        assert (
+            cyan[0] < 60 and 100 < cyan[1] < 190 and 150 < cyan[2] < 220
+        )  # not the plain formula's 0, 255, 255
         write_photo(photo, tmp_path / f"out-{name}")
         with Image.open(tmp_path / f"out-{name}") as out:
             assert out.mode == "RGB" and "icc_profile" not in out.info
 
 
-@pytest.mark.parametrize("profile", [None, b"no profile", SRGB, cmyk_profile(np.zeros((16, 3)))[:400]])
+@pytest.mark.parametrize(
+    "profile", [None, b"no profile", SRGB, cmyk_profile(np.zeros((16, 3)))[:400]]
+)
 def test_cmyk_without_a_usable_profile(tmp_path, profile):
-    path = save(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), tmp_path / "a.tif", icc_profile=profile or b"")
+    path = save(
+        Image.new("CMYK", (8, 8), (255, 0, 0, 0)), tmp_path / "a.tif", icc_profile=profile or b""
+    )
     photo = read_photo(path)
     assert photo.pixels[0, 0].tolist() == [0, 255, 255] and photo.icc is None
 
@@ -280,7 +333,9 @@ def test_profiles_go_where_they_fit(tmp_path):
         assert read_photo(tmp_path / f"h.{suffix}").icc == GRAY_PROFILE
     assert read_photo(save(gray, tmp_path / "m.png", icc_profile=SRGB)).icc is None
     assert read_photo(save(color, tmp_path / "m.tif", icc_profile=GRAY_PROFILE)).icc is None
-    write_photo(Photo(picture(4, 4, gray=True).pixels, gray=True, icc=GRAY_PROFILE), tmp_path / "g.webp")
+    write_photo(
+        Photo(picture(4, 4, gray=True).pixels, gray=True, icc=GRAY_PROFILE), tmp_path / "g.webp"
+    )
     with Image.open(tmp_path / "g.webp") as image:
         assert image.mode == "RGB" and "icc_profile" not in image.info
     for depth in (np.uint8, np.uint16):
@@ -295,7 +350,9 @@ def test_profiles_go_where_they_fit(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "avif", "cmyk.tif", "16.png", "16.tif"])
+@pytest.mark.parametrize(
+    "suffix", ["jpg", "png", "tif", "webp", "avif", "cmyk.tif", "16.png", "16.tif"]
+)
 def test_orientation_is_applied_once(tmp_path, suffix, orientation):
     alpha = suffix not in ("jpg", "cmyk.tif")
     deep, pixels = suffix.startswith("16"), smooth(20, 36)
@@ -305,7 +362,9 @@ def test_orientation_is_applied_once(tmp_path, suffix, orientation):
     source = Photo(pixels, transparency, exif=exif_block(orientation))
     if suffix == "cmyk.tif":
         exif = Image.Exif()
-        exif[274] = orientation  # Pillow applies it while decoding, and must not be followed by a second time
+        exif[274] = (
+            orientation  # Pillow applies it while decoding, and must not be followed by a second time
+        )
         save(Image.fromarray(pixels).convert("CMYK"), path, compression="tiff_lzw", exif=exif)
     else:
         write_photo(source, path)
@@ -361,7 +420,9 @@ def test_no_stale_thumbnail(tmp_path):
     block = b"Exif\0\0II*\0\x08\0\0\0" + first + second + thumbnail
     path = save(Image.fromarray(smooth(16, 24)), tmp_path / "a.jpg", exif=block)
     with Image.open(path) as image:
-        assert image.getexif().get_ifd(ExifTags.IFD.IFD1)[514] == len(thumbnail)  # the source does hold one
+        assert image.getexif().get_ifd(ExifTags.IFD.IFD1)[514] == len(
+            thumbnail
+        )  # the source does hold one
     photo = read_photo(path)
     for name in ("b.jpg", "b.png", "b.tif", "b.webp"):
         write_photo(photo, tmp_path / name)
@@ -370,7 +431,9 @@ def test_no_stale_thumbnail(tmp_path):
 
 def test_damaged_exif_does_not_cost_the_photograph(tmp_path):
     pixels = smooth(16, 24)
-    for number, block in enumerate([b"Exif\0\0II*\0\xff\xff\xff\0", b"Exif\0\0garbage", b"Exif\0\0"]):
+    for number, block in enumerate(
+        [b"Exif\0\0II*\0\xff\xff\xff\0", b"Exif\0\0garbage", b"Exif\0\0"]
+    ):
         path = save(Image.fromarray(pixels), tmp_path / f"{number}.jpg", exif=block)
         photo = read_photo(path)
         assert photo.pixels.shape == pixels.shape
@@ -419,7 +482,9 @@ def test_cut_and_damaged_files_give_one_line(tmp_path, fmt):
         (tmp_path / "cut.jpg").write_bytes(data[: int(len(data) * share)])
         with pytest.raises(PhotoError) as error:
             read_photo(tmp_path / "cut.jpg")
-        assert str(error.value).startswith(f"{tmp_path / 'cut.jpg'}: ") and "\n" not in str(error.value)
+        assert str(error.value).startswith(f"{tmp_path / 'cut.jpg'}: ") and "\n" not in str(
+            error.value
+        )
     rng = np.random.default_rng(0)
     for _ in range(60):
         damaged = bytearray(data)
@@ -433,7 +498,9 @@ def test_cut_and_damaged_files_give_one_line(tmp_path, fmt):
 
 
 def test_a_tiff_that_lacks_its_pixels_is_not_read_as_black(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", noise(40, 30), photometric="minisblack", rowsperstrip=10, metadata=None)
+    tifffile.imwrite(
+        tmp_path / "a.tif", noise(40, 30), photometric="minisblack", rowsperstrip=10, metadata=None
+    )
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         place = file.pages.first.tags["StripOffsets"].valueoffset
     data = bytearray((tmp_path / "a.tif").read_bytes())
@@ -448,7 +515,10 @@ def test_what_is_no_photograph(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     save(Image.fromarray(noise(4, 4)), tmp_path / "picture.gif")
     save(
-        Image.new("RGB", (4, 4)), tmp_path / "loop.png", save_all=True, append_images=[Image.new("RGB", (4, 4), "red")]
+        Image.new("RGB", (4, 4)),
+        tmp_path / "loop.png",
+        save_all=True,
+        append_images=[Image.new("RGB", (4, 4), "red")],
     )
     for name, reason in {
         "text.jpg": "no photograph",
@@ -471,10 +541,14 @@ def test_decompression_bombs(tmp_path, monkeypatch):
     (tmp_path / "bomb.png").write_bytes(data)
     with pytest.raises(PhotoError, match=r"bomb\.png: more than 268 megapixels"):
         read_photo(tmp_path / "bomb.png")
-    data[16:24] = struct.pack(">II", 16_320, 12_240)  # a size that telephones give, in a file that cannot hold it
+    data[16:24] = struct.pack(
+        ">II", 16_320, 12_240
+    )  # a size that telephones give, in a file that cannot hold it
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     (tmp_path / "bomb.png").write_bytes(data)
-    with pytest.raises(PhotoError, match=r"bomb\.png: 199 megapixels in \d+ bytes, which no photograph is"):
+    with pytest.raises(
+        PhotoError, match=r"bomb\.png: 199 megapixels in \d+ bytes, which no photograph is"
+    ):
         read_photo(tmp_path / "bomb.png")
     monkeypatch.setattr(photos, "MAX_PIXELS", 100)
     write_photo(picture(11, 10, dtype=np.uint16), tmp_path / "bomb.tif")
@@ -487,10 +561,15 @@ def test_large_photographs_are_read_where_the_file_holds_them(tmp_path, monkeypa
     monkeypatch.setattr(photos, "UNSURE_PIXELS", 80)
     monkeypatch.setattr(photos, "BAND", 30)
     for mode in ("RGB", "L", "RGBA"):
-        original = np.random.default_rng(0).integers(0, 256, (31, 17, len(mode)), np.uint8).squeeze()
+        original = (
+            np.random.default_rng(0).integers(0, 256, (31, 17, len(mode)), np.uint8).squeeze()
+        )
         Image.fromarray(original).save(tmp_path / "large.png")
         photo = read_photo(tmp_path / "large.png")
-        assert np.array_equal(photo.pixels, original[..., :3] if mode != "L" else original[..., None].repeat(3, axis=2))
+        assert np.array_equal(
+            photo.pixels,
+            original[..., :3] if mode != "L" else original[..., None].repeat(3, axis=2),
+        )
         assert photo.alpha is None or np.array_equal(photo.alpha, original[..., 3])
     assert Image.MAX_IMAGE_PIXELS == 40
     Image.new("L", (200, 200)).save(tmp_path / "thin.png")
@@ -522,7 +601,11 @@ def test_avif_keeps_alpha_exactly(tmp_path):
     ("name", "photo", "reason"),
     [
         ("a.jpg", picture(4, 4, alpha=True), "holds no transparency"),
-        ("a.jpg", picture(4, 4, dtype=np.uint16), "holds 8 bits per channel and the photograph has 16"),
+        (
+            "a.jpg",
+            picture(4, 4, dtype=np.uint16),
+            "holds 8 bits per channel and the photograph has 16",
+        ),
         ("a.bmp", picture(4, 4, dtype=np.uint16, gray=True), "holds 8 bits"),
         ("a.webp", picture(4, 4, dtype=np.uint16), "holds 8 bits"),
         ("a.avif", picture(4, 4, dtype=np.uint16), "holds 8 bits"),
@@ -611,5 +694,9 @@ def test_tensors_keep_every_level(dtype):
 
 
 def test_rounding_is_add_half_clamp_truncate():
-    values = torch.tensor([-0.3, 0.4999 / 255, 0.5 / 255, 1.4 / 255, 1.6 / 255, 1.7]).view(1, 1, 6).expand(3, 1, 6)
+    values = (
+        torch.tensor([-0.3, 0.4999 / 255, 0.5 / 255, 1.4 / 255, 1.6 / 255, 1.7])
+        .view(1, 1, 6)
+        .expand(3, 1, 6)
+    )
     assert to_pixels(values)[0, :, 0].tolist() == [0, 0, 1, 1, 2, 255]

@@ -19,7 +19,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 REQUIREMENTS = [*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
 OPTIONAL = [
-    line for extra in ("cluster", "export", "fast", "tensorboard", "video") for line in EXTRAS[extra]
+    line
+    for extra in ("cluster", "export", "fast", "tensorboard", "video")
+    for line in EXTRAS[extra]
 ]  # imported where they are needed
 # Declared, though no line imports them: what runs them instead.
 COMMANDS = {
@@ -54,17 +56,23 @@ def imported(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add(node.module.split(".")[0])
     return (
-        names - set(sys.stdlib_module_names) - {"zdce", "conftest", "hostile", "soak", "supply", "test_pins", "tests"}
+        names
+        - set(sys.stdlib_module_names)
+        - {"zdce", "conftest", "hostile", "soak", "supply", "test_pins", "tests"}
     )
 
 
 def distributions(names: set[str]) -> set[str]:
     known = packages_distributions()
-    return {normal(known[name][0]) if name in known else f"{name} (not installed)" for name in names}
+    return {
+        normal(known[name][0]) if name in known else f"{name} (not installed)" for name in names
+    }
 
 
 def package_imports() -> set[str]:
-    return set().union(*(imported(file.read_text("utf-8")) for file in (ROOT / "zdce").glob("*.py")))
+    return set().union(
+        *(imported(file.read_text("utf-8")) for file in (ROOT / "zdce").glob("*.py"))
+    )
 
 
 def notebook_imports() -> set[str]:
@@ -87,7 +95,9 @@ def test_environment_pins_exactly_what_the_project_declares():
 
 def test_pins_stand_in_environment_alone():
     for line in REQUIREMENTS:
-        assert "==" not in line, f"pyproject.toml pins {line}; exact versions belong into environment.yml"
+        assert "==" not in line, (
+            f"pyproject.toml pins {line}; exact versions belong into environment.yml"
+        )
 
 
 def test_pins_are_at_least_the_declared_versions():
@@ -103,15 +113,21 @@ def test_pins_are_at_least_the_declared_versions():
 
 @pytest.mark.parametrize(("name", "pin"), sorted(pins().items()))
 def test_what_is_installed_is_what_is_pinned(name, pin):
-    assert version(name).split("+")[0] == pin, "run make again: it rebuilds .venv from environment.yml"
+    assert version(name).split("+")[0] == pin, (
+        "run make again: it rebuilds .venv from environment.yml"
+    )
 
 
 def test_every_import_of_the_package_is_a_dependency():
-    assert distributions(package_imports()) <= {normal(line) for line in [*PROJECT["dependencies"], *OPTIONAL]}
+    assert distributions(package_imports()) <= {
+        normal(line) for line in [*PROJECT["dependencies"], *OPTIONAL]
+    }
 
 
 def test_every_import_of_tests_and_notebooks_is_declared():
-    tests = set().union(*(imported(file.read_text("utf-8")) for file in (ROOT / "tests").glob("*.py")))
+    tests = set().union(
+        *(imported(file.read_text("utf-8")) for file in (ROOT / "tests").glob("*.py"))
+    )
     assert distributions(tests | notebook_imports()) <= declared()
 
 
@@ -136,7 +152,11 @@ def test_what_runs_a_dependency_that_nothing_imports_is_there():
         if why.startswith("make "):
             assert f"\n{why.split()[1]}:" in texts["Makefile"]
     assert "ipykernel_launcher" in texts["zdce/report.py"]
-    assert "--nbval" in texts["Makefile"] and "ruff check" in texts["Makefile"] and "jupyter lab" in texts["Makefile"]
+    assert (
+        "--nbval" in texts["Makefile"]
+        and "ruff check" in texts["Makefile"]
+        and "jupyter lab" in texts["Makefile"]
+    )
 
 
 def test_makefile_reads_every_pin():

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from zdce import plots
+from zdce.study import plots
 
 
 def photograph(height: int = 60, width: int = 90, seed: int = 0) -> np.ndarray:
@@ -20,7 +20,9 @@ def photograph(height: int = 60, width: int = 90, seed: int = 0) -> np.ndarray:
 
 
 def test_photographs_become_jpeg_and_charts_png():
-    panel = plots.show(plots.panel([photograph(), photograph(seed=1)], ["a", "b"]), alt="Two photographs")
+    panel = plots.show(
+        plots.panel([photograph(), photograph(seed=1)], ["a", "b"]), alt="Two photographs"
+    )
     chart = plots.show(plots.curve({"total": np.arange(100.0)}), alt="A rising line")
     assert (panel.mime, chart.mime) == ("image/jpeg", "image/png")
     assert Image.open(io.BytesIO(panel.data)).format == "JPEG"
@@ -28,7 +30,9 @@ def test_photographs_become_jpeg_and_charts_png():
 
 
 def test_picture_carries_alt_text_and_name_to_the_notebook():
-    picture = plots.show(plots.curve({"total": np.arange(9.0)}), alt="A rising\n  line", name="01_loss")
+    picture = plots.show(
+        plots.curve({"total": np.arange(9.0)}), alt="A rising\n  line", name="01_loss"
+    )
     data, about = picture._repr_mimebundle_()
     assert about["image/png"] == {"alt": "A rising line", "width": 720, "name": "01_loss"}
     assert base64.b64decode(data["image/png"]) == picture.data
@@ -41,7 +45,9 @@ def test_figure_without_alt_text_is_refused():
 
 
 def test_same_figure_gives_the_same_bytes():
-    first, second = (plots.show(plots.curve({"total": np.arange(50.0) ** 2}), alt="x").data for _ in range(2))
+    first, second = (
+        plots.show(plots.curve({"total": np.arange(50.0) ** 2}), alt="x").data for _ in range(2)
+    )
     assert first == second
 
 
@@ -60,7 +66,9 @@ def test_crops_stay_inside_the_image(box):
 
 def test_panel_lays_rows_and_crops_out():
     row = [photograph(), photograph(seed=1)]
-    fig = plots.panel([row, row], ["before", "after"], ["first", "second"], [(10, 10, 20), (0, 0, 30)])
+    fig = plots.panel(
+        [row, row], ["before", "after"], ["first", "second"], [(10, 10, 20), (0, 0, 30)]
+    )
     assert len(fig.axes) == 8
     assert [axes.get_title() for axes in fig.axes[:2]] == ["before", "after"]
     assert [axes.get_ylabel() for axes in fig.axes[::2]] == ["first", "crop", "second", "crop"]
@@ -132,7 +140,9 @@ def test_slider_refuses_different_sizes():
 
 def test_logarithmic_axes_with_quartiles_and_a_line_of_slope_one():
     rows = [
-        (version, x, k * x, 0.9 * k * x, 1.2 * k * x) for version, k in (("a", 5.0), ("b", 2.0)) for x in (1.0, 10.0)
+        (version, x, k * x, 0.9 * k * x, 1.2 * k * x)
+        for version, k in (("a", 5.0), ("b", 2.0))
+        for x in (1.0, 10.0)
     ]
     frame = pd.DataFrame(rows, columns=["version", "size", "ms", "ms_low", "ms_high"])
     axes = plots.loglog(frame, "size", "ms", "version", {"size": "megapixels"}).axes[0]

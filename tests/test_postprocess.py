@@ -33,7 +33,9 @@ def test_gamma_on_pixels():
     assert np.array_equal(apply_gamma(deep, 1), deep)
     result = apply_gamma(deep, 1.15)
     assert result.dtype == np.uint16
-    assert result.tolist()[::997] == [round(65535 * (v / 65535) ** 1.15) for v in range(0, 65536, 997)]
+    assert result.tolist()[::997] == [
+        round(65535 * (v / 65535) ** 1.15) for v in range(0, 65536, 997)
+    ]
     eight = apply_gamma(deep[::257].astype(np.uint16), 1.15) / 257
     assert np.abs(eight - gamma_table(1.15)).max() <= 0.5
 

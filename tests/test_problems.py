@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from zdce import datasets, metrics, problems
+from zdce import datasets, metrics
 from zdce.model import apply_curves
+from zdce.study import problems
 
 
 class Constant(torch.nn.Module):
@@ -71,7 +72,9 @@ def test_nothing_happens_to_a_photograph_that_is_left_alone(photo):
     table = problems.bands(photo, after, slope)
     assert row["bright_gain"] == row["bright_raised"] == row["bright_clipped"] == 0
     assert row["bright_predicted"] == pytest.approx(0, abs=1e-9)
-    assert table.lost.sum() == pytest.approx(0, abs=1e-6) and table.predicted.sum() == pytest.approx(0, abs=1e-6)
+    assert table.lost.sum() == pytest.approx(
+        0, abs=1e-6
+    ) and table.predicted.sum() == pytest.approx(0, abs=1e-6)
     assert table.pixels.sum() == photo.shape[0] * photo.shape[1]
 
 
@@ -85,7 +88,9 @@ def test_raised_bright_pixels_are_counted(photo):
 
 
 def test_loss_of_small_contrast_follows_the_slope():
-    ramp = np.repeat(np.tile(np.array([196, 204, 212, 204], np.uint8), 16)[None, :, None], 64, axis=0).repeat(3, axis=2)
+    ramp = np.repeat(
+        np.tile(np.array([196, 204, 212, 204], np.uint8), 16)[None, :, None], 64, axis=0
+    ).repeat(3, axis=2)
     after, slope, _ = problems.bend(constant(-0.15), ramp)
     table = problems.bands(ramp, after, slope).sum()
     assert table.lost / table.detail > 0.3
@@ -108,7 +113,9 @@ def test_one_curve_takes_the_mean_of_what_differs():
 
 def test_noise_gain_of_a_constant_curve_is_its_slope():
     rng = np.random.default_rng(0)
-    frames = [np.clip(rng.normal(30, 2, (64, 64, 3)).round(), 0, 255).astype(np.uint8) for _ in range(4)]
+    frames = [
+        np.clip(rng.normal(30, 2, (64, 64, 3)).round(), 0, 255).astype(np.uint8) for _ in range(4)
+    ]
     row = problems._burst(constant(-0.2), frames)
     assert row["predicted"] == pytest.approx(row["noise_gain"], rel=0.02)
     assert row["held"] == pytest.approx(row["noise_gain"])
@@ -133,7 +140,13 @@ def test_problem_maps_show_their_problem(photo):
 
 
 def tables(gain: float, relative: float, moving: float = 9.0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    scores = pd.DataFrame({"method": "m", "scene": [f"s{k // 2}" for k in range(6)], "bright_gain": [1, 3, 2, 2, 4, 0]})
+    scores = pd.DataFrame(
+        {
+            "method": "m",
+            "scene": [f"s{k // 2}" for k in range(6)],
+            "bright_gain": [1, 3, 2, 2, 4, 0],
+        }
+    )
     scores[["bright_clipped", "lost", "lost_bright"]] = 0.0, 0.01, np.nan
     noise = pd.DataFrame({"dataset": "d", "scene": list("abcd"), "method": "m", "noise_gain": gain})
     noise = noise.assign(noise_gain_relative=relative, static=[True, True, True, False])
@@ -165,7 +178,12 @@ def test_verdict_follows_from_the_parts(gain, relative, expected):
 
 def test_worst_looks_where_it_is_told():
     scores = pd.DataFrame(
-        {"dataset": ["bundled", "lime"], "method": "m", "bright_share": [0.5, 0.005], "bright_gain": [1.0, 9.0]}
+        {
+            "dataset": ["bundled", "lime"],
+            "method": "m",
+            "bright_share": [0.5, 0.005],
+            "bright_gain": [1.0, 9.0],
+        }
     )
     scores["lost"] = scores.bright_gain
     assert problems.worst(scores, "lost", "datasets").dataset.item() == "lime"
@@ -179,7 +197,12 @@ def test_worst_looks_where_it_is_told():
 
 def test_worst_first_keeps_all_methods_of_the_worst_photographs():
     table = pd.DataFrame(
-        {"dataset": "d", "photograph": list("aabbcc"), "method": ["m", "n"] * 3, "lost": [1, 2, 5, 0, np.nan, np.nan]}
+        {
+            "dataset": "d",
+            "photograph": list("aabbcc"),
+            "method": ["m", "n"] * 3,
+            "lost": [1, 2, 5, 0, np.nan, np.nan],
+        }
     )
     first = problems.worst_first(table, {"lost": "share lost"}, count=1)
     assert first.photograph.tolist() == ["b", "b"] and first["share lost"].tolist() == [5, 0]
@@ -188,14 +211,26 @@ def test_worst_first_keeps_all_methods_of_the_worst_photographs():
 
 def test_findings_say_what_the_parts_show():
     scores, noise = tables(2.0, 0.9)
-    for name in ("bright_predicted", "bright_raised", "lost_rest", "lost_rest_predicted", "lost_bright_predicted"):
+    for name in (
+        "bright_predicted",
+        "bright_raised",
+        "lost_rest",
+        "lost_rest_predicted",
+        "lost_bright_predicted",
+    ):
         scores[name] = 0.5
     scores = scores.assign(
-        dataset="mixed light", lost_bright=[0.2, 0.3, 0.2, 0.3, 0.2, 0.3], lost_bright_one_curve=0.25
+        dataset="mixed light",
+        lost_bright=[0.2, 0.3, 0.2, 0.3, 0.2, 0.3],
+        lost_bright_one_curve=0.25,
     )
     noise = noise.assign(predicted=2.0, held=2.0, brightness_gain=2.2)
     parts = problems.parts(scores.assign(lost_rest_one_curve=0.1), noise)
-    lines = problems.findings(scores.assign(lost_rest_one_curve=0.1), noise, parts, parts[parts.claim == "P1"])
+    lines = problems.findings(
+        scores.assign(lost_rest_one_curve=0.1), noise, parts, parts[parts.claim == "P1"]
+    )
     assert "(P1): **partly supported**" in lines[0] and len(lines) == 5
     assert "grows 2.00-fold" in lines[2] and "0.90-fold" in lines[2] and "is not shown" in lines[2]
-    assert "25.0% (" in lines[3] and lines[4].endswith("by the real photographs alone it is not testable here.")
+    assert "25.0% (" in lines[3] and lines[4].endswith(
+        "by the real photographs alone it is not testable here."
+    )

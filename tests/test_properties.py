@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from zdce import fast, winograd
-from zdce.enhance import Enhancer, enhance_files
+from zdce.engine import compiled as fast
+from zdce.engine import winograd
+from zdce.enhance import Enhancer
+from zdce.folders import enhance_files
 from zdce.photos import Photo, read_photo, write_photo
 
 
@@ -28,7 +30,9 @@ def test_whatever_goes_in_comes_out_in_kind_and_in_range(height, width, kind, st
     enhancer = Enhancer(strength=strength)
     values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     if kind in ("deep", "float"):
-        photo = values.astype(np.uint16) * 257 if kind == "deep" else values.astype(np.float32) / 255
+        photo = (
+            values.astype(np.uint16) * 257 if kind == "deep" else values.astype(np.float32) / 255
+        )
         after = enhancer(photo)
         assert after.shape == photo.shape and after.dtype == photo.dtype
         assert after.min() >= 0 and after.max() <= (1 if kind == "float" else 65_535)
@@ -40,7 +44,11 @@ def test_whatever_goes_in_comes_out_in_kind_and_in_range(height, width, kind, st
     if "A" in kind:
         assert np.array_equal(np.asarray(after.getchannel("A")), np.asarray(photo.getchannel("A")))
     assert after.mode == {"P": "RGB", "1": "L", "CMYK": "RGB"}.get(kind, kind)
-    assert strength or kind == "CMYK" or np.array_equal(np.asarray(after), np.asarray(photo.convert(after.mode)))
+    assert (
+        strength
+        or kind == "CMYK"
+        or np.array_equal(np.asarray(after), np.asarray(photo.convert(after.mode)))
+    )
 
 
 FILES = {  # kinds of files → suffixes that hold them without loss
@@ -58,7 +66,9 @@ FILES = {  # kinds of files → suffixes that hold them without loss
 @given(
     height=st.integers(1, 30),
     width=st.integers(1, 30),
-    kind=st.sampled_from([(kind, suffix) for kind, suffixes in FILES.items() for suffix in suffixes]),
+    kind=st.sampled_from(
+        [(kind, suffix) for kind, suffixes in FILES.items() for suffix in suffixes]
+    ),
     strength=st.sampled_from([0.0, 0.3, 1.0]),
     seed=st.integers(0, 99),
 )
@@ -95,7 +105,9 @@ def test_a_file_comes_out_in_its_kind_depth_and_size(height, width, kind, streng
     seed=st.integers(0, 99),
 )
 def test_tiles_of_any_size_change_nothing(height, width, tile, speed, model, depth, strength, seed):
-    photo = np.random.default_rng(seed).integers(0, np.iinfo(depth).max + 1, (height, width, 3), depth)
+    photo = np.random.default_rng(seed).integers(
+        0, np.iinfo(depth).max + 1, (height, width, 3), depth
+    )
     enhancer = Enhancer(model, speed=speed, strength=strength)
     whole = enhancer(photo)
     with pytest.MonkeyPatch.context() as patch:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from zdce import ablation, comparison, gammas, paths, study
+from zdce import paths
+from zdce.study import ablation, comparison, evaluation, gammas
 
 TABLES = paths.reports("study") / "tables"
 
@@ -16,13 +17,15 @@ def read(name: str) -> pd.DataFrame:
 
 
 def summary(number: str) -> pd.DataFrame:
-    return study.summary(read(f"{number}_scores")).reset_index()
+    return evaluation.summary(read(f"{number}_scores")).reset_index()
 
 
 def differences(number: str, arms: tuple[str, ...]) -> pd.DataFrame:
     parts = [read(f"{number}_scores"), read(f"{number}_noise")]
     told = read(f"{number}_differences")
-    seeds = [label for label in parts[0]["method"].unique() if label.startswith(f"{ablation.REFERENCE},")]
+    seeds = [
+        label for label in parts[0]["method"].unique() if label.startswith(f"{ablation.REFERENCE},")
+    ]
     names = told["figure"].unique()
     figures = [[name for name in names if name != "noise_gain_relative"], ["noise_gain_relative"]]
     found = [
@@ -34,8 +37,14 @@ def differences(number: str, arms: tuple[str, ...]) -> pd.DataFrame:
 
 def compared() -> pd.DataFrame:
     seeds = read("06_seeds")
-    parts = {"06_scores": seeds[seeds["burst_noise"].isna()], "06_noise": seeds[seeds["burst_noise"].notna()]}
-    both = [pd.concat([read(name), part.dropna(axis="columns", how="all")]) for name, part in parts.items()]
+    parts = {
+        "06_scores": seeds[seeds["burst_noise"].isna()],
+        "06_noise": seeds[seeds["burst_noise"].notna()],
+    }
+    both = [
+        pd.concat([read(name), part.dropna(axis="columns", how="all")])
+        for name, part in parts.items()
+    ]
     return pd.concat([comparison.differences(part) for part in both], ignore_index=True)
 
 

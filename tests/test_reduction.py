@@ -5,16 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zdce import fast, reduction
+from zdce.engine import compiled as fast
 from zdce.enhance import Enhancer
-from zdce.reduction import CHOICES, TAKEN, Choice
+from zdce.study import reduction
+from zdce.study.reduction import CHOICES, TAKEN, Choice
 
 pytestmark = pytest.mark.skipif(not fast.numba, reason="numba is not installed")
 
 
 def photograph() -> np.ndarray:
     rng = np.random.default_rng(0)
-    return (rng.integers(0, 30, (60, 90, 3)) + np.linspace(0, 90, 90)[None, :, None]).astype(np.uint8)
+    return (rng.integers(0, 30, (60, 90, 3)) + np.linspace(0, 90, 90)[None, :, None]).astype(
+        np.uint8
+    )
 
 
 def test_the_choice_taken_is_what_the_enhancer_does():
@@ -28,7 +31,10 @@ def test_at_full_size_nothing_is_lost_and_nearest_is_not_bilinear():
     pixels, enhancer = photograph(), Enhancer("zero-dce-improved", device="cpu", bf16=False)
     whole = reduction.enhanced(enhancer, pixels, Choice("whole", side=90, curves="all"))
     assert np.abs(whole.astype(int) - enhancer(pixels)).max() <= 2
-    near, far = (reduction.enhanced(enhancer, pixels, Choice("c", side=10, nearest=each)) for each in (True, False))
+    near, far = (
+        reduction.enhanced(enhancer, pixels, Choice("c", side=10, nearest=each))
+        for each in (True, False)
+    )
     assert np.abs(near.astype(int) - far).max() > 2
 
 
@@ -45,4 +51,7 @@ def test_words_follow_the_table():
     assert table["choice"].tolist() == [choice.label for choice in CHOICES[2:4]]
     assert (table.filter(like=" ms") > 0).all(axis=None) and (table["apart"] > 0).all()
     for loss, word in ((0.1, "within"), (0.3, "outside")):
-        assert f", {word} the 0.2 dB" in reduction.words(table.assign(psnr_loss=loss, ssim_loss=0.0))[0]
+        assert (
+            f", {word} the 0.2 dB"
+            in reduction.words(table.assign(psnr_loss=loss, ssim_loss=0.0))[0]
+        )

@@ -13,20 +13,27 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from zdce import paths, plots, report
+from zdce import paths
+from zdce.study import plots, report
 
-PARAMETERS = (
-    'count: int = 2  # how many = a number\nrate: float = 0.5  # share\nname: str = "a"\npanels: str = "bundled"'
-)
+PARAMETERS = 'count: int = 2  # how many = a number\nrate: float = 0.5  # share\nname: str = "a"\npanels: str = "bundled"'
 GOOD = [
     new_markdown_cell("# First & foremost\nIt counts. Then it stops."),
     new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
-    new_code_cell("import sys\nimport pandas as pd\nfrom zdce import plots, report\nprint(sys.executable)"),
-    new_code_cell('report.save_table(pd.DataFrame({"n": range(count), "rate": rate}), "01_counts")'),
+    new_code_cell(
+        "import sys\nimport pandas as pd\nfrom zdce import plots, report\nprint(sys.executable)"
+    ),
+    new_code_cell(
+        'report.save_table(pd.DataFrame({"n": range(count), "rate": rate}), "01_counts")'
+    ),
     new_markdown_cell("**Table 1.1** Counts."),
-    new_code_cell('plots.show(plots.curve({"total": [3.0, 2.0, 1.0]}), alt="A falling line", name="01_loss")'),
+    new_code_cell(
+        'plots.show(plots.curve({"total": [3.0, 2.0, 1.0]}), alt="A falling line", name="01_loss")'
+    ),
     new_markdown_cell("## Findings"),
-    new_code_cell("report.prose(f\"**R1** supported: {len(report.load_table('01_counts'))} rows, {panels}.\")"),
+    new_code_cell(
+        "report.prose(f\"**R1** supported: {len(report.load_table('01_counts'))} rows, {panels}.\")"
+    ),
     new_markdown_cell("## Limits and deviations\nNone."),
 ]
 READS = [
@@ -37,7 +44,9 @@ READS = [
 
 
 def write(study, stem: str, cells: list) -> None:
-    book = new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    book = new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    )
     nbformat.write(book, study / "notebooks" / f"{stem}.ipynb")
 
 
@@ -68,7 +77,11 @@ def rendered(tmp_path_factory):
         assert report.run(panels="datasets") == []
         pages = study / "reports" / "quick"
         before = (pages / "02_second.html").read_text("utf-8")
-        write(study, "02_second", [*READS, new_code_cell("print('so far')"), new_code_cell("{}['gone']")])
+        write(
+            study,
+            "02_second",
+            [*READS, new_code_cell("print('so far')"), new_code_cell("{}['gone']")],
+        )
         failures = report.run(only=["02"])
     return pages, before, failures
 
@@ -104,7 +117,9 @@ def test_nothing_unfinished_is_left_behind(rendered):
 def test_index_lists_reports_their_findings_and_failures(rendered):
     page = (rendered[0] / "index.html").read_text("utf-8")
     assert 'href="01_first.html"' in page and "First &amp; foremost" in page
-    assert "<p>It counts.</p>" in page and "<strong>R1</strong> supported: 3 rows, datasets." in page
+    assert (
+        "<p>It counts.</p>" in page and "<strong>R1</strong> supported: 3 rows, datasets." in page
+    )
     assert 'href="tables/01_counts.csv"' in page and 'src="figures/01_loss.png"' in page
     assert 'href="02_second.failed.html"' in page
     assert "commit" in page and "torch" in page and "profile quick" in page
@@ -155,16 +170,25 @@ def test_rerun_drops_tables_that_are_no_longer_made(tmp_path):
         file.parent.mkdir(exist_ok=True)
         file.write_text(name)
     report._replace(tmp_path / "new", tmp_path / "old", "01_")
-    assert sorted(file.name for file in (tmp_path / "old").iterdir()) == ["01_scores.csv", "02_other.csv"]
+    assert sorted(file.name for file in (tmp_path / "old").iterdir()) == [
+        "01_scores.csv",
+        "02_other.csv",
+    ]
     assert (tmp_path / "old" / "01_scores.csv").read_text() == "new/01_scores.csv"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("01_first:\n  cuont: 3\n", "quick.yaml: 01_first.ipynb has no parameter 'cuont'; it has count, rate, name"),
+        (
+            "01_first:\n  cuont: 3\n",
+            "quick.yaml: 01_first.ipynb has no parameter 'cuont'; it has count, rate, name",
+        ),
         ("01_fist:\n  count: 3\n", "quick.yaml: 01_fist is no notebook"),
-        ("01_first:\n  rate: 1e-4\n", "rate of 01_first.ipynb must be float, not '1e-4'.*write 1.0e-4"),
+        (
+            "01_first:\n  rate: 1e-4\n",
+            "rate of 01_first.ipynb must be float, not '1e-4'.*write 1.0e-4",
+        ),
         ("01_first:\n  count: 2.5\n", "count of 01_first.ipynb must be int, not 2.5"),
         ("01_first:\n  count: true\n", "must be int, not True"),
     ],
@@ -176,7 +200,9 @@ def test_wrong_profile_is_an_error_before_anything_runs(study, text, message):
     assert not (study / "reports").exists()
 
 
-@pytest.mark.parametrize("text", ["01_first:\n  rate: 1.0e-4\n", "01_first:\n  rate: 1\n", "01_first:\n", ""])
+@pytest.mark.parametrize(
+    "text", ["01_first:\n  rate: 1.0e-4\n", "01_first:\n  rate: 1\n", "01_first:\n", ""]
+)
 def test_right_profile_is_read(study, text):
     profile(study, text)
     assert set(report.read_profile("quick")) <= {"01_first"}
@@ -195,7 +221,9 @@ def test_tables_come_back_as_saved(study):
     assert shown["value"][0] == 0.33
     back = report.load_table("01_values")
     assert back["value"][0] == 0.333333 and np.isnan(back["value"][1])
-    assert (report.output() / "tables" / "01_values.csv").read_bytes() == b"name,value\na,0.333333\nb,\n"
+    assert (
+        report.output() / "tables" / "01_values.csv"
+    ).read_bytes() == b"name,value\na,0.333333\nb,\n"
 
 
 def test_long_tables_are_packed_alike_each_time(study, monkeypatch):
@@ -224,9 +252,14 @@ def test_saved_figure_lies_beside_the_tables(study):
 
 def test_stamp_names_versions_and_no_machine():
     stamp = report.stamp(seed=7)
-    assert stamp["seed"] == "7" and stamp["torch"].startswith("2.") and stamp["device"].startswith("c")
+    assert (
+        stamp["seed"] == "7" and stamp["torch"].startswith("2.") and stamp["device"].startswith("c")
+    )
     text = f"{stamp!r}{stamp._repr_html_()}"
-    assert not re.search(rf"\b{re.escape(platform.node())}\b", text) and os.path.expanduser("~") not in text
+    assert (
+        not re.search(rf"\b{re.escape(platform.node())}\b", text)
+        and os.path.expanduser("~") not in text
+    )
 
 
 def test_tables_lose_their_index_and_gain_alignment():
@@ -243,7 +276,11 @@ def test_grouped_heads_are_left_alone():
 
 @pytest.mark.parametrize("suffix", ["html", "ipynb", "csv"])
 def test_committed_reports_name_no_machine_and_no_user(suffix):
-    folders = re.compile(r"(?<![\w.])/(?:home|root|Users|tmp|work|mnt|opt|var)/\w|[A-Z]:\\\\\w|file://")
+    folders = re.compile(
+        r"(?<![\w.])/(?:home|root|Users|tmp|work|mnt|opt|var)/\w|[A-Z]:\\\\\w|file://"
+    )
     for file in (paths.PACKAGE.parent / "reports" / "study").rglob(f"*.{suffix}"):
-        text = re.sub(r'data:[\w/+.-]+;base64,[\w+/=\s]+|"image/\w+": "[^"]+"', "", file.read_text("utf-8"))
+        text = re.sub(
+            r'data:[\w/+.-]+;base64,[\w+/=\s]+|"image/\w+": "[^"]+"', "", file.read_text("utf-8")
+        )
         assert not folders.search(text), (file.name, folders.search(text))

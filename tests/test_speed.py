@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from zdce import speed, speedup, winograd
 from zdce.cli import main
+from zdce.engine import winograd
 from zdce.model import ZERO_DCE, CurveNet
-from zdce.speed import STAGES, Version
+from zdce.study import speedup
+from zdce.study import timing as speed
+from zdce.study.timing import STAGES, Version
 
 FILES = {"a": Path("a.jpg"), "b": Path("b.jpg")}
 
@@ -31,7 +33,10 @@ def recorded(log: list, label: str, milliseconds=None):
 
 
 def measured(original: list, improved: list, repeats: int = 3) -> pd.DataFrame:
-    calls = {"original": recorded([], "original", original), "improved": recorded([], "improved", improved)}
+    calls = {
+        "original": recorded([], "original", original),
+        "improved": recorded([], "improved", improved),
+    }
     return speed.measure(calls, {"1": Path("1.jpg")}, repeats)
 
 
@@ -51,20 +56,44 @@ def test_the_device_is_waited_for_before_each_reading_of_the_clock():
         log.append(what)
         return value
 
-    stages = {"one": lambda value: note("one", value + 1), "two": lambda value: note(f"two of {value}")}
+    stages = {
+        "one": lambda value: note("one", value + 1),
+        "two": lambda value: note(f"two of {value}"),
+    }
     taken = speed.timed(stages, 0, lambda: note("wait"), lambda: note("clock", next(now) ** 2))
-    assert log == ["wait", "clock", "one", "wait", "clock", "wait", "clock", "two of 1", "wait", "clock"]
+    assert log == [
+        "wait",
+        "clock",
+        "one",
+        "wait",
+        "clock",
+        "wait",
+        "clock",
+        "two of 1",
+        "wait",
+        "clock",
+    ]
     assert taken == {"one": 1000.0, "two": 5000.0}  # 1² − 0², 3² − 2²
 
 
 def test_first_calls_are_no_part_of_the_median():
-    table = speed.summary(measured([900, 10, 20, 30], [500, 5, 5, 5]), "original").set_index("version")
-    assert table.loc["original", ["ms", "ms_low", "ms_high", "n", "first_ms"]].tolist() == [20, 15, 25, 3, 900]
+    table = speed.summary(measured([900, 10, 20, 30], [500, 5, 5, 5]), "original").set_index(
+        "version"
+    )
+    assert table.loc["original", ["ms", "ms_low", "ms_high", "n", "first_ms"]].tolist() == [
+        20,
+        15,
+        25,
+        3,
+        900,
+    ]
     assert table.loc["improved", "first_ms"] == 500
 
 
 def test_ratios_are_taken_within_a_turn_so_that_drift_cancels():
-    table = speed.summary(measured([0, 10, 100, 1000], [0, 5, 50, 500]), "original").set_index("version")
+    table = speed.summary(measured([0, 10, 100, 1000], [0, 5, 50, 500]), "original").set_index(
+        "version"
+    )
     assert table.loc["improved", ["ratio", "ratio_low", "ratio_high"]].tolist() == [2, 2, 2]
     assert table.loc["original", "ratio"] == 1
 
@@ -72,12 +101,16 @@ def test_ratios_are_taken_within_a_turn_so_that_drift_cancels():
 def test_slope_tells_proportional_from_quadratic():
     sizes = np.array([0.1, 1.0, 10.0])
     rows = [("line", s, 7 * s) for s in sizes] + [("square", s, s**2) for s in sizes]
-    told = speed.growth(pd.DataFrame(rows, columns=["version", "megapixels", "ms"])).set_index("version")
+    told = speed.growth(pd.DataFrame(rows, columns=["version", "megapixels", "ms"])).set_index(
+        "version"
+    )
     assert told["slope"].tolist() == pytest.approx([1, 2])
     assert told["ms_per_megapixel"].tolist() == pytest.approx([7, 10])
 
 
-@pytest.mark.parametrize(("other", "starts"), [(0.0, "quiet"), (1.5, "WARNING"), (float("nan"), "other work")])
+@pytest.mark.parametrize(
+    ("other", "starts"), [(0.0, "quiet"), (1.5, "WARNING"), (float("nan"), "other work")]
+)
 def test_other_work_is_told(other, starts):
     assert speed.contention({"other_work": other, "load_before": 1.0}).startswith(starts)
 
@@ -107,18 +140,27 @@ def test_photographs_have_the_sizes_of_lime():
 
 
 def test_the_sizes_are_those_of_the_real_files(shared):
-    assert [image.shape[1::-1] for image in speed.lime_photographs(True).values()] == list(speed.LIME_SIZES)
+    assert [image.shape[1::-1] for image in speed.lime_photographs(True).values()] == list(
+        speed.LIME_SIZES
+    )
 
 
 # --- processes ------------------------------------------------------------------------------------------------
 
 
 def test_two_processes_enhance_and_tell_their_memory():
-    versions = [Version("one", "zero-dce-improved", threads=1), Version("other", "zero-dce", 1, keep_freed=False)]
+    versions = [
+        Version("one", "zero-dce-improved", threads=1),
+        Version("other", "zero-dce", 1, keep_freed=False),
+    ]
     with speed.Workers(versions) as workers:
         files = workers.files({"small": np.full((120, 160, 3), 40, np.uint8)})
         times = speed.measure(workers, files, 1)
-        memory, kinds, conditions = workers.memory(), workers.kinds(files["small"], 1), workers.conditions()
+        memory, kinds, conditions = (
+            workers.memory(),
+            workers.kinds(files["small"], 1),
+            workers.conditions(),
+        )
         folder = files["small"].parent
         assert not workers["other"].about["kept"]
         workers["other"].process.kill()
@@ -145,7 +187,10 @@ def test_the_command_prints_ratios_and_writes_settings_and_versions(monkeypatch,
     class Fake(speed.Workers):
         def __enter__(self):
             self.update(
-                {v.label: recorded([], v.label, [9.0, 8.0 if v.model == "zero-dce" else 4.0]) for v in self.versions}
+                {
+                    v.label: recorded([], v.label, [9.0, 8.0 if v.model == "zero-dce" else 4.0])
+                    for v in self.versions
+                }
             )
             return self
 
@@ -159,7 +204,13 @@ def test_the_command_prints_ratios_and_writes_settings_and_versions(monkeypatch,
             return pd.DataFrame({"version": list(self), "idle_mb": 1.0, "peak_mb": 2.0})
 
         def conditions(self):
-            return {"load_before": 3.0, "other_work": 1.5, "machine": "2 cores m", "torch": "9.9", "commit": "c"}
+            return {
+                "load_before": 3.0,
+                "other_work": 1.5,
+                "machine": "2 cores m",
+                "torch": "9.9",
+                "commit": "c",
+            }
 
     monkeypatch.setattr(speed, "Workers", Fake)
     monkeypatch.setattr(speed.compare, "__defaults__", (speed.PAIR, 1, {"small": (60, 40)}))
@@ -168,8 +219,12 @@ def test_the_command_prints_ratios_and_writes_settings_and_versions(monkeypatch,
     assert result.exit_code == 0, result.output
     assert "2.00 ×" in result.output and "WARNING" in result.output and "torch 9.9" in result.output
     table = pd.read_csv(file).set_index("version")
-    assert {"threads", "device", "torch", "commit", "other_work", "keep_freed"} <= set(table.columns)
-    assert table.loc["improved", ["ratio", "network_ms", "pixels_ms", "first_call_ms"]].tolist() == [2, 4, 4, 9]
+    assert {"threads", "device", "torch", "commit", "other_work", "keep_freed"} <= set(
+        table.columns
+    )
+    assert table.loc[
+        "improved", ["ratio", "network_ms", "pixels_ms", "first_call_ms"]
+    ].tolist() == [2, 4, 4, 9]
     assert table.loc["improved", ["photograph", "width", "height"]].tolist() == ["small", 60, 40]
 
 
@@ -193,18 +248,31 @@ def test_paths_run_in_stages_from_file_to_file():
 
 def goals_of(**milliseconds) -> pd.DataFrame:
     rows = [(name, label, ms) for (name, label), ms in milliseconds["ms"].items()]
-    return speed.goals(pd.DataFrame(rows, columns=["photograph", "version", "pixels_ms"])).set_index("goal")
+    return speed.goals(
+        pd.DataFrame(rows, columns=["photograph", "version", "pixels_ms"])
+    ).set_index("goal")
 
 
 def test_goals_are_held_against_the_fastest_peer():
     sizes, labels = ("600×400", "4K"), ("improved, plain", "improved, faithful", "improved, fast")
-    ms = {(size, label): value for size in sizes for label, value in zip(labels, (100.0, 20.0, 2.0), strict=True)}
-    ms |= {(size, peer.label): value for size in sizes for peer, value in zip(speed.PEERS, (9, 5, 8, 7), strict=True)}
+    ms = {
+        (size, label): value
+        for size in sizes
+        for label, value in zip(labels, (100.0, 20.0, 2.0), strict=True)
+    }
+    ms |= {
+        (size, peer.label): value
+        for size in sizes
+        for peer, value in zip(speed.PEERS, (9, 5, 8, 7), strict=True)
+    }
     told = goals_of(ms=ms)
     assert told.loc["improved, faithful", ["ratio", "held"]].tolist() == [5.0, "yes"]
     assert told.loc["improved, fast", "ratio"].tolist() == [2.5, 2.5]
     assert set(told.loc["improved, fast", "against"]) == {speed.PEERS[1].label}
-    assert set(told.loc["improved, fast", "held"]) == {"no"} and told.loc["improved, fast: a frame", "held"] == "yes"
+    assert (
+        set(told.loc["improved, fast", "held"]) == {"no"}
+        and told.loc["improved, fast: a frame", "held"] == "yes"
+    )
 
 
 def test_limits_count_bytes_and_multiply_adds():
@@ -215,7 +283,10 @@ def test_limits_count_bytes_and_multiply_adds():
     ).set_index("version")
     each = 432 + (23472 - 432) * 64 / 324 if winograd.numba else 23472  # products of a pixel
     assert told.loc["improved, faithful", "multiply_adds"] == pytest.approx(each * 240_000)
-    assert told.loc[["improved, faithful", "improved, fast"], "bytes"].tolist() == [1_440_000, 2_160_000]
+    assert told.loc[["improved, faithful", "improved, fast"], "bytes"].tolist() == [
+        1_440_000,
+        2_160_000,
+    ]
     assert told.loc["improved, fast", "copy_ms"] == pytest.approx(2.16)
     assert told.loc["improved, fast", "arithmetic_ms"] == pytest.approx(each * 75 * 50 / 1e6)
     assert all(value > 0 for value in speed.machine_limits(1).values())
@@ -240,7 +311,9 @@ def test_steps_of_a_clock_are_found():
 
 def test_the_published_table_gives_the_stated_gain():
     gains = speedup.saved(speedup.PUBLISHED["original"] / speedup.PUBLISHED["improved"])
-    assert gains.min() == pytest.approx(0.10, abs=0.01) and gains.max() == pytest.approx(0.34, abs=0.01)
+    assert gains.min() == pytest.approx(0.10, abs=0.01) and gains.max() == pytest.approx(
+        0.34, abs=0.01
+    )
 
 
 def test_floor_of_the_paper_s_card():
@@ -253,17 +326,27 @@ def test_a_line_is_found():
 
 
 def test_excess_adds_up_to_the_gap():
-    kinds = pd.DataFrame({"original": [90.0, 6.0], "improved": [30.0, 6.0]}, index=["convolution", "curve"])
+    kinds = pd.DataFrame(
+        {"original": [90.0, 6.0], "improved": [30.0, 6.0]}, index=["convolution", "curve"]
+    )
     parts = speedup.excess(kinds, 3.0)
     assert parts["excess_ms"].tolist() == [0, 4] and parts["ratio"].tolist() == [3, 1]
     assert "curve 100 %" in speedup.gap_words(parts, 3.0)
     assert "hardly a gap" in speedup.gap_words(speedup.excess(kinds, 2.0), 2.0)
 
 
-def nine(ratio: float, low: float | None = None, share: float = 1.0, other: float = 0.0) -> pd.DataFrame:
+def nine(
+    ratio: float, low: float | None = None, share: float = 1.0, other: float = 0.0
+) -> pd.DataFrame:
     gain = speedup.saved(ratio)
     names = [str(number) for number in range(1, 10)]
-    told = {"ratio": ratio, "ratio_low": low or ratio, "saved": gain, "share": share, "other_work": other}
+    told = {
+        "ratio": ratio,
+        "ratio_low": low or ratio,
+        "saved": gain,
+        "share": share,
+        "other_work": other,
+    }
     return pd.DataFrame({"photograph": names} | told)
 
 
@@ -290,8 +373,15 @@ def trained(tmp_path, monkeypatch, improved: float) -> pd.DataFrame:
     rows = []
     for net, rate in (("zero-dce", 3.0), ("zero-dce-improved", improved)):
         for variant, rounds in (("released loop", 3), ("torch.compile", 1)):
-            told = {"photographs_per_second": rate, "lowest": rate - 0.1, "highest": rate + 0.1, "rounds": rounds}
-            rows.append({"net": net, "variant": variant} | told | {"what": "w", "device": "d", "torch": "t"})
+            told = {
+                "photographs_per_second": rate,
+                "lowest": rate - 0.1,
+                "highest": rate + 0.1,
+                "rounds": rounds,
+            }
+            rows.append(
+                {"net": net, "variant": variant} | told | {"what": "w", "device": "d", "torch": "t"}
+            )
     folder = tmp_path / "training"
     folder.mkdir()
     pd.DataFrame(rows).to_csv(folder / "speed.csv", index=False)
@@ -311,7 +401,11 @@ def test_verdict_on_training_follows_ranges_over_rounds(tmp_path, monkeypatch, i
 def test_claims_have_the_ledger_s_columns_and_name_what_is_missing():
     rows = speedup.claims(speedup.sizes(), nine(1.3), pd.DataFrame(), "fake")
     assert list(rows) == ["claim", "part", "rule", "measured", "interval", "n", "budget", "held"]
-    assert speedup.verdicts(rows) == {"N1": "supported", "N2": "not testable here", "N3": "supported"}
+    assert speedup.verdicts(rows) == {
+        "N1": "supported",
+        "N2": "not testable here",
+        "N3": "supported",
+    }
     assert "training_speed.py" in rows.set_index("claim").loc["N2", "measured"]
 
 

@@ -23,24 +23,38 @@ def bill(tmp_path_factory):
 
 def test_the_bill_of_materials_is_complete(bill):
     document, _ = bill
-    named = {normal(part["name"]).replace(".", "-"): part["version"] for part in document["components"]}
-    there = {normal(each.name).replace(".", "-"): each.version for each in distributions() if each.name != "zdce"}
+    named = {
+        normal(part["name"]).replace(".", "-"): part["version"] for part in document["components"]
+    }
+    there = {
+        normal(each.name).replace(".", "-"): each.version
+        for each in distributions()
+        if each.name != "zdce"
+    }
     assert {name: named.get(name) for name in there} == there
     for name, pin in pins().items():
         assert named[name].split("+")[0] == pin
-    assert document["bomFormat"] == "CycloneDX" and document["metadata"]["component"]["name"] == "zdce"
+    assert (
+        document["bomFormat"] == "CycloneDX" and document["metadata"]["component"]["name"] == "zdce"
+    )
 
 
 def test_the_bill_of_materials_tells_nothing_of_the_machine_nor_of_the_hour(bill):
     _, text = bill
-    assert str(supply.ROOT) not in text and not re.search(r"file:|/home/|/root/|timestamp|serialNumber", text)
+    assert str(supply.ROOT) not in text and not re.search(
+        r"file:|/home/|/root/|timestamp|serialNumber", text
+    )
 
 
 @pytest.mark.parametrize(
     ("packages", "code", "said"),
     [
         ([FINE, OURS], 0, "1 packages looked up"),
-        ([FINE, UNKNOWN], 2, "NOT AUDITED: no database of vulnerabilities could be asked about 1 of 2"),
+        (
+            [FINE, UNKNOWN],
+            2,
+            "NOT AUDITED: no database of vulnerabilities could be asked about 1 of 2",
+        ),
         ([], 2, "NOT AUDITED"),
         ([FINE, BAD, UNKNOWN], 1, "c 2: PYSEC-1, mended in 3"),
     ],
@@ -56,4 +70,6 @@ def test_an_explained_finding_is_told_and_passes(monkeypatch):
 
 
 def test_explanations_name_what_they_explain():
-    assert all(re.match(r"(PYSEC|CVE|GHSA)-", name) and why for name, why in supply.EXPLAINED.items())
+    assert all(
+        re.match(r"(PYSEC|CVE|GHSA)-", name) and why for name, why in supply.EXPLAINED.items()
+    )

@@ -16,8 +16,9 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from zdce import checkpoints, paths, study, sweep
+from zdce import checkpoints, paths
 from zdce.cli import main
+from zdce.study import experiments, sweep
 from zdce.training import TrainConfig, train
 
 
@@ -46,7 +47,13 @@ def home(tmp_path, monkeypatch):
 
 
 def configs(home, count: int, steps: int) -> list[TrainConfig]:
-    arm = replace(study.ARMS["channels-8"], data=str(home / "photos"), size=32, steps=steps, precision="float32")
+    arm = replace(
+        experiments.ARMS["channels-8"],
+        data=str(home / "photos"),
+        size=32,
+        steps=steps,
+        precision="float32",
+    )
     return [replace(arm, seed=seed) for seed in range(count)]
 
 
@@ -56,7 +63,9 @@ def undisturbed(config: TrainConfig, folder) -> dict[str, torch.Tensor]:
 
 def assert_correct(wanted: list[TrainConfig], home) -> None:
     """Every run is there and equal, bit for bit, to one that nothing disturbed."""
-    assert sorted(path.name for path in (home / "runs").iterdir()) == sorted(c.run_name() for c in wanted)
+    assert sorted(path.name for path in (home / "runs").iterdir()) == sorted(
+        c.run_name() for c in wanted
+    )
     for config in wanted:
         weights = checkpoints.read(sweep.folder(config) / "model.safetensors").net.state_dict()
         alone = undisturbed(config, home / "alone" / config.run_name())
@@ -152,7 +161,10 @@ def test_a_training_that_cannot_succeed_is_reported(home, monkeypatch):
     assert outcomes[good.data].state == "trained"
     assert outcomes[bad.data].state == "failed"
     assert "nowhere" in outcomes[bad.data].error
-    assert outcomes[bad.data].line() == f"channels-8, seed 1, 2 steps: failed: {outcomes[bad.data].error}"
+    assert (
+        outcomes[bad.data].line()
+        == f"channels-8, seed 1, 2 steps: failed: {outcomes[bad.data].error}"
+    )
 
 
 def test_only_what_the_command_can_train_again_is_swept(home):
@@ -161,7 +173,7 @@ def test_only_what_the_command_can_train_again_is_swept(home):
         *("zdce", "train", "--arm", "channels-8", "--data", str(home / "photos")),
         *("--size", "32", "--steps", "2", "--seed", "0", "--precision", "float32", "--resume"),
     ]
-    as_planned = replace(config, precision=study.ARMS["channels-8"].precision)
+    as_planned = replace(config, precision=experiments.ARMS["channels-8"].precision)
     assert "--precision" not in sweep.command(as_planned)
     for other in (replace(config, name="another"), replace(config, batch=3)):
         with pytest.raises(ValueError, match="no arm of the study"):
@@ -171,8 +183,14 @@ def test_only_what_the_command_can_train_again_is_swept(home):
 def test_the_command_trains_keeps_and_does_not_repeat(home, monkeypatch):
     reports = home / "reports"
     monkeypatch.setattr(paths, "reports", lambda profile="": reports / profile)
-    monkeypatch.setitem(study.BUDGETS, "quick", replace(study.BUDGETS["quick"], data=str(home / "photos"), size=32))
-    monkeypatch.setitem(study.ARMS, "channels-8", replace(study.ARMS["channels-8"], data="sice-train"))
+    monkeypatch.setitem(
+        experiments.BUDGETS,
+        "quick",
+        replace(experiments.BUDGETS["quick"], data=str(home / "photos"), size=32),
+    )
+    monkeypatch.setitem(
+        experiments.ARMS, "channels-8", replace(experiments.ARMS["channels-8"], data="sice-train")
+    )
     words = ["sweep", "--arms", "channels-8", "--seeds", "0,1", "--jobs", "2", "--device", "cpu"]
     first = CliRunner().invoke(main, words)
     assert first.exit_code == 0, first.output
@@ -180,21 +198,23 @@ def test_the_command_trains_keeps_and_does_not_repeat(home, monkeypatch):
     assert sorted(line[:5] for line in lines) == ["[1/2]", "[2/2]"]
     assert all("10 steps: trained, " in line for line in lines)
     kept = sorted(file.name for file in (reports / "quick" / "training").iterdir())
-    (config, _) = study.plan("quick", (0, 1), ["channels-8"])
+    (config, _) = experiments.plan("quick", (0, 1), ["channels-8"])
     assert [f"{config.run_name()}.{kind}" for kind in ("csv.gz", "json", "safetensors")] == kept[:3]
     assert len(kept) == 6
     second = CliRunner().invoke(main, words)
     assert second.output.count("there already") == 2
 
-    table = study.trainings("quick")
+    table = experiments.trainings("quick")
     assert list(table["arm"]) == ["channels-8"]  # the profile itself plans seed 0 alone
     row = table.iloc[0]
     assert (row["steps"], row["photographs"], row["size"]) == (10, 40, 32)
     assert 0 < row["hours"] < 1
-    record = study.training_record("channels-8", profile="quick")
+    record = experiments.training_record("channels-8", profile="quick")
     assert record.equals(pd.read_csv(sweep.folder(config) / "record.csv"))
-    assert checkpoints.read(row["weights"]).header["train"] == json.loads(json.dumps(config.header()))
-    assert study.training_record("tv-100", profile="quick") is None
+    assert checkpoints.read(row["weights"]).header["train"] == json.loads(
+        json.dumps(config.header())
+    )
+    assert experiments.training_record("tv-100", profile="quick") is None
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from zdce import checkpoints, paths, study, training
+from zdce import checkpoints, paths, training
 from zdce.datasets import TrainingSet, training_set
 from zdce.losses import IMPROVED, RELEASED, LossConfig, loss_terms
 from zdce.model import ZERO_DCE_IMPROVED, CurveNet, NetConfig
+from zdce.study import experiments
 from zdce.training import COLUMNS, Run, TrainConfig, TrainingError, batches, train
 
 PHOTOGRAPHS, SIZE, BATCH, STEPS = 7, 64, 2, 30
@@ -44,14 +45,21 @@ def photographs(tmp_path_factory) -> TrainingSet:
     rng = np.random.default_rng(0)
     for k, level in enumerate(np.linspace(20, 235, PHOTOGRAPHS)):
         small = np.clip(rng.normal(level, 25, (6, 8, 3)), 0, 255).astype(np.uint8)
-        Image.fromarray(small).resize((60 + k, 45 - k), Image.Resampling.BICUBIC).save(folder / f"{k}.png")
+        Image.fromarray(small).resize((60 + k, 45 - k), Image.Resampling.BICUBIC).save(
+            folder / f"{k}.png"
+        )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZDCE_DATA", str(tmp_path_factory.mktemp("data")))
         return training_set(folder, SIZE, progress=False)
 
 
 CONFIG = TrainConfig(
-    name="small", net=NetConfig(width=4, pooling="overlapping"), data="pictures", size=SIZE, batch=BATCH, steps=STEPS
+    name="small",
+    net=NetConfig(width=4, pooling="overlapping"),
+    data="pictures",
+    size=SIZE,
+    batch=BATCH,
+    steps=STEPS,
 )
 
 
@@ -117,7 +125,9 @@ def test_another_seed_gives_other_weights_and_another_order(photographs, whole, 
 
 
 @pytest.mark.parametrize("step", [1, PER_EPOCH, PER_EPOCH + 1, STEPS - 1])
-def test_interrupted_and_resumed_equals_uninterrupted(photographs, whole, tmp_path, monkeypatch, step):
+def test_interrupted_and_resumed_equals_uninterrupted(
+    photographs, whole, tmp_path, monkeypatch, step
+):
     with monkeypatch.context() as patch:
         stop_at(patch, step)
         with pytest.raises(KeyboardInterrupt):
@@ -127,7 +137,9 @@ def test_interrupted_and_resumed_equals_uninterrupted(photographs, whole, tmp_pa
     assert_same(whole, quick(CONFIG, tmp_path, photographs, resume=True))
 
 
-def test_bfloat16_is_resumed_to_the_bit_and_stays_near_float32(photographs, whole, tmp_path, monkeypatch):
+def test_bfloat16_is_resumed_to_the_bit_and_stays_near_float32(
+    photographs, whole, tmp_path, monkeypatch
+):
     half = replace(CONFIG, precision="bfloat16", steps=6)
     straight = quick(half, tmp_path / "straight", photographs)
     with monkeypatch.context() as patch:
@@ -162,10 +174,14 @@ def test_killed_process_is_resumed_to_the_bit(photographs, whole, tmp_path):
     np.save(tmp_path / "images.npy", photographs.images)
     out = tmp_path / "run"
     environment = {**os.environ, "PYTHONPATH": str(paths.PACKAGE.parent), "OMP_NUM_THREADS": "1"}
-    child = subprocess.Popen([sys.executable, "-c", CHILD, tmp_path / "images.npy", out], env=environment)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, tmp_path / "images.npy", out], env=environment
+    )
     try:
         for _ in range(6000):
-            if (out / "checkpoint.safetensors").exists() and steps_done(out / "checkpoint.safetensors") >= 5:
+            if (out / "checkpoint.safetensors").exists() and steps_done(
+                out / "checkpoint.safetensors"
+            ) >= 5:
                 break
             assert child.poll() is None, "the training ended before it could be killed"
             time.sleep(0.01)
@@ -197,15 +213,24 @@ def test_finished_run_goes_on_when_steps_are_raised(photographs, whole, tmp_path
     assert_same(whole, quick(CONFIG, tmp_path, photographs, resume=True))
 
 
-def test_a_longer_run_goes_on_from_a_shorter_one_beside_it(photographs, whole, tmp_path, monkeypatch):
+def test_a_longer_run_goes_on_from_a_shorter_one_beside_it(
+    photographs, whole, tmp_path, monkeypatch
+):
     monkeypatch.setenv("ZDCE_RUNS", str(tmp_path))
-    for config in (CONFIG, replace(CONFIG, batch=3), replace(CONFIG, seed=1), replace(CONFIG, loss=IMPROVED)):
+    for config in (
+        CONFIG,
+        replace(CONFIG, batch=3),
+        replace(CONFIG, seed=1),
+        replace(CONFIG, loss=IMPROVED),
+    ):
         quick(replace(config, steps=4), None, photographs)
     shorter = quick(replace(CONFIG, steps=9), None, photographs, resume=True)
     before = {file: file.read_bytes() for file in shorter.folder.iterdir()}
     steps = []
     advance = training._State.advance
-    monkeypatch.setattr(training._State, "advance", lambda state, *a: (steps.append(state.step), advance(state, *a)))
+    monkeypatch.setattr(
+        training._State, "advance", lambda state, *a: (steps.append(state.step), advance(state, *a))
+    )
     (tmp_path / "small-seed0-damaged").mkdir()
     (tmp_path / "small-seed0-damaged" / "checkpoint.safetensors").write_bytes(b"nothing")
     longer = quick(CONFIG, None, photographs, resume=True)
@@ -256,13 +281,17 @@ def test_tensorboard_shows_every_step_once(photographs, whole, tmp_path, monkeyp
     for column in COLUMNS:
         scalars = events.Scalars(column)
         assert [event.step for event in scalars] == list(range(STEPS))
-        np.testing.assert_allclose([event.value for event in scalars], whole.record[column], rtol=1e-6)
+        np.testing.assert_allclose(
+            [event.value for event in scalars], whole.record[column], rtol=1e-6
+        )
 
 
 def test_without_resume_a_run_starts_anew(photographs, tmp_path):
     config = replace(CONFIG, steps=3)
     quick(replace(config, seed=5), tmp_path / "a", photographs)
-    assert_same(quick(config, tmp_path / "b", photographs), quick(config, tmp_path / "a", photographs))
+    assert_same(
+        quick(config, tmp_path / "b", photographs), quick(config, tmp_path / "a", photographs)
+    )
 
 
 # ---- what a run leaves ------------------------------------------------------------------------------------------
@@ -270,7 +299,14 @@ def test_without_resume_a_run_starts_anew(photographs, tmp_path):
 
 def test_record_has_every_step_and_its_columns(photographs, whole):
     table = pd.read_csv(whole.folder / "record.csv", index_col="step")
-    assert list(table.columns) == ["spatial", "exposure", "color", "smoothness", "loss", "gradient_norm"]
+    assert list(table.columns) == [
+        "spatial",
+        "exposure",
+        "color",
+        "smoothness",
+        "loss",
+        "gradient_norm",
+    ]
     assert list(table.columns) == list(COLUMNS) == list(whole.record.columns)
     assert list(table.index) == list(range(STEPS))
     assert np.isfinite(table).all(axis=None)
@@ -289,7 +325,9 @@ def test_model_carries_its_training(whole):
     assert model.header["train"] == json.loads(json.dumps(CONFIG.header()))
     assert model.net.config == CONFIG.net
     assert (model.name, model.gamma) == ("small", 1.0)
-    assert all(torch.equal(t, whole.net.state_dict()[name]) for name, t in model.net.state_dict().items())
+    assert all(
+        torch.equal(t, whole.net.state_dict()[name]) for name, t in model.net.state_dict().items()
+    )
     assert not whole.net.training
 
 
@@ -338,7 +376,9 @@ def test_training_sees_every_photograph_once_an_epoch(photographs, tmp_path, mon
 
 
 def test_two_steps_equal_adam_by_hand(photographs, tmp_path):
-    config = replace(CONFIG, steps=2, batch=PHOTOGRAPHS, learning_rate=1e-3, weight_decay=0.05, clip=0.02)
+    config = replace(
+        CONFIG, steps=2, batch=PHOTOGRAPHS, learning_rate=1e-3, weight_decay=0.05, clip=0.02
+    )
     run = quick(config, tmp_path, photographs)
     torch.manual_seed(config.seed)
     net = CurveNet(config.net)
@@ -381,7 +421,11 @@ def test_broken_photograph_stops_the_training_at_once(photographs, tmp_path):
     images = photographs.images.astype(np.float32)
     images[3, 5, 5, 1] = np.nan
     bad = TrainingSet(images, photographs.names)
-    order = list(np.concatenate([b for b, _ in zip(batches(PHOTOGRAPHS, BATCH, 0), range(PER_EPOCH), strict=False)]))
+    order = list(
+        np.concatenate(
+            [b for b, _ in zip(batches(PHOTOGRAPHS, BATCH, 0), range(PER_EPOCH), strict=False)]
+        )
+    )
     step = order.index(3) // BATCH
     assert step > 0, "choose another photograph: a checkpoint before the fault is wanted"
     batch = [photographs.names[k] for k in sorted(order[step * BATCH : (step + 1) * BATCH])]
@@ -400,11 +444,17 @@ def nan_gradient(state) -> None:
     state.net.e_conv3.weight.register_hook(lambda gradient: gradient * torch.nan)
 
 
-@pytest.mark.parametrize(("fault", "term"), [(nan_weight, "spatial"), (nan_gradient, "gradient norm")])
-def test_fault_in_the_network_keeps_the_last_good_checkpoint(photographs, whole, tmp_path, monkeypatch, fault, term):
+@pytest.mark.parametrize(
+    ("fault", "term"), [(nan_weight, "spatial"), (nan_gradient, "gradient norm")]
+)
+def test_fault_in_the_network_keeps_the_last_good_checkpoint(
+    photographs, whole, tmp_path, monkeypatch, fault, term
+):
     with monkeypatch.context() as patch:
         stop_at(patch, 6, fault)
-        with pytest.raises(TrainingError, match=rf"^step 6: {term} is nan, photographs \d\.png, \d\.png$"):
+        with pytest.raises(
+            TrainingError, match=rf"^step 6: {term} is nan, photographs \d\.png, \d\.png$"
+        ):
             quick(CONFIG, tmp_path, photographs, checkpoint_seconds=0)
     assert steps_done(tmp_path / "checkpoint.safetensors") == 6
     assert_same(whole, quick(CONFIG, tmp_path, photographs, resume=True))
@@ -418,10 +468,16 @@ def test_the_term_at_fault_is_named(photographs, tmp_path):
 
 def test_weights_lost_in_the_last_step_are_not_saved(photographs, tmp_path):
     quick(replace(CONFIG, steps=2), tmp_path, photographs)
-    before = (tmp_path / "model.safetensors").read_bytes(), (tmp_path / "checkpoint.safetensors").read_bytes()
+    before = (
+        (tmp_path / "model.safetensors").read_bytes(),
+        (tmp_path / "checkpoint.safetensors").read_bytes(),
+    )
     with pytest.raises(TrainingError, match="step 1: weights are not finite"):
         quick(replace(CONFIG, steps=1, learning_rate=float("inf")), tmp_path, photographs)
-    assert before == ((tmp_path / "model.safetensors").read_bytes(), (tmp_path / "checkpoint.safetensors").read_bytes())
+    assert before == (
+        (tmp_path / "model.safetensors").read_bytes(),
+        (tmp_path / "checkpoint.safetensors").read_bytes(),
+    )
 
 
 OTHER = {
@@ -448,7 +504,9 @@ def test_resume_with_another_configuration_is_refused(photographs, whole):
     before = {file: file.read_bytes() for file in whole.folder.iterdir()}
     for name, value in OTHER.items():
         if name != "steps":
-            with pytest.raises(TrainingError, match=rf"trained with another {name}; choose another folder"):
+            with pytest.raises(
+                TrainingError, match=rf"trained with another {name}; choose another folder"
+            ):
                 quick(replace(CONFIG, **{name: value}), whole.folder, photographs, resume=True)
     with pytest.raises(TrainingError, match="already at step 30, beyond steps=8"):
         quick(replace(CONFIG, steps=8), whole.folder, photographs, resume=True)
@@ -459,7 +517,9 @@ def test_resume_with_another_configuration_is_refused(photographs, whole):
 def test_resume_from_a_damaged_checkpoint_is_refused(photographs, whole, tmp_path, damage):
     good = (whole.folder / "checkpoint.safetensors").read_bytes()
     model = whole.weights.read_bytes()
-    content = {"garbage": b"no checkpoint", "truncated": good[: len(good) // 2], "model": model}[damage]
+    content = {"garbage": b"no checkpoint", "truncated": good[: len(good) // 2], "model": model}[
+        damage
+    ]
     checkpoint = tmp_path / "checkpoint.safetensors"
     checkpoint.write_bytes(content)
     with pytest.raises(TrainingError, match=f"{checkpoint}: damaged, or no checkpoint"):
@@ -483,17 +543,37 @@ def test_folder_without_photographs_is_refused(tmp_path):
 
 def test_folder_name_changes_with_every_field():
     changed = [replace(CONFIG, **{name: value}) for name, value in OTHER.items()]
-    net = {"width": 5, "iterations": 7, "pooling": "stride2", "pools": 2, "upsampling": "transposed"}
+    net = {
+        "width": 5,
+        "iterations": 7,
+        "pooling": "stride2",
+        "pools": 2,
+        "upsampling": "transposed",
+    }
     net |= {"separable": True, "shared_curves": True, "scale": 2.0, "fixed_size": 64}
     net |= {"statistics": True, "grey_curves": True, "denoise": 3.0, "light": True, "level": 0.4}
     net |= {"one_curve": True, "spared": True, "measured": True}
-    loss = {"spatial": 2.0, "exposure": 2.0, "color": 2.0, "smoothness": 2.0, "exposure_target": 0.5, "form": "paper"}
+    loss = {
+        "spatial": 2.0,
+        "exposure": 2.0,
+        "color": 2.0,
+        "smoothness": 2.0,
+        "exposure_target": 0.5,
+        "form": "paper",
+    }
     loss |= {"exposure_of": "photograph", "highlights": 0.9}
     assert set(net) == {field.name for field in fields(NetConfig)}
     assert set(loss) == {field.name for field in fields(LossConfig)}
-    needs = {"light": {"statistics": True}, "level": {"fixed_size": 64}, "one_curve": {"fixed_size": 64}}
+    needs = {
+        "light": {"statistics": True},
+        "level": {"fixed_size": 64},
+        "one_curve": {"fixed_size": 64},
+    }
     needs |= {"spared": {"fixed_size": 64}, "measured": {"fixed_size": 64, "denoise": 3.0}}
-    changed += [replace(CONFIG, net=replace(CONFIG.net, **{k: v}, **needs.get(k, {}))) for k, v in net.items()]
+    changed += [
+        replace(CONFIG, net=replace(CONFIG.net, **{k: v}, **needs.get(k, {})))
+        for k, v in net.items()
+    ]
     changed += [replace(CONFIG, loss=replace(CONFIG.loss, **{k: v})) for k, v in loss.items()]
     names = [config.run_name() for config in (CONFIG, *changed)]
     assert len(set(names)) == len(names)
@@ -509,7 +589,12 @@ def test_run_goes_to_its_own_folder_by_default(photographs, tmp_path, monkeypatc
 
 def test_defaults_are_the_released_codes():
     config = TrainConfig()
-    assert (config.size, config.batch, config.learning_rate, config.weight_decay) == (256, 8, 1e-4, 1e-4)
+    assert (config.size, config.batch, config.learning_rate, config.weight_decay) == (
+        256,
+        8,
+        1e-4,
+        1e-4,
+    )
     assert (config.clip, config.loss, config.gamma) == (0.1, RELEASED, 1.0)
     assert config.steps == 200 * -(-2002 // 8) == 50_200
 
@@ -530,22 +615,37 @@ def test_exposure_warning_is_printed(photographs, tmp_path, capsys):
     config = replace(CONFIG, steps=1)
     dark = TrainingSet(photographs.images[:3], photographs.names[:3])
     train(config, tmp_path / "dark", photographs=dark)
-    assert "warning: no over-exposed photographs among 3: expect washed-out bright areas\n" in capsys.readouterr().out
+    assert (
+        "warning: no over-exposed photographs among 3: expect washed-out bright areas\n"
+        in capsys.readouterr().out
+    )
     train(config, tmp_path / "all", photographs=photographs)
     printed = capsys.readouterr().out
     assert "warning" not in printed
-    assert re.search(r"[\r\n]epoch 0.25: spatial \d\.\d{4}, exposure \d\.\d{4}, color .* gradient_norm \d", printed)
+    assert re.search(
+        r"[\r\n]epoch 0.25: spatial \d\.\d{4}, exposure \d\.\d{4}, color .* gradient_norm \d",
+        printed,
+    )
     quick(config, tmp_path / "quiet", dark)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
 
 
 def test_fields_that_joined_later_leave_earlier_folder_names_alone():
-    names = {"zero-dce": "zero-dce-seed0-92ca4a25f7", "paper-losses": "paper-losses-seed0-98e9871772"}
-    assert {arm: study.ARMS[arm].run_name() for arm in names} == names
-    assert study.plan("study")[0].run_name() == "zero-dce-improved-seed0-6d4832c5b2"
-    later = TrainConfig(net=NetConfig(statistics=True), loss=LossConfig(exposure_of="photograph"), decay=True).header()
-    assert later["net"]["statistics"] and later["loss"]["exposure_of"] == "photograph" and later["decay"]
+    names = {
+        "zero-dce": "zero-dce-seed0-92ca4a25f7",
+        "paper-losses": "paper-losses-seed0-98e9871772",
+    }
+    assert {arm: experiments.ARMS[arm].run_name() for arm in names} == names
+    assert experiments.plan("study")[0].run_name() == "zero-dce-improved-seed0-6d4832c5b2"
+    later = TrainConfig(
+        net=NetConfig(statistics=True), loss=LossConfig(exposure_of="photograph"), decay=True
+    ).header()
+    assert (
+        later["net"]["statistics"]
+        and later["loss"]["exposure_of"] == "photograph"
+        and later["decay"]
+    )
     assert "darkened" not in later and "denoise" not in later["net"]
 
 

@@ -17,8 +17,10 @@ import pytest
 from conftest import dark, trained
 from PIL import Image
 
-from zdce import checkpoints, datasets, fast, video
-from zdce.enhance import Enhancer, enhance_files
+from zdce import checkpoints, datasets, video
+from zdce.engine import compiled as fast
+from zdce.enhance import Enhancer
+from zdce.folders import enhance_files
 from zdce.photos import Photo, PhotoError, to_pixels, to_tensor, write_photo
 from zdce.video import SUFFIXES, VideoError, enhance_video, flicker
 
@@ -42,10 +44,23 @@ def enhancer(weights):
 def scene(number=0, width=64, height=48, light=1.0, scale=1):
     """(height, width, 3) uint8, dark, with noise that differs from number to number."""
     still = dark(height, width, seed=7).astype(float) * light * scale
-    return (still + np.random.default_rng(number).normal(0, 2, still.shape)).clip(0, 255).astype(np.uint8)
+    return (
+        (still + np.random.default_rng(number).normal(0, 2, still.shape))
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
 
 
-def clip(path, pictures=None, times=EVEN, codec="libx264", form="yuv420p", sound="aac", options=None, tags=None):
+def clip(
+    path,
+    pictures=None,
+    times=EVEN,
+    codec="libx264",
+    form="yuv420p",
+    sound="aac",
+    options=None,
+    tags=None,
+):
     """Write a video of RGB pictures, shown at ``times`` (ticks), with a tone."""
     pictures = [scene(number) for number in range(len(times))] if pictures is None else pictures
     with av.open(str(path), "w") as file:
@@ -61,8 +76,14 @@ def clip(path, pictures=None, times=EVEN, codec="libx264", form="yuv420p", sound
             file.mux(stream.encode(frame))
             if tone:
                 wave = 0.1 * np.sin(np.arange(1920) / 20 + number)
-                samples = av.AudioFrame.from_ndarray(wave.astype(np.float32)[None], format="fltp", layout="mono")
-                samples.sample_rate, samples.pts, samples.time_base = 48000, 1920 * number, Fraction(1, 48000)
+                samples = av.AudioFrame.from_ndarray(
+                    wave.astype(np.float32)[None], format="fltp", layout="mono"
+                )
+                samples.sample_rate, samples.pts, samples.time_base = (
+                    48000,
+                    1920 * number,
+                    Fraction(1, 48000),
+                )
                 file.mux(tone.encode(samples))
         for each in filter(None, (stream, tone)):
             file.mux(each.encode(None))
@@ -116,17 +137,27 @@ def test_every_frame_at_its_time_and_the_sound_bit_for_bit(tmp_path, enhancer, n
     target = tmp_path / "out" / name
     done = enhance_video(source, target, enhancer)
     assert done.frames == len(EVEN) == len(frames(target)) and not done.left_out
-    shift = times(target)[0] - times(source)[0]  # where times may not be negative, all streams begin later
+    shift = (
+        times(target)[0] - times(source)[0]
+    )  # where times may not be negative, all streams begin later
     assert shift == 0 or name.endswith(".ts")
     assert times(target) == pytest.approx([at + shift for at in times(source)], abs=1e-9)
     heard, kept = packets(source, "audio"), packets(target, "audio")
     assert [data for _, data in kept] == [data for _, data in heard]
-    assert [float(at) for at, _ in kept] == pytest.approx([float(at) + shift for at, _ in heard], abs=1e-9)
+    assert [float(at) for at, _ in kept] == pytest.approx(
+        [float(at) + shift for at, _ in heard], abs=1e-9
+    )
     before, after = frames(source)[0], frames(target)[0]
-    assert (after.width, after.height, after.format.name) == (before.width, before.height, before.format.name)
+    assert (after.width, after.height, after.format.name) == (
+        before.width,
+        before.height,
+        before.format.name,
+    )
     assert pictures(target).mean() > 1.2 * pictures(source).mean()
     with av.open(str(source)) as one, av.open(str(target)) as other:
-        names = [[s.codec_context.codec.canonical_name for s in file.streams] for file in (one, other)]
+        names = [
+            [s.codec_context.codec.canonical_name for s in file.streams] for file in (one, other)
+        ]
     assert names[0] == names[1]
 
 
@@ -142,11 +173,17 @@ def test_variable_frame_rate(tmp_path, enhancer):
 @pytest.mark.parametrize("size", [(64, 48), (65, 47), (7, 5), (1, 1), (130, 9)])
 @pytest.mark.parametrize("form", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "gray"])
 def test_any_size_and_form_without_loss(tmp_path, enhancer, size, form):
-    source = clip(tmp_path / "a.mkv", [scene(n, *size) for n in range(3)], EVEN[:3], "ffv1", form, None)
+    source = clip(
+        tmp_path / "a.mkv", [scene(n, *size) for n in range(3)], EVEN[:3], "ffv1", form, None
+    )
     target = tmp_path / "b.mkv"
     enhance_video(source, target, enhancer)
     for before, after in zip(frames(source), frames(target), strict=True):
-        assert (before.width, before.height, before.format.name) == (after.width, after.height, after.format.name)
+        assert (before.width, before.height, before.format.name) == (
+            after.width,
+            after.height,
+            after.format.name,
+        )
     before, after = pictures(source), pictures(target)
     assert after.mean() > 1.2 * before.mean()
     if form == "gray":
@@ -158,14 +195,18 @@ def test_colour_tags(tmp_path, enhancer):
     source = clip(tmp_path / "a.mp4", tags=tags)
     enhance_video(source, tmp_path / "b.mp4", enhancer)
     after = frames(tmp_path / "b.mp4")[0]
-    assert {tag: getattr(after, tag) for tag in tags} == {tag: getattr(frames(source)[0], tag) for tag in tags}
+    assert {tag: getattr(after, tag) for tag in tags} == {
+        tag: getattr(frames(source)[0], tag) for tag in tags
+    }
     assert after.color_range == 2 and after.colorspace == 1
 
 
 def test_rotation(tmp_path, enhancer):
     source = clip(tmp_path / "a.mp4")
     data = bytearray(source.read_bytes())
-    at = data.index(b"tkhd") + 4 + 40  # a track's header: the matrix follows 40 bytes of other things
+    at = (
+        data.index(b"tkhd") + 4 + 40
+    )  # a track's header: the matrix follows 40 bytes of other things
     data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
     source.write_bytes(data)
     assert frames(source)[0].rotation == -90
@@ -177,7 +218,13 @@ def test_rotation(tmp_path, enhancer):
 def test_title_chapters_languages_notes_and_shape_of_pixels(tmp_path, enhancer):
     source = clip(tmp_path / "a.mkv", tags={"sample_aspect_ratio": Fraction(4, 3)})
     titled = tmp_path / "titled.mkv"
-    chapter = {"id": 1, "start": 40, "end": 200, "time_base": TICK, "metadata": {"title": "the second frame"}}
+    chapter = {
+        "id": 1,
+        "start": 40,
+        "end": 200,
+        "time_base": TICK,
+        "metadata": {"title": "the second frame"},
+    }
     with av.open(str(source)) as file, av.open(str(titled), "w") as copy:
         copy.metadata["title"] = "a night"
         copy.set_chapters([chapter])
@@ -202,11 +249,17 @@ def test_title_chapters_languages_notes_and_shape_of_pixels(tmp_path, enhancer):
 def test_another_container(tmp_path, enhancer):
     source = clip(tmp_path / "a.mp4")
     enhance_video(source, tmp_path / "b.mkv", enhancer)
-    shift = times(tmp_path / "b.mkv")[0]  # Matroska knows no negative times, at which this sound begins
-    assert times(tmp_path / "b.mkv") == pytest.approx([at + shift for at in times(source)], abs=1e-3)
+    shift = times(tmp_path / "b.mkv")[
+        0
+    ]  # Matroska knows no negative times, at which this sound begins
+    assert times(tmp_path / "b.mkv") == pytest.approx(
+        [at + shift for at in times(source)], abs=1e-3
+    )
     heard, kept = packets(source, "audio"), packets(tmp_path / "b.mkv", "audio")
     assert [data for _, data in kept] == [data for _, data in heard]
-    assert [float(at) for at, _ in kept] == pytest.approx([float(at) + shift for at, _ in heard], abs=1e-3)
+    assert [float(at) for at, _ in kept] == pytest.approx(
+        [float(at) + shift for at, _ in heard], abs=1e-3
+    )
 
 
 # What is done
@@ -219,7 +272,9 @@ def test_frames_equal_photographs(tmp_path, weights):
         enhance_video(source, tmp_path / "b.mkv", fast_one, steady=0)
         for before, after in zip(pictures(source), pictures(tmp_path / "b.mkv"), strict=True):
             error = np.abs(fast_one(before).astype(int) - after)
-            assert np.median(error) <= 1 and np.quantile(error, 0.99) <= 6  # what was rounded to fewer levels is lifted
+            assert (
+                np.median(error) <= 1 and np.quantile(error, 0.99) <= 6
+            )  # what was rounded to fewer levels is lifted
 
 
 def test_the_faithful_path_sees_every_pixel(tmp_path, weights):
@@ -237,28 +292,51 @@ def test_the_faithful_path_sees_every_pixel(tmp_path, weights):
         {"fixed_size": 16},
         {"shared_curves": True, "separable": True},
         {"fixed_size": 16, "denoise": 5.0, "spared": True},
-        {"fixed_size": 16, "denoise": 5.0, "spared": True, "one_curve": True, "level": 0.4, "measured": True},
+        {
+            "fixed_size": 16,
+            "denoise": 5.0,
+            "spared": True,
+            "one_curve": True,
+            "level": 0.4,
+            "measured": True,
+        },
     ],
 )
 def test_networks_that_reduce_for_themselves(tmp_path, monkeypatch, fields):
-    monkeypatch.setattr(checkpoints, "load", lambda _: SimpleNamespace(net=trained(**fields), gamma=1.0))
+    monkeypatch.setattr(
+        checkpoints, "load", lambda _: SimpleNamespace(net=trained(**fields), gamma=1.0)
+    )
     enhancer = Enhancer(device="cpu", speed="fast")
-    source = clip(tmp_path / "a.mkv", [scene(n, 200, 150) for n in range(2)], EVEN[:2], "ffv1", "yuv444p", None)
+    source = clip(
+        tmp_path / "a.mkv",
+        [scene(n, 200, 150) for n in range(2)],
+        EVEN[:2],
+        "ffv1",
+        "yuv444p",
+        None,
+    )
     enhance_video(source, tmp_path / "b.mkv", enhancer, steady=0)
     whole = fast.Tile(*[slice(0, side) for side in (150, 200)] * 2)
     for before, after in zip(pictures(source), pictures(tmp_path / "b.mkv"), strict=True):
-        expected = to_pixels(fast.applied(to_tensor(before), enhancer._grid(before), whole, 150, 200))  # no filter
+        expected = to_pixels(
+            fast.applied(to_tensor(before), enhancer._grid(before), whole, 150, 200)
+        )  # no filter
         assert np.median(np.abs(expected.astype(int) - after)) <= 1
 
 
 def test_without_curves_nothing_changes():
     rng = np.random.default_rng(0)
     nothing = fast.Grid(np.zeros((3, 4, 8, 3), np.float32), 16, False)
-    for depth, full, shift in itertools.product((8, 10, 12), (False, True), ((0, 0), (1, 0), (1, 1), (2, 0))):
+    for depth, full, shift in itertools.product(
+        (8, 10, 12), (False, True), ((0, 0), (1, 0), (1, 1), (2, 0))
+    ):
         form = video.Form(61, 45, depth, False, shift, full, *video.MATRICES[1])
         sides = (45, 61), *[(-(-45 // 2 ** shift[1]), -(-61 // 2 ** shift[0]))] * 2
         middle = 2 ** (depth - 1)
-        source = [rng.integers(middle - middle // 8, middle + middle // 8, side).astype(form.dtype) for side in sides]
+        source = [
+            rng.integers(middle - middle // 8, middle + middle // 8, side).astype(form.dtype)
+            for side in sides
+        ]
         target = [np.zeros_like(plane) for plane in source]
         video.bend(source, target, form, nothing)
         for before, after in zip(source, target, strict=True):
@@ -282,7 +360,9 @@ def test_conversion_agrees_with_the_standard():
 def test_box_mean_of_planes_equals_that_of_the_picture():
     rng = np.random.default_rng(0)
     form = video.Form(61, 45, 8, False, (1, 1), False, *video.MATRICES[6])
-    stored = [rng.integers(100, 150, side).astype(np.uint8) for side in ((45, 61), (23, 31), (23, 31))]
+    stored = [
+        rng.integers(100, 150, side).astype(np.uint8) for side in ((45, 61), (23, 31), (23, 31))
+    ]
     whole = video.reduced(stored, form, 1)
     small = fast.reduced(whole, 7)[0].permute(1, 2, 0).numpy()
     assert np.allclose(video.reduced(stored, form, 7), small, atol=1e-5)
@@ -310,14 +390,20 @@ def test_flicker_falls_below_frame_by_frame_and_below_the_input(tmp_path, enhanc
 
 def test_flicker_is_relative_and_told_in_per_cent():
     assert flicker([0.2, 0.2, 0.2]) == 0
-    assert flicker([0.1, 0.102]) == pytest.approx(flicker([0.5, 0.51])) == pytest.approx(100 * 0.002 / 0.101)
+    assert (
+        flicker([0.1, 0.102])
+        == pytest.approx(flicker([0.5, 0.51]))
+        == pytest.approx(100 * 0.002 / 0.101)
+    )
     for wrong in ([0.1], [0.0, 0.0], [[0.1, 0.2]]):
         with pytest.raises(ValueError, match="brightness"):
             flicker(wrong)
 
 
 def test_a_cut_starts_the_curves_anew(tmp_path, enhancer):
-    scenes = [scene(n) for n in range(5)] + [scene(n, scale=1)[::-1, ::-1] // 2 + 90 for n in range(5)]
+    scenes = [scene(n) for n in range(5)] + [
+        scene(n, scale=1)[::-1, ::-1] // 2 + 90 for n in range(5)
+    ]
     source = clip(tmp_path / "a.mkv", scenes, codec="ffv1", sound=None)
     done = enhance_video(source, tmp_path / "steady.mkv", enhancer, steady=10)
     enhance_video(source, tmp_path / "alone.mkv", enhancer, steady=0)
@@ -334,12 +420,17 @@ def test_what_moves_has_its_own_curves_at_once_and_what_is_still_keeps_them():
     moved[0, 0], changed[0, 0], changed[3, 3] = 0.4, -0.1, -0.6
     result, cut = steady(fast.Grid(changed, 24, False), moved, 0.04)
     assert not cut and result.curves[0, 0] == pytest.approx(-0.1, abs=0.01)
-    assert result.curves[1, 1] == pytest.approx(-0.4, abs=0.01) and result.curves[3, 3].min() > -0.45
+    assert (
+        result.curves[1, 1] == pytest.approx(-0.4, abs=0.01) and result.curves[3, 3].min() > -0.45
+    )
 
 
 def test_unsteady_exposure_is_levelled_and_a_lasting_change_is_followed():
     rng, curves = np.random.default_rng(0), np.full((9, 16, 8, 3), -0.4, np.float32)
-    scene_, grid = rng.uniform(0.02, 0.3, (9, 16, 3)).astype(np.float32), fast.Grid(curves, 24, False)
+    scene_, grid = (
+        rng.uniform(0.02, 0.3, (9, 16, 3)).astype(np.float32),
+        fast.Grid(curves, 24, False),
+    )
     light = np.concatenate([rng.normal(1, 0.02, 30), np.full(50, 1.15)]).astype(np.float32)
 
     def bent(steady):
@@ -356,7 +447,10 @@ def test_unsteady_exposure_is_levelled_and_a_lasting_change_is_followed():
 
 
 def test_the_mean_follows_time_and_not_frames():
-    grid, small = fast.Grid(np.zeros((1, 1, 8, 3), np.float32), 1, False), np.ones((1, 1, 3), np.float32)
+    grid, small = (
+        fast.Grid(np.zeros((1, 1, 8, 3), np.float32), 1, False),
+        np.ones((1, 1, 3), np.float32),
+    )
     other = fast.Grid(np.ones((1, 1, 8, 3), np.float32), 1, False)
     for steps in (1, 5, 50):
         steady = video.Steady(0.5)
@@ -383,7 +477,10 @@ def test_cuts_are_told_from_noise_and_from_pans():
         return fast.reduced(np.ascontiguousarray(pixels), 5)[0].permute(1, 2, 0).numpy()
 
     names = {name for name, _ in views}
-    cuts = [video.change(small(views[a, 0]), small(views[b, 1])) for a, b in itertools.permutations(names, 2)]
+    cuts = [
+        video.change(small(views[a, 0]), small(views[b, 1]))
+        for a, b in itertools.permutations(names, 2)
+    ]
     noise = [video.change(small(views[a, 0]), small(views[a, 1])) for a in names]
     pans = [video.change(small(views[a, 0][:, :350]), small(views[a, 1][:, 20:370])) for a in names]
     assert max(noise) < max(pans) < video.CUT < min(cuts)
@@ -397,7 +494,9 @@ def test_refusals_in_one_line(tmp_path, enhancer):
     long = clip(tmp_path / "long.mkv", times=[40 * n for n in range(100)]).read_bytes()
     with av.open(str(tmp_path / "sound.mp4"), "w") as file:
         tone = file.add_stream("aac", rate=48000, layout="mono")
-        samples = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.float32), format="fltp", layout="mono")
+        samples = av.AudioFrame.from_ndarray(
+            np.zeros((1, 4800), np.float32), format="fltp", layout="mono"
+        )
         samples.sample_rate = 48000
         file.mux(tone.encode(samples))
         file.mux(tone.encode(None))
@@ -407,7 +506,10 @@ def test_refusals_in_one_line(tmp_path, enhancer):
         "missing.mp4": (None, "cannot be read: No such file"),
         "empty.mp4": (b"", "empty"),
         "text.mp4": (b"no video at all\n" * 100, "no video"),
-        "list.mp4": (b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\ngood.mp4\n#EXT-X-ENDLIST\n", "no video"),
+        "list.mp4": (
+            b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\ngood.mp4\n#EXT-X-ENDLIST\n",
+            "no video",
+        ),
         "half.mp4": (good[: len(good) // 2], "no video|damaged|cut short"),
         "half.mkv": (long[: len(long) // 2], "cut short"),
         "holes.mp4": (good[:200] + bytes(3000) + good[3200:], "damaged|no video|no frame"),
@@ -474,11 +576,23 @@ def test_an_error_on_the_way_leaves_nothing_and_the_older_output_as_it_was(tmp_p
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_killed_on_the_way_leaves_no_output(tmp_path, weights):
     source = clip(tmp_path / "a.mp4", times=[40 * n for n in range(500)], sound=None)
-    command = [sys.executable, "-m", "zdce", "enhance", str(source), "-o", str(tmp_path / "out"), "--weights", weights]
+    command = [
+        sys.executable,
+        "-m",
+        "zdce",
+        "enhance",
+        str(source),
+        "-o",
+        str(tmp_path / "out"),
+        "--weights",
+        weights,
+    ]
     process = subprocess.Popen([*command, "--speed", "faithful"])
     out = tmp_path / "out"
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not any(file.suffix == ".part" for file in out.glob(".*")):
+    while time.monotonic() < deadline and not any(
+        file.suffix == ".part" for file in out.glob(".*")
+    ):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -511,13 +625,21 @@ def test_folders_of_photographs_and_videos(tmp_path, weights, capsys):
 
 def test_videos_are_fast_unless_told_otherwise(tmp_path, weights, monkeypatch):
     source, seen = clip(tmp_path / "a.mp4", times=EVEN[:2]), []
-    monkeypatch.setattr(video, "enhance_video", lambda source, target, enhancer, **_: seen.append(enhancer.speed))
+    monkeypatch.setattr(
+        video, "enhance_video", lambda source, target, enhancer, **_: seen.append(enhancer.speed)
+    )
     for speed in (None, "fast", "faithful"):
-        enhance_files([source], tmp_path / "out", Enhancer(weights=weights), progress=False, video_speed=speed)
+        enhance_files(
+            [source], tmp_path / "out", Enhancer(weights=weights), progress=False, video_speed=speed
+        )
     assert seen == ["fast", "fast", "faithful"]
 
 
 def test_suffixes_are_no_photographs():
     from zdce.photos import SUFFIXES as PHOTOGRAPHS
 
-    assert not set(SUFFIXES) & set(PHOTOGRAPHS) and video.is_video("A.MP4") and not video.is_video("mp4")
+    assert (
+        not set(SUFFIXES) & set(PHOTOGRAPHS)
+        and video.is_video("A.MP4")
+        and not video.is_video("mp4")
+    )

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from conftest import dark, trained
 
-from zdce import winograd
+from zdce.engine import winograd
 from zdce.model import CurveNet, SciNet, apply_curves
 from zdce.photos import to_pixels, to_tensor
 
@@ -24,7 +24,9 @@ def test_transformed_weights_convolve():
     """One tile by other means: the outputs' transform from the points alone, the inputs' from both by least squares."""
     rng = np.random.default_rng(0)
     weight, tile = rng.normal(size=(5, 3, 3, 3)), rng.normal(size=(3, 8, 8))
-    back = np.column_stack([np.array([point**power for power in range(6)]) for point in winograd._POINTS])
+    back = np.column_stack(
+        [np.array([point**power for power in range(6)]) for point in winograd._POINTS]
+    )
     back = np.column_stack([back, np.eye(6)[5]])
     both = np.array([back[out] * winograd._WEIGHTS[:, tap] for out in range(6) for tap in range(3)])
     wanted = np.array([np.eye(8)[out + tap] for out in range(6) for tap in range(3)])
@@ -81,7 +83,9 @@ def test_from_eight_bits_to_eight_bits(fields, size):
     ready.finish(pixels, through, slice(0, size[0]), slice(0, size[1]), table)
     with torch.inference_mode():
         image = to_tensor(pixels)
-        expected = to_pixels(apply_curves(image, net.curves(image), net.config.iterations)).astype(int)
+        expected = to_pixels(apply_curves(image, net.curves(image), net.config.iterations)).astype(
+            int
+        )
     assert np.abs(out - expected).max() <= 1 and (out == expected).mean() > 0.99
     assert np.array_equal(through, table[out])
 
@@ -101,24 +105,37 @@ def test_a_part_equals_the_whole_bit_for_bit(fields):
     seen = ready.window(slice(30, 75), slice(17, 55), 75, 90)
     rows, columns = seen.values()
     part = ready.curves(image[..., rows, columns])
-    inside = (..., slice(30 - rows.start, 75 - rows.start), slice(17 - columns.start, 55 - columns.start))
+    inside = (
+        ...,
+        slice(30 - rows.start, 75 - rows.start),
+        slice(17 - columns.start, 55 - columns.start),
+    )
     assert torch.equal(part[inside], curves[..., 30:75, 17:55])
 
 
 def test_which_networks_it_runs():
-    assert winograd.can_run(CurveNet()) and winograd.can_run(CurveNet(width=16, pooling="overlapping"))
-    assert not winograd.can_run(CurveNet(separable=True)) and not winograd.can_run(CurveNet(pooling="stride2"))
+    assert winograd.can_run(CurveNet()) and winograd.can_run(
+        CurveNet(width=16, pooling="overlapping")
+    )
+    assert not winograd.can_run(CurveNet(separable=True)) and not winograd.can_run(
+        CurveNet(pooling="stride2")
+    )
     assert not winograd.can_run(SciNet())
     assert not winograd.Winograd(CurveNet(iterations=3)).in_one_pass
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of another kind")
-@pytest.mark.parametrize(("name", "features", "lanes"), [("haswell", "+avx2,+fma", 8), ("x86-64", "+sse2", 4)])
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="names processors of another kind"
+)
+@pytest.mark.parametrize(
+    ("name", "features", "lanes"), [("haswell", "+avx2,+fma", 8), ("x86-64", "+sse2", 4)]
+)
 def test_older_processors(name, features, lanes):
     """Vectors of another length, and nothing that only this processor has."""
     code = f"""
 import numpy as np, torch
-from zdce import checkpoints, winograd
+from zdce import checkpoints
+from zdce.engine import winograd
 from zdce.model import apply_curves
 from zdce.photos import to_pixels, to_tensor
 assert winograd.LANES == {lanes}

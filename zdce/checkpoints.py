@@ -52,8 +52,16 @@ class Model:
 MODELS: dict[str, tuple[str, str, NetConfig | None]] = {
     "zero-dce": ("Zero-DCE, trained here", "zero-dce.safetensors", None),
     "zero-dce-improved": ("improved Zero-DCE, trained here", "zero-dce-improved.safetensors", None),
-    "zero-dce-context": ("Zero-DCE that sees the whole photograph, trained here", "zero-dce-context.safetensors", None),
-    "zero-dce-night": ("the same, asked for what its light allows, trained here", "zero-dce-night.safetensors", None),
+    "zero-dce-context": (
+        "Zero-DCE that sees the whole photograph, trained here",
+        "zero-dce-context.safetensors",
+        None,
+    ),
+    "zero-dce-night": (
+        "the same, asked for what its light allows, trained here",
+        "zero-dce-night.safetensors",
+        None,
+    ),
     "zero-dce-level": (
         "the same, brought to one brightness, bright areas spared, trained here: the default",
         "zero-dce-level.safetensors",
@@ -94,7 +102,9 @@ def load(name_or_path: str | os.PathLike) -> Model:
         return read(paths.weights() / file)
     if Path(text).suffix.lower() in (".safetensors", ".pth", ".pt"):
         return read(text)
-    raise CheckpointError(f"model {text!r} is unknown: choose one of {', '.join(MODELS)}, or give a weights file")
+    raise CheckpointError(
+        f"model {text!r} is unknown: choose one of {', '.join(MODELS)}, or give a weights file"
+    )
 
 
 def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
@@ -105,7 +115,11 @@ def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise CheckpointError(f"{path}: {size} bytes, too large for weights of these networks")
-    tensors, header = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else (_read_pickled(path), {})
+    tensors, header = (
+        _read_safetensors(path)
+        if path.suffix.lower() == ".safetensors"
+        else (_read_pickled(path), {})
+    )
     if any(not _held(tensor) for tensor in tensors.values()):
         raise CheckpointError(f"{path}: tensors larger than what the file holds of them")
     if any(not torch.isfinite(t.float()).all() for t in tensors.values() if t.is_floating_point()):
@@ -115,7 +129,9 @@ def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
     if config is None:
         config = _config_from_header(path, header) if header else config_from_shapes(path, tensors)
     try:
-        with torch.device("meta"):  # shapes alone: nothing that the file does not hold is made room for
+        with torch.device(
+            "meta"
+        ):  # shapes alone: nothing that the file does not hold is made room for
             CurveNet(config).load_state_dict(tensors, assign=True)
         net = CurveNet(config)
         net.load_state_dict(tensors)
@@ -127,7 +143,9 @@ def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
     gamma = header.get("gamma", IMPROVED_GAMMA if improved else 1.0)
     if not isinstance(gamma, int | float) or not 0 < gamma < math.inf:
         raise CheckpointError(f"{path}: gamma={gamma!r} in the header: must be a number above 0")
-    name = header.get("name") or ("zero-dce-improved" if improved else "zero-dce++" if config.separable else "zero-dce")
+    name = header.get("name") or (
+        "zero-dce-improved" if improved else "zero-dce++" if config.separable else "zero-dce"
+    )
     return Model(name, net.eval(), float(gamma), path, header)
 
 
@@ -140,11 +158,19 @@ def _held(tensor: Tensor) -> bool:
 
 def save(path: str | os.PathLike, net: CurveNet, name: str, gamma: float = 1.0, **header) -> None:
     """Write ``net`` as ``.safetensors`` with its configuration inside, in one step (never a partial file)."""
-    text = json.dumps({"name": name, "gamma": gamma, "net": net.config.header(), **header}, sort_keys=True)
-    write_atomically(path, {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}, {"zdce": text})
+    text = json.dumps(
+        {"name": name, "gamma": gamma, "net": net.config.header(), **header}, sort_keys=True
+    )
+    write_atomically(
+        path,
+        {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()},
+        {"zdce": text},
+    )
 
 
-def write_atomically(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def write_atomically(
+    path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]
+) -> None:
     """Write tensors and text as ``.safetensors`` beside ``path``, flush them to the disk, then rename into place."""
     with whole(path) as partial:
         partial.write_bytes(safetensors.torch.save(tensors, metadata))
@@ -157,9 +183,13 @@ def config_from_shapes(path: str | os.PathLike, tensors: dict[str, Tensor]) -> N
     published one of that width. ``path`` is for the message of the :class:`CheckpointError`.
     """
     separable = "e_conv1.point_conv.weight" in tensors
-    first, last = (f"e_conv{n}.point_conv.weight" if separable else f"e_conv{n}.weight" for n in (1, 7))
+    first, last = (
+        f"e_conv{n}.point_conv.weight" if separable else f"e_conv{n}.weight" for n in (1, 7)
+    )
     if first not in tensors or last not in tensors:
-        raise CheckpointError(f"{path}: neither a Zero-DCE, Zero-DCE++ nor SCI network (no tensor {first})")
+        raise CheckpointError(
+            f"{path}: neither a Zero-DCE, Zero-DCE++ nor SCI network (no tensor {first})"
+        )
     width, out = (tensors[key].shape[0] if tensors[key].ndim == 4 else 0 for key in (first, last))
     if width < 1 or out < 3 or out % 3:
         raise CheckpointError(
@@ -176,14 +206,18 @@ def config_from_shapes(path: str | os.PathLike, tensors: dict[str, Tensor]) -> N
 
 def _config_from_header(path: Path, header: dict) -> NetConfig:
     if "net" not in header and "step" in header:
-        raise CheckpointError(f"{path}: the state of a training, not a model; take model.safetensors beside it")
+        raise CheckpointError(
+            f"{path}: the state of a training, not a model; take model.safetensors beside it"
+        )
     try:
         config = NetConfig(**header["net"])
         if config.fixed_size is not None and config.fixed_size > MAX_FIXED_SIZE:
             raise ValueError(f"fixed_size={config.fixed_size}: must be {MAX_FIXED_SIZE} or less")
         return config
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: configuration in the header is not usable: {error}") from None
+        raise CheckpointError(
+            f"{path}: configuration in the header is not usable: {error}"
+        ) from None
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:
@@ -226,5 +260,7 @@ def _sci(path: Path, tensors: dict[str, Tensor]) -> Model:
     try:
         net.load_state_dict(wanted)
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: tensors do not fit SCI: {str(error).splitlines()[-1].strip()}") from None
+        raise CheckpointError(
+            f"{path}: tensors do not fit SCI: {str(error).splitlines()[-1].strip()}"
+        ) from None
     return Model(path.stem.replace("_", "-"), net.eval(), 1.0, path, {})

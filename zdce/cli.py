@@ -32,7 +32,9 @@ def _plain_errors() -> Iterator[None]:
         yield
     except OSError as error:  # a full or read-only disk, a missing or forbidden file
         told = error.filename and error.strerror
-        raise click.ClickException(shown(f"{error.filename}: {error.strerror}" if told else str(error))) from None
+        raise click.ClickException(
+            shown(f"{error.filename}: {error.strerror}" if told else str(error))
+        ) from None
     except (ValueError, RuntimeError) as error:
         raise click.ClickException(shown(str(error))) from None
 
@@ -49,27 +51,72 @@ def _model(_context, _parameter, name: str | None) -> str | None:
 
 
 @main.command()
-@click.argument("sources", nargs=-1, required=True, metavar="PHOTO_VIDEO_OR_FOLDER...", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder, or a file for one source.")
+@click.argument(
+    "sources",
+    nargs=-1,
+    required=True,
+    metavar="PHOTO_VIDEO_OR_FOLDER...",
+    type=click.Path(path_type=Path),
+)
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder, or a file for one source.",
+)
 @click.option("--model", callback=_model, help=MODEL_HELP)
-@click.option("--weights", type=click.Path(path_type=Path), help="A .safetensors, .pth or .pt in place of a model.")
-@click.option("--gamma", type=float, help="Post-processing; default: the model's own, 1 switches it off.")
-@click.option("--strength", type=float, default=1.0, show_default=True, help="0 keeps the photo, 1 is the full effect.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="A .safetensors, .pth or .pt in place of a model.",
+)
+@click.option(
+    "--gamma", type=float, help="Post-processing; default: the model's own, 1 switches it off."
+)
+@click.option(
+    "--strength",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="0 keeps the photo, 1 is the full effect.",
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
 @click.option("--speed", type=click.Choice(["faithful", "fast"]), help=SPEED_HELP)
-@click.option("--skip-done", is_flag=True, help="Leave sources alone whose output is there and not older.")
-@click.option("--scheduler", metavar="ADDRESS", help="Enhance on a Dask cluster, such as tcp://host:8786.")
-def enhance(sources, out, model, weights, gamma, strength, device, speed, skip_done, scheduler) -> None:
+@click.option(
+    "--skip-done", is_flag=True, help="Leave sources alone whose output is there and not older."
+)
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Enhance on a Dask cluster, such as tcp://host:8786."
+)
+def enhance(
+    sources, out, model, weights, gamma, strength, device, speed, skip_done, scheduler
+) -> None:
     """Brighten photographs and videos, and folders of them, into OUT; names and formats are kept."""
     from zdce import checkpoints
-    from zdce.enhance import Enhancer, enhance_files
+    from zdce.enhance import Enhancer
+    from zdce.folders import enhance_files
 
     if model and weights:
-        raise click.UsageError("--model and --weights exclude each other: a weights file is a model of its own")
+        raise click.UsageError(
+            "--model and --weights exclude each other: a weights file is a model of its own"
+        )
     with _plain_errors():
-        options = {"model": model or checkpoints.DEFAULT, "weights": weights, "gamma": gamma, "strength": strength}
+        options = {
+            "model": model or checkpoints.DEFAULT,
+            "weights": weights,
+            "gamma": gamma,
+            "strength": strength,
+        }
         enhancer = Enhancer(**options, device=device, speed=speed or "faithful")
-        how = {"progress": sys.stderr.isatty(), "skip_done": skip_done, "scheduler": scheduler, "video_speed": speed}
+        how = {
+            "progress": sys.stderr.isatty(),
+            "skip_done": skip_done,
+            "scheduler": scheduler,
+            "video_speed": speed,
+        }
         outcome = enhance_files(sources, out, enhancer, **how)
     skipped = f", {len(outcome.skipped)} there already" if skip_done else ""
     click.echo(f"{len(outcome.written)} enhanced, {len(outcome.failed)} failed{skipped}")
@@ -78,10 +125,22 @@ def enhance(sources, out, model, weights, gamma, strength, device, speed, skip_d
 
 @main.command()
 @click.option("--model", callback=_model, help=MODEL_HELP)
-@click.option("--weights", type=click.Path(path_type=Path), help="A .safetensors, .pth or .pt in place of a model.")
-@click.option("--gamma", type=float, help="Post-processing; default: the model's own, 1 switches it off.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="A .safetensors, .pth or .pt in place of a model.",
+)
+@click.option(
+    "--gamma", type=float, help="Post-processing; default: the model's own, 1 switches it off."
+)
 @click.option("--format", "fmt", type=click.Choice(["onnx"]), default="onnx", show_default=True)
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="File, such as zero-dce.onnx.")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="File, such as zero-dce.onnx.",
+)
 def export(model, weights, gamma, fmt, out) -> None:
     """Write a network for programs without PyTorch; the file is compared with PyTorch before it counts."""
     from zdce import checkpoints
@@ -89,37 +148,69 @@ def export(model, weights, gamma, fmt, out) -> None:
     from zdce.postprocess import check_gamma
 
     if model and weights:
-        raise click.UsageError("--model and --weights exclude each other: a weights file is a model of its own")
+        raise click.UsageError(
+            "--model and --weights exclude each other: a weights file is a model of its own"
+        )
     with _plain_errors():
         if gamma is not None:
             check_gamma(gamma)
-        difference = exports.to_onnx(checkpoints.load(weights or model or checkpoints.DEFAULT), out, gamma=gamma)
-    click.echo(f"{out}: {fmt}, any height and width, largest difference from PyTorch {difference:.1g}")
+        difference = exports.to_onnx(
+            checkpoints.load(weights or model or checkpoints.DEFAULT), out, gamma=gamma
+        )
+    click.echo(
+        f"{out}: {fmt}, any height and width, largest difference from PyTorch {difference:.1g}"
+    )
 
 
 @main.command()
-@click.option("--arm", default="zero-dce-improved", show_default=True, help="A configuration of the study.")
+@click.option(
+    "--arm", default="zero-dce-improved", show_default=True, help="A configuration of the study."
+)
 @click.option("--data", help="sice-train (the study's), bundled, or a folder of photographs.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the photographs.")
-@click.option("--steps", type=click.IntRange(1), help="Optimiser steps; default: 200 epochs of sice-train.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--size", type=click.IntRange(16), help="Side that photographs are resized to, pixels; default 256.")
 @click.option(
-    "--precision", type=click.Choice(["float32", "bfloat16"]), help="Of the convolutions; default: the arm's."
+    "--steps", type=click.IntRange(1), help="Optimiser steps; default: 200 epochs of sice-train."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; default: a name of its own in runs/.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--size",
+    type=click.IntRange(16),
+    help="Side that photographs are resized to, pixels; default 256.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    help="Of the convolutions; default: the arm's.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the run; default: a name of its own in runs/.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
-@click.option("--save-every", type=click.FloatRange(0), default=60, show_default=True, help="Checkpoints, in seconds.")
-@click.option("--tensorboard", is_flag=True, help="Also write curves for: tensorboard --logdir runs")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-def train(arm, data, epochs, steps, seed, size, precision, out, resume, save_every, tensorboard, device) -> None:
+@click.option(
+    "--save-every",
+    type=click.FloatRange(0),
+    default=60,
+    show_default=True,
+    help="Checkpoints, in seconds.",
+)
+@click.option(
+    "--tensorboard", is_flag=True, help="Also write curves for: tensorboard --logdir runs"
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+def train(
+    arm, data, epochs, steps, seed, size, precision, out, resume, save_every, tensorboard, device
+) -> None:
     """Train one network from scratch; no reference photographs are needed."""
     from dataclasses import replace
 
     import torch
 
     from zdce.datasets import training_set
-    from zdce.study import ARMS, BEYOND
+    from zdce.study.experiments import ARMS, BEYOND
 
     known = ARMS | BEYOND
     from zdce.training import train as run_training
@@ -129,18 +220,32 @@ def train(arm, data, epochs, steps, seed, size, precision, out, resume, save_eve
     if arm not in known:
         raise click.UsageError(f"--arm {arm}: unknown; choose one of {', '.join(known)}")
     changes = {"data": data, "steps": steps, "size": size, "seed": seed, "precision": precision}
-    config = replace(known[arm], **{key: value for key, value in changes.items() if value is not None})
+    config = replace(
+        known[arm], **{key: value for key, value in changes.items() if value is not None}
+    )
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    if device == "cpu" and config.precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        click.echo("this processor emulates bfloat16, slowly: --precision float32 trains faster", err=True)
+    if (
+        device == "cpu"
+        and config.precision == "bfloat16"
+        and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    ):
+        click.echo(
+            "this processor emulates bfloat16, slowly: --precision float32 trains faster", err=True
+        )
     with _plain_errors():
         photographs = training_set(config.data, config.size)
         if epochs:
             config = replace(config, steps=epochs * -(-len(photographs) // config.batch))
-        options = {"photographs": photographs, "checkpoint_seconds": save_every, "tensorboard": tensorboard}
+        options = {
+            "photographs": photographs,
+            "checkpoint_seconds": save_every,
+            "tensorboard": tensorboard,
+        }
         run = run_training(config, out, resume=resume, device=device, **options)
     last = run.record.tail(max(1, len(run.record) // 10)).mean()
-    click.echo(f"{run.weights}: {len(run.record)} steps, loss {last['loss']:.4f} (mean of the last tenth)")
+    click.echo(
+        f"{run.weights}: {len(run.record)} steps, loss {last['loss']:.4f} (mean of the last tenth)"
+    )
 
 
 def _numbers(_context, _parameter, text: str | None) -> tuple[int, ...] | None:
@@ -148,64 +253,106 @@ def _numbers(_context, _parameter, text: str | None) -> tuple[int, ...] | None:
     try:
         return tuple(int(part) for part in text.split(",")) if text else None
     except ValueError:
-        raise click.BadParameter(f"{text!r}: whole numbers with commas between them, such as 0,1,2") from None
+        raise click.BadParameter(
+            f"{text!r}: whole numbers with commas between them, such as 0,1,2"
+        ) from None
 
 
 @main.command()
-@click.option("--profile", default="quick", show_default=True, help="How long each training lasts: quick or study.")
+@click.option(
+    "--profile",
+    default="quick",
+    show_default=True,
+    help="How long each training lasts: quick or study.",
+)
 @click.option("--seeds", callback=_numbers, help="Such as 0,1,2; default: the profile's own.")
 @click.option("--arms", help="Only these configurations, with commas between them; default: all.")
-@click.option("--jobs", type=click.IntRange(1), help="Trainings at a time; default: one for each processor core.")
-@click.option("--scheduler", metavar="ADDRESS", help="Train on a Dask cluster, such as tcp://host:8786.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="Trainings at a time; default: one for each processor core.",
+)
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Train on a Dask cluster, such as tcp://host:8786."
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
 def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
     """Train every configuration of the study; what was trained before is not trained again."""
-    from zdce import study
-    from zdce import sweep as sweeps
+    from zdce.study import experiments
+    from zdce.study import sweep as sweeps
 
     with _plain_errors():
-        configs = study.plan(profile, seeds, arms.split(",") if arms else None)
+        configs = experiments.plan(profile, seeds, arms.split(",") if arms else None)
         failed = 0
-        for number, each in enumerate(sweeps.sweep(configs, jobs=jobs, scheduler=scheduler, device=device), 1):
+        for number, each in enumerate(
+            sweeps.sweep(configs, jobs=jobs, scheduler=scheduler, device=device), 1
+        ):
             click.echo(f"[{number}/{len(configs)}] {each.line()}")
             failed += each.state == "failed"
             if each.state != "failed":
-                study.keep_training(each.config, profile)
+                experiments.keep_training(each.config, profile)
     sys.exit(1 if failed else 0)
 
 
 @main.command()
 @click.argument("more", nargs=-1, metavar="[NAME...]")
-@click.option("--model", "models", multiple=True, required=True, metavar="NAME...", help="Names or weights files.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    required=True,
+    metavar="NAME...",
+    help="Names or weights files.",
+)
 @click.option("--on", required=True, help="Data set: bundled, sice-pairs, lime, dicm or bursts.")
-@click.option("--limit", type=click.IntRange(0), default=0, help="So many photographs, evenly spaced; 0 takes all.")
-@click.option("--csv", "file", type=click.Path(path_type=Path), help="Write a row for each photograph.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(0),
+    default=0,
+    help="So many photographs, evenly spaced; 0 takes all.",
+)
+@click.option(
+    "--csv", "file", type=click.Path(path_type=Path), help="Write a row for each photograph."
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
 def evaluate(models, more, on, limit, file, device) -> None:
     """Score models on a data set and print the means; the plain input is scored beside them."""
-    from zdce import study
     from zdce.files import whole
+    from zdce.study import evaluation
 
     with _plain_errors():
-        rows = [study.INPUT, *(study.Method(name, name) for name in (*models, *more))]
+        rows = [evaluation.INPUT, *(evaluation.Method(name, name) for name in (*models, *more))]
         if on == "bursts":
-            scores = study.evaluate_bursts(rows, on, limit, device=device)
+            scores = evaluation.evaluate_bursts(rows, on, limit, device=device)
         else:
-            scores = study.evaluate(rows, on, limit, device=device, progress=sys.stderr.isatty())
+            scores = evaluation.evaluate(
+                rows, on, limit, device=device, progress=sys.stderr.isatty()
+            )
         if file:
             with whole(file) as partial:
                 scores.to_csv(partial, index=False, float_format="%.6g")
-    click.echo(study.summary(scores).T.to_string(float_format=lambda value: f"{value:.4f}"))
+    click.echo(evaluation.summary(scores).T.to_string(float_format=lambda value: f"{value:.4f}"))
 
 
 @main.command()
-@click.option("--profile", default="quick", show_default=True, help="Parameters: notebooks/profiles/<profile>.yaml.")
+@click.option(
+    "--profile",
+    default="quick",
+    show_default=True,
+    help="Parameters: notebooks/profiles/<profile>.yaml.",
+)
 @click.option("--only", help="Numbers of notebooks, such as 01,06.")
-@click.option("--panels", type=click.Choice(["bundled", "datasets"]), help="Photographs shown in figures.")
+@click.option(
+    "--panels", type=click.Choice(["bundled", "datasets"]), help="Photographs shown in figures."
+)
 def report(profile, only, panels) -> None:
     """Run the notebooks and render reports/<profile>/index.html."""
-    from zdce import readme
-    from zdce import report as reports
+    from zdce.study import readme
+    from zdce.study import report as reports
 
     with _plain_errors():
         failures = reports.run(profile, only.split(",") if only else None, panels)
@@ -215,11 +362,16 @@ def report(profile, only, panels) -> None:
 
 
 @main.command()
-@click.option("--csv", "file", type=click.Path(path_type=Path), help="Write the table, settings and versions included.")
+@click.option(
+    "--csv",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Write the table, settings and versions included.",
+)
 def speed(file) -> None:
     """Time all paths and published peers on this machine, in turn, at 600×400 and 4K (some minutes)."""
-    from zdce import speed as timing
     from zdce.files import whole
+    from zdce.study import timing
 
     with _plain_errors():
         table, conditions = timing.compare()
@@ -241,15 +393,26 @@ def data_list() -> None:
     from zdce import datasets
 
     for row in datasets.status():
-        state = "at hand" if row["at_hand"] == row["files"] else f"{row['at_hand']} of {row['files']} at hand"
-        click.echo(f"{row['name']:18} {row['files']:5} files {row['bytes'] / 1e6:7.1f} MB   {state:18} {row['title']}")
+        state = (
+            "at hand"
+            if row["at_hand"] == row["files"]
+            else f"{row['at_hand']} of {row['files']} at hand"
+        )
+        click.echo(
+            f"{row['name']:18} {row['files']:5} files {row['bytes'] / 1e6:7.1f} MB   {state:18} {row['title']}"
+        )
         click.echo(f"{'':18} {row['licence']}; used for {row['use']}")
 
 
 @data.command("fetch")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--mirror", help="Folder or http(s) address with the same paths; default: where each is published.")
-@click.option("--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Downloads at a time.")
+@click.option(
+    "--mirror",
+    help="Folder or http(s) address with the same paths; default: where each is published.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Downloads at a time."
+)
 def data_fetch(names, mirror, jobs) -> None:
     """Bring data sets ("all" for every one); each file is checked before it counts as there."""
     from zdce import datasets
@@ -278,5 +441,9 @@ def data_verify(names) -> None:
         wrong = datasets.verify(wanted)
     for path, problem in wrong.items():
         click.echo(f"{path}: {problem}", err=True)
-    click.echo(f"{', '.join(wanted)}: {len(wrong)} missing or wrong" if wrong else f"{', '.join(wanted)}: all right")
+    click.echo(
+        f"{', '.join(wanted)}: {len(wrong)} missing or wrong"
+        if wrong
+        else f"{', '.join(wanted)}: all right"
+    )
     sys.exit(1 if wrong else 0)

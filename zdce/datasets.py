@@ -37,7 +37,9 @@ from zdce.files import scratch, whole
 from zdce.photos import SUFFIXES, PhotoError, read_photo
 
 with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="IProgress not found")  # of no use here: progress is plain lines
+    warnings.filterwarnings(
+        "ignore", message="IProgress not found"
+    )  # of no use here: progress is plain lines
     import pooch
 
 # --- the manifest -----------------------------------------------------------------------------------------------
@@ -67,9 +69,14 @@ class Entry:
 @cache
 def _read_manifest(path: Path) -> dict[str, Entry]:
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no manifest; run from a clone of the project, where data/manifest.csv lies")
+        raise FileNotFoundError(
+            f"{path}: no manifest; run from a clone of the project, where data/manifest.csv lies"
+        )
     with path.open(newline="", encoding="utf-8") as file:
-        rows = [Entry(row.pop("path"), int(row.pop("bytes")), *row.values()) for row in csv.DictReader(file)]
+        rows = [
+            Entry(row.pop("path"), int(row.pop("bytes")), *row.values())
+            for row in csv.DictReader(file)
+        ]
     return {entry.path: entry for entry in rows}
 
 
@@ -96,9 +103,15 @@ class DataSet:
         """Its files, in the manifest's order; none for ``bundled``."""
         if self.name == "sice-pairs":
             lows = [entry for entry in manifest().values() if entry.scene]
-            wanted = {path for low in lows for path in (low.path, f"data/train_data/{low.reference}")}
+            wanted = {
+                path for low in lows for path in (low.path, f"data/train_data/{low.reference}")
+            }
             return [entry for entry in manifest().values() if entry.path in wanted]
-        return [entry for entry in manifest().values() if entry.path.startswith(self.starts)] if self.starts else []
+        return (
+            [entry for entry in manifest().values() if entry.path.startswith(self.starts)]
+            if self.starts
+            else []
+        )
 
     @property
     def files(self) -> int:
@@ -189,7 +202,9 @@ def _dataset(name: str) -> DataSet:
 
 
 def _owner(path: str) -> str:
-    return next(name for name, each in DATASETS.items() if each.starts and path.startswith(each.starts))
+    return next(
+        name for name, each in DATASETS.items() if each.starts and path.startswith(each.starts)
+    )
 
 
 # --- where files lie --------------------------------------------------------------------------------------------
@@ -239,12 +254,17 @@ def find(relative_path: str) -> Path:
             if _sha256(place, about.st_size, about.st_mtime_ns) == entry.sha256:
                 return place
             wrong = f" (another file lies at {place})"
-    raise FileNotFoundError(f"{entry.path}: not at hand{wrong}; run `zdce data fetch {_owner(entry.path)}`")
+    raise FileNotFoundError(
+        f"{entry.path}: not at hand{wrong}; run `zdce data fetch {_owner(entry.path)}`"
+    )
 
 
 def at_hand(name: str) -> bool:
     """True if every file of the set is there with the manifest's size; always for ``bundled``."""
-    return all(any(_whole(place, entry) for place in _places(entry.path)) for entry in _dataset(name).entries())
+    return all(
+        any(_whole(place, entry) for place in _places(entry.path))
+        for entry in _dataset(name).entries()
+    )
 
 
 # --- fetching and checking --------------------------------------------------------------------------------------
@@ -282,7 +302,9 @@ def _right(place: Path, entry: Entry) -> bool:
 def _entries(names: str | Iterable[str]) -> list[Entry]:
     """The files of several sets, each once."""
     names = [names] if isinstance(names, str) else list(names)
-    return list({entry.path: entry for name in names for entry in _dataset(name).entries()}.values())
+    return list(
+        {entry.path: entry for name in names for entry in _dataset(name).entries()}.values()
+    )
 
 
 def fetch(
@@ -304,7 +326,14 @@ def fetch(
         raise ValueError(f"jobs={jobs} must be 1 or more")
     entries = _entries(names)
     result, silent, give_up = Fetched(), 0, threading.Event()
-    bar = tqdm(total=len(entries), desc="fetching", unit="file", mininterval=1, file=sys.stdout, disable=not progress)
+    bar = tqdm(
+        total=len(entries),
+        desc="fetching",
+        unit="file",
+        mininterval=1,
+        file=sys.stdout,
+        disable=not progress,
+    )
     with bar, ThreadPoolExecutor(jobs) as pool:
         waiting = {pool.submit(_fetch_one, entry, mirror, give_up): entry.path for entry in entries}
         try:
@@ -314,7 +343,9 @@ def fetch(
                     silent = 0
                 except (_Failure, OSError, ValueError) as error:
                     result.failed[waiting[future]] = str(error)
-                    silent = silent + 1 if isinstance(error, _Failure) and not error.connected else 0
+                    silent = (
+                        silent + 1 if isinstance(error, _Failure) and not error.connected else 0
+                    )
                 if silent >= UNREACHABLE:
                     give_up.set()
                 bar.update()
@@ -330,7 +361,9 @@ def _fetch_one(entry: Entry, mirror: str | os.PathLike | None, give_up: threadin
     if _right(target, entry):
         return False
     if give_up.is_set():
-        raise _Failure(f"not tried: no connection for {UNREACHABLE} files in a row", connected=False)
+        raise _Failure(
+            f"not tried: no connection for {UNREACHABLE} files in a row", connected=False
+        )
     with whole(target) as partial:
         if _right(target, entry):  # another process was bringing it meanwhile
             shutil.copyfile(target, partial)
@@ -353,7 +386,9 @@ def _transfer(entry: Entry, mirror: str | os.PathLike | None, partial: Path) -> 
         if not source.is_file():
             raise _Failure(f"not in the mirror {mirror}")
         if source.stat().st_size != entry.size:
-            raise _Failure(f"{source.stat().st_size} bytes in the mirror; expected {entry.size} bytes")
+            raise _Failure(
+                f"{source.stat().st_size} bytes in the mirror; expected {entry.size} bytes"
+            )
         shutil.copyfile(source, partial)
         pause = None
     else:
@@ -362,7 +397,9 @@ def _transfer(entry: Entry, mirror: str | os.PathLike | None, partial: Path) -> 
         pause = 0.0
     if not _right(partial, entry):
         got = f"{partial.stat().st_size} bytes, sha256 {pooch.file_hash(str(partial))[:12]}…"
-        raise _Failure(f"got {got}; expected {entry.size} bytes, sha256 {entry.sha256[:12]}…", pause)
+        raise _Failure(
+            f"got {got}; expected {entry.size} bytes, sha256 {entry.sha256[:12]}…", pause
+        )
 
 
 class _Bounded:
@@ -391,11 +428,15 @@ def _download(url: str, partial: Path, size: int) -> None:
     except requests.HTTPError as error:
         code, after = error.response.status_code, error.response.headers.get("Retry-After", "")
         pause = min(int(after), LONGEST_PAUSE) if after.isdigit() else 0.0
-        raise _Failure(f"HTTP {code} from {url}", pause if code >= 500 or code in (408, 425, 429) else None) from error
+        raise _Failure(
+            f"HTTP {code} from {url}", pause if code >= 500 or code in (408, 425, 429) else None
+        ) from error
     except requests.exceptions.ChunkedEncodingError as error:
         raise _Failure(f"broken off: {url}", 0.0) from error
     except (requests.ConnectionError, requests.Timeout) as error:
-        raise _Failure(f"no connection ({type(error).__name__}): {url}", 0.0, connected=False) from error
+        raise _Failure(
+            f"no connection ({type(error).__name__}): {url}", 0.0, connected=False
+        ) from error
     except requests.RequestException as error:
         raise _Failure(f"{type(error).__name__}: {url}") from error
 
@@ -421,9 +462,19 @@ def status() -> list[dict[str, str | int]]:
         entries = each.entries()
         kept = sum(_whole(_kept_at(entry.path), entry) for entry in entries)
         there = sum(any(_whole(place, entry) for place in _places(entry.path)) for entry in entries)
-        where = "mirror" if not kept and there else "data folder" if kept == there and there else "data folder, mirror"
+        where = (
+            "mirror"
+            if not kept and there
+            else "data folder"
+            if kept == there and there
+            else "data folder, mirror"
+        )
         where = "installed" if not each.starts else where if there else "not fetched"
-        count = {"files": each.files, "bytes": each.size, "at_hand": there if each.starts else each.files}
+        count = {
+            "files": each.files,
+            "bytes": each.size,
+            "at_hand": there if each.starts else each.files,
+        }
         about = {"use": each.use, "licence": each.licence, "source": each.source}
         rows.append({"name": name, "title": each.title, **count, "where": where, **about})
     return rows
@@ -431,7 +482,13 @@ def status() -> list[dict[str, str | int]]:
 
 # --- bundled photographs ----------------------------------------------------------------------------------------
 
-BUNDLED = ("astronaut", "coffee", "chelsea", "rocket", "retina")  # each CC0 or public domain, see data/README.md
+BUNDLED = (
+    "astronaut",
+    "coffee",
+    "chelsea",
+    "rocket",
+    "retina",
+)  # each CC0 or public domain, see data/README.md
 BUNDLED_SIDE = 512  # pixels, the longest side: keeps the quick case quick
 BUNDLED_STOPS = (2, 3, 4)  # under-exposure of the samples
 BURST_STOPS, BURST_FRAMES = 3, 4
@@ -447,7 +504,9 @@ class Camera:
     under, the noise is 1.5 – 2.3 grey levels; dark parts of the real `bursts` have 1.2 – 2.1 in five of six scenes.
     """
 
-    white: float = 8000.0  # at white: assumes a full well of 32,000 (APS-C) at two stops above base ISO
+    white: float = (
+        8000.0  # at white: assumes a full well of 32,000 (APS-C) at two stops above base ISO
+    )
     read_noise: float = 3.0  # as JPEG XL's photon noise tool assumes for cameras of 2010 - 2020
 
 
@@ -465,7 +524,9 @@ def _clean(photo: str) -> np.ndarray:
     return pixels
 
 
-def expose(pixels: np.ndarray, stops: float, seed: int | Iterable[int], camera: Camera = CAMERA) -> np.ndarray:
+def expose(
+    pixels: np.ndarray, stops: float, seed: int | Iterable[int], camera: Camera = CAMERA
+) -> np.ndarray:
     """A photograph taken again with ``stops`` less light (more, if negative): (H, W, 3) uint8 sRGB in and out.
 
     sRGB (IEC 61966-2-1) → linear light × 2^-stops → electrons with shot and read noise → clipped at white → sRGB,
@@ -482,7 +543,9 @@ def expose(pixels: np.ndarray, stops: float, seed: int | Iterable[int], camera: 
 
 
 def _bundled(photo: str, stops: float, frame: int = 0) -> np.ndarray:
-    return expose(_clean(photo), stops, (zlib.crc32(photo.encode()), int(100 * stops) % 2**32, frame))
+    return expose(
+        _clean(photo), stops, (zlib.crc32(photo.encode()), int(100 * stops) % 2**32, frame)
+    )
 
 
 # --- photographs ------------------------------------------------------------------------------------------------
@@ -521,15 +584,27 @@ class Sample:
 
 
 def _natural(name: str) -> list:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part)
+        for part in re.split(r"(\d+)", name)
+        if part
+    ]
 
 
 def _sample(name: str, entry: Entry) -> Sample:
     file = PurePosixPath(entry.path)
     if name == "sice-pairs":
-        return Sample(name, file.name, entry.scene, entry.path, f"data/train_data/{entry.reference}")
+        return Sample(
+            name, file.name, entry.scene, entry.path, f"data/train_data/{entry.reference}"
+        )
     if name == "lime":
-        return Sample(name, file.name, file.stem, entry.path, published_path=f"data/published_results/LIME/{file.name}")
+        return Sample(
+            name,
+            file.name,
+            file.stem,
+            entry.path,
+            published_path=f"data/published_results/LIME/{file.name}",
+        )
     return Sample(name, file.name, file.stem.split("_")[0], entry.path)
 
 
@@ -545,12 +620,19 @@ def samples(name: str, limit: int = 0, part: str = "") -> list[Sample]:
     if name in ("published-weights", "niqe-model"):
         raise ValueError(f"name={name!r} holds no photographs")
     if name == "bundled":
-        every = [Sample(name, f"{photo}-{k}ev", photo, stops=k) for photo in BUNDLED for k in BUNDLED_STOPS]
+        every = [
+            Sample(name, f"{photo}-{k}ev", photo, stops=k)
+            for photo in BUNDLED
+            for k in BUNDLED_STOPS
+        ]
     else:
         entries = [entry for entry in dataset.entries() if entry.path.startswith(dataset.starts[0])]
         if name == "sice-pairs":
             entries = [entry for entry in entries if entry.scene]
-        every = sorted((_sample(name, entry) for entry in entries), key=lambda s: (_natural(s.scene), _natural(s.name)))
+        every = sorted(
+            (_sample(name, entry) for entry in entries),
+            key=lambda s: (_natural(s.scene), _natural(s.name)),
+        )
     every = [sample for sample in every if part in ("", half(sample.scene))]
     if not limit or limit >= len(every):
         return every
@@ -572,7 +654,10 @@ def half(scene: str) -> str:
 def bursts(name: str) -> dict[str, list[np.ndarray]]:
     """Frames of static scenes that differ by noise alone, four each: ``bursts`` (six scenes) or ``bundled`` (five)."""
     if name == "bundled":
-        return {photo: [_bundled(photo, BURST_STOPS, frame) for frame in range(BURST_FRAMES)] for photo in BUNDLED}
+        return {
+            photo: [_bundled(photo, BURST_STOPS, frame) for frame in range(BURST_FRAMES)]
+            for photo in BUNDLED
+        }
     if name != "bursts":
         raise ValueError(f"name={name!r} has no bursts; use 'bursts' or 'bundled'")
     scenes: dict[str, list[np.ndarray]] = {}
@@ -601,15 +686,25 @@ def _training_files(source: str) -> list[tuple[str, Path]]:
         return [(sample.name, find(sample.path)) for sample in samples(source)]
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        raise ValueError(f"name_or_folder={source!r} is neither a folder nor one of: sice-train, bundled")
-    files = [file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
+        raise ValueError(
+            f"name_or_folder={source!r} is neither a folder nor one of: sice-train, bundled"
+        )
+    files = [
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    ]
     if not files:
-        raise ValueError(f"{folder}: no photographs to train on; it needs files ending in {' '.join(SUFFIXES)}")
+        raise ValueError(
+            f"{folder}: no photographs to train on; it needs files ending in {' '.join(SUFFIXES)}"
+        )
     named = [(file.relative_to(folder).as_posix(), file) for file in files]
     return sorted(named, key=lambda pair: _natural(pair[0]))
 
 
-def training_set(name_or_folder: str | os.PathLike, size: int = 256, progress: bool = True) -> TrainingSet:
+def training_set(
+    name_or_folder: str | os.PathLike, size: int = 256, progress: bool = True
+) -> TrainingSet:
     """Photographs to train on, decoded and resized once (Lanczos, RGB, aspect not kept: as the released code).
 
     Takes ``sice-train`` (in its published order, 1.jpg … 2002.jpg), ``bundled`` (40 pictures: the bundled
@@ -624,7 +719,9 @@ def training_set(name_or_folder: str | os.PathLike, size: int = 256, progress: b
         kept = np.flatnonzero(_means(whole.images) <= OVER_EXPOSED)
         return TrainingSet(whole.images[kept], [whole.names[k] for k in kept])
     if source in DATASETS and source not in ("sice-train", "bundled"):
-        raise ValueError(f"name_or_folder={source!r} is for scoring; train on sice-train, bundled or a folder")
+        raise ValueError(
+            f"name_or_folder={source!r} is for scoring; train on sice-train, bundled or a folder"
+        )
     if size < 1:
         raise ValueError(f"size={size} must be 1 or more pixels")
     if source == "bundled":
@@ -634,7 +731,11 @@ def training_set(name_or_folder: str | os.PathLike, size: int = 256, progress: b
         jobs = _training_files(source)
         key = [(name, file.stat().st_size, file.stat().st_mtime_ns) for name, file in jobs]
     digest = hashlib.sha256(json.dumps([size, key]).encode()).hexdigest()[:16]
-    label = source if source in DATASETS else re.sub(r"\W+", "-", Path(source).expanduser().resolve().name) or "folder"
+    label = (
+        source
+        if source in DATASETS
+        else re.sub(r"\W+", "-", Path(source).expanduser().resolve().name) or "folder"
+    )
     home = paths.data() / "cache" / f"{label}-{size}-{digest}"
     if not home.is_dir():
         _build_cache(home, jobs, size, progress)
@@ -642,11 +743,15 @@ def training_set(name_or_folder: str | os.PathLike, size: int = 256, progress: b
     return TrainingSet(np.load(home / "images.npy", mmap_mode="r"), names)
 
 
-def _build_cache(home: Path, jobs: list[tuple[str, Path | tuple[str, float]]], size: int, progress: bool) -> None:
+def _build_cache(
+    home: Path, jobs: list[tuple[str, Path | tuple[str, float]]], size: int, progress: bool
+) -> None:
     """Decode and resize into a folder beside ``home``, which it becomes when it is complete."""
     with scratch(home.parent) as partial:
         shape = (len(jobs), size, size, 3)
-        images = np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+        images = np.lib.format.open_memmap(
+            partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape
+        )
         _reserve(partial / "images.npy")
 
         def place(index: int) -> str | None:
@@ -657,14 +762,26 @@ def _build_cache(home: Path, jobs: list[tuple[str, Path | tuple[str, float]]], s
                 return str(error)
             images[index] = Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)
 
-        bar = {"total": len(jobs), "desc": "decoding", "unit": "photo", "file": sys.stdout, "disable": not progress}
+        bar = {
+            "total": len(jobs),
+            "desc": "decoding",
+            "unit": "photo",
+            "file": sys.stdout,
+            "disable": not progress,
+        }
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            wrong = [line for line in tqdm(pool.map(place, range(len(jobs))), mininterval=1, **bar) if line]
+            wrong = [
+                line
+                for line in tqdm(pool.map(place, range(len(jobs))), mininterval=1, **bar)
+                if line
+            ]
         if wrong:
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             raise PhotoError(f"{wrong[0]}{more}; mend or remove it")
         images.flush()
-        (partial / "names.json").write_text(json.dumps([name for name, _ in jobs]), encoding="utf-8")
+        (partial / "names.json").write_text(
+            json.dumps([name for name, _ in jobs]), encoding="utf-8"
+        )
         try:
             partial.rename(home)
         except OSError:
@@ -683,7 +800,10 @@ def _reserve(file: Path) -> None:
 
 
 NOT_OVER = "-not-over"  # after a training set's name
-OVER_EXPOSED, UNDER_EXPOSED = 170, 85  # a photograph's mean in grey levels, above and below which it counts so (ours)
+OVER_EXPOSED, UNDER_EXPOSED = (
+    170,
+    85,
+)  # a photograph's mean in grey levels, above and below which it counts so (ours)
 
 
 def _means(images: np.ndarray) -> np.ndarray:

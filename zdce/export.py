@@ -51,13 +51,20 @@ def to_onnx(model: Model, path: str | os.PathLike, *, gamma: float | None = None
     path = Path(path)
     if path.suffix.lower() != ".onnx":
         raise ValueError(f"out={path}: give a name that ends in .onnx")
-    if isinstance(model.net, CurveNet) and (model.net.config.pooling == "stride2" or model.net.config.scale > 1):
-        raise ExportError(f"{model.name}: sizes inside this network depend on the photograph's; it is not exported")
+    if isinstance(model.net, CurveNet) and (
+        model.net.config.pooling == "stride2" or model.net.config.scale > 1
+    ):
+        raise ExportError(
+            f"{model.name}: sizes inside this network depend on the photograph's; it is not exported"
+        )
     net = _Enhancing(model.net, model.gamma if gamma is None else gamma).cpu().eval()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.onnx")
     try:
-        sides = {2: torch.export.Dim("height", min=1, max=2**16), 3: torch.export.Dim("width", min=1, max=2**16)}
+        sides = {
+            2: torch.export.Dim("height", min=1, max=2**16),
+            3: torch.export.Dim("width", min=1, max=2**16),
+        }
         try:
             program = torch.onnx.export(
                 net,
@@ -72,11 +79,15 @@ def to_onnx(model: Model, path: str | os.PathLike, *, gamma: float | None = None
             program.save(partial, external_data=False)
             onnx.checker.check_model(str(partial))
         except Exception as error:  # the exporter raises nearly anything
-            raise ExportError(f"{model.name}: not exported: {str(error).splitlines()[0]}") from error
+            raise ExportError(
+                f"{model.name}: not exported: {str(error).splitlines()[0]}"
+            ) from error
         session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
         difference = max(_difference(net, session, size) for size in SIZES)
         if not difference <= TOLERANCE:
-            raise ExportError(f"{path}: differs from the network by {difference:.2g}, more than {TOLERANCE:g}")
+            raise ExportError(
+                f"{path}: differs from the network by {difference:.2g}, more than {TOLERANCE:g}"
+            )
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -24,7 +24,9 @@ def opened(path: str | os.PathLike) -> BinaryIO:
 
     Raises OSError that names it for what is no file: a folder, or a pipe or device, whose reading may never end.
     """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))  # no wait at a pipe
+    handle = os.open(
+        path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    )  # no wait at a pipe
     mode = os.fstat(handle).st_mode
     if stat.S_ISREG(mode):
         return open(handle, "rb")
@@ -46,7 +48,10 @@ def content(path: str | os.PathLike, most: int) -> bytes:
 
 def shown(text: str) -> str:
     """``text`` in one line, for a terminal: control characters, as a file's name may hold them, are written out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
+        for c in text
+    )
 
 
 @contextmanager
@@ -58,7 +63,9 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     turns. Raises OSError that names ``path``.
     """
     path = Path(path)
-    partial = path.with_name(f".{hashlib.sha256(path.name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.part")
+    partial = path.with_name(
+        f".{hashlib.sha256(path.name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.part"
+    )
     handle = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

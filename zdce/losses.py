@@ -30,7 +30,9 @@ def _needs(side: int, **tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         if min(tensor.shape[-2:]) < side:
             height, width = tensor.shape[-2:]
-            raise ValueError(f"{name} is {height}×{width}: this loss needs at least {side}×{side} pixels")
+            raise ValueError(
+                f"{name} is {height}×{width}: this loss needs at least {side}×{side} pixels"
+            )
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ class LossConfig:
     def __post_init__(self) -> None:
         _is_released(self.form)
         if self.exposure_of not in EXPOSURES:
-            raise ValueError(f"exposure_of={self.exposure_of!r}: choose one of {', '.join(EXPOSURES)}")
+            raise ValueError(
+                f"exposure_of={self.exposure_of!r}: choose one of {', '.join(EXPOSURES)}"
+            )
         for name in TERMS:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: a loss weight must be 0 or more")
@@ -109,10 +113,15 @@ KEPT = 0.33  # ours: mean from which a photograph counts as exposed well enough 
 BRIGHTEST = 0.6  # ours: and no photograph is asked for a mean above the paper's target
 HIGHLIGHT = 0.9  # ours: where the chosen quantile of the brightest channel may be brought at most
 BRIGHT = 0.7  # ours: from which value of the brightest channel on a pixel is bright
-BLACK, SEEN = 1.0, 4.0  # grey levels of the brightest channel, ours: black says nothing, from SEEN on all is seen
+BLACK, SEEN = (
+    1.0,
+    4.0,
+)  # grey levels of the brightest channel, ours: black says nothing, from SEEN on all is seen
 
 
-def photograph_exposure(enhanced: Tensor, original: Tensor, target: float = 0.46, highlights: float = 0.0) -> Tensor:
+def photograph_exposure(
+    enhanced: Tensor, original: Tensor, target: float = 0.46, highlights: float = 0.0
+) -> Tensor:
     """The mean of the whole photograph, not of each region, shall reach what this photograph can be asked for.
 
     enhanced, original: (N, 3, H, W) in [0, 1]. The photograph's own target is ``target`` times the share of its pixels
@@ -124,20 +133,36 @@ def photograph_exposure(enhanced: Tensor, original: Tensor, target: float = 0.46
     before = original.mean(dim=(1, 2, 3))
     seen = ((255 * original.amax(dim=1) - BLACK) / (SEEN - BLACK)).clamp(0, 1)
     good = before > KEPT
-    asked = torch.where(good, before, torch.maximum(before, target * seen.mean(dim=(1, 2)))).clamp_max(BRIGHTEST)
+    asked = torch.where(
+        good, before, torch.maximum(before, target * seen.mean(dim=(1, 2)))
+    ).clamp_max(BRIGHTEST)
     bright = torch.zeros_like(seen)
     if highlights:
         brightest = original.amax(dim=1)
         top = torch.quantile(brightest.flatten(1), highlights, dim=1).clamp(1 / 255, HIGHLIGHT)
-        room = original.clamp_min(1e-4).pow((math.log(HIGHLIGHT) / top.log()).view(-1, 1, 1, 1)).mean(dim=(1, 2, 3))
+        room = (
+            original.clamp_min(1e-4)
+            .pow((math.log(HIGHLIGHT) / top.log()).view(-1, 1, 1, 1))
+            .mean(dim=(1, 2, 3))
+        )
         asked = torch.minimum(asked, torch.maximum(room, before))
         bright = ((brightest - BRIGHT) / (1 - BRIGHT)).clamp(0, 1)
     reached = (enhanced.mean(dim=(1, 2, 3)) - asked).square()
-    return (reached + good * change.mean(dim=(1, 2)) / 2 + ((1 - seen + bright) * change).mean(dim=(1, 2)) / 10).mean()
+    return (
+        reached
+        + good * change.mean(dim=(1, 2)) / 2
+        + ((1 - seen + bright) * change).mean(dim=(1, 2)) / 10
+    ).mean()
 
 
-LIT = (0.25, 0.5)  # ours: 98 % quantiles of the brightest channel between which a dark photograph comes to count as lit
-DAY = (0.6, 0.8)  # ours: shares that are not black between which a lit photograph passes from night to day
+LIT = (
+    0.25,
+    0.5,
+)  # ours: 98 % quantiles of the brightest channel between which a dark photograph comes to count as lit
+DAY = (
+    0.6,
+    0.8,
+)  # ours: shares that are not black between which a lit photograph passes from night to day
 MOST = 10.0  # ours: as many times its own mean a photograph is asked for at most; beyond, noise is all that is gained
 ROOM = 2.0  # ours: as many times its own mean a night may be brought to, however black it is
 LAMPS = 0.4  # ours: value of the brightest channel from which on a pixel of a night is a light
@@ -159,10 +184,14 @@ def light_exposure(enhanced: Tensor, original: Tensor, target: float = 0.46) -> 
     asked = torch.maximum(target * (1 - night), (ROOM * before).clamp_max(target))
     asked = torch.maximum(before, torch.minimum(asked, MOST * before))
     good = before > KEPT
-    reached = (enhanced.mean(dim=(1, 2, 3)) - torch.where(good, before, asked).clamp_max(BRIGHTEST)).square()
+    reached = (
+        enhanced.mean(dim=(1, 2, 3)) - torch.where(good, before, asked).clamp_max(BRIGHTEST)
+    ).square()
     lamps = _ramp(brightest, (LAMPS, 1.0))
     kept = good * change.mean(dim=(1, 2)) / 2 + ((1 - seen) * change).mean(dim=(1, 2)) / 10
-    spared = night * (lamps * change).sum(dim=(1, 2)) / (lamps.sum(dim=(1, 2)) + lamps[0].numel() / 100)
+    spared = (
+        night * (lamps * change).sum(dim=(1, 2)) / (lamps.sum(dim=(1, 2)) + lamps[0].numel() / 100)
+    )
     return (reached + kept + spared).mean()
 
 
@@ -230,7 +259,9 @@ class _SquaredDifferences(torch.autograd.Function):
         return gradient
 
 
-def loss_terms(enhanced: Tensor, original: Tensor, curves: Tensor, config: LossConfig = RELEASED) -> dict[str, Tensor]:
+def loss_terms(
+    enhanced: Tensor, original: Tensor, curves: Tensor, config: LossConfig = RELEASED
+) -> dict[str, Tensor]:
     """The four weighted terms by name, in the order of :data:`TERMS`; their sum is the training loss.
 
     enhanced, original: (N, 3, H, W) in [0, 1]; curves: (N, C, H, W). A term of weight 0 is not computed (0).
@@ -238,10 +269,14 @@ def loss_terms(enhanced: Tensor, original: Tensor, curves: Tensor, config: LossC
     zero = enhanced.new_zeros(())
     c = config
     return {
-        "spatial": c.spatial * spatial_consistency(enhanced, original, c.form) if c.spatial else zero,
+        "spatial": c.spatial * spatial_consistency(enhanced, original, c.form)
+        if c.spatial
+        else zero,
         "exposure": c.exposure * _exposure(enhanced, original, c) if c.exposure else zero,
         "color": c.color * color_constancy(enhanced, c.form) if c.color else zero,
-        "smoothness": c.smoothness * illumination_smoothness(curves, c.form) if c.smoothness else zero,
+        "smoothness": c.smoothness * illumination_smoothness(curves, c.form)
+        if c.smoothness
+        else zero,
     }
 
 

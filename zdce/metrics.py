@@ -16,9 +16,7 @@ from scipy import io, ndimage, special
 from skimage.color import rgb2xyz, xyz2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-CLIPPED = (
-    250  # grey levels; ours: the curve fixes 255 and piles bright tones up just below it, so 255 alone sees nothing
-)
+CLIPPED = 250  # grey levels; ours: the curve fixes 255 and piles bright tones up just below it, so 255 alone sees nothing
 BRIGHT = 153  # grey levels; ours: the exposure loss's target of 0.6, above which there was nothing to brighten
 DARK = 50  # grey levels; ours: what counts as a dark patch
 PATCH = 16  # pixels; ours: side of a flat dark patch, made of 4×4 cells of 4×4 pixels
@@ -29,14 +27,18 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 def _check(array: np.ndarray, name: str) -> None:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
-        raise ValueError(f"{name} is {array.dtype} {array.shape}: give an (H, W, 3) uint8 array with pixels in it")
+        raise ValueError(
+            f"{name} is {array.dtype} {array.shape}: give an (H, W, 3) uint8 array with pixels in it"
+        )
 
 
 def _pair(image: np.ndarray, other: np.ndarray, name: str) -> None:
     _check(image, "image")
     _check(other, name)
     if image.shape != other.shape:
-        raise ValueError(f"image is {image.shape} and {name} {other.shape}: both must have one size")
+        raise ValueError(
+            f"image is {image.shape} and {name} {other.shape}: both must have one size"
+        )
 
 
 def luma(image: np.ndarray) -> np.ndarray:
@@ -140,13 +142,17 @@ def burst_noise(frames: Sequence[np.ndarray], relative: bool = False) -> float:
     divides it by the frames' mean, so that brightening alone changes nothing (NaN where all are black).
     """
     if len(frames) < 2:
-        raise ValueError(f"frames holds {len(frames)} image(s): noise needs two or more of one scene")
+        raise ValueError(
+            f"frames holds {len(frames)} image(s): noise needs two or more of one scene"
+        )
     stack = np.stack(frames).astype(np.float32)
     noise = float(stack.std(axis=0, ddof=1).mean())
     return noise if not relative else _ratio(noise, float(stack.mean()))
 
 
-def noise_gain(after: Sequence[np.ndarray], before: Sequence[np.ndarray], relative: bool = False) -> float:
+def noise_gain(
+    after: Sequence[np.ndarray], before: Sequence[np.ndarray], relative: bool = False
+) -> float:
     """:func:`burst_noise` of the enhanced frames over that of the input frames; 1 leaves the noise as it was."""
     return _ratio(burst_noise(after, relative), burst_noise(before, relative))
 
@@ -185,7 +191,9 @@ def dark_noise_gain(image: np.ndarray, before: np.ndarray, relative: bool = Fals
 def _cells(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means of the 4×4 cells of each 16×16 patch (h, w, 16), and the deviation inside cells, pooled (h, w)."""
     h, w = (side // PATCH for side in y.shape)
-    blocks = y[: h * PATCH, : w * PATCH].reshape(h, 4, 4, w, 4, 4)  # patch, cell, pixel; rows then columns
+    blocks = y[: h * PATCH, : w * PATCH].reshape(
+        h, 4, 4, w, 4, 4
+    )  # patch, cell, pixel; rows then columns
     blocks = blocks.transpose(0, 3, 1, 4, 2, 5).reshape(h, w, 16, 16)
     return blocks.mean(axis=-1), np.sqrt(blocks.var(axis=-1, ddof=1).mean(axis=-1))
 
@@ -260,7 +268,9 @@ def loe(image: np.ndarray, before: np.ndarray) -> float:
         lightness = ndimage.maximum_filter(photo.max(axis=-1), size=15, mode="mirror")
         samples.append(lightness[step - 1 :: step, step - 1 :: step].ravel())
     old, new = samples
-    wrong = sum(int(np.count_nonzero((old >= a) != (new >= b))) for a, b in zip(old, new, strict=True))
+    wrong = sum(
+        int(np.count_nonzero((old >= a) != (new >= b))) for a, b in zip(old, new, strict=True)
+    )
     return wrong / old.size
 
 
@@ -281,7 +291,9 @@ def load_niqe_model(path: str | Path) -> NiqeModel:
         content = io.loadmat(path)
         return NiqeModel(content["mu_prisparam"].ravel(), content["cov_prisparam"])
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{path}: not NIQE's model file with mu_prisparam and cov_prisparam ({error})") from error
+        raise ValueError(
+            f"{path}: not NIQE's model file with mu_prisparam and cov_prisparam ({error})"
+        ) from error
 
 
 def niqe(image: np.ndarray, model: NiqeModel) -> float:
@@ -303,7 +315,9 @@ def niqe(image: np.ndarray, model: NiqeModel) -> float:
     y = y[: h * NIQE_BLOCK, : w * NIQE_BLOCK]
     scales = []
     for block in (NIQE_BLOCK, NIQE_BLOCK // 2):
-        normal = _normalised(y).reshape(h, block, w, block).swapaxes(1, 2).reshape(h * w, block, block)
+        normal = (
+            _normalised(y).reshape(h, block, w, block).swapaxes(1, 2).reshape(h * w, block, block)
+        )
         scales.append([_block_features(b) for b in normal])
         y = _halved(_halved(y).T).T
     features = np.concatenate(scales, axis=1)
@@ -334,8 +348,12 @@ def _halved(y: np.ndarray) -> np.ndarray:
     return sum(tap * padded[k : k + len(y) : 2] for k, tap in enumerate(taps))
 
 
-_SHAPES = np.arange(0.2, 10.001, 0.001)  # candidates for the shape of the distribution, released code
-_SHAPE_RATIOS = special.gamma(2 / _SHAPES) ** 2 / (special.gamma(1 / _SHAPES) * special.gamma(3 / _SHAPES))
+_SHAPES = np.arange(
+    0.2, 10.001, 0.001
+)  # candidates for the shape of the distribution, released code
+_SHAPE_RATIOS = special.gamma(2 / _SHAPES) ** 2 / (
+    special.gamma(1 / _SHAPES) * special.gamma(3 / _SHAPES)
+)
 
 
 def _fit(values: np.ndarray) -> tuple[float, float, float]:
@@ -344,7 +362,11 @@ def _fit(values: np.ndarray) -> tuple[float, float, float]:
     left = np.sqrt(np.mean(negative**2)) if negative.size else np.nan
     right = np.sqrt(np.mean(positive**2)) if positive.size else np.nan
     skew = left / right
-    ratio = np.mean(np.abs(values)) ** 2 / np.mean(values**2) if negative.size and positive.size else np.nan
+    ratio = (
+        np.mean(np.abs(values)) ** 2 / np.mean(values**2)
+        if negative.size and positive.size
+        else np.nan
+    )
     ratio *= (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
     shape = _SHAPES[np.argmin((_SHAPE_RATIOS - ratio) ** 2)]
     scale = np.sqrt(special.gamma(1 / shape) / special.gamma(3 / shape))
@@ -383,16 +405,39 @@ class Metric:
 
 _MATCHED = "the image times one gain, clipped at 255, that gives it the reference's mean"
 METRICS = (
-    Metric("psnr", "higher", "0 – ∞", "dB", "reference", "peak signal-to-noise ratio on 8-bit values"),
     Metric(
-        "ssim", "higher", "−1 – 1", "", "reference", "structural similarity, 7×7 uniform window, mean over channels"
+        "psnr", "higher", "0 – ∞", "dB", "reference", "peak signal-to-noise ratio on 8-bit values"
     ),
-    Metric("mae", "lower", "0 – 255", "grey levels", "reference", "mean absolute error per channel"),
+    Metric(
+        "ssim",
+        "higher",
+        "−1 – 1",
+        "",
+        "reference",
+        "structural similarity, 7×7 uniform window, mean over channels",
+    ),
+    Metric(
+        "mae", "lower", "0 – 255", "grey levels", "reference", "mean absolute error per channel"
+    ),
     Metric("psnr_matched", "higher", "0 – ∞", "dB", "reference", f"PSNR of {_MATCHED}"),
     Metric("ssim_matched", "higher", "−1 – 1", "", "reference", f"SSIM of {_MATCHED}"),
     Metric("mean", "–", "0 – 1", "", "nothing", "mean over pixels and channels"),
-    Metric("clipped_share", "lower", "0 – 1", "share of pixels", "nothing", f"any channel at {CLIPPED} or more"),
-    Metric("newly_clipped", "lower", "0 – 1", "share of pixels", "input", "clipped in the image, not in the input"),
+    Metric(
+        "clipped_share",
+        "lower",
+        "0 – 1",
+        "share of pixels",
+        "nothing",
+        f"any channel at {CLIPPED} or more",
+    ),
+    Metric(
+        "newly_clipped",
+        "lower",
+        "0 – 1",
+        "share of pixels",
+        "input",
+        "clipped in the image, not in the input",
+    ),
     Metric(
         "bright_gain",
         "nearer 0",
@@ -409,7 +454,14 @@ METRICS = (
         "burst",
         "standard deviation over the frames of a static scene, mean over pixels and channels",
     ),
-    Metric("noise_gain", "lower", "0 – ∞", "×", "burst", "burst_noise of the enhanced frames over that of the input's"),
+    Metric(
+        "noise_gain",
+        "lower",
+        "0 – ∞",
+        "×",
+        "burst",
+        "burst_noise of the enhanced frames over that of the input's",
+    ),
     Metric(
         "noise_gain_relative",
         "lower",

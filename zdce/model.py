@@ -76,7 +76,9 @@ class NetConfig:
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling={self.pooling!r}: choose one of {', '.join(POOLINGS)}")
         if self.upsampling not in UPSAMPLINGS:
-            raise ValueError(f"upsampling={self.upsampling!r}: choose one of {', '.join(UPSAMPLINGS)}")
+            raise ValueError(
+                f"upsampling={self.upsampling!r}: choose one of {', '.join(UPSAMPLINGS)}"
+            )
         for name in ("width", "iterations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be 1 or more")
@@ -85,7 +87,9 @@ class NetConfig:
         if not 1 <= self.scale < math.inf:
             raise ValueError(f"scale={self.scale}: must be 1 or more (2 halves the photograph)")
         if self.fixed_size is not None and (self.fixed_size < 1 or self.scale != 1):
-            raise ValueError(f"fixed_size={self.fixed_size}: must be 1 or more, and goes without scale")
+            raise ValueError(
+                f"fixed_size={self.fixed_size}: must be 1 or more, and goes without scale"
+            )
         if self.grey_curves and (self.shared_curves or self.iterations == 3):
             raise ValueError(
                 "grey_curves goes without shared_curves, and not with iterations=3, which would read alike"
@@ -104,11 +108,17 @@ class NetConfig:
             ("measured", "fixed_size"),
         ):
             if getattr(self, name) and not getattr(self, needed):
-                raise ValueError(f"{name}={getattr(self, name)} goes with {needed}, which is {getattr(self, needed)}")
+                raise ValueError(
+                    f"{name}={getattr(self, name)} goes with {needed}, which is {getattr(self, needed)}"
+                )
 
     def header(self) -> dict:
         """Plain values, for files: without the later fields that hold their defaults, so that earlier files stay."""
-        return {key: value for key, value in asdict(self).items() if key not in LATER or value != LATER[key]}
+        return {
+            key: value
+            for key, value in asdict(self).items()
+            if key not in LATER or value != LATER[key]
+        }
 
     @property
     def curve_channels(self) -> int:
@@ -159,7 +169,10 @@ def statistics(image: Tensor) -> Tensor:
     return 1 + torch.log2(figures + 1 / 64) / 6
 
 
-BLACK, SEEN = 1.0, 4.0  # grey levels of the brightest channel, ours: black says nothing, from SEEN on all is seen
+BLACK, SEEN = (
+    1.0,
+    4.0,
+)  # grey levels of the brightest channel, ours: black says nothing, from SEEN on all is seen
 
 
 def light(image: Tensor) -> Tensor:
@@ -171,12 +184,18 @@ def light(image: Tensor) -> Tensor:
     brightest = image.amax(dim=1).flatten(1)
     at = torch.tensor((0.25, 0.75, 0.98), dtype=image.dtype, device=image.device)
     return torch.cat(
-        [_seen(image).mean(dim=(1, 2))[:, None], 1 + torch.log2(torch.quantile(brightest, at, dim=1).T + 1 / 64) / 6],
+        [
+            _seen(image).mean(dim=(1, 2))[:, None],
+            1 + torch.log2(torch.quantile(brightest, at, dim=1).T + 1 / 64) / 6,
+        ],
         dim=1,
     )
 
 
-BLOCKS, BLOCK = 32, 16  # ours: a photograph is sampled in 32 × 32 blocks of 16 × 16 pixels, whatever its size
+BLOCKS, BLOCK = (
+    32,
+    16,
+)  # ours: a photograph is sampled in 32 × 32 blocks of 16 × 16 pixels, whatever its size
 POINTS = (4, 12)  # ours: pixels of a block, along either side, that tell brightness
 NOISE_QUANTILE = 0.05  # ours: share of blocks that are taken to hold noise alone
 
@@ -205,7 +224,10 @@ class Sample:
     @classmethod
     def of_blocks(cls, blocks: Tensor) -> Sample:
         """From the pixels at :func:`block_places` of both sides alone: (N, 3, 512, 512) in [0, 1]."""
-        at = torch.tensor([BLOCK * block + point for block in range(BLOCKS) for point in POINTS], device=blocks.device)
+        at = torch.tensor(
+            [BLOCK * block + point for block in range(BLOCKS) for point in POINTS],
+            device=blocks.device,
+        )
         return cls(blocks.index_select(2, at).index_select(3, at), measured_noise(blocks))
 
 
@@ -223,14 +245,19 @@ def measured_noise(blocks: Tensor) -> Tensor:
     return torch.quantile(energy, NOISE_QUANTILE, dim=1).sqrt()
 
 
-NIGHT = (0.4, 0.7)  # ours: shares of pixels that are not black, between which a photograph passes from night to day
+NIGHT = (
+    0.4,
+    0.7,
+)  # ours: shares of pixels that are not black, between which a photograph passes from night to day
 ROOM = 2.0  # ours: as many times its own mean a night may be brought to
 DARK = (0.25, 0.33)  # ours: means between which a photograph passes from dark to good as it is
 DEEPEST = 0.45  # ours: curves are moved no further than to this mean of −r; beyond, whatever is not black turns white
 STEPS = 4  # of the search for the move; the mean is then met to a thousandth or so
 
 
-def levelled(curves: Tensor, points: Tensor, mean: float, iterations: int = 8, spared: bool = False) -> Tensor:
+def levelled(
+    curves: Tensor, points: Tensor, mean: float, iterations: int = 8, spared: bool = False
+) -> Tensor:
     """Curves that bring a dark photograph of a day to ``mean``: (N, C, h, w) in [−1, 1], as ``curves``.
 
     points: pixels of the photograph, evenly spaced, (N, 3, H, W) in [0, 1]. spared: whether curves are applied with
@@ -247,9 +274,13 @@ def levelled(curves: Tensor, points: Tensor, mean: float, iterations: int = 8, s
     weight = sparing(points) if spared else 1.0
     move = torch.zeros_like(before)
     for _ in range(STEPS):
-        y = apply_curves(points, (at_points + move.view(-1, 1, 1, 1)).clamp(-1, 1) * weight, iterations)
+        y = apply_curves(
+            points, (at_points + move.view(-1, 1, 1, 1)).clamp(-1, 1) * weight, iterations
+        )
         slope = (y * y - y) * weight
-        move = move + (asked - y.mean(dim=(1, 2, 3))) / (iterations * slope.mean(dim=(1, 2, 3)).clamp_max(-0.02))
+        move = move + (asked - y.mean(dim=(1, 2, 3))) / (
+            iterations * slope.mean(dim=(1, 2, 3)).clamp_max(-0.02)
+        )
     move = torch.maximum(move, -DEEPEST - curves.mean(dim=(1, 2, 3)))
     dark = 1 - _ramp(before, DARK)
     return (curves + (dark * move).view(-1, 1, 1, 1)).clamp(-1, 1)
@@ -274,11 +305,17 @@ def _ramp(x: Tensor, ends: tuple[float, float]) -> Tensor:
     return ((x - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
 
 
-FAINTEST, NOISE_FROM, NOISE_GAIN = 1.2, 0.3, 14.0  # ours: grey levels that are always filtered, and how they grow
+FAINTEST, NOISE_FROM, NOISE_GAIN = (
+    1.2,
+    0.3,
+    14.0,
+)  # ours: grey levels that are always filtered, and how they grow
 SMOOTH_RADIUS = 4  # pixels, of the squares in :func:`smoothed`
 
 
-def smoothed(image: Tensor, noise: Tensor, radius: int = SMOOTH_RADIUS, chroma: float = 6.0) -> Tensor:
+def smoothed(
+    image: Tensor, noise: Tensor, radius: int = SMOOTH_RADIUS, chroma: float = 6.0
+) -> Tensor:
     """``image`` without detail that is fainter than ``noise``; edges stay.
 
     image: (N, 3, H, W) in [0, 1]. noise: (N, 1, H, W), a standard deviation in the image's units, 0 leaves a pixel as
@@ -287,14 +324,18 @@ def smoothed(image: Tensor, noise: Tensor, radius: int = SMOOTH_RADIUS, chroma: 
     Image Filtering" (He et al., TPAMI 2013); noise per pixel and the stronger filter for colour are ours.
     """
     luma = (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-    luma_centre = luma.mean(dim=(2, 3), keepdim=True)  # moments about it: single precision cancels less
+    luma_centre = luma.mean(
+        dim=(2, 3), keepdim=True
+    )  # moments about it: single precision cancels less
     g = luma - luma_centre
     x = torch.cat([g, image[:, 0:1] - luma, image[:, 2:3] - luma], dim=1)
     mean, product = _box(torch.cat([x, g * x], dim=1), radius).split(3, dim=1)
     covariance = product - mean[:, :1] * mean
     level = noise * noise.new_tensor((1.0, chroma, chroma)).view(1, 3, 1, 1)
     slope = covariance / (covariance[:, :1].clamp_min(0) + level * level + 1e-9)
-    slope, offset = _box(torch.cat([slope, mean - slope * mean[:, :1]], dim=1), radius).split(3, dim=1)
+    slope, offset = _box(torch.cat([slope, mean - slope * mean[:, :1]], dim=1), radius).split(
+        3, dim=1
+    )
     y, red, blue = (slope * g + offset).split(1, dim=1)
     y = y + luma_centre
     red, blue = red + y, blue + y
@@ -335,7 +376,9 @@ class CurveNet(nn.Module):
             raise ValueError(f"give config or its fields, not both (got {', '.join(fields)})")
         self.config = config or NetConfig(**fields)
         c, w = self.config, self.config.width
-        conv = SeparableConv2d if c.separable else lambda cin, cout: nn.Conv2d(cin, cout, 3, padding=1)
+        conv = (
+            SeparableConv2d if c.separable else lambda cin, cout: nn.Conv2d(cin, cout, 3, padding=1)
+        )
         self.e_conv1 = conv(3 + 6 * c.statistics + 4 * c.light, w)
         self.e_conv2 = conv(w, w)
         self.e_conv3 = conv(w, w)
@@ -373,7 +416,9 @@ class CurveNet(nn.Module):
         """Whether a :class:`Sample` of the photograph is needed beside what the network looks at."""
         return not self.training and bool(self.config.level or self.config.measured)
 
-    def noise_levels(self, small: Tensor, curves: Tensor, sample: Sample | None = None) -> Tensor | None:
+    def noise_levels(
+        self, small: Tensor, curves: Tensor, sample: Sample | None = None
+    ) -> Tensor | None:
         """How much noise :func:`smoothed` takes out of a photograph before its curves are applied: (N, 1, h, w) in
         [0, denoise/255], None where the network does not denoise. small: what the network looked at, (N, 3, h, w) in
         [0, 1]; curves: what it found there; sample: of the photograph, for networks that measure."""
@@ -409,7 +454,9 @@ class CurveNet(nn.Module):
         c = self.config
         if c.fixed_size is not None:
             size = (c.fixed_size, c.fixed_size)
-            return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
+            return F.interpolate(
+                image, size=size, mode="bilinear", align_corners=False, antialias=True
+            )
         if c.scale == 1:
             return image
         factor = 1 / c.scale
@@ -420,7 +467,10 @@ class CurveNet(nn.Module):
         return F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
 
     def _estimate(
-        self, image: Tensor, convolve: Callable[[Tensor], Tensor] | None = None, sample: Sample | None = None
+        self,
+        image: Tensor,
+        convolve: Callable[[Tensor], Tensor] | None = None,
+        sample: Sample | None = None,
     ) -> Tensor:
         """Curves of what the network looks at; convolve: what to use in place of its own convolutions; sample:
         of the photograph, for networks that level."""
@@ -437,7 +487,11 @@ class CurveNet(nn.Module):
         """What the first layer sees: the image, or its root and figures of the whole."""
         if not self.config.statistics:
             return image
-        figures = torch.cat([statistics(image), light(image)], dim=1) if self.config.light else statistics(image)
+        figures = (
+            torch.cat([statistics(image), light(image)], dim=1)
+            if self.config.light
+            else statistics(image)
+        )
         figures = figures[:, :, None, None].expand(-1, -1, *image.shape[-2:])
         return torch.cat([image.clamp_min(0).sqrt(), figures], dim=1)
 
@@ -449,11 +503,15 @@ class CurveNet(nn.Module):
         x4 = F.relu(self.e_conv4(self._pool(x3)))
         x5 = F.relu(self.e_conv5(self._join(x3, x4, 0)))
         x6 = F.relu(self.e_conv6(self._join(x2, x5, 1)))
-        return torch.tanh(self.e_conv7(self._join(x1, x6, 2)).float())  # float32 under autocast as well
+        return torch.tanh(
+            self.e_conv7(self._join(x1, x6, 2)).float()
+        )  # float32 under autocast as well
 
     def _pool(self, x: Tensor) -> Tensor:
         if self.config.pooling == "overlapping":
-            if x.device.type == "cpu" and x.is_contiguous():  # the same values and gradients, three times as fast
+            if (
+                x.device.type == "cpu" and x.is_contiguous()
+            ):  # the same values and gradients, three times as fast
                 return F.max_pool2d(
                     x.contiguous(memory_format=torch.channels_last), 3, stride=1, padding=1
                 ).contiguous()

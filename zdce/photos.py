@@ -47,10 +47,19 @@ SAVE_OPTIONS = {
     "AVIF": {"quality": 90, "subsampling": "4:4:4"},
 }
 MAX_PIXELS = 2**28  # 268 million; telephones take 200
-UNSURE_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # Pillow's own limit, 179 million: larger files must hold what they promise
-MAX_BYTES = 1_800_000_000  # of memory that one photograph may take; the program itself has about 320 MB
-COPIES = {False: 3.0, True: 3.4}  # of a photograph that are there at a time, measured; True: deep, or not opaque
-PIXELS_A_BYTE = 50  # of those files, at most; a photograph has about 5 as a JPEG, a bomb 300 and more
+UNSURE_PIXELS = (
+    2 * Image.MAX_IMAGE_PIXELS
+)  # Pillow's own limit, 179 million: larger files must hold what they promise
+MAX_BYTES = (
+    1_800_000_000  # of memory that one photograph may take; the program itself has about 320 MB
+)
+COPIES = {
+    False: 3.0,
+    True: 3.4,
+}  # of a photograph that are there at a time, measured; True: deep, or not opaque
+PIXELS_A_BYTE = (
+    50  # of those files, at most; a photograph has about 5 as a JPEG, a bomb 300 and more
+)
 MAX_PAGES = 1000  # of a TIFF, that are looked at
 BAND = 2**22  # pixels that are copied at a time
 MAX_JPEG_EXIF = 65_533
@@ -68,7 +77,9 @@ STRUCTURE_TAGS = frozenset(
     }
 ) - {274, 285, 318, 319}  # orientation, page name, white point, primaries
 
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damaged files are told by PhotoError, in one line
+logging.getLogger("tifffile").setLevel(
+    logging.CRITICAL
+)  # damaged files are told by PhotoError, in one line
 
 
 class PhotoError(ValueError):
@@ -99,7 +110,9 @@ class Photo:
         if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype not in (np.uint8, np.uint16):
             raise PhotoError(f"pixels are {shape} {dtype}: give (H, W, 3) uint8 or uint16")
         if self.alpha is not None and (self.alpha.shape != shape[:2] or self.alpha.dtype != dtype):
-            raise PhotoError(f"alpha is {self.alpha.shape} {self.alpha.dtype}: give {shape[:2]} {dtype}")
+            raise PhotoError(
+                f"alpha is {self.alpha.shape} {self.alpha.dtype}: give {shape[:2]} {dtype}"
+            )
 
 
 def read_photo(path: str | os.PathLike) -> Photo:
@@ -120,15 +133,23 @@ def read_photo(path: str | os.PathLike) -> Photo:
     except OSError as error:
         raise PhotoError(f"{path}: cannot be read: {error.strerror or error}") from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # damaged metadata, sizes between Pillow's warning and its limit
+        warnings.simplefilter(
+            "ignore"
+        )  # damaged metadata, sizes between Pillow's warning and its limit
         try:
             return _decode(data)
         except PhotoError as error:
             raise PhotoError(f"{path}: {error}") from error
         except Image.DecompressionBombError as error:
-            raise PhotoError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels, which are not read") from error
+            raise PhotoError(
+                f"{path}: more than {MAX_PIXELS // 10**6} megapixels, which are not read"
+            ) from error
         except UnidentifiedImageError as error:
-            reason = "empty" if not data else "no photograph (JPEG, PNG, BMP, TIFF, WebP, AVIF), or damaged"
+            reason = (
+                "empty"
+                if not data
+                else "no photograph (JPEG, PNG, BMP, TIFF, WebP, AVIF), or damaged"
+            )
             raise PhotoError(f"{path}: {reason}") from error
         except Exception as error:  # decoders raise nearly anything on damaged bytes
             raise PhotoError(f"{path}: damaged or cut short: {_one_line(error)}") from error
@@ -152,7 +173,9 @@ def write_photo(photo: Photo, path: str | os.PathLike) -> None:
     except PhotoError as error:
         raise PhotoError(f"{path}: {error}") from error
     except OSError as error:
-        raise PhotoError(f"{path}: cannot be written: {error.strerror or _one_line(error)}") from error
+        raise PhotoError(
+            f"{path}: cannot be written: {error.strerror or _one_line(error)}"
+        ) from error
     except (ValueError, struct.error) as error:  # a picture too large for the format
         raise PhotoError(f"{path}: cannot be written: {_one_line(error)}") from error
 
@@ -167,7 +190,9 @@ def from_pil(image: Image.Image) -> Photo:
     if mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise PhotoError(f"{mode} image with values {values.min()} – {values.max()}: only 0 – 65535 is read")
+            raise PhotoError(
+                f"{mode} image with values {values.min()} – {values.max()}: only 0 – 65535 is read"
+            )
         array = values.astype(np.uint16)
         key = image.info.get("transparency")
         if isinstance(key, int):
@@ -177,7 +202,14 @@ def from_pil(image: Image.Image) -> Photo:
     else:
         raise PhotoError(f"{mode} image: convert it to RGB first")
     pixels, alpha, gray = _split(array)
-    return Photo(pixels, alpha, gray, _fitting(icc, gray), None, SAME_AS.get(image.format, image.format or "PNG"))
+    return Photo(
+        pixels,
+        alpha,
+        gray,
+        _fitting(icc, gray),
+        None,
+        SAME_AS.get(image.format, image.format or "PNG"),
+    )
 
 
 def to_pil(photo: Photo) -> Image.Image:
@@ -222,7 +254,9 @@ def _decode(data: bytes) -> Photo:
             return photo
     with _opened(data) as image:
         if image.format in ("PNG", "WEBP", "AVIF") and getattr(image, "n_frames", 1) > 1:
-            raise PhotoError(f"an animation of {image.n_frames} pictures: save one of them as a file of its own")
+            raise PhotoError(
+                f"an animation of {image.n_frames} pictures: save one of them as a file of its own"
+            )
         image.load()
         photo = from_pil(image)
         if image.format == "PNG" and data[24] == 16:
@@ -249,7 +283,11 @@ def _opened(data: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=READABLE)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-    opaque = image.mode[:1] in "1LRI" and "A" not in image.getbands() and "transparency" not in image.info
+    opaque = (
+        image.mode[:1] in "1LRI"
+        and "A" not in image.getbands()
+        and "transparency" not in image.info
+    )
     depth = 2 if image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16) else 1
     # Of a progressive JPEG all coefficients are held, of the others frames as they are coded.
     raw = 4 * 4 if image.format in ("WEBP", "AVIF") else 10 if image.info.get("progressive") else 0
@@ -278,9 +316,13 @@ def _check_size(pixels: int, data: bytes, samples: int, depth: int, raw: int = 0
     held = pixels * samples * depth
     if max(COPIES[samples * depth > 3] * held, len(data) + pixels * raw + held) > MAX_BYTES:
         kind = f"{8 * depth} bits{' and transparency or another colour' if samples > 3 else ''}"
-        raise PhotoError(f"{pixels // 10**6} megapixels of {kind}: more than 2 GiB of memory would be needed")
+        raise PhotoError(
+            f"{pixels // 10**6} megapixels of {kind}: more than 2 GiB of memory would be needed"
+        )
     if pixels > max(UNSURE_PIXELS, PIXELS_A_BYTE * len(data)):
-        raise PhotoError(f"{pixels // 10**6} megapixels in {len(data)} bytes, which no photograph is: not read")
+        raise PhotoError(
+            f"{pixels // 10**6} megapixels in {len(data)} bytes, which no photograph is: not read"
+        )
 
 
 def _decode_tiff(data: bytes) -> Photo | None:
@@ -296,14 +338,20 @@ def _decode_tiff(data: bytes) -> Photo | None:
         simple = page.photometric in (0, 1, 2)
         if not simple and page.bitspersample > 8:
             name = getattr(page.photometric, "name", page.photometric)
-            raise PhotoError(f"a {depth} TIFF in {name} colour: convert it to RGB or to 8 bits first")
+            raise PhotoError(
+                f"a {depth} TIFF in {name} colour: convert it to RGB or to 8 bits first"
+            )
         if not simple or page.dtype is None or page.dtype.kind == "b":
             return None
         samples, bytes_each = page.samplesperpixel, 1 if page.bitspersample <= 8 else 2
         raw = samples * page.dtype.itemsize
-        _check_size(page.imagewidth * page.imagelength, data, 3 if samples in (1, 3) else 4, bytes_each, raw)
+        _check_size(
+            page.imagewidth * page.imagelength, data, 3 if samples in (1, 3) else 4, bytes_each, raw
+        )
         if not (page.dataoffsets and all(page.dataoffsets) and all(page.databytecounts)):
-            raise PhotoError("damaged: parts of the picture are missing")  # tifffile would fill them with black
+            raise PhotoError(
+                "damaged: parts of the picture are missing"
+            )  # tifffile would fill them with black
         values = _moved_last(page.asarray(), page.axes, depth)
         values = _full_range(values, page.bitspersample, depth)
         if page.photometric == 0:  # white is zero
@@ -334,7 +382,9 @@ def _full_pages(file: tifffile.TiffFile) -> int:
         offsets.add(page.offset)
         full += not page.is_reduced
         if len(offsets) > MAX_PAGES:
-            raise PhotoError(f"a TIFF of more than {MAX_PAGES} pages: save one of them as a file of its own")
+            raise PhotoError(
+                f"a TIFF of more than {MAX_PAGES} pages: save one of them as a file of its own"
+            )
     return full
 
 
@@ -354,14 +404,18 @@ def _full_range(values: np.ndarray, bits: int, depth: str) -> np.ndarray:
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
         if not (low >= 0 and high <= 1):  # also when there are NaN
-            raise PhotoError(f"a {depth} TIFF with values {low:g} – {high:g}: floats are read in 0 – 1 alone")
+            raise PhotoError(
+                f"a {depth} TIFF with values {low:g} – {high:g}: floats are read in 0 – 1 alone"
+            )
         rounded = np.empty(values.shape, np.uint16)
         rows = max(1, BAND // max(1, values[0].size))
         for top in range(0, len(values), rows):
             rounded[top : top + rows] = np.rint(values[top : top + rows].astype(np.float64) * 65535)
         return rounded
     if values.dtype.kind != "u" or bits > 16:
-        raise PhotoError(f"a {depth} TIFF: only unsigned integers up to 16 bits and floats are read")
+        raise PhotoError(
+            f"a {depth} TIFF: only unsigned integers up to 16 bits and floats are read"
+        )
     dtype = np.uint8 if bits <= 8 else np.uint16
     if bits in (8, 16):
         return values.astype(dtype)
@@ -380,13 +434,19 @@ def _eight_bits(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, byte
     if mode == "CMYK":
         return np.array(_cmyk_to_rgb(image, icc)), None
     if mode in ("P", "PA"):
-        array = np.array(image.convert("RGBA" if mode == "PA" or "transparency" in image.info else "RGB"))
+        array = np.array(
+            image.convert("RGBA" if mode == "PA" or "transparency" in image.info else "RGB")
+        )
         gray = bool((array[..., :1] == array[..., 1:3]).all()) and _fitting(icc, False) is None
         return (array[..., [0, *range(3, array.shape[2])]] if gray else array), icc
     if mode == "1":
         key = image.info.get("transparency")
         array = np.array(image.convert("L"))
-        return (array if key is None else np.dstack([array, np.where(array == key, 0, 255).astype(np.uint8)])), icc
+        return (
+            array
+            if key is None
+            else np.dstack([array, np.where(array == key, 0, 255).astype(np.uint8)])
+        ), icc
     if mode in ("La", "RGBa"):
         return np.array(image.convert(mode[:-1] + "A")), icc
     if "transparency" in image.info and mode in ("L", "RGB"):
@@ -499,10 +559,14 @@ def _format_of(path: Path, photo: Photo) -> str:
 def _encode(photo: Photo, fmt: str) -> bytes:
     deep = photo.pixels.dtype == np.uint16
     if deep and fmt not in ("PNG", "TIFF"):
-        raise PhotoError(f"{fmt} holds 8 bits per channel and the photograph has 16: write .png or .tif")
+        raise PhotoError(
+            f"{fmt} holds 8 bits per channel and the photograph has 16: write .png or .tif"
+        )
     if fmt == "JPEG" and photo.alpha is not None:
         if (photo.alpha != np.iinfo(photo.alpha.dtype).max).any():
-            raise PhotoError("JPEG holds no transparency and the photograph has some: write .png, .tif or .webp")
+            raise PhotoError(
+                "JPEG holds no transparency and the photograph has some: write .png, .tif or .webp"
+            )
         photo = replace(photo, alpha=None)
     if fmt == "TIFF":
         return _encode_tiff(photo)
@@ -511,7 +575,9 @@ def _encode(photo: Photo, fmt: str) -> bytes:
     if fmt == "BMP" and photo.alpha is not None:
         return _encode_transparent_bmp(photo)
     options = dict(SAVE_OPTIONS[fmt])
-    as_color = fmt == "WEBP" or (fmt == "AVIF" and photo.alpha is not None)  # grey, which they store as RGB
+    as_color = fmt == "WEBP" or (
+        fmt == "AVIF" and photo.alpha is not None
+    )  # grey, which they store as RGB
     if fmt == "AVIF" and photo.gray and not as_color:
         options["subsampling"] = "4:0:0"
     if fmt == "AVIF" and photo.alpha is not None:  # colours are lossy, transparency is not
@@ -531,7 +597,9 @@ def _joined(photo: Photo) -> np.ndarray:
     array = color if photo.alpha is None else np.dstack([color, photo.alpha])
     array = array[..., 0] if array.shape[2] == 1 else array
     sizes = np.cumprod((array.itemsize, *array.shape[:0:-1]))[::-1]
-    return array if array.strides == tuple(sizes) else array.copy()  # encoders want plain strides, also for one row
+    return (
+        array if array.strides == tuple(sizes) else array.copy()
+    )  # encoders want plain strides, also for one row
 
 
 def _encode_deep_png(photo: Photo) -> bytes:
@@ -546,7 +614,12 @@ def _encode_deep_png(photo: Photo) -> bytes:
 
 
 def _png_chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )
 
 
 def _encode_transparent_bmp(photo: Photo) -> bytes:
@@ -556,7 +629,11 @@ def _encode_transparent_bmp(photo: Photo) -> bytes:
     masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
     info = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(rows), 2835, 2835, 0, 0)
     info += masks + b"BGRs" + bytes(48)
-    return struct.pack("<2sIHHI", b"BM", 14 + len(info) + len(rows), 0, 0, 14 + len(info)) + info + rows
+    return (
+        struct.pack("<2sIHHI", b"BM", 14 + len(info) + len(rows), 0, 0, 14 + len(info))
+        + info
+        + rows
+    )
 
 
 def _encode_tiff(photo: Photo) -> bytes:
@@ -590,7 +667,11 @@ def _with_exif(tiff: bytes, exif: Image.Exif) -> bytes:
     tiff += bytes(len(tiff) % 2) + block + bytes(len(block) % 2)
     own = _directory(tiff, struct.unpack_from(order + "I", tiff, 4)[0], order)
     entries = own | _directory(block, 0, order)
-    table = struct.pack(order + "H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)
+    table = (
+        struct.pack(order + "H", len(entries))
+        + b"".join(entries[tag] for tag in sorted(entries))
+        + bytes(4)
+    )
     return tiff[:4] + struct.pack(order + "I", len(tiff)) + tiff[8:] + table
 
 

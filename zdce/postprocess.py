@@ -48,7 +48,11 @@ def blend(original: np.ndarray, enhanced: np.ndarray, strength: float) -> np.nda
     working = np.result_type(original.dtype, np.float32)
     mixed = original.astype(working)
     mixed += working.type(strength) * (enhanced.astype(working) - mixed)
-    return np.rint(mixed).astype(original.dtype) if original.dtype.kind in "iu" else mixed.astype(original.dtype)
+    return (
+        np.rint(mixed).astype(original.dtype)
+        if original.dtype.kind in "iu"
+        else mixed.astype(original.dtype)
+    )
 
 
 def check_gamma(gamma: float) -> None:
@@ -60,7 +64,9 @@ def check_gamma(gamma: float) -> None:
 def check_strength(strength: float) -> None:
     """Raise ValueError unless ``strength`` lies in [0, 1]."""
     if not 0 <= strength <= 1:
-        raise ValueError(f"strength={strength}: must lie between 0 (the original) and 1 (the enhanced)")
+        raise ValueError(
+            f"strength={strength}: must lie between 0 (the original) and 1 (the enhanced)"
+        )
 
 
 def _table(gamma: float, dtype: np.typing.DTypeLike) -> np.ndarray:

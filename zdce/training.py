@@ -31,7 +31,11 @@ from zdce.losses import RELEASED, TERMS, LossConfig, loss_terms
 from zdce.model import ZERO_DCE, CurveNet, NetConfig
 
 PRECISIONS = ("float32", "bfloat16")
-COLUMNS = (*TERMS, "loss", "gradient_norm")  # of the record: four weighted terms, their sum, norm before clipping
+COLUMNS = (
+    *TERMS,
+    "loss",
+    "gradient_norm",
+)  # of the record: four weighted terms, their sum, norm before clipping
 
 
 # Fields that joined the configurations after the first trainings, and their defaults.
@@ -65,7 +69,9 @@ class TrainConfig:
     weight_decay: float = 1e-4  # released code
     clip: float = 0.1  # released code: largest gradient norm
     gamma: float = 1.0  # post-processing that goes with the weights
-    precision: str = "float32"  # released code; of the convolutions alone, the rest is float32 always
+    precision: str = (
+        "float32"  # released code; of the convolutions alone, the rest is float32 always
+    )
     seed: int = 0
     darkened: float = 0.0  # ours
     decay: bool = False  # ours
@@ -159,7 +165,9 @@ def train(
     memory.keep_freed()
     folder = Path(out) if out else paths.runs() / config.run_name()
     with alone(folder, "trains"):
-        return _train(config, folder, resume, photographs, device, progress, checkpoint_seconds, tensorboard)
+        return _train(
+            config, folder, resume, photographs, device, progress, checkpoint_seconds, tensorboard
+        )
 
 
 def _train(
@@ -179,12 +187,21 @@ def _train(
         if photographs is None:
             photographs = training_set(config.data, config.size)
         if photographs.images.shape[1:] != (config.size, config.size, 3):
-            raise ValueError(f"photographs are {photographs.images.shape[1:]}: size={config.size} needs another set")
+            raise ValueError(
+                f"photographs are {photographs.images.shape[1:]}: size={config.size} needs another set"
+            )
         warning = exposure_warning(photographs.images)
         if warning and progress:
             print(f"warning: {warning}", flush=True)
         with _board(folder, state.step) if tensorboard else nullcontext() as board:
-            _loop(state, photographs, folder / "checkpoint.safetensors", progress, checkpoint_seconds, board)
+            _loop(
+                state,
+                photographs,
+                folder / "checkpoint.safetensors",
+                progress,
+                checkpoint_seconds,
+                board,
+            )
     run = Run(config, folder, state.net.eval(), state.frame(), state.seconds)
     if not (resume and finished(config, folder)):
         with whole(folder / "record.csv") as partial:
@@ -200,11 +217,15 @@ def _last_checkpoint(config: TrainConfig, folder: Path) -> Path:
     if own.exists() or config.decay:
         return own
     ours, best, furthest = {**_plain(config.header()), "steps": None}, own, 0
-    for other in sorted(folder.parent.glob(f"{config.name}-seed{config.seed}-*/checkpoint.safetensors")):
+    for other in sorted(
+        folder.parent.glob(f"{config.name}-seed{config.seed}-*/checkpoint.safetensors")
+    ):
         try:
             with safe_open(other, framework="pt") as file:
                 header = json.loads(file.metadata()["zdce"])
-            if {**header["train"], "steps": None} == ours and furthest < header["step"] <= config.steps:
+            if {**header["train"], "steps": None} == ours and furthest < header[
+                "step"
+            ] <= config.steps:
                 best, furthest = other, header["step"]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             continue  # damaged, or no checkpoint of a training: no help, no harm
@@ -217,7 +238,9 @@ def _board(folder: Path, step: int) -> Iterator:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise TrainingError('TensorBoard is not installed: pip install "zdce[tensorboard]"') from None
+        raise TrainingError(
+            'TensorBoard is not installed: pip install "zdce[tensorboard]"'
+        ) from None
     with SummaryWriter(str(folder), purge_step=step) as writer:
         yield writer
 
@@ -225,7 +248,9 @@ def _board(folder: Path, step: int) -> Iterator:
 def finished(config: TrainConfig, folder: Path) -> bool:
     """Whether ``folder`` holds the finished model of just this training."""
     try:
-        return checkpoints.read(folder / "model.safetensors").header.get("train") == _plain(config.header())
+        return checkpoints.read(folder / "model.safetensors").header.get("train") == _plain(
+            config.header()
+        )
     except checkpoints.CheckpointError:
         return False
 
@@ -235,7 +260,9 @@ def _plain(header: dict) -> dict:
     return json.loads(json.dumps(header))
 
 
-def _loop(state: _State, photographs: TrainingSet, checkpoint: Path, progress: bool, every: float, board) -> None:
+def _loop(
+    state: _State, photographs: TrainingSet, checkpoint: Path, progress: bool, every: float, board
+) -> None:
     """Steps until the configured number, saving every ``every`` seconds and at the end."""
     config, images = state.config, photographs.images
     if state.device.type != "cpu":  # all photographs resident: 394 MB at 256×256
@@ -244,7 +271,12 @@ def _loop(state: _State, photographs: TrainingSet, checkpoint: Path, progress: b
     saved = time.monotonic()
     started = time.perf_counter() - state.seconds
     with tqdm(
-        total=config.steps, initial=state.step, unit="step", disable=not progress, mininterval=5, file=sys.stdout
+        total=config.steps,
+        initial=state.step,
+        unit="step",
+        disable=not progress,
+        mininterval=5,
+        file=sys.stdout,
     ) as bar:
         for numbers in batches(len(images), config.batch, config.seed, state.step):
             numbers = np.sort(numbers)
@@ -256,7 +288,10 @@ def _loop(state: _State, photographs: TrainingSet, checkpoint: Path, progress: b
             done = state.step >= config.steps
             if progress and (state.step % per_epoch == 0 or done):
                 means = zip(COLUMNS, state.record[-per_epoch:].mean(axis=0), strict=True)
-                bar.write(f"epoch {state.step / per_epoch:.4g}: " + ", ".join(f"{c} {v:.4f}" for c, v in means))
+                bar.write(
+                    f"epoch {state.step / per_epoch:.4g}: "
+                    + ", ".join(f"{c} {v:.4f}" for c, v in means)
+                )
             if done or time.monotonic() - saved > every:
                 state.seconds = time.perf_counter() - started
                 state.save(checkpoint)
@@ -278,7 +313,9 @@ class _State:
             torch.manual_seed(config.seed)
             self.net = CurveNet(config.net)
         half = config.precision == "bfloat16"
-        self.net.to(device, memory_format=torch.channels_last if half else torch.contiguous_format).train()
+        self.net.to(
+            device, memory_format=torch.channels_last if half else torch.contiguous_format
+        ).train()
         self.optimizer = torch.optim.Adam(
             self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -294,14 +331,26 @@ class _State:
 
     def advance(self, pixels: np.ndarray, names: list[str]) -> None:
         """One optimiser step on ``pixels`` (N, size, size, 3) uint8, array or tensor: the photographs ``names``."""
-        image = torch.as_tensor(pixels, device=self.device).permute(0, 3, 1, 2).contiguous().float().div_(255)
+        image = (
+            torch.as_tensor(pixels, device=self.device)
+            .permute(0, 3, 1, 2)
+            .contiguous()
+            .float()
+            .div_(255)
+        )
         if self.config.darkened:
             image = self._darkened(image)
         if self.config.decay:
-            rate = self.config.learning_rate * (1 + math.cos(math.pi * self.step / self.config.steps)) / 2
+            rate = (
+                self.config.learning_rate
+                * (1 + math.cos(math.pi * self.step / self.config.steps))
+                / 2
+            )
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
+        ):
             enhanced, curves = self.net(image)
         terms = loss_terms(enhanced, image, curves, self.config.loss)
         loss = sum(terms.values())
@@ -312,7 +361,9 @@ class _State:
         for column, value in zip(COLUMNS, values, strict=True):
             if not np.isfinite(value):
                 column = column.replace("_", " ")
-                raise TrainingError(f"step {self.step}: {column} is {value}, photographs {', '.join(names)}")
+                raise TrainingError(
+                    f"step {self.step}: {column} is {value}, photographs {', '.join(names)}"
+                )
         self.optimizer.step()
         self._record[self.step] = values
         self.step += 1
@@ -328,17 +379,25 @@ class _State:
         order = torch.randperm(len(image), generator=rng)
         light = 2.0 ** (-STOPS * torch.rand(count, 1, 1, 1, generator=rng))
         noise = torch.randn(count, *image.shape[1:], generator=rng)
-        light, noise, part = light.to(image.device), noise.to(image.device), image[order[:count].to(image.device)]
+        light, noise, part = (
+            light.to(image.device),
+            noise.to(image.device),
+            image[order[:count].to(image.device)],
+        )
         linear = torch.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
         electrons = CAMERA.white * light * linear
         electrons = electrons + noise * (electrons + CAMERA.read_noise**2).sqrt()
         linear = (electrons / CAMERA.white).clamp(0, 1)
-        part = torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp_min(1e-9) ** (1 / 2.4) - 0.055)
+        part = torch.where(
+            linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp_min(1e-9) ** (1 / 2.4) - 0.055
+        )
         return image.index_copy(0, order[:count].to(image.device), (255 * part).round() / 255)
 
     def save(self, path: Path) -> None:
         if not all(torch.isfinite(parameter).all() for parameter in self.net.parameters()):
-            raise TrainingError(f"step {self.step}: weights are not finite; {path.name} is left as it was")
+            raise TrainingError(
+                f"step {self.step}: weights are not finite; {path.name} is left as it was"
+            )
         tensors = {"record": torch.from_numpy(self.record.copy())}
         for name, parameter in self.net.named_parameters():
             moments = self.optimizer.state[parameter]
@@ -349,7 +408,11 @@ class _State:
         checkpoints.write_atomically(path, tensors, {"zdce": json.dumps(header, sort_keys=True)})
         # Beside the checkpoint, not in it: what differs between two trainings of equal configuration.
         run = {"config": self.config.header(), "step": self.step, "seconds": round(self.seconds, 1)}
-        run |= {"device": str(self.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
+        run |= {
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
         with whole(path.with_name("run.json")) as partial:
             partial.write_text(json.dumps(run, indent=1, sort_keys=True), "utf-8")
 
@@ -362,22 +425,34 @@ class _State:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             header["step"], header["train"], tensors["record"]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-            raise TrainingError(f"{path}: damaged, or no checkpoint of a training; remove it or start anew") from None
+            raise TrainingError(
+                f"{path}: damaged, or no checkpoint of a training; remove it or start anew"
+            ) from None
         ours = _plain(self.config.header())
         may_differ = () if self.config.decay else ("steps",)
-        if different := [k for k in ours if k not in may_differ and ours[k] != header["train"].get(k)]:
-            raise TrainingError(f"{path}: was trained with another {', '.join(different)}; choose another folder")
+        if different := [
+            k for k in ours if k not in may_differ and ours[k] != header["train"].get(k)
+        ]:
+            raise TrainingError(
+                f"{path}: was trained with another {', '.join(different)}; choose another folder"
+            )
         if header["step"] > self.config.steps:
-            raise TrainingError(f"{path}: already at step {header['step']}, beyond steps={self.config.steps}")
+            raise TrainingError(
+                f"{path}: already at step {header['step']}, beyond steps={self.config.steps}"
+            )
         self.step = header["step"]
         try:
-            self.seconds = float(json.loads(path.with_name("run.json").read_text("utf-8"))["seconds"])
+            self.seconds = float(
+                json.loads(path.with_name("run.json").read_text("utf-8"))["seconds"]
+            )
         except (OSError, KeyError, TypeError, ValueError):
             self.seconds = 0.0  # unknown: of no consequence for the training
         self._record[: self.step] = tensors["record"].numpy()
         for name, parameter in self.net.named_parameters():
             parameter.data.copy_(tensors[f"net.{name}"])
-            moments = {m: tensors[f"{m}.{name}"].to(parameter).clone() for m in ("exp_avg", "exp_avg_sq")}
+            moments = {
+                m: tensors[f"{m}.{name}"].to(parameter).clone() for m in ("exp_avg", "exp_avg_sq")
+            }
             for moment in moments:
                 moments[moment] = torch.empty_like(parameter).copy_(moments[moment])
             self.optimizer.state[parameter] = {"step": torch.tensor(float(self.step)), **moments}

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from zdce import fast
+from zdce.engine import compiled as fast
 from zdce.files import opened
 from zdce.photos import Photo, PhotoError
 
@@ -57,7 +57,10 @@ ENCODERS = {
     "h264": ("libx264", {"preset": "veryfast", "crf": "20"}),
     "hevc": ("libx265", {"preset": "superfast", "crf": "21", "x265-params": "log-level=error"}),
     "av1": ("libsvtav1", {"preset": "10", "crf": "28"}),
-    "vp9": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "7", "row-mt": "1", "crf": "26", "b": "0"}),
+    "vp9": (
+        "libvpx-vp9",
+        {"deadline": "realtime", "cpu-used": "7", "row-mt": "1", "crf": "26", "b": "0"},
+    ),
     "vp8": ("libvpx", {"deadline": "realtime", "cpu-used": "7", "crf": "10", "b": "8M"}),
     "mpeg4": ("mpeg4", {"qmin": "2", "qmax": "3"}),
     "mjpeg": ("mjpeg", {"qmin": "2", "qmax": "3"}),
@@ -76,9 +79,18 @@ TONES = 4096  # steps of the gamma curve: finer than any plane that is read by a
 INSTALL = 'video files need PyAV and numba: pip install "zdce[video]"'
 
 # Matrices by their number in the files (ITU-T H.273): weights of red and blue in luma.
-MATRICES = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087)}
+MATRICES = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+}
 MATRICES |= {9: (0.2627, 0.0593)}
-UNSAID, FULL_RANGE = 2, 2  # a matrix, primaries or transfer that the file does not state; a range of 0 … top
+UNSAID, FULL_RANGE = (
+    2,
+    2,
+)  # a matrix, primaries or transfer that the file does not state; a range of 0 … top
 HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics that the networks have never seen
 INTERLACED_ORDERS = (2, 3, 4, 5)  # libavcodec's AVFieldOrder
 
@@ -128,7 +140,9 @@ class Form:
         top = 2.0**self.depth - 1
         luma = (0.0, top) if self.full else (16 * unit, 219 * unit)
         color = (128 * unit, top) if self.full else (128 * unit, 224 * unit)
-        red, blue = (0.299, 0.114) if self.gray else (self.red, self.blue)  # grey is BT.601 luma, as of photographs
+        red, blue = (
+            (0.299, 0.114) if self.gray else (self.red, self.blue)
+        )  # grey is BT.601 luma, as of photographs
         green = 1 - red - blue
         into_red, into_blue = 2 * (1 - red), 2 * (1 - blue)
         mixes = (into_red, -blue * into_blue / green, -red * into_red / green, into_blue)
@@ -139,12 +153,20 @@ def _form(frame: Any, transfer: int) -> Form:
     """How a decoded frame is stored; VideoError for what is not read. transfer: the stream's, if a frame has none."""
     name, parts = frame.format.name, frame.format.components
     depth = parts[0].bits
-    planar = name.startswith(("yuv4", "yuvj4", "gray")) and len(parts) in (1, 3) and not name.endswith("be")
+    planar = (
+        name.startswith(("yuv4", "yuvj4", "gray"))
+        and len(parts) in (1, 3)
+        and not name.endswith("be")
+    )
     if not planar or not 8 <= depth <= 16:
-        raise VideoError(f"pictures stored as {name}, which is not read: convert it to yuv420p first")
+        raise VideoError(
+            f"pictures stored as {name}, which is not read: convert it to yuv420p first"
+        )
     transfer = frame.color_trc if frame.color_trc not in (0, UNSAID) else transfer
     if transfer in HDR:
-        raise VideoError(f"high dynamic range ({HDR[transfer]}), which is not read: convert it to BT.709 first")
+        raise VideoError(
+            f"high dynamic range ({HDR[transfer]}), which is not read: convert it to BT.709 first"
+        )
     if frame.interlaced_frame:
         raise VideoError("interlaced pictures, which are not read: deinterlace it first")
     matrix = frame.colorspace
@@ -157,7 +179,9 @@ def _form(frame: Any, transfer: int) -> Form:
         sides = frame.format.chroma_width(4096), frame.format.chroma_height(4096)
         shift = tuple(round(math.log2(4096 / side)) for side in sides)
     full = name.startswith("yuvj") or frame.color_range == FULL_RANGE
-    full |= len(parts) == 1 and frame.color_range == 0  # grey without a word on its range, as FFmpeg has it
+    full |= (
+        len(parts) == 1 and frame.color_range == 0
+    )  # grey without a word on its range, as FFmpeg has it
     weights = MATRICES.get(matrix, MATRICES[6])
     return Form(frame.width, frame.height, depth, len(parts) == 1, shift, full, *weights)
 
@@ -225,7 +249,9 @@ def from_pixels(pixels: np.ndarray, target: Sequence[np.ndarray], form: Form) ->
     """R'G'B' (H, W, 3) uint8 or uint16 into planes; colour is averaged over the pixels that share it."""
     top = np.float32(np.iinfo(pixels.dtype).max)
     count = _lines(form)
-    _store(np.ascontiguousarray(pixels), top, *target, *form.shift, form.gray, form.numbers(), 0, count)
+    _store(
+        np.ascontiguousarray(pixels), top, *target, *form.shift, form.gray, form.numbers(), 0, count
+    )
 
 
 def _lines(form: Form) -> int:
@@ -403,7 +429,9 @@ if numba:
                 for a in range(0, width, SAMPLES):
                     b = min(a + SAMPLES, width)
                     if spared:
-                        _weights(y[r, a:b], adds[0, a:b], adds[1, a:b], adds[2, a:b], low, scale, weights)
+                        _weights(
+                            y[r, a:b], adds[0, a:b], adds[1, a:b], adds[2, a:b], low, scale, weights
+                        )
                     for c in range(3):
                         one, other = (
                             above[c * iterations : (c + 1) * iterations, a:b],
@@ -413,15 +441,35 @@ if numba:
                             _clipped(y[r, a:b], adds[c, a:b], low, scale, rgb[c])
                             for k in range(c * iterations, (c + 1) * iterations):
                                 _step(above[k, a:b], below[k, a:b], row_share[r], weights, rgb[c])
-                        elif iterations == 1:  # slices of the whole: of a slice, no code for vectors is made
+                        elif (
+                            iterations == 1
+                        ):  # slices of the whole: of a slice, no code for vectors is made
                             _bent_same(
                                 y[r, a:b], adds[c, a:b], above[c, a:b], below[c, a:b], row_share[r], low, scale,
                                 repeated, rgb[c],
                             )  # fmt: skip
                         elif iterations == 8:
-                            _bent_eight(y[r, a:b], adds[c, a:b], one, other, row_share[r], low, scale, rgb[c])
+                            _bent_eight(
+                                y[r, a:b],
+                                adds[c, a:b],
+                                one,
+                                other,
+                                row_share[r],
+                                low,
+                                scale,
+                                rgb[c],
+                            )
                         else:
-                            _bent_any(y[r, a:b], adds[c, a:b], one, other, row_share[r], low, scale, rgb[c])
+                            _bent_any(
+                                y[r, a:b],
+                                adds[c, a:b],
+                                one,
+                                other,
+                                row_share[r],
+                                low,
+                                scale,
+                                rgb[c],
+                            )
                         if tones.shape[0]:
                             _toned(rgb[c], b - a, tones)
                         if strength != 1:
@@ -496,7 +544,9 @@ if numba:
                         q += red[x >> across]
                 share = 1.0 / ((right - left) * (stop - start))
                 value = (a * share - n[0]) / n[1]
-                b, c = (0.0, 0.0) if gray else ((p * share - n[2]) / n[3], (q * share - n[2]) / n[3])
+                b, c = (
+                    (0.0, 0.0) if gray else ((p * share - n[2]) / n[3], (q * share - n[2]) / n[3])
+                )
                 out[line, column, 0] = min(max(value + n[7] * c, 0.0), 1.0)
                 out[line, column, 1] = min(max(value + n[8] * b + n[9] * c, 0.0), 1.0)
                 out[line, column, 2] = min(max(value + n[10] * b, 0.0), 1.0)
@@ -553,12 +603,16 @@ class Steady:
             self._slow, self._curves, self._above = seen, grid.curves, 0.0
             return grid, cut
         least = -math.expm1(-max(0.0, passed) / self.seconds)
-        moved = np.abs(seen - self._slow).sum(axis=2) / np.maximum((seen + self._slow).sum(axis=2) / 2, 3 / 255)
+        moved = np.abs(seen - self._slow).sum(axis=2) / np.maximum(
+            (seen + self._slow).sum(axis=2) / 2, 3 / 255
+        )
         weight = np.clip((moved / MOVED) ** 2, least, 1)[..., None].astype(np.float32)
         self._slow = self._slow + weight * (seen - self._slow)
         self._curves = self._curves + weight[..., None] * (grid.curves - self._curves)
         now = _brightness(seen, grid, self._curves)
-        self._above = (1 - least) * (self._above + float(np.median(now - _brightness(last, grid, self._curves))))
+        self._above = (1 - least) * (
+            self._above + float(np.median(now - _brightness(last, grid, self._curves)))
+        )
         step = 0.02
         gained = float(np.median(_brightness(seen, grid, self._curves, 1 + step) - now)) / step
         factor = np.clip(1 - self._above / gained, *FACTORS) if gained > 1e-3 else 1.0
@@ -573,11 +627,15 @@ def _at_points(small: np.ndarray, points: tuple[int, int]) -> np.ndarray:
     return torch.nn.functional.adaptive_avg_pool2d(image, points)[0].permute(1, 2, 0).numpy()
 
 
-def _brightness(small: np.ndarray, grid: fast.Grid, curves: np.ndarray, factor: float = 1.0) -> np.ndarray:
+def _brightness(
+    small: np.ndarray, grid: fast.Grid, curves: np.ndarray, factor: float = 1.0
+) -> np.ndarray:
     """Logarithm of the mean over colours of a reduced picture (h, w, 3), bent by ``factor`` · curves as the grid's own
     would be: (h, w)."""
     out = np.empty(small.shape[:2], np.float32)
-    _brighten(np.ascontiguousarray(small), curves, grid.repeated, grid.spared, np.float32(factor), out)
+    _brighten(
+        np.ascontiguousarray(small), curves, grid.repeated, grid.spared, np.float32(factor), out
+    )
     return np.log(np.maximum(out, np.float32(1 / 255)))
 
 
@@ -590,11 +648,15 @@ def flicker(brightness: Sequence[float]) -> float:
     """
     means = np.asarray(brightness, np.float64)
     if means.ndim != 1 or len(means) < 2 or not means.mean() > 0:
-        raise ValueError(f"brightness has shape {means.shape}: give the means of two frames or more, above 0")
+        raise ValueError(
+            f"brightness has shape {means.shape}: give the means of two frames or more, above 0"
+        )
     return float(100 * np.abs(np.diff(means)).mean() / means.mean())
 
 
-def brightness_of(path: str | os.PathLike, still: np.ndarray | None = None, first: int = 0) -> np.ndarray:
+def brightness_of(
+    path: str | os.PathLike, still: np.ndarray | None = None, first: int = 0
+) -> np.ndarray:
     """Mean luma of every frame from number ``first`` on, in [0, 1]; of the pixels in ``still`` (H, W) bool, or all."""
     means = []
     with _opened(Path(path)) as video:
@@ -604,7 +666,9 @@ def brightness_of(path: str | os.PathLike, still: np.ndarray | None = None, firs
                 continue
             form = _form(frame, 0)
             luma = planes(frame, form)[0][: form.height, : form.width]
-            mean = luma.mean(dtype=np.float64) if still is None else luma[still].mean(dtype=np.float64)
+            mean = (
+                luma.mean(dtype=np.float64) if still is None else luma[still].mean(dtype=np.float64)
+            )
             low, span = form.numbers()[:2]
             means.append((mean - low) / span)
     return np.array(means)
@@ -652,7 +716,15 @@ def enhance_video(
         with _opened(source) as video, _told(source):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                done = _enhanced(video, source, temporary, SUFFIXES[target.suffix.lower()], enhancer, curves, progress)
+                done = _enhanced(
+                    video,
+                    source,
+                    temporary,
+                    SUFFIXES[target.suffix.lower()],
+                    enhancer,
+                    curves,
+                    progress,
+                )
                 os.replace(temporary, target)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -667,7 +739,9 @@ def _av() -> Any:
         import av
     except ImportError:
         raise VideoError(INSTALL) from None
-    logging.getLogger("libav").setLevel(logging.CRITICAL)  # damaged files are told by VideoError, in one line
+    logging.getLogger("libav").setLevel(
+        logging.CRITICAL
+    )  # damaged files are told by VideoError, in one line
     return av
 
 
@@ -707,13 +781,22 @@ def _opened(path: Path) -> Iterator[Any]:
 def _picture_stream(video: Any) -> Any:
     """The first stream of moving pictures; VideoError where there is none."""
     for stream in video.streams.video:
-        if not stream.disposition & type(stream.disposition).attached_pic and stream.codec_context is not None:
+        if (
+            not stream.disposition & type(stream.disposition).attached_pic
+            and stream.codec_context is not None
+        ):
             return stream
     raise VideoError("holds no moving pictures")
 
 
 def _enhanced(
-    video: Any, source: Path, temporary: Path, container: str, enhancer: Enhancer, curves: Steady, progress: bool
+    video: Any,
+    source: Path,
+    temporary: Path,
+    container: str,
+    enhancer: Enhancer,
+    curves: Steady,
+    progress: bool,
 ) -> Enhanced:
     """The work of :func:`enhance_video` with the source open; decoding and bending in threads of their own."""
     av = _av()
@@ -743,7 +826,9 @@ def _enhanced(
             try:
                 output.mux(packets())
             except (av.FFmpegError, ValueError) as error:
-                raise VideoError(f"cannot be written as {container}: {error.strerror or error}") from error
+                raise VideoError(
+                    f"cannot be written as {container}: {error.strerror or error}"
+                ) from error
 
         def chained() -> Iterator[Any]:
             yield from waiting
@@ -773,7 +858,9 @@ def _decoded(video: Any, pictures: Any) -> Iterator[Any]:
         if packet.pts is not None:
             end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
         if not ours:
-            if packet.size or packet.dts is not None:  # else it asks decoders for what they hold back
+            if (
+                packet.size or packet.dts is not None
+            ):  # else it asks decoders for what they hold back
                 yield packet
             continue
         for frame in pictures.decode(packet if packet.size else None):
@@ -789,7 +876,9 @@ def _decoded(video: Any, pictures: Any) -> Iterator[Any]:
         raise VideoError(f"cut short: ends after {end:.1f} s of {stated:.1f} s")
 
 
-def _streams(video: Any, pictures: Any, output: Any, first: Any, container: str) -> tuple[Any, dict[int, Any], tuple]:
+def _streams(
+    video: Any, pictures: Any, output: Any, first: Any, container: str
+) -> tuple[Any, dict[int, Any], tuple]:
     """Streams of the output in the source's order: the one to encode to, (source's index → output's) for those that
     are copied, and the names of those left out."""
     output.metadata.update(video.metadata)
@@ -803,7 +892,9 @@ def _streams(video: Any, pictures: Any, output: Any, first: Any, container: str)
             made = None
             if stream.type in ("audio", "subtitle", "video", "attachment"):
                 with contextlib.suppress(ValueError, _av().FFmpegError):
-                    made = output.add_stream_from_template(stream, opaque=stream.codec_context is not None or None)
+                    made = output.add_stream_from_template(
+                        stream, opaque=stream.codec_context is not None or None
+                    )
                     places[stream.index] = made
             if made is None:
                 left_out.append(f"{stream.type} {stream.index}")
@@ -824,16 +915,22 @@ def _encoder(output: Any, pictures: Any, first: Any, container: str) -> Any:
     except av.codec.codec.UnknownCodecError:
         same = False
     try:
-        if same:  # what describes the stream from outside, its rotation among it, comes with the template
+        if (
+            same
+        ):  # what describes the stream from outside, its rotation among it, comes with the template
             stream = output.add_stream_from_template(pictures, opaque=False)
         elif first.rotation:
-            raise VideoError(f"turned by {first.rotation}° and in {source.codec.name}: convert it to H.264 first")
+            raise VideoError(
+                f"turned by {first.rotation}° and in {source.codec.name}: convert it to H.264 first"
+            )
         else:
             stream = output.add_stream(name, rate=pictures.average_rate)
     except ValueError as error:
         if isinstance(error, VideoError):
             raise
-        raise VideoError(f"{codec} does not go into {container}: name a file that ends in .mkv") from error
+        raise VideoError(
+            f"{codec} does not go into {container}: name a file that ends in .mkv"
+        ) from error
     encoder = stream.codec_context
     encoder.extradata, encoder.bit_rate = None, 0
     encoder.width, encoder.height = first.width, first.height
@@ -856,14 +953,18 @@ def _encoder(output: Any, pictures: Any, first: Any, container: str) -> Any:
     try:
         encoder.open()
     except (av.FFmpegError, ValueError) as error:
-        raise VideoError(f"{name} does not take {first.format.name} of {first.width}×{first.height}") from error
+        raise VideoError(
+            f"{name} does not take {first.format.name} of {first.width}×{first.height}"
+        ) from error
     return stream
 
 
 class _Worker:
     """Turns decoded frames into enhanced ones; everything else passes through."""
 
-    def __init__(self, enhancer: Enhancer, curves: Steady, rate: Fraction | None, transfer: int) -> None:
+    def __init__(
+        self, enhancer: Enhancer, curves: Steady, rate: Fraction | None, transfer: int
+    ) -> None:
         self.enhancer, self.curves, self.transfer = enhancer, curves, transfer
         self.each = float(1 / rate) if rate else 1 / 25  # seconds a frame where times are missing
         self.tones = tone_curve(enhancer.gamma)
@@ -880,7 +981,9 @@ class _Worker:
                 yield item
                 continue
             if (now := _form(item, self.transfer)) != form:
-                raise VideoError(f"changes from {_size(form)} to {_size(now)} on the way, which is not read")
+                raise VideoError(
+                    f"changes from {_size(form)} to {_size(now)} on the way, which is not read"
+                )
             yield self._frame(item, form)
 
     @torch.inference_mode()

@@ -12,10 +12,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from zdce import checkpoints, datasets, ledger, metrics, paths, study
+from zdce import checkpoints, datasets, metrics, paths
 from zdce.losses import PAPER, RELEASED, TERMS, color_constancy, loss_terms
 from zdce.model import NetConfig, apply_curves, count_parameters, multiply_adds
 from zdce.photos import to_tensor
+from zdce.study import claims as ledger
+from zdce.study import evaluation, experiments
 from zdce.training import Run, train
 
 SIDE = 256  # pixels; the size of training photographs, at which multiply-adds are stated
@@ -28,7 +30,9 @@ FEWEST = 5  # photographs of a set; scores of fewer decide nothing (ours)
 # ---- curve and network ---------------------------------------------------------------------------------------------
 
 
-def curve_family(iterations: Sequence[int] = (1, 8), alphas: Sequence[float] = (-1, -0.5, 0, 0.5, 1)) -> pd.DataFrame:
+def curve_family(
+    iterations: Sequence[int] = (1, 8), alphas: Sequence[float] = (-1, -0.5, 0, 0.5, 1)
+) -> pd.DataFrame:
     """The light-enhancement curve, drawn: columns ``times`` applied, ``alpha``, ``input``, ``output``, in [0, 1].
 
     Source: paper, equation 1, LE(x) = x + α·x·(1 − x).
@@ -37,12 +41,22 @@ def curve_family(iterations: Sequence[int] = (1, 8), alphas: Sequence[float] = (
     rows = []
     for times in iterations:
         for alpha in alphas:
-            names = {"times": f"applied {times} time{'s' * (times > 1)}", "alpha": f"α = {alpha:g}".replace("-", "−")}
-            rows.append(pd.DataFrame(names | {"input": x, "output": _curve(torch.from_numpy(x), alpha, times).numpy()}))
+            names = {
+                "times": f"applied {times} time{'s' * (times > 1)}",
+                "alpha": f"α = {alpha:g}".replace("-", "−"),
+            }
+            rows.append(
+                pd.DataFrame(
+                    names
+                    | {"input": x, "output": _curve(torch.from_numpy(x), alpha, times).numpy()}
+                )
+            )
     return pd.concat(rows, ignore_index=True)
 
 
-def curve_facts(alphas: Sequence[float] = (-1, -0.5, 0, 0.5, 1, 1.5), iterations: int = 8) -> pd.DataFrame:
+def curve_facts(
+    alphas: Sequence[float] = (-1, -0.5, 0, 0.5, 1, 1.5), iterations: int = 8
+) -> pd.DataFrame:
     """What the curve promises, one row an α: monotonic, ends fixed, range kept, and the slope at black.
 
     Slope at 0 predicted (1 + α)^iterations, measured by differentiation; float64 at 100,001 inputs from 0 to 1.
@@ -54,9 +68,20 @@ def curve_facts(alphas: Sequence[float] = (-1, -0.5, 0, 0.5, 1, 1.5), iterations
         black = torch.zeros(1, dtype=torch.float64, requires_grad=True)
         slope = torch.autograd.grad(_curve(black, alpha, iterations).sum(), black)[0].item()
         predicted = (1.0 + alpha) ** iterations
-        row = {"alpha": alpha, "black stays 0": y[0].item() == 0, "white stays 1": y[-1].item() == 1}
-        row |= {"monotonic": bool((y.diff() >= 0).all()), "stays in 0 – 1": bool(((y >= 0) & (y <= 1)).all())}
-        row |= {"slope predicted": predicted, "slope measured": slope, "ratio": _ratio(slope, predicted)}
+        row = {
+            "alpha": alpha,
+            "black stays 0": y[0].item() == 0,
+            "white stays 1": y[-1].item() == 1,
+        }
+        row |= {
+            "monotonic": bool((y.diff() >= 0).all()),
+            "stays in 0 – 1": bool(((y >= 0) & (y <= 1)).all()),
+        }
+        row |= {
+            "slope predicted": predicted,
+            "slope measured": slope,
+            "ratio": _ratio(slope, predicted),
+        }
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -79,7 +104,13 @@ def layers(config: NetConfig) -> pd.DataFrame:
     rows = []
     for number, (reads, cin, cout) in enumerate(plan, 1):
         pooled = config.pools if config.pooling == "overlapping" and number >= 4 else 0
-        row = {"layer": f"conv{number}", "reads": reads, "in": cin, "out": cout, "weights": 9 * cin * cout}
+        row = {
+            "layer": f"conv{number}",
+            "reads": reads,
+            "in": cin,
+            "out": cout,
+            "weights": 9 * cin * cout,
+        }
         row |= {"biases": cout, "sees": 1 + 2 * number + 2 * pooled}
         rows.append(row)
     return pd.DataFrame(rows)
@@ -93,10 +124,19 @@ def network_facts(nets: dict[str, nn.Module]) -> pd.DataFrame:
         parameters = int(plan.weights.sum() + plan.biases.sum())
         for quantity, predicted, measured in (
             ("parameters", parameters, count_parameters(net)),
-            ("multiply-adds at 256×256", int(plan.weights.sum()) * SIDE**2, multiply_adds(net, SIDE, SIDE)),
+            (
+                "multiply-adds at 256×256",
+                int(plan.weights.sum()) * SIDE**2,
+                multiply_adds(net, SIDE, SIDE),
+            ),
             ("receptive field, pixels", int(plan.sees.iloc[-1]), receptive_field(net)),
         ):
-            row = {"network": name, "quantity": quantity, "predicted": predicted, "measured": measured}
+            row = {
+                "network": name,
+                "quantity": quantity,
+                "predicted": predicted,
+                "measured": measured,
+            }
             rows.append(row | {"ratio": _ratio(measured, predicted)})
     return pd.DataFrame(rows)
 
@@ -108,7 +148,9 @@ def receptive_field(net: nn.Module, side: int = 25, draws: int = 8, seed: int = 
     """
     exact = copy.deepcopy(net).double()
     generator = torch.Generator().manual_seed(seed)
-    images = torch.rand(draws, 3, side, side, generator=generator, dtype=torch.float64).requires_grad_()
+    images = torch.rand(
+        draws, 3, side, side, generator=generator, dtype=torch.float64
+    ).requires_grad_()
     middle = exact.curves(images)[..., side // 2, side // 2].sum()
     seen = torch.autograd.grad(middle, images)[0].abs().sum((0, 1)).sum(0).nonzero()
     return int(seen.max() - seen.min() + 1)
@@ -123,12 +165,14 @@ def file_sizes() -> pd.DataFrame:
     for weights in ("published", "trained here"):
         for name in ("zero-dce", "zero-dce-improved"):
             _, file, _ = checkpoints.MODELS[f"{name}-published" if weights == "published" else name]
-            plan = layers(study.ARMS[name].net)
+            plan = layers(experiments.ARMS[name].net)
             predicted = 4 * int(plan.weights.sum() + plan.biases.sum())
             entry = datasets.manifest().get(file)
             size = entry.size if entry else (paths.weights() / file).stat().st_size
             row = {"weights": weights, "network": name, "predicted": predicted, "measured": size}
-            rows.append(row | {"added": size - predicted, "KB": size / 1024, "ratio": size / predicted})
+            rows.append(
+                row | {"added": size - predicted, "KB": size / 1024, "ratio": size / predicted}
+            )
     return pd.DataFrame(rows)
 
 
@@ -149,7 +193,9 @@ def loss_forms(model: checkpoints.Model, photograph: np.ndarray) -> pd.DataFrame
         enhanced, curves = model.net(image)
     rows = []
     for form, config in (("paper", PAPER), ("released", RELEASED)):
-        weighted = {name: term.item() for name, term in loss_terms(enhanced, image, curves, config).items()}
+        weighted = {
+            name: term.item() for name, term in loss_terms(enhanced, image, curves, config).items()
+        }
         for term, value in weighted.items():
             weight, share = getattr(config, term), value / sum(weighted.values())
             row = {"form": form, "term": term, "value": value / weight, "weight": weight}
@@ -196,16 +242,23 @@ def published_pictures(limit: int = 0) -> pd.DataFrame:
     Says what to fetch, and returns no rows, where the photographs or weights are not at hand.
     """
     columns = ["photograph", "width", "height", "largest", "mean", "values_differing", "values"]
-    if len(study.at_hand("lime", "published-weights")) < 2:
-        print("LIME and the published weights are not at hand: run `zdce data fetch lime published-weights`")
+    if len(evaluation.at_hand("lime", "published-weights")) < 2:
+        print(
+            "LIME and the published weights are not at hand: run `zdce data fetch lime published-weights`"
+        )
         return pd.DataFrame(columns=columns)
-    enhancer = study.Method("", "zero-dce-improved-published").enhancer("cpu")
+    enhancer = evaluation.Method("", "zero-dce-improved-published").enhancer("cpu")
     rows = []
     for sample in datasets.samples("lime", limit):
         ours = enhancer(sample.image())
         difference = np.abs(ours.astype(np.int16) - sample.published_result())
         height, width, _ = ours.shape
-        counts = (int(difference.max()), float(difference.mean()), int((difference > 0).sum()), difference.size)
+        counts = (
+            int(difference.max()),
+            float(difference.mean()),
+            int((difference > 0).sum()),
+            difference.size,
+        )
         rows.append((sample.name, width, height, *counts))
     return pd.DataFrame(rows, columns=columns)
 
@@ -213,7 +266,9 @@ def published_pictures(limit: int = 0) -> pd.DataFrame:
 def short_training(arm: str, data: str, size: int, batch: int, steps: int, seed: int) -> Run:
     """Train an arm of the study from scratch for a few steps on the CPU; nothing is left on the disk but the record
     in the returned run. size: side of the photographs in pixels."""
-    config = replace(study.ARMS[arm], data=data, size=size, batch=batch, steps=steps, seed=seed)
+    config = replace(
+        experiments.ARMS[arm], data=data, size=size, batch=batch, steps=steps, seed=seed
+    )
     photographs = datasets.training_set(data, size, progress=False)
     with tempfile.TemporaryDirectory() as folder:
         return train(config, folder, photographs=photographs, progress=False)
@@ -223,7 +278,9 @@ def term_changes(record: pd.DataFrame, window: int) -> pd.DataFrame:
     """Each weighted loss term and their sum: mean of the first and the last ``window`` steps of a training record."""
     columns = [*TERMS, "loss"]
     first, last = record[columns].head(window).mean(), record[columns].tail(window).mean()
-    return pd.DataFrame({"term": columns, "first": first.array, "last": last.array, "ratio": (last / first).array})
+    return pd.DataFrame(
+        {"term": columns, "first": first.array, "last": last.array, "ratio": (last / first).array}
+    )
 
 
 def epochs(name: str, photographs: int = 2002) -> pd.DataFrame:
@@ -235,32 +292,49 @@ def epochs(name: str, photographs: int = 2002) -> pd.DataFrame:
     """
     spread = ["seed_lowest", "seed_highest", "batch_lowest", "batch_highest"]
     columns = ["network", "seeds", "epoch", "steps", "mean", *spread, "published", "difference"]
-    records = study.shipped_records(name)
+    records = experiments.shipped_records(name)
     if records is None:
         return pd.DataFrame(columns=columns)
-    per_epoch = -(-photographs // study.ARMS[name].batch)
+    per_epoch = -(-photographs // experiments.ARMS[name].batch)
     epoch = (records.step // per_epoch + 1).rename("epoch")
-    seeds = records.groupby([epoch, "seed"]).loss.agg(["size", "mean", "min", "max"]).groupby("epoch")
+    seeds = (
+        records.groupby([epoch, "seed"]).loss.agg(["size", "mean", "min", "max"]).groupby("epoch")
+    )
     figures = {"seeds": ("mean", "size"), "steps": ("size", "first"), "mean": ("mean", "mean")}
     ends = (("mean", "min"), ("mean", "max"), ("min", "min"), ("max", "max"))
-    table = seeds.agg(**figures, **dict(zip(spread, ends, strict=True))).assign(network=name).reset_index()
-    table["published"] = table.epoch.map(PUBLISHED_CURVE if name == "zero-dce-improved" else {}).astype(float)
+    table = (
+        seeds.agg(**figures, **dict(zip(spread, ends, strict=True)))
+        .assign(network=name)
+        .reset_index()
+    )
+    table["published"] = table.epoch.map(
+        PUBLISHED_CURVE if name == "zero-dce-improved" else {}
+    ).astype(float)
     table["difference"] = table["mean"] - table.published
-    return table[table.epoch.isin([*PUBLISHED_CURVE, table.epoch.max()])][columns].reset_index(drop=True)
+    return table[table.epoch.isin([*PUBLISHED_CURVE, table.epoch.max()])][columns].reset_index(
+        drop=True
+    )
 
 
-def training_losses(methods: Iterable[study.Method], data: str, size: int = SIDE, limit: int = 0) -> pd.DataFrame:
+def training_losses(
+    methods: Iterable[evaluation.Method], data: str, size: int = SIDE, limit: int = 0
+) -> pd.DataFrame:
     """What trained networks reach of the loss that they were trained for: weighted terms and their sum, mean over
     photographs of the training set ``data`` at size × size pixels.
 
-    methods: with the labels of ``study.OURS`` or ``study.PUBLISHED``; each is measured by the losses of its arm.
+    methods: with the labels of ``evaluation.OURS`` or ``evaluation.PUBLISHED``; each is measured by the losses of its arm.
     limit: so many photographs, evenly spaced; 0 takes all. One row a method; n photographs.
     """
     images = datasets.training_set(data, size, progress=False).images
-    chosen = images[np.arange(0, len(images), max(1, len(images) // limit) if limit else 1)[: limit or None]]
+    chosen = images[
+        np.arange(0, len(images), max(1, len(images) // limit) if limit else 1)[: limit or None]
+    ]
     rows = []
     for method in methods:
-        net, arm = checkpoints.load(method.model).net, study.ARMS[method.model.removesuffix("-published")]
+        net, arm = (
+            checkpoints.load(method.model).net,
+            experiments.ARMS[method.model.removesuffix("-published")],
+        )
         batches = []
         with torch.inference_mode():
             for image in torch.from_numpy(chosen).split(4):
@@ -278,13 +352,20 @@ def trained() -> pd.DataFrame:
     """How long the shipped weights were trained: optimiser steps, those that the study takes, and their share."""
     rows = []
     for name in ("zero-dce", "zero-dce-improved"):
-        run, whole = checkpoints.load(name).header["train"], study.ARMS[name].steps
-        row = {"network": name, "steps": run["steps"], "study_steps": whole, "share": run["steps"] / whole}
-        rows.append(row | {"budget": study.budget(run)})
+        run, whole = checkpoints.load(name).header["train"], experiments.ARMS[name].steps
+        row = {
+            "network": name,
+            "steps": run["steps"],
+            "study_steps": whole,
+            "share": run["steps"] / whole,
+        }
+        rows.append(row | {"budget": experiments.budget(run)})
     return pd.DataFrame(rows)
 
 
-def agreement(methods: Iterable[study.Method], on: Iterable[str], limit: int = 0) -> pd.DataFrame:
+def agreement(
+    methods: Iterable[evaluation.Method], on: Iterable[str], limit: int = 0
+) -> pd.DataFrame:
     """PSNR, SSIM and MAE of methods on the photographs of those sets ``on`` that have a reference: one row a pair.
 
     Columns as in METRICS; the matched ones after both means were made equal. limit: photographs a set, 0 takes all.
@@ -300,9 +381,20 @@ def agreement(methods: Iterable[study.Method], on: Iterable[str], limit: int = 0
             for label, enhancer in enhancers.items():
                 image = enhancer(before)
                 matched = metrics.match_mean(image, reference)
-                row = {"dataset": name, "photograph": sample.name, "scene": sample.scene, "method": label}
-                row |= {f.__name__: f(image, reference) for f in (metrics.psnr, metrics.ssim, metrics.mae)}
-                row |= {f"{f.__name__}_matched": f(matched, reference) for f in (metrics.psnr, metrics.ssim)}
+                row = {
+                    "dataset": name,
+                    "photograph": sample.name,
+                    "scene": sample.scene,
+                    "method": label,
+                }
+                row |= {
+                    f.__name__: f(image, reference)
+                    for f in (metrics.psnr, metrics.ssim, metrics.mae)
+                }
+                row |= {
+                    f"{f.__name__}_matched": f(matched, reference)
+                    for f in (metrics.psnr, metrics.ssim)
+                }
                 table.append(row)
     return pd.DataFrame(table)
 
@@ -313,12 +405,14 @@ def ours_against_published(scores: pd.DataFrame) -> pd.DataFrame:
     scores: as :func:`agreement` returns them. One row a data set, network and figure; none without published weights.
     """
     rows = []
-    for ours, published in zip(study.OURS, study.PUBLISHED, strict=True):
+    for ours, published in zip(evaluation.OURS, evaluation.PUBLISHED, strict=True):
         for dataset, part in scores.groupby("dataset", sort=False):
             if not {ours.label, published.label} <= set(part.method):
                 continue
             for figure in ("psnr", "ssim"):
-                mean, low, high = study.paired_difference(part, figure, ours.label, published.label)
+                mean, low, high = evaluation.paired_difference(
+                    part, figure, ours.label, published.label
+                )
                 n = int((part.method == ours.label).sum())
                 row = {"dataset": dataset, "network": ours.label, "figure": figure.upper(), "n": n}
                 rows.append(row | {"ours_minus_published": mean, "low": low, "high": high})
@@ -337,7 +431,7 @@ def claims(
     files: pd.DataFrame,
     steps: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Claims R1 and N1 in parts, as :func:`zdce.ledger.parts`: the rule, what was measured, and whether it held.
+    """Claims R1 and N1 in parts, as :func:`zdce.study.claims.parts`: the rule, what was measured, and whether it held.
 
     pictures, curve, reached, differences, files, steps: the tables of :func:`published_pictures`, :func:`epochs`,
     :func:`training_losses`, :func:`ours_against_published`, :func:`file_sizes` and :func:`trained`.
@@ -346,18 +440,33 @@ def claims(
     rows = [
         {"claim": "R1", "part": "pictures of the published weights", "budget": "published weights"}
         | _pictures(pictures),
-        {"claim": "R1", "part": "losses of the training from scratch", "budget": _budget(steps)} | _losses(curve),
-        {"claim": "R1", "part": "loss of our weights and of the published ones", "budget": _budget(steps)}
+        {"claim": "R1", "part": "losses of the training from scratch", "budget": _budget(steps)}
+        | _losses(curve),
+        {
+            "claim": "R1",
+            "part": "loss of our weights and of the published ones",
+            "budget": _budget(steps),
+        }
         | _reached(reached),
-        {"claim": "R1", "part": "scores of the weights trained from scratch", "budget": _budget(steps)}
+        {
+            "claim": "R1",
+            "part": "scores of the weights trained from scratch",
+            "budget": _budget(steps),
+        }
         | _scores(differences, steps.share.min()),
     ]
     for channels, rule, size, held in (
         (32, "312 – 316 KB", before, 312 <= before < 316.5),
         (16, "97 KB, rounded", after, round(after) == 97),
     ):
-        about = {"part": f"published file with {channels} channels", "rule": rule, "measured": f"{size:.1f} KB"}
-        rows.append({"claim": "N1", "n": "1 file", "budget": "published weights", "held": held} | about)
+        about = {
+            "part": f"published file with {channels} channels",
+            "rule": rule,
+            "measured": f"{size:.1f} KB",
+        }
+        rows.append(
+            {"claim": "N1", "n": "1 file", "budget": "published weights", "held": held} | about
+        )
     words = {True: "yes", False: "no", None: "not testable here"}
     return ledger.parts(row | {"held": words[row["held"]]} for row in rows)
 
@@ -371,7 +480,12 @@ def _pictures(pictures: pd.DataFrame) -> dict:
     if pictures.empty:
         return {"rule": rule, "measured": "photographs and weights are not at hand", "held": None}
     worst, n = int(pictures.largest.max()), f"{len(pictures)} photographs"
-    return {"rule": rule, "measured": f"off by {worst} at most", "n": n, "held": worst <= TOLERANCE["grey levels"]}
+    return {
+        "rule": rule,
+        "measured": f"off by {worst} at most",
+        "n": n,
+        "held": worst <= TOLERANCE["grey levels"],
+    }
 
 
 def _losses(curve: pd.DataFrame) -> dict:
@@ -395,7 +509,7 @@ def _losses(curve: pd.DataFrame) -> dict:
 def _reached(reached: pd.DataFrame) -> dict:
     rule = f"ours at most {TOLERANCE['loss']} above the published weights' on the same photographs"
     loss = reached.set_index("weights").loss
-    both = zip(study.OURS, study.PUBLISHED, strict=True)
+    both = zip(evaluation.OURS, evaluation.PUBLISHED, strict=True)
     pairs = [(ours.label, loss[ours.label] - loss[p.label]) for ours, p in both if p.label in loss]
     if not pairs:
         return {"rule": rule, "measured": "published weights are not at hand", "held": None}
@@ -434,12 +548,18 @@ def findings(parts: pd.DataFrame, **tables: pd.DataFrame) -> list[str]:
     parts: as :func:`claims`; tables: ``network``, ``training``, ``trained``, ``reached`` and ``scores``, as saved
     under 01.
     """
-    network, training, trained, scores = (tables[name] for name in ("network", "training", "trained", "scores"))
+    network, training, trained, scores = (
+        tables[name] for name in ("network", "training", "trained", "scores")
+    )
     reached = tables["reached"].set_index("weights")
     lines = []
     for claim, part in parts.groupby("claim", sort=False):
         said = [f"**{claim} is {ledger.verdict(part.held)}.**"]
-        for held, words in (("yes", "Holds"), ("no", "Does not hold"), ("not testable here", "Not testable here")):
+        for held, words in (
+            ("yes", "Holds"),
+            ("no", "Does not hold"),
+            ("not testable here", "Not testable here"),
+        ):
             each = [f"{row.part} ({row.measured})" for row in part[part.held == held].itertuples()]
             said += [f"{words}: {'; '.join(each)}."] if each else []
         lines.append(" ".join(said))
@@ -454,12 +574,17 @@ def findings(parts: pd.DataFrame, **tables: pd.DataFrame) -> list[str]:
         f"In the short training from scratch the loss went from {loss['first']:.3f} to {loss['last']:.3f}, "
         f"a factor of {loss['ratio']:.2f}."
     )
-    each = (f"{row.network} {row.steps:,} of {row.study_steps:,} ({row.share:.1%})" for row in trained.itertuples())
-    lines.append(f"Steps behind the shipped weights, of those that the study takes: {'; '.join(each)}.")
-    label = study.PUBLISHED[1].label
+    each = (
+        f"{row.network} {row.steps:,} of {row.study_steps:,} ({row.share:.1%})"
+        for row in trained.itertuples()
+    )
+    lines.append(
+        f"Steps behind the shipped weights, of those that the study takes: {'; '.join(each)}."
+    )
+    label = evaluation.PUBLISHED[1].label
     if label in reached.index:
         row, end = reached.loc[label], PUBLISHED_CURVE[max(PUBLISHED_CURVE)]
-        ours = reached.loc[study.OURS[1].label]
+        ours = reached.loc[evaluation.OURS[1].label]
         lines.append(
             f"The published improved weights themselves have a mean loss of {row.loss:.3f} on {row.data} "
             f"(n = {row.n}), ours {ours.loss:.3f}. Of that, exposure takes {row.exposure:.3f} and {ours.exposure:.3f}, "

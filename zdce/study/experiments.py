@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from zdce import checkpoints, datasets, metrics, paths
-from zdce.enhance import Enhancer
+from zdce import checkpoints, datasets, paths
 from zdce.files import whole
-from zdce.ledger import verdict  # noqa: F401  for the notebooks' modules
 from zdce.losses import IMPROVED, PAPER, TERMS, LossConfig
 from zdce.model import ZERO_DCE_IMPROVED, NetConfig
-from zdce.postprocess import apply_gamma
+from zdce.study.claims import verdict  # noqa: F401  for the notebooks' modules
 from zdce.training import TrainConfig
 
 NIQE_FILE = "data/niqe_modelparameters.mat"
@@ -31,14 +26,24 @@ NIQE_FILE = "data/niqe_modelparameters.mat"
 # --- trainings ------------------------------------------------------------------------------------------------
 
 ARMS: dict[str, TrainConfig] = {}
-REFERENCES: dict[str, str] = {}  # arm → the arm that it differs from in one thing; the two main arms have none
+REFERENCES: dict[
+    str, str
+] = {}  # arm → the arm that it differs from in one thing; the two main arms have none
 
 
-def _arm(name: str, reference: str, net: dict | None = None, loss: dict | LossConfig | None = None, **fields) -> None:
+def _arm(
+    name: str,
+    reference: str,
+    net: dict | None = None,
+    loss: dict | LossConfig | None = None,
+    **fields,
+) -> None:
     """Add an arm: ``reference`` with fields of its network, its losses, or the training itself changed."""
     base = ARMS[reference]
     losses = loss if isinstance(loss, LossConfig) else replace(base.loss, **(loss or {}))
-    ARMS[name] = replace(base, name=name, net=replace(base.net, **(net or {})), loss=losses, **fields)
+    ARMS[name] = replace(
+        base, name=name, net=replace(base.net, **(net or {})), loss=losses, **fields
+    )
     REFERENCES[name] = reference
 
 
@@ -86,7 +91,12 @@ CONTEXT = TrainConfig(
     "zero-dce-context",
     net=NetConfig(width=16, fixed_size=32, statistics=True, grey_curves=True, denoise=3.0),
     loss=LossConfig(
-        spatial=0.1, exposure=40.0, color=0.0, smoothness=100.0, exposure_target=0.46, exposure_of="photograph"
+        spatial=0.1,
+        exposure=40.0,
+        color=0.0,
+        smoothness=100.0,
+        exposure_target=0.46,
+        exposure_of="photograph",
     ),
     size=64,
     steps=2000,
@@ -132,14 +142,20 @@ def _beyond() -> dict[str, TrainConfig]:
         "highlights-95": {"loss": replace(loss, highlights=0.95)},
         "highlights-98": {"loss": replace(loss, highlights=0.98)},
     }
-    arms = {f"context-{name}": replace(CONTEXT, name=f"context-{name}", **change) for name, change in without.items()}
+    arms = {
+        f"context-{name}": replace(CONTEXT, name=f"context-{name}", **change)
+        for name, change in without.items()
+    }
     arms = {CONTEXT.name: CONTEXT} | arms
     without = {
         "no-figures": {"net": replace(NIGHT.net, light=False)},
         "exposure-of-photograph": {"loss": replace(NIGHT.loss, exposure_of="photograph")},
         "target-46": {"loss": replace(NIGHT.loss, exposure_target=0.46)},
     }
-    rows = {f"night-{name}": replace(NIGHT, name=f"night-{name}", **change) for name, change in without.items()}
+    rows = {
+        f"night-{name}": replace(NIGHT, name=f"night-{name}", **change)
+        for name, change in without.items()
+    }
     arms |= {NIGHT.name: NIGHT} | rows
     without = {
         "not-levelled": {"net": replace(LEVEL.net, level=0.0)},
@@ -149,7 +165,10 @@ def _beyond() -> dict[str, TrainConfig]:
         "denoise-4": {"net": replace(LEVEL.net, denoise=4.0, measured=False)},
         "denoise-1": {"net": replace(LEVEL.net, denoise=1.0, measured=False)},
     }
-    rows = {f"level-{name}": replace(LEVEL, name=f"level-{name}", **change) for name, change in without.items()}
+    rows = {
+        f"level-{name}": replace(LEVEL, name=f"level-{name}", **change)
+        for name, change in without.items()
+    }
     return arms | {LEVEL.name: LEVEL} | rows
 
 
@@ -176,13 +195,17 @@ class Budget:
 
 
 BUDGETS = {
-    "quick": Budget("bundled", 64, main_steps=20, steps=10, precision="float32"),  # emulated on many processors
+    "quick": Budget(
+        "bundled", 64, main_steps=20, steps=10, precision="float32"
+    ),  # emulated on many processors
     # 128 × 128 in place of 256 × 256 makes four times as many steps of the same time: two processor cores, a day.
     "study": Budget("sice-train", 128, main_steps=5000, steps=2000, main_seeds=(0, 1, 2)),
 }
 
 
-def plan(profile: str, seeds: Sequence[int] | None = None, arms: Sequence[str] | None = None) -> list[TrainConfig]:
+def plan(
+    profile: str, seeds: Sequence[int] | None = None, arms: Sequence[str] | None = None
+) -> list[TrainConfig]:
     """Every training of a profile's sweep, in the order in which to run them.
 
     seeds: in place of the profile's own. arms: only those. Raises ValueError for a name that is not there.
@@ -196,14 +219,18 @@ def plan(profile: str, seeds: Sequence[int] | None = None, arms: Sequence[str] |
     def training(arm: str, steps: int, seed: int) -> TrainConfig:
         data = ARMS[arm].data.replace("sice-train", budget.data)
         precision = budget.precision or ARMS[arm].precision
-        return replace(ARMS[arm], data=data, size=budget.size, steps=steps, seed=seed, precision=precision)
+        return replace(
+            ARMS[arm], data=data, size=budget.size, steps=steps, seed=seed, precision=precision
+        )
 
     main_seeds, other_seeds = (seeds or budget.main_seeds), (seeds or budget.seeds)
     # The reference row first: the long trainings of the same arm then go on from it.
     passed = dict.fromkeys((*other_seeds, *main_seeds))
     reference = [training("zero-dce-improved", budget.steps, seed) for seed in passed]
     main = [training(arm, budget.main_steps, seed) for seed in main_seeds for arm in MAIN]
-    others = [training(arm, budget.steps, seed) for seed in other_seeds for arm in ARMS if arm not in MAIN]
+    others = [
+        training(arm, budget.steps, seed) for seed in other_seeds for arm in ARMS if arm not in MAIN
+    ]
     return [config for config in (*reference, *main, *others) if not arms or config.name in arms]
 
 
@@ -233,7 +260,9 @@ def trainings(profile: str = "study") -> pd.DataFrame:
     hours, device, threads, torch, and the files of its record and weights."""
     home, rows = training_folder(profile), []
     for config in plan(profile):
-        record, weights = (home / f"{config.run_name()}.{suffix}" for suffix in ("csv.gz", "safetensors"))
+        record, weights = (
+            home / f"{config.run_name()}.{suffix}" for suffix in ("csv.gz", "safetensors")
+        )
         if not (record.is_file() and weights.is_file()):
             continue
         run = json.loads((home / f"{config.run_name()}.json").read_text("utf-8"))
@@ -262,7 +291,10 @@ def training_records(name: str, profile: str = "study") -> pd.DataFrame | None:
     if not len(kept):
         return None
     longest = kept[kept["steps"] == kept["steps"].max()]
-    return pd.concat([pd.read_csv(row.record).assign(seed=row.seed) for row in longest.itertuples()], ignore_index=True)
+    return pd.concat(
+        [pd.read_csv(row.record).assign(seed=row.seed) for row in longest.itertuples()],
+        ignore_index=True,
+    )
 
 
 def shipped_records(name: str) -> pd.DataFrame | None:
@@ -290,189 +322,6 @@ def training_record(name: str, seed: int = 0, profile: str = "study") -> pd.Data
 def budget(config: TrainConfig | dict) -> str:
     """In words, for tables: ``5,000 steps × 4 at 128 px, seed 0``. config: also the header of a weights file."""
     known = config if isinstance(config, dict) else config.header()
-    return f"{known['steps']:,} steps × {known['batch']} at {known['size']} px, seed {known['seed']}"
-
-
-# --- comparisons ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Method:
-    """One row of a comparison. label: its name in tables; model: a model's name or file, None leaves the input as it
-    is; gamma: applied afterwards, None for the model's own."""
-
-    label: str
-    model: str | None
-    gamma: float | None = None
-
-    def enhancer(self, device: str = "auto") -> Callable[[np.ndarray], np.ndarray]:
-        """Photograph (H, W, 3) uint8 → the same enhanced."""
-        if self.model is None:
-            return lambda photograph: photograph
-        return Enhancer(**_source(self.model), gamma=self.gamma, device=device, bf16=False)  # as it was trained
-
-    def at_hand(self) -> bool:
-        """Whether its weights are there; published ones are fetched like data sets."""
-        if self.model is None or self.model not in checkpoints.MODELS:
-            return True
-        file = checkpoints.MODELS[self.model][1]
-        published = file.startswith("weights/")
-        return datasets.at_hand("published-weights") if published else (paths.weights() / file).is_file()
-
-
-INPUT = Method("input", None)
-# The study's comparison: its two networks without and with its gamma, by our weights and by the published ones.
-OURS = (
-    Method("zero-dce", "zero-dce"),
-    Method("zero-dce-improved", "zero-dce-improved", 1.0),
-    Method("zero-dce-improved + gamma", "zero-dce-improved"),
-)
-PUBLISHED = tuple(Method(f"{m.label} (published)", f"{m.model}-published", m.gamma) for m in OURS)
-PEERS = tuple(
-    Method(name, name) for name in ("zero-dce++", "zero-dce++-12x", "sci-easy", "sci-medium", "sci-difficult")
-)
-
-
-def repeats(profile: str = "study") -> list[Method]:
-    """:data:`OURS` once more for every other seed of the main trainings of which both networks were kept, labelled
-    such as ``zero-dce (seed 1)``."""
-    kept, steps = trainings(profile), BUDGETS[profile].main_steps
-    if not len(kept):
-        return []
-    files = kept[kept["steps"] == steps].pivot(index="seed", columns="arm", values="weights").reindex(columns=MAIN)
-    again = files.drop(index=checkpoints.load(MAIN[0]).header["train"]["seed"], errors="ignore").dropna()
-    return [
-        Method(f"{m.label} (seed {seed})", str(row[m.model]), m.gamma) for seed, row in again.iterrows() for m in OURS
-    ]
-
-
-def methods(*groups: Sequence[Method]) -> list[Method]:
-    """Those of ``groups`` (such as ``OURS, PUBLISHED, PEERS``) whose weights are at hand, after the plain input."""
-    return [INPUT, *(method for group in groups for method in group if method.at_hand())]
-
-
-def at_hand(*names: str) -> list[str]:
-    """Those of the named data sets that are at hand, in the given order."""
-    return [name for name in names if datasets.at_hand(name)]
-
-
-def sets(data: str) -> list[str]:
-    """Data sets named in a notebook's parameter ``data``: comma-separated names, or ``at hand`` for ``bundled`` and
-    those of sice-pairs, lime, dicm and bursts that were fetched. Raises ValueError for an unknown name."""
-    if data.strip() == "at hand":
-        return at_hand("bundled", "sice-pairs", "lime", "dicm", "bursts")
-    names = [name.strip() for name in data.split(",") if name.strip()]
-    if unknown := [name for name in names if name not in datasets.DATASETS]:
-        raise ValueError(f"data: no data set {unknown[0]!r}; known: {', '.join(datasets.DATASETS)}, or 'at hand'")
-    return names
-
-
-def evaluate(
-    rows: Iterable[Method | str],
-    on: str,
-    limit: int = 0,
-    *,
-    part: str = "",
-    device: str = "auto",
-    progress: bool = False,
-) -> pd.DataFrame:
-    """Scores of every method on every photograph of the data set ``on``: one row a pair, columns as in METRICS.
-
-    rows: methods, or models' names. limit: so many photographs, evenly spaced; 0 takes all. part: only scenes of this
-    half (``datasets.half``). NIQE is there when its
-    model file is at hand. Raises ValueError for an unknown set or model, FileNotFoundError for files not fetched.
-    """
-    chosen = [row if isinstance(row, Method) else Method(row, None if row == INPUT.label else row) for row in rows]
-    through, niqe_model = _through(chosen, device), _niqe_model()
-    table = []
-    for sample in tqdm(datasets.samples(on, limit, part), desc=on, unit="photo", disable=not progress):
-        before, reference = sample.image(), sample.reference()
-        for label, after in through(before).items():
-            scores = metrics.scores(after, before, reference, niqe_model)
-            table.append({"dataset": on, "photograph": sample.name, "scene": sample.scene, "method": label} | scores)
-    return pd.DataFrame(table)
-
-
-def evaluate_bursts(rows: Iterable[Method], on: str, limit: int = 0, *, device: str = "auto") -> pd.DataFrame:
-    """Noise of every method on every static scene of ``on`` (``bursts`` or ``bundled``): one row a pair.
-
-    limit: the first so many scenes; 0 takes all. Columns: burst_noise in grey levels, noise_gain,
-    noise_gain_relative (noise over mean brightness), as in METRICS.
-    """
-    scenes = list(datasets.bursts(on).items())[: limit or None]
-    through, table = _through(list(rows), device), []
-    for scene, before in scenes:
-        frames = [through(frame) for frame in before]
-        for label in frames[0]:
-            after = [frame[label] for frame in frames]
-            table.append(
-                {
-                    "dataset": on,
-                    "scene": scene,
-                    "method": label,
-                    "burst_noise": metrics.burst_noise(after),
-                    "relative_noise": metrics.burst_noise(after, relative=True),
-                    "noise_gain": metrics.noise_gain(after, before),
-                    "noise_gain_relative": metrics.noise_gain(after, before, relative=True),
-                }
-            )
-    return pd.DataFrame(table)
-
-
-def _through(rows: Sequence[Method], device: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Photograph (H, W, 3) uint8 → result by method's label; a network that methods share runs once."""
-    networks = {method.model: Method(method.label, method.model, 1.0).enhancer(device) for method in rows}
-    gammas = {method.label: getattr(method.enhancer(device), "gamma", 1.0) for method in rows}
-
-    def results(photograph: np.ndarray) -> dict[str, np.ndarray]:
-        plain = {model: network(photograph) for model, network in networks.items()}
-        return {method.label: apply_gamma(plain[method.model], gammas[method.label]) for method in rows}
-
-    return results
-
-
-def summary(scores: pd.DataFrame, by: Sequence[str] = ("dataset", "method")) -> pd.DataFrame:
-    """Mean of every figure per group, in the order of appearance, with n, the number of photographs or scenes."""
-    figures = [column for column in scores.select_dtypes("number").columns if column not in by]
-    groups = scores.groupby(list(by), sort=False)
-    return groups[figures].mean().dropna(axis="columns", how="all").assign(n=groups.size())
-
-
-def interval(values: pd.Series, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean over photographs, seeded; (NaN, NaN) for fewer than two scenes or values.
-
-    Photographs of one scene are no independent witnesses: where the index of ``values`` has a level ``scene``, they
-    are drawn together.
-    """
-    known = values.dropna()
-    if "scene" in known.index.names:
-        groups = known.groupby(level=[level for level in known.index.names if level in ("dataset", "scene")])
-        sums, counts = groups.sum().to_numpy(), groups.size().to_numpy()
-    else:
-        sums, counts = known.to_numpy(), np.ones(len(known))
-    if len(sums) < 2:
-        return float("nan"), float("nan")
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
-    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (0.025, 0.975))
-    return float(low), float(high)
-
-
-def paired_difference(scores: pd.DataFrame, figure: str, method: str, other: str) -> tuple[float, float, float]:
-    """Mean of ``figure`` of ``method`` minus that of ``other`` on the same photographs, and its 95 % interval."""
-    difference = paired(scores, figure, method, other)
-    return (float(difference.mean()), *interval(difference))
-
-
-def paired(scores: pd.DataFrame, figure: str, method: str, other: str) -> pd.Series:
-    """``figure`` of ``method`` minus that of ``other``, by data set, scene and photograph."""
-    key = [column for column in ("dataset", "scene", "photograph") if column in scores]
-    values = scores.pivot(index=key, columns="method", values=figure)
-    return values[method] - values[other]
-
-
-def _source(model: str) -> dict[str, str]:
-    return {"weights": model} if os.path.splitext(model)[1] in (".safetensors", ".pth", ".pt") else {"model": model}
-
-
-def _niqe_model() -> metrics.NiqeModel | None:
-    return metrics.load_niqe_model(datasets.find(NIQE_FILE)) if datasets.at_hand("niqe-model") else None
+    return (
+        f"{known['steps']:,} steps × {known['batch']} at {known['size']} px, seed {known['seed']}"
+    )

@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zdce import winograd
+from zdce.engine import winograd
+from zdce.engine.winograd import Winograd
 from zdce.model import (
     BLOCKS,
     LUMA,
@@ -38,17 +39,23 @@ from zdce.model import (
     sparing,
 )
 from zdce.photos import to_tensor
-from zdce.winograd import Winograd
 
 try:
     import numba
 except ImportError:  # the extra "fast" is not installed
     numba = None
 
-TILE = (512, 320)  # rows and columns that the network returns at a time; what it needs stays near the processor
+TILE = (
+    512,
+    320,
+)  # rows and columns that the network returns at a time; what it needs stays near the processor
 SMALL_SIDE = 80  # pixels of the longer side that the fast path shows the network; ours
-REDUCE_FIRST = 2**24  # pixels above which a network that reduces for itself is given a box mean, to bound memory
-ALONE = 2**18  # pixels up to which one thread bends a photograph: a second one takes longer to begin
+REDUCE_FIRST = (
+    2**24
+)  # pixels above which a network that reduces for itself is given a box mean, to bound memory
+ALONE = (
+    2**18
+)  # pixels up to which one thread bends a photograph: a second one takes longer to begin
 BAND = 128  # rows, at most, that are filtered and bent by one thread at a time
 SAMPLES = 768  # of a row at a time, so that their curves stay in the nearest memory
 
@@ -108,14 +115,18 @@ class Tile:
         )
 
 
-def tiles(height: int, width: int, halo: int, size: tuple[int, int] | None = None) -> Iterator[Tile]:
+def tiles(
+    height: int, width: int, halo: int, size: tuple[int, int] | None = None
+) -> Iterator[Tile]:
     """Tiles that cover height × width pixels, none larger than ``size`` (default: :data:`TILE`).
 
     They depend on the size alone, never on the number of threads, and the network sees every one at the same height
     and width, so that all are computed in the same way.
     """
     most = size or TILE
-    across = [list(_spans(side, each, halo)) for side, each in zip((height, width), most, strict=True)]
+    across = [
+        list(_spans(side, each, halo)) for side, each in zip((height, width), most, strict=True)
+    ]
     for rows, seen_rows in across[0]:
         for columns, seen_columns in across[1]:
             yield Tile(rows, columns, seen_rows, seen_columns)
@@ -156,16 +167,22 @@ def reduces(net: nn.Module) -> bool:
 def has_bf16() -> bool:
     """Whether this processor multiplies bfloat16 numbers itself; elsewhere they would cost time."""
     try:
-        return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return torch.backends.mkldnn.is_available() and bool(
+            torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        )
     except (AttributeError, RuntimeError):
         return False
 
 
 def can_pack(net: nn.Module) -> bool:
     """Whether :class:`Packed` knows this network, and this build of torch has what it takes."""
-    ours = isinstance(net, CurveNet) and not net.config.separable and net.config.pooling != "stride2"
+    ours = (
+        isinstance(net, CurveNet) and not net.config.separable and net.config.pooling != "stride2"
+    )
     ours = ours and not net.config.statistics and not net.config.denoise
-    known = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and torch.backends.mkldnn.is_available()
+    known = (
+        hasattr(torch.ops.mkldnn, "_convolution_pointwise") and torch.backends.mkldnn.is_available()
+    )
     return ours and known and net.e_conv1.weight.device.type == "cpu"
 
 
@@ -182,13 +199,17 @@ class Packed:
     def _layer(self, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
         weight = conv.weight.detach().to(self.dtype).contiguous(memory_format=torch.channels_last)
         size = [1, conv.in_channels, *TILE]
-        ready = torch.ops.mkldnn._reorder_convolution_weight(weight, [1, 1], [1, 1], [1, 1], 1, size)
+        ready = torch.ops.mkldnn._reorder_convolution_weight(
+            weight, [1, 1], [1, 1], [1, 1], 1, size
+        )
         return ready, conv.bias.detach().to(self.dtype)
 
     def _conv(self, number: int, x: Tensor) -> Tensor:
         kind = "none" if number == 7 else "relu"
         weight, bias = self.layers[number - 1]
-        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, [1, 1], [1, 1], [1, 1], 1, kind, [], "")
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, weight, bias, [1, 1], [1, 1], [1, 1], 1, kind, [], ""
+        )
 
     def raw(self, image: Tensor) -> Tensor:
         """(1, 3, H, W) in [0, 1] → curves before tanh, (1, 24, H, W) or (1, 3, H, W), of the packed dtype."""
@@ -268,7 +289,11 @@ class Grid:
         """For each of ``size`` pixels along an axis: the grid point before (int32), the share of the next (float32)."""
         points = self.curves.shape[axis]
         at = np.arange(size, dtype=np.float64)
-        at = at * ((points - 1) / max(1, size - 1)) if self.corners else (at + 0.5) / self.factor - 0.5
+        at = (
+            at * ((points - 1) / max(1, size - 1))
+            if self.corners
+            else (at + 0.5) / self.factor - 0.5
+        )
         at = at.clip(0, points - 1)
         before = at.astype(np.int32)
         return before, (at - before).astype(np.float32)
@@ -306,12 +331,20 @@ def estimated(
             curves = _by_halves(packed, small, halo(net)).tanh_() if packed else net._estimate(seen)
         levels = _noise(net, small.to(device), curves.to(device))
         # They follow one differential equation, x' = x² − x, for r each: their sum is what counts.
-        return Grid(_on_grid(curves, c, shared), factor, False, levels, c.iterations if shared else 1)
-    size = (c.fixed_size,) * 2 if c.fixed_size else tuple(max(1, int(side / c.scale)) for side in (height, width))
+        return Grid(
+            _on_grid(curves, c, shared), factor, False, levels, c.iterations if shared else 1
+        )
+    size = (
+        (c.fixed_size,) * 2
+        if c.fixed_size
+        else tuple(max(1, int(side / c.scale)) for side in (height, width))
+    )
     factor = min(height // (4 * size[0]), width // (4 * size[1]))
     if factor > 1 and (height * width > REDUCE_FIRST or (fast and c.fixed_size)):
         image = reduced(pixels, factor).contiguous()
-        small = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=bool(c.fixed_size))
+        small = F.interpolate(
+            image, size=size, mode="bilinear", align_corners=False, antialias=bool(c.fixed_size)
+        )
     else:
         small = net._reduced(scaled(pixels).contiguous())
     small = small.to(device)
@@ -332,9 +365,13 @@ def _by_halves(packed: Packed, image: Tensor, reach: int) -> Tensor:
 
     @torch.inference_mode()
     def raw(tile: Tile) -> Tensor:
-        return packed.raw(image[..., tile.seen_rows, tile.seen_columns])[(..., *tile.inside)].float()
+        return packed.raw(image[..., tile.seen_rows, tile.seen_columns])[
+            (..., *tile.inside)
+        ].float()
 
-    return torch.cat(parallel(raw, tiles(height, width, reach, (math.ceil(height / 2), width))), dim=2)
+    return torch.cat(
+        parallel(raw, tiles(height, width, reach, (math.ceil(height / 2), width))), dim=2
+    )
 
 
 def sampled(pixels: np.ndarray, device: torch.device) -> Sample:
@@ -354,7 +391,13 @@ def _by_tiles(net: CurveNet, image: Tensor, sample: Sample | None = None) -> Ten
     """``net._estimate(image)``, in tiles where the reduced copy of a large photograph is large itself."""
     height, width = image.shape[-2:]
     c = net.config
-    if height * width <= 2 * TILE[0] * TILE[1] or c.statistics or c.one_curve or c.level or c.pooling == "stride2":
+    if (
+        height * width <= 2 * TILE[0] * TILE[1]
+        or c.statistics
+        or c.one_curve
+        or c.level
+        or c.pooling == "stride2"
+    ):
         return net._estimate(image, sample=sample)
     curves = image.new_empty(1, c.curve_channels, height, width)
     reach = 7 + (c.pools if c.pooling == "overlapping" else 0)
@@ -384,7 +427,9 @@ def _on_grid(curves: Tensor, config: NetConfig, shared: bool = False) -> np.ndar
     return np.ascontiguousarray(curves.expand(height, width, config.iterations, 3).numpy())
 
 
-def _noise(net: CurveNet, small: Tensor, curves: Tensor, sample: Sample | None = None) -> np.ndarray | None:
+def _noise(
+    net: CurveNet, small: Tensor, curves: Tensor, sample: Sample | None = None
+) -> np.ndarray | None:
     levels = net.noise_levels(small, curves, sample)
     return None if levels is None else np.ascontiguousarray(levels[0, 0].float().cpu().numpy())
 
@@ -402,11 +447,16 @@ def reduced(pixels: np.ndarray, factor: int) -> Tensor:
     if numba and pixels.dtype == np.uint8 and factor < 4096:
         out = np.empty((rows, math.ceil(width / factor), 3), np.float32)
         lines = pixels.reshape(height, 3 * width)
-        parallel(lambda part: _reduce(lines, out, factor, part.start, part.stop), _shares(rows, height * width))
+        parallel(
+            lambda part: _reduce(lines, out, factor, part.start, part.stop),
+            _shares(rows, height * width),
+        )
         return torch.from_numpy(out).permute(2, 0, 1)[None]
 
     def mean(row: int) -> Tensor:
-        block = torch.from_numpy(pixels[row * factor : (row + 1) * factor].astype(np.float32)).mean(dim=0)
+        block = torch.from_numpy(pixels[row * factor : (row + 1) * factor].astype(np.float32)).mean(
+            dim=0
+        )
         return F.avg_pool1d(block.T[None], factor, ceil_mode=True, count_include_pad=False)
 
     return torch.stack(parallel(mean, range(rows)), dim=2).div_(top).clamp_(0, 1)
@@ -414,7 +464,9 @@ def reduced(pixels: np.ndarray, factor: int) -> Tensor:
 
 def upsampled(grid: Grid, tile: Tile, height: int, width: int) -> Tensor:
     """The grid's curves for every pixel of a tile of a photograph of height × width: (1, 3·iterations, h, w)."""
-    points = _brought_back(torch.from_numpy(grid.curves), grid, (tile.rows, tile.columns), (height, width))
+    points = _brought_back(
+        torch.from_numpy(grid.curves), grid, (tile.rows, tile.columns), (height, width)
+    )
     return points.flatten(2).permute(2, 0, 1)[None].contiguous()
 
 
@@ -431,13 +483,17 @@ def denoised(image: Tensor, grid: Grid, tile: Tile, height: int, width: int) -> 
     return smoothed(image, noise[None, None], SMOOTH_RADIUS)
 
 
-def _brought_back(points: Tensor, grid: Grid, parts: tuple[slice, slice], sizes: tuple[int, int]) -> Tensor:
+def _brought_back(
+    points: Tensor, grid: Grid, parts: tuple[slice, slice], sizes: tuple[int, int]
+) -> Tensor:
     """Values on the grid (h, w, …), bilinearly, at the pixels ``parts`` of a photograph of ``sizes``."""
     for axis, (size, part) in enumerate(zip(sizes, parts, strict=True)):
         before, share = (torch.from_numpy(each[part]) for each in grid.places(size, axis))
         after = (before + 1).clamp_(max=points.shape[axis] - 1)
         share = share.view([-1 if n == axis else 1 for n in range(points.ndim)])
-        points = torch.lerp(points.index_select(axis, before), points.index_select(axis, after), share)
+        points = torch.lerp(
+            points.index_select(axis, before), points.index_select(axis, after), share
+        )
     return points
 
 
@@ -464,10 +520,14 @@ def bend(pixels: np.ndarray, grid: Grid, table: np.ndarray | None = None) -> np.
         if plainly:
             _bend(source, target, grid.curves, grid.repeated, *places)
         else:
-            _smooth_and_bend(source, target, curves, noise, *places, centre, SMOOTH_RADIUS, grid.spared, alike)
+            _smooth_and_bend(
+                source, target, curves, noise, *places, centre, SMOOTH_RADIUS, grid.spared, alike
+            )
 
     whole = plainly  # running sums round by where they began: that must not depend on the number of threads
-    each = math.ceil(height / (2 * math.ceil(height / (2 * BAND))))  # an even number of bands, all alike
+    each = math.ceil(
+        height / (2 * math.ceil(height / (2 * BAND)))
+    )  # an even number of bands, all alike
     bands = [range(start, min(start + each, height)) for start in range(0, height, each)]
     parallel(share, _shares(height, height * width) if whole else bands)
     return out
@@ -482,7 +542,9 @@ def _shares(count: int, pixels: float = math.inf) -> Sequence[range]:
 
 
 if numba:
-    _machine_code = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+    _machine_code = numba.njit(
+        nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}
+    )
 
     @_machine_code
     def _reduce(source, out, factor, first, last):
@@ -521,7 +583,9 @@ if numba:
                         for x in range(columns.shape[1]):
                             at = columns[j, x]
                             wide[half, x] = (
-                                weights[0] * line[at, 0] + weights[1] * line[at, 1] + weights[2] * line[at, 2]
+                                weights[0] * line[at, 0]
+                                + weights[1] * line[at, 1]
+                                + weights[2] * line[at, 2]
                             )
                     for x in range(0, columns.shape[1], 2):
                         d = wide[0, x] - wide[0, x + 1] - wide[1, x] + wide[1, x + 1]
@@ -569,7 +633,20 @@ if numba:
             target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
 
     @_machine_code
-    def _bend(source, target, curves, repeated, row, row_share, column, column_share, table, plain, first, last):
+    def _bend(
+        source,
+        target,
+        curves,
+        repeated,
+        row,
+        row_share,
+        column,
+        column_share,
+        table,
+        plain,
+        first,
+        last,
+    ):
         samples, iterations = source.shape[1], curves.shape[2]
         above = np.empty((iterations, samples), np.float32)
         below = np.empty((iterations, samples), np.float32)
@@ -636,9 +713,16 @@ if numba:
             safe = max(variance, np.float32(0)) + np.float32(1e-9)
             luma = variance / (safe + noise)
             colour = np.float32(1) / (safe + np.float32(36) * noise)
-            slope_red, slope_blue = (sums[4, x] * share - red * g) * colour, (sums[5, x] * share - blue * g) * colour
+            slope_red, slope_blue = (
+                (sums[4, x] * share - red * g) * colour,
+                (sums[5, x] * share - blue * g) * colour,
+            )
             out[0, x], out[1, x], out[2, x] = luma, slope_red, slope_blue
-            out[3, x], out[4, x], out[5, x] = g - luma * g, red - slope_red * g, blue - slope_blue * g
+            out[3, x], out[4, x], out[5, x] = (
+                g - luma * g,
+                red - slope_red * g,
+                blue - slope_blue * g,
+            )
 
     @_machine_code
     def _filtered(line, sums, per_pixel, rows, level, centre, out):
@@ -648,12 +732,16 @@ if numba:
             share = per_pixel[x] * rows
             red, green, blue = line[3 * x] * third, line[3 * x + 1] * third, line[3 * x + 2] * third
             if level[x] > 0:
-                luma = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
+                luma = (
+                    np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
+                )
                 g = luma - centre
                 luma = (sums[0, x] * g + sums[3, x]) * share + centre
                 red = (sums[1, x] * g + sums[4, x]) * share + luma
                 blue = (sums[2, x] * g + sums[5, x]) * share + luma
-                green = (luma - np.float32(0.299) * red - np.float32(0.114) * blue) * np.float32(1 / 0.587)
+                green = (luma - np.float32(0.299) * red - np.float32(0.114) * blue) * np.float32(
+                    1 / 0.587
+                )
             out[3 * x] = min(max(red, zero), one)
             out[3 * x + 1] = min(max(green, zero), one)
             out[3 * x + 2] = min(max(blue, zero), one)
@@ -669,7 +757,16 @@ if numba:
     @_machine_code
     def _bend_alike(values, target, curve, weights):
         """As :func:`_bend_line`, where all pixels have the same eight curves."""
-        a, b, c, d, e, f, g, h = curve[0], curve[1], curve[2], curve[3], curve[4], curve[5], curve[6], curve[7]
+        a, b, c, d, e, f, g, h = (
+            curve[0],
+            curve[1],
+            curve[2],
+            curve[3],
+            curve[4],
+            curve[5],
+            curve[6],
+            curve[7],
+        )
         for i in range(values.shape[0]):
             x, w = values[i], weights[i]
             x += w * a * (x * x - x)
@@ -775,7 +872,9 @@ if numba:
                 if held != row[y]:
                     held = row[y]
                     _stretch(curves[held], column, column_share, above)
-                    _stretch(curves[min(held + 1, curves.shape[0] - 1)], column, column_share, below)
+                    _stretch(
+                        curves[min(held + 1, curves.shape[0] - 1)], column, column_share, below
+                    )
                 _bend_line(values, target[y], above, below, row_share[y], weights)
             if not plain:
                 winograd.through(target[y], table)

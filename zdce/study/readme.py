@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from zdce import checkpoints, ledger, paths
+from zdce import checkpoints, paths
 from zdce.files import whole
+from zdce.study import claims as ledger
 
 PROFILE = "study"
 ON = "sice-pairs"
@@ -23,13 +24,23 @@ FIGURES = {
     "mean": ("mean brightness", 2),
 }
 # column of soak.csv → its heading
-HARM = (("lost", "lost"), ("partial", "in part"), ("different", "different"), ("litter", "unfinished files left"))
+HARM = (
+    ("lost", "lost"),
+    ("partial", "in part"),
+    ("different", "different"),
+    ("litter", "unfinished files left"),
+)
 
 
 def blocks() -> dict[Path, dict[str, Callable[[], str]]]:
     """Every file with generated parts, and what makes each part."""
     return {
-        paths.root() / "README.md": {"video": videos, "claims": verdicts, "headline": headline, "soak": soak},
+        paths.root() / "README.md": {
+            "video": videos,
+            "claims": verdicts,
+            "headline": headline,
+            "soak": soak,
+        },
         paths.weights() / "README.md": {"weights": weights_card},
     }
 
@@ -48,7 +59,9 @@ def replaced(text: str, name: str, block: str) -> str:
     """``text`` with ``block`` between ``<!-- name: … -->`` and ``<!-- /name -->``; ValueError without the two marks."""
     pattern = re.compile(rf"(<!-- {name}: .*? -->\n)(.*?)(<!-- /{name} -->)", re.DOTALL)
     if len(pattern.findall(text)) != 1:
-        raise ValueError(f"block {name!r}: needs one <!-- {name}: … --> and one <!-- /{name} --> after it")
+        raise ValueError(
+            f"block {name!r}: needs one <!-- {name}: … --> and one <!-- /{name} --> after it"
+        )
     return pattern.sub(lambda match: f"{match[1]}{block.strip()}\n{match[3]}", text)
 
 
@@ -95,22 +108,48 @@ def videos() -> str:
 def soak() -> str:
     """What the long runs with faults found, from the table that ``make soak`` writes."""
     table = pd.read_csv(paths.reports(PROFILE) / "soak.csv")
-    heads = ["command", "what was done to it", "times", "outputs", *(head for _, head in HARM), "memory, MiB"]
+    heads = [
+        "command",
+        "what was done to it",
+        "times",
+        "outputs",
+        *(head for _, head in HARM),
+        "memory, MiB",
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|---" * 2 + "|---:" * (len(heads) - 2) + "|"]
     for row in table.to_dict("records"):
-        counts = [f"{row[column]:,}" for column in ("times", "outputs", *(column for column, _ in HARM), "peak_MiB")]
+        counts = [
+            f"{row[column]:,}"
+            for column in ("times", "outputs", *(column for column, _ in HARM), "peak_MiB")
+        ]
         lines.append("| " + " | ".join([f"`{row['what']}`", row["done"], *counts]) + " |")
     return "\n".join(lines)
 
 
 def weights_card() -> str:
     """Budget and fingerprint of every shipped weights file, from the files' own headers."""
-    heads = ["file", "bytes", "seed", "steps", "batch", "photographs seen", "size, pixels", "sha256"]
+    heads = [
+        "file",
+        "bytes",
+        "seed",
+        "steps",
+        "batch",
+        "photographs seen",
+        "size, pixels",
+        "sha256",
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 2) + "|---|"]
     for file in sorted(paths.weights().glob("*.safetensors")):
         run = checkpoints.read(file).header["train"]
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         seen = f"{run['steps'] * run['batch']:,}"
-        cells = [f"`{file.name}`", f"{file.stat().st_size:,}", run["seed"], f"{run['steps']:,}", run["batch"], seen]
+        cells = [
+            f"`{file.name}`",
+            f"{file.stat().st_size:,}",
+            run["seed"],
+            f"{run['steps']:,}",
+            run["batch"],
+            seen,
+        ]
         lines.append("| " + " | ".join(map(str, [*cells, run["size"], f"`{digest}`"])) + " |")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """The two ablations: what each training changes, how it scores beside its reference row, when a difference counts.
 
-A row is an arm of :data:`zdce.study.ARMS`, trained once. Two trainings that differ in nothing but their seed differ in
+A row is an arm of :data:`zdce.experiments.ARMS`, trained once. Two trainings that differ in nothing but their seed differ in
 their scores as well, so a difference between two rows counts only where it is larger than that spread.
 """
 
@@ -15,19 +15,26 @@ import pandas as pd
 from scipy import sparse
 from scipy.sparse.linalg import lsqr
 
-from zdce import datasets, ledger, losses, metrics, study, sweep
+from zdce import datasets, losses, metrics
 from zdce.model import CurveNet, count_parameters, multiply_adds
+from zdce.study import claims as ledger
+from zdce.study import evaluation, experiments, sweep
 from zdce.training import batches
 
 REFERENCE = "zero-dce-improved"
 # Rows of the two tables, the reference first: arms whose network differs from it, and arms with its network.
-_SAME_NET = {arm: config.net == study.ARMS[REFERENCE].net for arm, config in study.ARMS.items()}
-NETWORK = (REFERENCE, *(arm for arm in study.REFERENCES if not _SAME_NET[arm]))
-LOSSES = (REFERENCE, *(arm for arm in study.REFERENCES if _SAME_NET[arm]))
+_SAME_NET = {
+    arm: config.net == experiments.ARMS[REFERENCE].net for arm, config in experiments.ARMS.items()
+}
+NETWORK = (REFERENCE, *(arm for arm in experiments.REFERENCES if not _SAME_NET[arm]))
+LOSSES = (REFERENCE, *(arm for arm in experiments.REFERENCES if _SAME_NET[arm]))
 
 FEWEST = 5  # scenes; with fewer, a bootstrap interval says too little (ours)
 FRAME = 4  # pixels: the outer frame in which a border is looked for (ours)
-INSIDE = (8, 16)  # pixels from the edge: the strip just inside, to which the frame is compared (ours)
+INSIDE = (
+    8,
+    16,
+)  # pixels from the edge: the strip just inside, to which the frame is compared (ours)
 BORDER = 2.0  # per cent by which a frame must be brighter before it is called a border (ours)
 PHOTOGRAPHS = 2002  # of sice-train, all of which an epoch shows once
 EPOCHS = 200  # of the published training
@@ -47,15 +54,21 @@ _WORDS = {
 
 def change(arm: str) -> str:
     """What ``arm`` changes in its reference row, such as ``channels 16 → 8 (of no-pool)``."""
-    if arm not in study.REFERENCES:
+    if arm not in experiments.REFERENCES:
         return "reference row"
-    new, old = (asdict(study.ARMS[name]) for name in (arm, study.REFERENCES[arm]))
+    new, old = (asdict(experiments.ARMS[name]) for name in (arm, experiments.REFERENCES[arm]))
     if new["loss"]["form"] != old["loss"]["form"]:
         return f"losses and weights of the {new['loss']['form']}, for those of the released code"
     pairs = {key: (old[part][key], new[part][key]) for part in ("net", "loss") for key in old[part]}
     pairs |= {key: (old[key], new[key]) for key in ("data", "precision")}
-    told = [f"{_WORDS.get(key, key)} {_plain(a)} → {_plain(b)}" for key, (a, b) in pairs.items() if a != b]
-    suffix = "" if study.REFERENCES[arm] == REFERENCE else f" (of {study.REFERENCES[arm]})"
+    told = [
+        f"{_WORDS.get(key, key)} {_plain(a)} → {_plain(b)}"
+        for key, (a, b) in pairs.items()
+        if a != b
+    ]
+    suffix = (
+        "" if experiments.REFERENCES[arm] == REFERENCE else f" (of {experiments.REFERENCES[arm]})"
+    )
     return ", ".join(told) + suffix
 
 
@@ -69,14 +82,18 @@ def rows(arms: Sequence[str], profile: str = "study") -> pd.DataFrame:
 
     All of one budget and seed. Raises ValueError for an unknown arm.
     """
-    budget, kept = study.BUDGETS[profile], study.trainings(profile)
+    budget, kept = experiments.BUDGETS[profile], experiments.trainings(profile)
     files = {path.name: path for path in kept["weights"]} if len(kept) else {}
     table = []
-    for config in study.plan(profile, arms=arms):
+    for config in experiments.plan(profile, arms=arms):
         if config.steps != budget.steps or config.seed != budget.seeds[0]:
             continue
-        row = {"arm": config.name, "reference": study.REFERENCES.get(config.name, ""), "change": change(config.name)}
-        row |= {"command": " ".join(sweep.command(config)), "budget": study.budget(config)}
+        row = {
+            "arm": config.name,
+            "reference": experiments.REFERENCES.get(config.name, ""),
+            "change": change(config.name),
+        }
+        row |= {"command": " ".join(sweep.command(config)), "budget": experiments.budget(config)}
         table.append(row | {"weights": files.get(f"{config.run_name()}.safetensors")})
     return pd.DataFrame(table).astype({"weights": object})
 
@@ -86,9 +103,15 @@ def chosen(arms: str, known: Sequence[str]) -> list[str]:
 
     Raises ValueError for a name that is not in ``known``.
     """
-    names = known if arms.strip() == "all" else [name.strip() for name in arms.split(",") if name.strip()]
+    names = (
+        known
+        if arms.strip() == "all"
+        else [name.strip() for name in arms.split(",") if name.strip()]
+    )
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"arms: no arm {unknown[0]!r} in this table; known: {', '.join(known)}, or 'all'")
+        raise ValueError(
+            f"arms: no arm {unknown[0]!r} in this table; known: {', '.join(known)}, or 'all'"
+        )
     return list(dict.fromkeys([REFERENCE, *names]))
 
 
@@ -98,17 +121,28 @@ def missing(table: pd.DataFrame) -> str:
     return f"not trained yet: {', '.join(names)}" if len(names) else "every row was trained"
 
 
-def methods(table: pd.DataFrame) -> list[study.Method]:
+def methods(table: pd.DataFrame) -> list[evaluation.Method]:
     """The trained rows of :func:`rows` as methods without gamma, labelled by arm."""
-    return [study.Method(row.arm, str(row.weights), 1.0) for row in table.itertuples() if row.weights is not None]
+    return [
+        evaluation.Method(row.arm, str(row.weights), 1.0)
+        for row in table.itertuples()
+        if row.weights is not None
+    ]
 
 
-def seeds(arm: str = REFERENCE, profile: str = "study") -> list[study.Method]:
+def seeds(arm: str = REFERENCE, profile: str = "study") -> list[evaluation.Method]:
     """The kept trainings that differ from the row of ``arm`` in their seed alone, as methods without gamma."""
-    kept, budget = study.trainings(profile), study.BUDGETS[profile]
+    kept, budget = experiments.trainings(profile), experiments.BUDGETS[profile]
     if len(kept):
-        kept = kept[(kept["arm"] == arm) & (kept["steps"] == budget.steps) & (kept["seed"] != budget.seeds[0])]
-    return [study.Method(f"{arm}, seed {row.seed}", str(row.weights), 1.0) for row in kept.itertuples()]
+        kept = kept[
+            (kept["arm"] == arm)
+            & (kept["steps"] == budget.steps)
+            & (kept["seed"] != budget.seeds[0])
+        ]
+    return [
+        evaluation.Method(f"{arm}, seed {row.seed}", str(row.weights), 1.0)
+        for row in kept.itertuples()
+    ]
 
 
 def costs(table: pd.DataFrame, side: int = 256) -> pd.DataFrame:
@@ -116,10 +150,17 @@ def costs(table: pd.DataFrame, side: int = 256) -> pd.DataFrame:
     KB of the kept file (NaN where not trained), multiply-adds in millions at side × side pixels."""
     lines = []
     for row in table.itertuples():
-        net = CurveNet(study.ARMS[row.arm].net)
+        net = CurveNet(experiments.ARMS[row.arm].net)
         parameters = count_parameters(net)
-        line = {"arm": row.arm, "change": row.change, "parameters": parameters, "weights_KB": parameters * 4 / 1024}
-        line["file_KB"] = row.weights.stat().st_size / 1024 if row.weights is not None else float("nan")
+        line = {
+            "arm": row.arm,
+            "change": row.change,
+            "parameters": parameters,
+            "weights_KB": parameters * 4 / 1024,
+        }
+        line["file_KB"] = (
+            row.weights.stat().st_size / 1024 if row.weights is not None else float("nan")
+        )
         lines.append(line | {"multiply_adds_M": multiply_adds(net, side, side) / 1e6})
     return pd.DataFrame(lines)
 
@@ -148,7 +189,12 @@ def frame_excess(values: np.ndarray, relative: bool = False) -> float:
 
 
 def borders(
-    rows: Iterable[study.Method], on: str, limit: int = 0, *, depth: int = 24, device: str = "auto"
+    rows: Iterable[evaluation.Method],
+    on: str,
+    limit: int = 0,
+    *,
+    depth: int = 24,
+    device: str = "auto",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What every method does at the edges of the photographs of ``on``: scores, and profiles.
 
@@ -167,22 +213,44 @@ def borders(
         about = {"dataset": on, "photograph": sample.name, "scene": sample.scene}
         for label, enhancer in enhancers.items():
             y = metrics.luma(enhancer(before))
-            error = float("nan") if reference is None else frame_excess(np.abs(y - metrics.luma(reference)))
-            row = about | {"method": label, "frame_brightness": frame_excess(y, relative=True), "frame_error": error}
+            error = (
+                float("nan")
+                if reference is None
+                else frame_excess(np.abs(y - metrics.luma(reference)))
+            )
+            row = about | {
+                "method": label,
+                "frame_brightness": frame_excess(y, relative=True),
+                "frame_error": error,
+            }
             table.append(row)
             means = np.bincount(distance.ravel(), weights=y.ravel())[:depth] / count
-            profiles += [about | {"method": label, "distance": d, "luma": mean} for d, mean in enumerate(means)]
+            profiles += [
+                about | {"method": label, "distance": d, "luma": mean}
+                for d, mean in enumerate(means)
+            ]
     return pd.DataFrame(table), pd.DataFrame(profiles)
 
 
 def border_profile(profiles: pd.DataFrame, other: str = REFERENCE) -> pd.DataFrame:
     """Luma of every method over the distance from the edge, in per cent of its own mean over the deepest eight pixels,
     less that of ``other``, mean over photographs: dataset, method, distance, excess. From :func:`borders`."""
-    wide = profiles.pivot(index=["dataset", "photograph", "distance"], columns="method", values="luma")
+    wide = profiles.pivot(
+        index=["dataset", "photograph", "distance"], columns="method", values="luma"
+    )
     deep = wide[wide.index.get_level_values("distance") >= profiles["distance"].max() - 7]
-    level = deep.groupby(["dataset", "photograph"]).mean().reindex(wide.index.droplevel("distance")).to_numpy()
+    level = (
+        deep.groupby(["dataset", "photograph"])
+        .mean()
+        .reindex(wide.index.droplevel("distance"))
+        .to_numpy()
+    )
     share = 100 * (wide / level - 1)
-    excess = share.sub(share[other], axis=0)[profiles["method"].unique()].groupby(["dataset", "distance"]).mean()
+    excess = (
+        share.sub(share[other], axis=0)[profiles["method"].unique()]
+        .groupby(["dataset", "distance"])
+        .mean()
+    )
     return excess.reset_index().melt(["dataset", "distance"], value_name="excess")
 
 
@@ -203,7 +271,9 @@ def spread(scores: pd.DataFrame, figure: str, labels: Sequence[str]) -> float:
     return float(means.max() - means.min()) if len(means) > 1 else float("nan")
 
 
-def compare(scores: pd.DataFrame, figure: str, arm: str, other: str, labels: Sequence[str] = ()) -> dict:
+def compare(
+    scores: pd.DataFrame, figure: str, arm: str, other: str, labels: Sequence[str] = ()
+) -> dict:
     """``figure`` of ``arm`` less that of ``other`` on the same photographs or scenes.
 
     labels: methods that differ in their seed alone. Returns both means, the difference with its 95 % interval, n,
@@ -213,11 +283,17 @@ def compare(scores: pd.DataFrame, figure: str, arm: str, other: str, labels: Seq
     """
     if not {arm, other} <= set(scores["method"]):
         return {"outcome": "not trained"}
-    difference = study.paired(scores, figure, arm, other).dropna()
+    difference = evaluation.paired(scores, figure, arm, other).dropna()
     scenes = difference.index.to_frame(index=False)[["dataset", "scene"]].drop_duplicates()
     means = scores.groupby("method")[figure].mean()
-    low, high = study.interval(difference)
-    found = {"mean": means[arm], "mean_other": means[other], "difference": difference.mean(), "low": low, "high": high}
+    low, high = evaluation.interval(difference)
+    found = {
+        "mean": means[arm],
+        "mean_other": means[other],
+        "difference": difference.mean(),
+        "low": low,
+        "high": high,
+    }
     found |= {"n": len(difference), "scenes": len(scenes), "spread": spread(scores, figure, labels)}
     if found["scenes"] < FEWEST:
         outcome = "too few"
@@ -237,9 +313,11 @@ def differences(
     :func:`compare`."""
     judged, table = real(scores), []
     for arm in arms:
-        other = study.REFERENCES.get(arm)
+        other = experiments.REFERENCES.get(arm)
         for figure in figures:
-            found = compare(judged, figure, arm, other, labels) if other and figure in judged else {}
+            found = (
+                compare(judged, figure, arm, other, labels) if other and figure in judged else {}
+            )
             if "difference" in found:
                 table.append({"arm": arm, "other": other, "figure": figure} | found)
     return pd.DataFrame(table)
@@ -250,14 +328,20 @@ def paired_rows(scores: pd.DataFrame, arms: Sequence[str], figures: Sequence[str
     row an arm and photograph, for a figure."""
     judged, tables = real(scores), []
     for arm in arms:
-        other = study.REFERENCES.get(arm)
+        other = experiments.REFERENCES.get(arm)
         if other and {arm, other} <= set(judged["method"]):
-            table = pd.DataFrame({figure: study.paired(judged, figure, arm, other) for figure in figures})
+            table = pd.DataFrame(
+                {figure: evaluation.paired(judged, figure, arm, other) for figure in figures}
+            )
             tables.append(table.reset_index().assign(arm=arm))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["arm", *figures])
+    return (
+        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["arm", *figures])
+    )
 
 
-def combined(about: pd.DataFrame, tables: Sequence[pd.DataFrame], figures: Sequence[str]) -> pd.DataFrame:
+def combined(
+    about: pd.DataFrame, tables: Sequence[pd.DataFrame], figures: Sequence[str]
+) -> pd.DataFrame:
     """``about``, one row an arm, with the means of ``figures`` over :func:`real` photographs; NaN where an arm was not
     scored. tables: scores; each figure is looked up in the first one that has it."""
     means = []
@@ -270,8 +354,8 @@ def combined(about: pd.DataFrame, tables: Sequence[pd.DataFrame], figures: Seque
 def tv_lines(tables: Sequence[pd.DataFrame], figures: Sequence[str]) -> pd.DataFrame:
     """Mean of each of ``figures``, noise gains of METRICS, by TV weight, over the scored arms that differ in it
     alone: columns ``TV weight``, ``noise gain (×)``, ``measured`` (as it is, or for its brightness), ``on``."""
-    arms = [REFERENCE, *(arm for arm in study.REFERENCES if arm.startswith("tv-"))]
-    weights = pd.Series({arm: study.ARMS[arm].loss.smoothness for arm in arms}).sort_values()
+    arms = [REFERENCE, *(arm for arm in experiments.REFERENCES if arm.startswith("tv-"))]
+    weights = pd.Series({arm: experiments.ARMS[arm].loss.smoothness for arm in arms}).sort_values()
     lines = []
     for figure in figures:
         table = real(next(table for table in tables if figure in table))
@@ -292,8 +376,10 @@ def brightness_by_target(scores: pd.DataFrame) -> pd.DataFrame:
     the target, from the reference row) and as measured, and the ratio of both."""
     means = real(scores).groupby("method")["mean"].mean()
     arms = [arm for arm in (REFERENCE, "exposure-0.5", "exposure-0.7") if arm in means]
-    targets = pd.Series({arm: study.ARMS[arm].loss.exposure_target for arm in arms})
-    table = pd.DataFrame({"target": targets, "predicted": means[REFERENCE] * targets / targets[REFERENCE]})
+    targets = pd.Series({arm: experiments.ARMS[arm].loss.exposure_target for arm in arms})
+    table = pd.DataFrame(
+        {"target": targets, "predicted": means[REFERENCE] * targets / targets[REFERENCE]}
+    )
     table["measured"] = means[arms]
     table["ratio"] = table["measured"] / table["predicted"]
     return table.rename_axis("arm").sort_values("target").reset_index()
@@ -318,8 +404,12 @@ class Expectation:
     least: float = 0.0
 
 
-def _tests(claim: str, arm: str, other: str, direction: str, figures: dict[str, str]) -> list[Expectation]:
-    return [Expectation(claim, part, arm, other, figure, direction) for part, figure in figures.items()]
+def _tests(
+    claim: str, arm: str, other: str, direction: str, figures: dict[str, str]
+) -> list[Expectation]:
+    return [
+        Expectation(claim, part, arm, other, figure, direction) for part, figure in figures.items()
+    ]
 
 
 _AGREEMENT = {
@@ -331,17 +421,37 @@ _AGREEMENT = {
 _NOISE = "noise on bursts for its brightness"
 NETWORK_TESTS = (
     *(
-        Expectation("N4", f"white border, {arm}", arm, REFERENCE, "frame_brightness", "higher", BORDER)
+        Expectation(
+            "N4", f"white border, {arm}", arm, REFERENCE, "frame_brightness", "higher", BORDER
+        )
         for arm in ("stride2-bilinear", "stride2-transposed")
     ),
     *(
         Expectation("N4", f"{_NOISE}, {arm}", arm, REFERENCE, "noise_gain_relative", "higher")
         for arm in ("stride2-bilinear", "stride2-transposed")
     ),
-    *_tests("N5", REFERENCE, "no-pool", "higher", {f"16 channels: {name}": f for name, f in _AGREEMENT.items()}),
-    Expectation("N5", "8 channels: SSIM, means matched", "channels-8", "channels-8-no-pool", "ssim_matched", "higher"),
+    *_tests(
+        "N5",
+        REFERENCE,
+        "no-pool",
+        "higher",
+        {f"16 channels: {name}": f for name, f in _AGREEMENT.items()},
+    ),
     Expectation(
-        "N5", "32 channels: SSIM, means matched", "channels-32", "channels-32-no-pool", "ssim_matched", "higher"
+        "N5",
+        "8 channels: SSIM, means matched",
+        "channels-8",
+        "channels-8-no-pool",
+        "ssim_matched",
+        "higher",
+    ),
+    Expectation(
+        "N5",
+        "32 channels: SSIM, means matched",
+        "channels-32",
+        "channels-32-no-pool",
+        "ssim_matched",
+        "higher",
     ),
     *(
         Expectation("N6", f"details kept, {arm}", arm, REFERENCE, "detail_kept", "lower")
@@ -353,25 +463,63 @@ NETWORK_TESTS = (
     ),
 )
 LOSS_TESTS = (
-    Expectation("L1", "noise in flat dark patches", REFERENCE, "tv-200", "dark_noise_gain", "lower"),
-    Expectation("L1", "the same for its brightness", REFERENCE, "tv-200", "dark_noise_gain_relative", "lower"),
+    Expectation(
+        "L1", "noise in flat dark patches", REFERENCE, "tv-200", "dark_noise_gain", "lower"
+    ),
+    Expectation(
+        "L1",
+        "the same for its brightness",
+        REFERENCE,
+        "tv-200",
+        "dark_noise_gain_relative",
+        "lower",
+    ),
     Expectation("L1", "noise on bursts", REFERENCE, "tv-200", "noise_gain", "lower"),
-    Expectation("L1", "the same for its brightness, on bursts", REFERENCE, "tv-200", "noise_gain_relative", "lower"),
+    Expectation(
+        "L1",
+        "the same for its brightness, on bursts",
+        REFERENCE,
+        "tv-200",
+        "noise_gain_relative",
+        "lower",
+    ),
 )
 # What the other rows of the loss table should do, said before they were measured; no claims of the source.
 LOSS_PREDICTIONS = (
-    Expectation("", "differences between regions go", "no-spatial", REFERENCE, "detail_kept", "lower"),
+    Expectation(
+        "", "differences between regions go", "no-spatial", REFERENCE, "detail_kept", "lower"
+    ),
     Expectation("", "nothing asks for light", "no-exposure", REFERENCE, "mean", "lower"),
     Expectation("", "colours drift", "no-color", REFERENCE, "color_cast", "higher"),
-    Expectation("", "neighbouring pixels change places", "no-smoothness", REFERENCE, "loe", "higher"),
-    Expectation("", "a lower target gives darker results", "exposure-0.5", REFERENCE, "mean", "lower"),
-    Expectation("", "a higher target gives brighter results", "exposure-0.7", REFERENCE, "mean", "higher"),
-    Expectation("", "a much smoother curve map keeps less grain", "tv-1600", REFERENCE, "noise_gain_relative", "lower"),
     Expectation(
-        "", "bright areas never seen are raised more", "not-over-exposed", REFERENCE, "clipped_share", "higher"
+        "", "neighbouring pixels change places", "no-smoothness", REFERENCE, "loe", "higher"
+    ),
+    Expectation(
+        "", "a lower target gives darker results", "exposure-0.5", REFERENCE, "mean", "lower"
+    ),
+    Expectation(
+        "", "a higher target gives brighter results", "exposure-0.7", REFERENCE, "mean", "higher"
+    ),
+    Expectation(
+        "",
+        "a much smoother curve map keeps less grain",
+        "tv-1600",
+        REFERENCE,
+        "noise_gain_relative",
+        "lower",
+    ),
+    Expectation(
+        "",
+        "bright areas never seen are raised more",
+        "not-over-exposed",
+        REFERENCE,
+        "clipped_share",
+        "higher",
     ),
     Expectation("", "precision does not show", "float32", REFERENCE, "psnr", "no difference"),
-    Expectation("", "precision does not show", "float32", REFERENCE, "noise_gain_relative", "no difference"),
+    Expectation(
+        "", "precision does not show", "float32", REFERENCE, "noise_gain_relative", "no difference"
+    ),
 )
 _UNITS = {metric.name: metric.unit for metric in metrics.METRICS} | {
     "frame_brightness": "%",
@@ -379,7 +527,9 @@ _UNITS = {metric.name: metric.unit for metric in metrics.METRICS} | {
 }
 
 
-def judge(tests: Iterable[Expectation], tables: Sequence[pd.DataFrame], labels: Sequence[str] = ()) -> pd.DataFrame:
+def judge(
+    tests: Iterable[Expectation], tables: Sequence[pd.DataFrame], labels: Sequence[str] = ()
+) -> pd.DataFrame:
     """Every test's :func:`compare` on :func:`real` photographs, and whether it ``held``: yes, no, not testable here.
 
     tables: scores; each figure is looked up in the first one that has it. labels: as in :func:`compare`.
@@ -387,12 +537,20 @@ def judge(tests: Iterable[Expectation], tables: Sequence[pd.DataFrame], labels: 
     judged = []
     for test in tests:
         table = next((table for table in tables if test.figure in table), None)
-        found = compare(real(table), test.figure, test.arm, test.other, labels) if table is not None else {}
+        found = (
+            compare(real(table), test.figure, test.arm, test.other, labels)
+            if table is not None
+            else {}
+        )
         outcome = found.get("outcome", "not trained")
         if outcome in ("not trained", "too few", "one seed"):
             held = "not testable here"
         else:
-            held = "yes" if outcome == test.direction and abs(found["difference"]) >= test.least else "no"
+            held = (
+                "yes"
+                if outcome == test.direction and abs(found["difference"]) >= test.least
+                else "no"
+            )
         judged.append(asdict(test) | found | {"outcome": outcome, "held": held})
     return pd.DataFrame(judged)
 
@@ -404,16 +562,33 @@ def ledger_rows(judged: pd.DataFrame, table: pd.DataFrame, count: int) -> pd.Dat
     for row in judged.itertuples():
         least = f", by {row.least:g} {_UNITS[row.figure]} at least" if row.least else ""
         rule = f"{row.figure} of {row.arm} {row.direction} than of {row.other}{least}, beyond interval and seeds"
-        part = {"claim": row.claim, "part": row.part, "rule": rule, "held": row.held, "budget": budgets[REFERENCE]}
+        part = {
+            "claim": row.claim,
+            "part": row.part,
+            "rule": rule,
+            "held": row.held,
+            "budget": budgets[REFERENCE],
+        }
         if row.outcome == "not trained":
-            parts.append(part | {"measured": "not trained or not scored yet", "interval": "", "n": ""})
+            parts.append(
+                part | {"measured": "not trained or not scored yet", "interval": "", "n": ""}
+            )
             continue
-        seen = f"spread of {count} seeds {row.spread:.2g}" if row.spread == row.spread else "spread over seeds unknown"
+        seen = (
+            f"spread of {count} seeds {row.spread:.2g}"
+            if row.spread == row.spread
+            else "spread over seeds unknown"
+        )
         means = f"{row.mean:.4g} against {row.mean_other:.4g}"
-        measured = f"{row.difference:+.3g} {_UNITS[row.figure]}".strip() + f", {row.outcome}: {means}, {seen}"
+        measured = (
+            f"{row.difference:+.3g} {_UNITS[row.figure]}".strip()
+            + f", {row.outcome}: {means}, {seen}"
+        )
         interval = f"{row.low:+.3g} – {row.high:+.3g}" if row.low == row.low else ""
         what = "scenes" if row.n == row.scenes else f"photographs of {row.scenes:.0f} scenes"
-        parts.append(part | {"measured": measured, "interval": interval, "n": f"{row.n:.0f} {what}"})
+        parts.append(
+            part | {"measured": measured, "interval": interval, "n": f"{row.n:.0f} {what}"}
+        )
     return ledger.parts(parts)
 
 
@@ -440,14 +615,14 @@ def size_parts(files: pd.DataFrame) -> list[dict]:
 
 def training_speed(profile: str = "study") -> pd.DataFrame | None:
     """The table of ``benchmarks/training_speed.py``: one row a network and way of training. None where not measured."""
-    file = study.training_folder(profile) / "speed.csv"
+    file = experiments.training_folder(profile) / "speed.csv"
     return pd.read_csv(file) if file.is_file() else None
 
 
 def training_size(profile: str = "study") -> pd.DataFrame | None:
     """The table of ``benchmarks/training_size.py``: scores of some arms trained at two sizes, one row an arm and size.
     None where not measured."""
-    file = study.training_folder(profile) / "size.csv"
+    file = experiments.training_folder(profile) / "size.csv"
     return pd.read_csv(file) if file.is_file() else None
 
 
@@ -461,7 +636,9 @@ def size_ranks(scores: pd.DataFrame) -> pd.DataFrame:
     about = ["arm", "size", "steps", "batch", "n"]
     figures = scores.columns.drop(about, errors="ignore")
     sizes = sorted(scores["size"].unique())
-    small, large = (scores[scores["size"] == size].set_index("arm")[figures] for size in (sizes[0], sizes[-1]))
+    small, large = (
+        scores[scores["size"] == size].set_index("arm")[figures] for size in (sizes[0], sizes[-1])
+    )
     table = pd.DataFrame(
         {
             "rank_correlation": small.corrwith(large, method="spearman").round(6),
@@ -475,9 +652,16 @@ def size_ranks(scores: pd.DataFrame) -> pd.DataFrame:
 def speed_parts(speed: pd.DataFrame | None) -> list[dict]:
     """Claim N2 from :func:`training_speed`: the improved network sees more photographs a second, in each way of
     training, by more than the rounds scatter."""
-    about = {"claim": "N2", "rule": "slowest round of the improved network above the fastest of the original"}
+    about = {
+        "claim": "N2",
+        "rule": "slowest round of the improved network above the fastest of the original",
+    }
     if speed is None:
-        nothing = {"part": "photographs a second", "measured": "no table of training speed", "interval": ""}
+        nothing = {
+            "part": "photographs a second",
+            "measured": "no table of training speed",
+            "interval": "",
+        }
         return [about | nothing | {"n": "", "budget": "", "held": "not testable here"}]
     parts = []
     for variant, part in speed.groupby("variant", sort=False):
@@ -491,15 +675,21 @@ def speed_parts(speed: pd.DataFrame | None) -> list[dict]:
         row = {"part": f"training, {variant}", "measured": f"{ratio:.2f} × ({rates})"}
         row |= {"interval": f"{low:.2f} – {high:.2f}", "n": f"{int(nets['rounds'].min())} rounds"}
         side = 128 if variant.endswith("at 128") else 256
-        parts.append(about | row | {"budget": f"{side} px, {new['device']}", "held": "yes" if low > 1 else "no"})
+        parts.append(
+            about
+            | row
+            | {"budget": f"{side} px, {new['device']}", "held": "yes" if low > 1 else "no"}
+        )
     return parts
 
 
 # --- the loss over the training -----------------------------------------------------------------------------------
 
 
-def epoch_table(records: pd.DataFrame, batch: int = 4, photographs: int = PHOTOGRAPHS) -> pd.DataFrame:
-    """The loss by epoch, from ``study.training_records``: one row a seed and epoch with steps, the mean, and of single
+def epoch_table(
+    records: pd.DataFrame, batch: int = 4, photographs: int = PHOTOGRAPHS
+) -> pd.DataFrame:
+    """The loss by epoch, from ``experiments.training_records``: one row a seed and epoch with steps, the mean, and of single
     batches the standard deviation, the lowest, the highest, and the middle 95 % (low, high)."""
     per_epoch = -(-photographs // batch)
     groups = records.groupby(["seed", (records["step"] // per_epoch + 1).rename("epoch")])["loss"]
@@ -525,7 +715,9 @@ def photograph_share(
     shown = list(itertools.islice(batches(photographs, batch, seed), len(loss)))
     weights = np.concatenate([np.full(len(numbers), 1 / len(numbers)) for numbers in shown])
     row = np.repeat(np.arange(len(shown)), [len(numbers) for numbers in shown])
-    design = sparse.csr_matrix((weights, (row, np.concatenate(shown))), shape=(len(shown), photographs))
+    design = sparse.csr_matrix(
+        (weights, (row, np.concatenate(shown))), shape=(len(shown), photographs)
+    )
     centred = loss - pd.Series(loss).groupby(epoch).transform("mean").to_numpy()
     fitted, last = (epoch > 0) & (epoch < epoch[-1]), epoch == epoch[-1]
     known = lsqr(design[fitted], centred[fitted], damp=damping)[0]
@@ -535,7 +727,7 @@ def photograph_share(
 
 
 def swing(records: pd.DataFrame, batch: int = 4, photographs: int = PHOTOGRAPHS) -> pd.DataFrame:
-    """How far the loss falls and how far it swings, one row a seed, from ``study.training_records``.
+    """How far the loss falls and how far it swings, one row a seed, from ``experiments.training_records``.
 
     epochs (seen, in part or whole), first and last epoch's mean, their drop, the share of the drop that falls in the
     last quarter of the epochs; of single batches in the last epoch the standard deviation, the lowest and the highest;
@@ -546,8 +738,18 @@ def swing(records: pd.DataFrame, batch: int = 4, photographs: int = PHOTOGRAPHS)
         means, last = part["mean"].to_numpy(), part.iloc[-1]
         late = len(means) - max(1, len(means) // 4) - 1
         loss = records.loc[records["seed"] == seed].sort_values("step")["loss"].to_numpy()
-        row = {"seed": seed, "epochs": len(means), "first": means[0], "last": means[-1], "drop": means[0] - means[-1]}
-        row |= {"late_share": (means[late] - means[-1]) / (means[0] - means[-1]) if len(means) > 2 else float("nan")}
+        row = {
+            "seed": seed,
+            "epochs": len(means),
+            "first": means[0],
+            "last": means[-1],
+            "drop": means[0] - means[-1],
+        }
+        row |= {
+            "late_share": (means[late] - means[-1]) / (means[0] - means[-1])
+            if len(means) > 2
+            else float("nan")
+        }
         row |= {name: last[name] for name in ("deviation", "lowest", "highest")}
         row |= {"ratio": last["deviation"] / (means[0] - means[-1])}
         table.append(row | {"photographs": photograph_share(loss, batch, int(seed), photographs)})
@@ -557,11 +759,17 @@ def swing(records: pd.DataFrame, batch: int = 4, photographs: int = PHOTOGRAPHS)
 def precision(profile: str = "study") -> pd.DataFrame | None:
     """What the training recorded in the last epoch of the reference row and of the arm ``float32``: mean of each
     weighted term, a row an arm, and their difference. None where one of both was not kept."""
-    table, per_epoch = {}, -(-PHOTOGRAPHS // study.ARMS[REFERENCE].batch)
-    for config in study.plan(profile, seeds=study.BUDGETS[profile].seeds, arms=[REFERENCE, "float32"]):
-        file = study.training_folder(profile) / f"{config.run_name()}.csv.gz"
-        if config.steps == study.BUDGETS[profile].steps and file.is_file():
-            name = "convolutions in float32" if config.name == "float32" else f"convolutions in {config.precision}"
+    table, per_epoch = {}, -(-PHOTOGRAPHS // experiments.ARMS[REFERENCE].batch)
+    for config in experiments.plan(
+        profile, seeds=experiments.BUDGETS[profile].seeds, arms=[REFERENCE, "float32"]
+    ):
+        file = experiments.training_folder(profile) / f"{config.run_name()}.csv.gz"
+        if config.steps == experiments.BUDGETS[profile].steps and file.is_file():
+            name = (
+                "convolutions in float32"
+                if config.name == "float32"
+                else f"convolutions in {config.precision}"
+            )
             table[name] = pd.read_csv(file)[[*losses.TERMS, "loss"]].tail(per_epoch).mean()
     if len(table) < 2:
         return None
@@ -580,7 +788,10 @@ def swing_parts(swings: pd.DataFrame | None, budget: str) -> list[dict]:
         f"still so after {EPOCHS} epochs": f"the same after {EPOCHS} epochs",
     }
     if swings is None or swings.empty or swings["epochs"].min() < 4:
-        return [about | {"part": part, "rule": rule, "measured": "no record"} for part, rule in rules.items()]
+        return [
+            about | {"part": part, "rule": rule, "measured": "no record"}
+            for part, rule in rules.items()
+        ]
     figures = {"the loss falls": ("drop", "{:.3f}", lambda v: v > 0)}
     figures["and levels off"] = ("late_share", "{:.0%} of the drop", lambda v: v < 0.1)
     figures["single batches swing widely"] = ("ratio", "{:.2f} × the drop", lambda v: v > 1)
@@ -589,22 +800,35 @@ def swing_parts(swings: pd.DataFrame | None, budget: str) -> list[dict]:
     for part, (figure, form, holds) in figures.items():
         values = swings[figure]
         row = {"part": part, "rule": rules[part], "measured": form.format(values.mean())}
-        row["interval"] = f"seeds {values.min():.3f} – {values.max():.3f}" if len(values) > 1 else ""
+        row["interval"] = (
+            f"seeds {values.min():.3f} – {values.max():.3f}" if len(values) > 1 else ""
+        )
         if figure == "ratio" and swings["photographs"].notna().all():
-            row["measured"] += f", {swings['photographs'].mean():.0%} of it told by which photographs are in the batch"
+            row["measured"] += (
+                f", {swings['photographs'].mean():.0%} of it told by which photographs are in the batch"
+            )
         parts.append(about | row | {"held": "yes" if holds(values).all() else "no"})
     late, rule = list(rules.items())[-1]
     held = parts[-1]["held"] if epochs >= EPOCHS else "not testable here"
-    parts.append(about | {"part": late, "rule": rule, "measured": f"trained for {epochs} epochs", "held": held})
+    parts.append(
+        about
+        | {"part": late, "rule": rule, "measured": f"trained for {epochs} epochs", "held": held}
+    )
     return parts
 
 
 def against_published(epochs: pd.DataFrame, published: dict[int, float]) -> pd.DataFrame:
     """Epoch means over seeds beside the published curve: epoch, seeds, mean, lowest and highest seed's mean, published
     and the difference (NaN where one of both has no value). epochs: as :func:`epoch_table`."""
-    means = epochs.groupby("epoch")["mean"].agg(seeds="size", mean="mean", seed_lowest="min", seed_highest="max")
+    means = epochs.groupby("epoch")["mean"].agg(
+        seeds="size", mean="mean", seed_lowest="min", seed_highest="max"
+    )
     table = means.reindex(sorted({*means.index, *published})).assign(published=pd.Series(published))
-    return table.assign(difference=table["mean"] - table["published"]).astype({"seeds": "Int64"}).reset_index()
+    return (
+        table.assign(difference=table["mean"] - table["published"])
+        .astype({"seeds": "Int64"})
+        .reset_index()
+    )
 
 
 # --- words --------------------------------------------------------------------------------------------------------
@@ -614,8 +838,12 @@ def headline(parts: pd.DataFrame) -> str:
     """The verdicts in one line of Markdown, by verdict: which claims, in words. parts: as :func:`ledger_rows`."""
     by_verdict: dict[str, list[str]] = {}
     for claim, part in parts.groupby("claim", sort=False):
-        by_verdict.setdefault(ledger.verdict(part["held"]), []).append(f"{claim} ({ledger.CLAIMS[claim][1]})")
-    return " ".join(f"**{verdict.capitalize()}:** {'; '.join(told)}." for verdict, told in by_verdict.items())
+        by_verdict.setdefault(ledger.verdict(part["held"]), []).append(
+            f"{claim} ({ledger.CLAIMS[claim][1]})"
+        )
+    return " ".join(
+        f"**{verdict.capitalize()}:** {'; '.join(told)}." for verdict, told in by_verdict.items()
+    )
 
 
 def findings(parts: pd.DataFrame) -> list[str]:
@@ -623,7 +851,11 @@ def findings(parts: pd.DataFrame) -> list[str]:
     lines = []
     for claim, part in parts.groupby("claim", sort=False):
         said = [f"**{claim}, {ledger.verdict(part['held'])}.**"]
-        for held, words in (("yes", "Holds"), ("no", "Does not hold"), ("not testable here", "Not testable here")):
+        for held, words in (
+            ("yes", "Holds"),
+            ("no", "Does not hold"),
+            ("not testable here", "Not testable here"),
+        ):
             alike = part[part["held"] == held].groupby("measured", sort=False)["part"]
             each = [f"{'; '.join(names)} ({measured})" for measured, names in alike]
             said += [f"{words}: {'; '.join(each)}."] if each else []
@@ -640,13 +872,19 @@ def dark_square(before: np.ndarray, size: int = 48) -> tuple[int, int, int]:
     found = []
     for top in range(0, y.shape[0] - size + 1, step):
         for left in range(0, y.shape[1] - size + 1, step):
-            cells = y[top : top + size, left : left + size].reshape(size // 4, 4, size // 4, 4).mean(axis=(1, 3))
+            cells = (
+                y[top : top + size, left : left + size]
+                .reshape(size // 4, 4, size // 4, 4)
+                .mean(axis=(1, 3))
+            )
             found.append((not 8 <= cells.mean() <= 60, float(cells.std()), left, top))
     _, _, left, top = min(found, default=(True, 0.0, 0, 0))
     return left, top, size
 
 
-def outputs(rows: Iterable[study.Method], pixels: np.ndarray, device: str = "auto") -> dict[str, np.ndarray]:
+def outputs(
+    rows: Iterable[evaluation.Method], pixels: np.ndarray, device: str = "auto"
+) -> dict[str, np.ndarray]:
     """What every method makes of one photograph (H, W, 3) uint8: label → the same size."""
     return {method.label: method.enhancer(device)(pixels) for method in rows}
 
@@ -658,7 +896,10 @@ def on_curve(curve: pd.DataFrame | None) -> str:
     ours = curve.dropna(subset="mean")
     last, shared = ours.iloc[-1], ours.dropna(subset="published")
     later = curve[curve["epoch"] > last["epoch"]].dropna(subset="published")
-    told = [f"at epoch {row.epoch} {row.mean:.3f} (published {row.published:.3f})" for row in shared.itertuples()]
+    told = [
+        f"at epoch {row.epoch} {row.mean:.3f} (published {row.published:.3f})"
+        for row in shared.itertuples()
+    ]
     text = f"Our epoch means: {', '.join(told)}, at epoch {last.epoch:.0f}, the last, {last['mean']:.3f}."
     if len(ours) < 4 or later.empty:
         return text
@@ -667,7 +908,9 @@ def on_curve(curve: pd.DataFrame | None) -> str:
     gap = last["mean"] - ahead["published"]
     goal = f"the published {ahead['published']:.2f} of epoch {ahead['epoch']:.0f}"
     if slope <= 0:
-        return f"{text} Over the last three epochs they no longer fell; {goal} lies {gap:.3f} lower."
+        return (
+            f"{text} Over the last three epochs they no longer fell; {goal} lies {gap:.3f} lower."
+        )
     text += f" Over the last three epochs they fell by {slope:.4f} an epoch; {goal} lies {gap:.3f} lower"
     if last["epoch"] + gap / slope <= ahead["epoch"]:
         return f"{text}, within reach at that rate."
@@ -696,7 +939,10 @@ def on_predictions(predicted: pd.DataFrame) -> str:
         return "None of the predictions for the other rows could be tested yet."
     failed = known[known["held"] == "no"]
     text = f"**Predictions:** {len(known) - len(failed)} of {len(known)} that could be tested held"
-    each = [f"{row.arm} ({row.figure} {row.mean:.3g} against {row.mean_other:.3g})" for row in failed.itertuples()]
+    each = [
+        f"{row.arm} ({row.figure} {row.mean:.3g} against {row.mean_other:.3g})"
+        for row in failed.itertuples()
+    ]
     return f"{text}; wrong: {', '.join(each)}." if each else f"{text}."
 
 
@@ -707,7 +953,7 @@ def on_sizes(sizes: pd.DataFrame, published: dict[int, float], least: float = 0.
         return ""
     (epoch, end), size = list(published.items())[-1], sizes["size"].max()
     wide = sizes.pivot(index="size", columns="weights", values="loss")
-    ours, theirs = wide[study.OURS[1].label], wide[study.PUBLISHED[1].label]
+    ours, theirs = wide[evaluation.OURS[1].label], wide[evaluation.PUBLISHED[1].label]
     each = [f"{theirs[side]:.3f} and {ours[side]:.3f} at {side}×{side}" for side in wide.index]
     text = (
         f"On the same {sizes['n'].iloc[0]} training photographs the loss of the published weights and of ours is "
@@ -715,7 +961,11 @@ def on_sizes(sizes: pd.DataFrame, published: dict[int, float], least: float = 0.
     )
     if theirs[size] - end <= least:
         return f"{text} The published weights do lie where their curve ends."
-    gap = "ours are no further from it" if ours[size] - theirs[size] <= least else "ours are further from it still"
+    gap = (
+        "ours are no further from it"
+        if ours[size] - theirs[size] <= least
+        else "ours are further from it still"
+    )
     return f"{text} The published weights do not reach the end of their own curve on these photographs; {gap}."
 
 
@@ -747,7 +997,7 @@ def on_size(scores: pd.DataFrame | None) -> str:
 
 def main_budget(arm: str = REFERENCE, profile: str = "study") -> str:
     """Budget of the kept trainings of ``arm`` that lasted longest, with all their seeds."""
-    kept = study.trainings(profile)
+    kept = experiments.trainings(profile)
     kept = kept[kept["arm"] == arm] if len(kept) else kept
     if not len(kept):
         return ""

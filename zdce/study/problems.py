@@ -15,12 +15,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from zdce import checkpoints, datasets, ledger, metrics, plots, study
+from zdce import checkpoints, datasets, metrics
 from zdce.enhance import Enhancer
 from zdce.model import apply_curves
 from zdce.photos import to_pixels, to_tensor
+from zdce.study import claims as ledger
+from zdce.study import evaluation, experiments, plots
 
-BAND = 17  # grey levels; 15 bands of input brightness, the upper six are the bright ones (153 = 9·17)
+BAND = (
+    17  # grey levels; 15 bands of input brightness, the upper six are the bright ones (153 = 9·17)
+)
 RAISED = 2  # grey levels; a pixel that rises by more counts as raised
 LIT = 0.33  # share of a photograph in mixed light, from its left edge, that stays as it is
 FALLOFF = 4  # stops between the well lit and the dark side of a photograph in mixed light
@@ -44,7 +48,9 @@ CLAIMS = {
 # ---- what is looked at ---------------------------------------------------------------------------------------------
 
 
-def mixed_light(pixels: np.ndarray, stops: float = FALLOFF, seed: int = 0, lit: float = LIT) -> np.ndarray:
+def mixed_light(
+    pixels: np.ndarray, stops: float = FALLOFF, seed: int = 0, lit: float = LIT
+) -> np.ndarray:
     """A photograph lit from its left: its share ``lit`` as it is, then column by column less light, to ``stops`` less.
 
     pixels: (H, W, 3) uint8, returned likewise; light and noise by the camera of :func:`zdce.datasets.expose`. Same
@@ -79,13 +85,16 @@ def photographs(names: Sequence[str], limit: int = 0, lit: float = LIT) -> list[
         if name != "bursts":
             chosen += datasets.samples(name, limit)
         if name == "bundled":
-            chosen += [MixedLight("mixed light", f"{s}-mixed", s, lit=lit) for s in datasets.BUNDLED[: limit or None]]
+            chosen += [
+                MixedLight("mixed light", f"{s}-mixed", s, lit=lit)
+                for s in datasets.BUNDLED[: limit or None]
+            ]
     return chosen
 
 
 def networks(published: bool = True) -> dict[str, Enhancer]:
     """The paper's network by label: as trained here and, if ``published`` and at hand, with the published weights."""
-    rows = (study.OURS[0], study.PUBLISHED[0]) if published else (study.OURS[0],)
+    rows = (evaluation.OURS[0], evaluation.PUBLISHED[0]) if published else (evaluation.OURS[0],)
     return {row.label: row.enhancer() for row in rows if row.at_hand()}
 
 
@@ -103,18 +112,25 @@ def constant_curve(x: float, r: float, iterations: int = 8) -> list[float]:
 def curve_steps(x: float, rs: Sequence[float] = (0.25, 0, -0.1, -0.25, -0.5, -1)) -> pd.DataFrame:
     """A value x in [0, 1] under constant curves: one row an r, grey levels after 0, 1, 2, 4, 8 iterations."""
     return pd.DataFrame(
-        [{"r": r} | {f"after {k}": round(255 * constant_curve(x, r)[k], 1) for k in (0, 1, 2, 4, 8)} for r in rs]
+        [
+            {"r": r}
+            | {f"after {k}": round(255 * constant_curve(x, r)[k], 1) for k in (0, 1, 2, 4, 8)}
+            for r in rs
+        ]
     )
 
 
 def curve_slopes(
-    xs: Sequence[float] = (0.0, 0.05, 0.2, 0.6, 0.8, 0.95), rs: Sequence[float] = (0, -0.1, -0.25, -0.5)
+    xs: Sequence[float] = (0.0, 0.05, 0.2, 0.6, 0.8, 0.95),
+    rs: Sequence[float] = (0, -0.1, -0.25, -0.5),
 ) -> pd.DataFrame:
     """Slope of the eightfold constant curve: one row an input x in [0, 1], one column an r."""
     table = {"input": [f"{x:g}" for x in xs]}
     for r in rs:
         image = torch.tensor(xs, dtype=torch.float64).reshape(1, 1, 1, -1).expand(1, 3, 1, -1)
-        table[f"r = {r:g}"] = curve_slope(image, torch.full_like(image, r))[0, 0, 0].round(decimals=2).tolist()
+        table[f"r = {r:g}"] = (
+            curve_slope(image, torch.full_like(image, r))[0, 0, 0].round(decimals=2).tolist()
+        )
     return pd.DataFrame(table)
 
 
@@ -150,7 +166,9 @@ def _bend(enhancer: Enhancer, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarra
 # ---- photograph by photograph --------------------------------------------------------------------------------------
 
 
-def measure(enhancers: Mapping[str, Enhancer], samples: Iterable[datasets.Sample]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def measure(
+    enhancers: Mapping[str, Enhancer], samples: Iterable[datasets.Sample]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Figures of every network on every photograph, and the same by the input's brightness.
 
     First table, one row a pair: :func:`figures`. Second, fifteen rows a pair: :func:`bands`. ``scene`` is the same
@@ -162,7 +180,11 @@ def measure(enhancers: Mapping[str, Enhancer], samples: Iterable[datasets.Sample
         home = "bundled" if isinstance(sample, MixedLight) else sample.dataset
         for method, enhancer in enhancers.items():
             after, slope, mean_r = bend(enhancer, before)
-            key = {"dataset": sample.dataset, "photograph": sample.name, "scene": f"{home} {sample.scene}"}
+            key = {
+                "dataset": sample.dataset,
+                "photograph": sample.name,
+                "scene": f"{home} {sample.scene}",
+            }
             key |= {"method": method}
             by_band = bands(before, after, slope)
             rows.append(key | figures(before, after, slope, mean_r) | _losses(by_band))
@@ -170,7 +192,9 @@ def measure(enhancers: Mapping[str, Enhancer], samples: Iterable[datasets.Sample
     return pd.DataFrame(rows), pd.concat(tables, ignore_index=True)
 
 
-def figures(before: np.ndarray, after: np.ndarray, slope: np.ndarray, mean_r: np.ndarray) -> dict[str, float]:
+def figures(
+    before: np.ndarray, after: np.ndarray, slope: np.ndarray, mean_r: np.ndarray
+) -> dict[str, float]:
     """Bright areas and flat dark patches of one photograph; see :func:`bend` for the arguments.
 
     input_mean, mean: grey levels. bright_share of all pixels; of the bright pixels: bright_gain (mean rise, grey
@@ -209,11 +233,19 @@ def bands(before: np.ndarray, after: np.ndarray, slope: np.ndarray) -> pd.DataFr
     old, steepness = metrics.luma(before), metrics.luma(slope)
     lost, detail = metrics.detail_lost_map(after, before)
     band = np.minimum(old // BAND, 14).astype(int).ravel()
-    maps = {"input": old, "output": metrics.luma(after), "slope": steepness, "detail": detail, "lost": lost}
+    maps = {
+        "input": old,
+        "output": metrics.luma(after),
+        "slope": steepness,
+        "detail": detail,
+        "lost": lost,
+    }
     maps["predicted"] = detail * (1 - np.clip(steepness, 0, 1))
     maps["one_curve"] = metrics.detail_lost_map(one_curve(before, after), before)[0]
     sums = {name: np.bincount(band, values.ravel(), minlength=15) for name, values in maps.items()}
-    table = pd.DataFrame({"level": BAND * (np.arange(15) + 0.5), "pixels": np.bincount(band, minlength=15)} | sums)
+    table = pd.DataFrame(
+        {"level": BAND * (np.arange(15) + 0.5), "pixels": np.bincount(band, minlength=15)} | sums
+    )
     for name in ("input", "output", "slope"):
         table[name] /= table.pixels.where(table.pixels > 0)
     return table
@@ -250,7 +282,9 @@ def _losses(by_band: pd.DataFrame) -> dict[str, float]:
 def lit_set(scores: pd.DataFrame, panels: str = "bundled") -> str:
     """The set whose tones are shown: ``mixed light``, or for panels ``datasets`` the one with most bright pixels."""
     shares = scores.groupby("dataset").bright_share.mean()
-    return "mixed light" if panels == "bundled" and "mixed light" in shares else str(shares.idxmax())
+    return (
+        "mixed light" if panels == "bundled" and "mixed light" in shares else str(shares.idxmax())
+    )
 
 
 TONE_LABELS = ("luma of the input (grey levels)", "luma afterwards (grey levels)")
@@ -265,7 +299,9 @@ def tone_lines(by_band: pd.DataFrame, dataset: str, least: float = 0.001) -> pd.
     total = chosen.groupby(["photograph", "method"]).pixels.transform("sum")
     chosen = chosen[chosen.pixels >= least * total]
     ends = (
-        chosen[["method"]].drop_duplicates().merge(pd.DataFrame({"input": [0, 255], "output": [0, 255]}), how="cross")
+        chosen[["method"]]
+        .drop_duplicates()
+        .merge(pd.DataFrame({"input": [0, 255], "output": [0, 255]}), how="cross")
     )
     table = pd.concat([chosen, ends.assign(photograph="unchanged")], ignore_index=True)
     return table.rename(columns={"input": TONE_LABELS[0], "output": TONE_LABELS[1]})
@@ -278,14 +314,18 @@ def loss_lines(by_band: pd.DataFrame) -> pd.DataFrame:
     without pixels left out.
     """
     sums = (
-        by_band.groupby(["method", "level"], sort=False)[["detail", "lost", "predicted", "one_curve"]]
+        by_band.groupby(["method", "level"], sort=False)[
+            ["detail", "lost", "predicted", "one_curve"]
+        ]
         .sum()
         .reset_index()
     )
     sums = sums[sums.detail > 0]
     kinds = {"measured": "lost", "predicted by the slope": "predicted"}
     kinds["one curve for all pixels"] = "one_curve"
-    tables = [sums.assign(kind=kind, share=sums[column] / sums.detail) for kind, column in kinds.items()]
+    tables = [
+        sums.assign(kind=kind, share=sums[column] / sums.detail) for kind, column in kinds.items()
+    ]
     return pd.concat(tables, ignore_index=True)[["method", "level", "kind", "share"]]
 
 
@@ -306,7 +346,9 @@ def bursts(enhancers: Mapping[str, Enhancer], names: Sequence[str], side: int = 
         for scene, frames in datasets.bursts(name).items():
             cut = [_middle(frame, side) for frame in frames]
             for method, enhancer in enhancers.items():
-                rows.append({"dataset": name, "scene": scene, "method": method} | _burst(enhancer, cut))
+                rows.append(
+                    {"dataset": name, "scene": scene, "method": method} | _burst(enhancer, cut)
+                )
     table = pd.DataFrame(rows)
     median = table.groupby("dataset").noise_before.transform("median")
     return table.assign(static=table.noise_before <= STATIC * median)
@@ -317,10 +359,14 @@ def _burst(enhancer: Enhancer, frames: Sequence[np.ndarray]) -> dict[str, float]
     stack = np.stack(frames)
     dark = metrics.luma(stack).mean(axis=0) < metrics.DARK
     bent = [_bend(enhancer, frame) for frame in frames]
-    held = [to_pixels(apply_curves(to_tensor(f).to(enhancer.device), bent[0][2]).cpu()) for f in frames]
+    held = [
+        to_pixels(apply_curves(to_tensor(f).to(enhancer.device), bent[0][2]).cpu()) for f in frames
+    ]
     after, slope = np.stack([b[0] for b in bent]), np.mean([b[1] for b in bent], axis=0)
     noise = stack.std(axis=0, ddof=1)
-    before, later, fixed = (_mean(s.std(axis=0, ddof=1)[dark]) for s in (stack, after, np.stack(held)))
+    before, later, fixed = (
+        _mean(s.std(axis=0, ddof=1)[dark]) for s in (stack, after, np.stack(held))
+    )
     gain, brighter = _share(later, before), _share(_mean(after[:, dark]), _mean(stack[:, dark]))
     return {
         "dark_share": dark.mean(),
@@ -359,7 +405,9 @@ def problem_map(kind: str, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     height, width = (side // 4 for side in new.shape)
     cells = new[: 4 * height, : 4 * width].reshape(height, 4, width, 4).mean(axis=(1, 3))
     noise = np.zeros(new.shape)
-    noise[: 4 * height, : 4 * width] = np.abs(new[: 4 * height, : 4 * width] - cells.repeat(4, 0).repeat(4, 1))
+    noise[: 4 * height, : 4 * width] = np.abs(
+        new[: 4 * height, : 4 * width] - cells.repeat(4, 0).repeat(4, 1)
+    )
     return np.where(_dark_patches(before), noise, 0)
 
 
@@ -380,7 +428,9 @@ def worst(scores: pd.DataFrame, figure: str, panels: str = "bundled") -> pd.Data
     """
     if panels not in ("bundled", "datasets"):
         raise ValueError(f"panels={panels!r}: use 'bundled' or 'datasets'")
-    chosen = scores[scores.dataset.isin(("bundled", "mixed light"))] if panels == "bundled" else scores
+    chosen = (
+        scores[scores.dataset.isin(("bundled", "mixed light"))] if panels == "bundled" else scores
+    )
     chosen = chosen[chosen.bright_share >= 0.01] if "bright" in figure else chosen
     chosen = chosen.dropna(subset=figure)
     return chosen.loc[chosen.groupby("method", sort=False)[figure].idxmax()]
@@ -400,7 +450,10 @@ def worst_first(table: pd.DataFrame, columns: Mapping[str, str], count: int = 12
 
 
 def worst_panel(
-    rows: pd.DataFrame, kind: str, enhancers: Mapping[str, Enhancer], samples: Iterable[datasets.Sample]
+    rows: pd.DataFrame,
+    kind: str,
+    enhancers: Mapping[str, Enhancer],
+    samples: Iterable[datasets.Sample],
 ) -> plots.Picture:
     """Input, enhanced photograph and :func:`problem_map` of the given rows, with crops where the map is greatest."""
     by_name = {(sample.dataset, sample.name): sample for sample in samples}
@@ -415,22 +468,33 @@ def worst_panel(
         labels.append(f"{row.method}\n{row.photograph}")
     fig = plots.panel(images, ("input", "enhanced", MAPS[kind]), labels, boxes, width=7.2)
     shown = ", ".join(f"{row.photograph} by {row.method}" for row in rows.itertuples())
-    return plots.show(fig, f"Worst cases, {shown}: input, enhanced, and a map of the {MAPS[kind]}, with crops beneath")
+    return plots.show(
+        fig,
+        f"Worst cases, {shown}: input, enhanced, and a map of the {MAPS[kind]}, with crops beneath",
+    )
 
 
-MAPS = {"bright": "rise of bright pixels", "noise": "noise in flat dark patches", "detail": "local contrast lost"}
+MAPS = {
+    "bright": "rise of bright pixels",
+    "noise": "noise in flat dark patches",
+    "detail": "local contrast lost",
+}
 
 
 def agreement(table: pd.DataFrame, x: str, y: str, labels: tuple[str, str]) -> plots.Picture:
     """Measured ``y`` against predicted ``x``, one mark a row, one colour and shape a method; equality as a line."""
     fig, axes = plots.figure(size=(5.4, 4.2))
-    for (method, part), color, mark in zip(table.groupby("method", sort=False), plots.COLORS, "osD^v", strict=False):
+    for (method, part), color, mark in zip(
+        table.groupby("method", sort=False), plots.COLORS, "osD^v", strict=False
+    ):
         axes.scatter(part[x], part[y], color=color, marker=mark, s=30, alpha=0.8, label=method)
     ends = [table[[x, y]].min().min(), table[[x, y]].max().max()]
     axes.plot(ends, ends, color="#777777", linewidth=1, linestyle=":", label="equal")
     axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.legend()
-    return plots.show(fig, f"Scatter plot: {labels[1]} against {labels[0]}, beside the line of equality")
+    return plots.show(
+        fig, f"Scatter plot: {labels[1]} against {labels[0]}, beside the line of equality"
+    )
 
 
 # ---- the claims ----------------------------------------------------------------------------------------------------
@@ -448,33 +512,56 @@ def parts(scores: pd.DataFrame, noise: pd.DataFrame, seed: int = 0) -> pd.DataFr
         for claim, its_parts in CLAIMS.items():
             for column, threshold, says in its_parts:
                 table = noise[noise.static] if claim == "P2" else scores
-                scenes = table[table.method == method].groupby(["dataset", "scene"] if claim == "P2" else "scene")
+                scenes = table[table.method == method].groupby(
+                    ["dataset", "scene"] if claim == "P2" else "scene"
+                )
                 values = scenes[column].mean().dropna()
-                low, high = study.interval(values, seed)
-                held = "not testable here" if len(values) < 2 else "yes" if low > threshold else "no"
-                row = {"claim": claim, "method": method, "part": says, "figure": column, "scenes": len(values)}
-                row |= {"mean": values.mean(), "low": low, "high": high, "above": threshold, "holds": held}
+                low, high = evaluation.interval(values, seed)
+                held = (
+                    "not testable here" if len(values) < 2 else "yes" if low > threshold else "no"
+                )
+                row = {
+                    "claim": claim,
+                    "method": method,
+                    "part": says,
+                    "figure": column,
+                    "scenes": len(values),
+                }
+                row |= {
+                    "mean": values.mean(),
+                    "low": low,
+                    "high": high,
+                    "above": threshold,
+                    "holds": held,
+                }
                 rows.append(row)
     return pd.DataFrame(rows)
 
 
-def unlit(enhancers: Mapping[str, Enhancer], noise: pd.DataFrame, limit: int = 0, seed: int = 0) -> pd.DataFrame:
+def unlit(
+    enhancers: Mapping[str, Enhancer], noise: pd.DataFrame, limit: int = 0, seed: int = 0
+) -> pd.DataFrame:
     """The parts of P1 on photographs in mixed light alone, light falling from the left edge on (``lit`` of 0).
 
     Fewer pixels near white are then in the picture, so this tells how far P1 rests on that choice. Columns of `parts`.
     """
-    samples = [MixedLight("mixed light", f"{s}-mixed", s, lit=0.0) for s in datasets.BUNDLED[: limit or None]]
+    samples = [
+        MixedLight("mixed light", f"{s}-mixed", s, lit=0.0)
+        for s in datasets.BUNDLED[: limit or None]
+    ]
     table = parts(measure(enhancers, samples)[0], noise, seed)
     return table[table.claim == "P1"]
 
 
 def verdicts(parts: pd.DataFrame) -> pd.Series:
-    """Verdict of every claim and method, indexed by both: see :func:`zdce.ledger.verdict`."""
-    return parts.groupby(["claim", "method"], sort=False).holds.agg(ledger.verdict).rename("verdict")
+    """Verdict of every claim and method, indexed by both: see :func:`zdce.study.claims.verdict`."""
+    return (
+        parts.groupby(["claim", "method"], sort=False).holds.agg(ledger.verdict).rename("verdict")
+    )
 
 
 def claims(parts: pd.DataFrame) -> pd.DataFrame:
-    """Claims P1, P2, P3 in parts, as :func:`zdce.ledger.parts`, from :func:`parts`."""
+    """Claims P1, P2, P3 in parts, as :func:`zdce.study.claims.parts`, from :func:`parts`."""
     rows = []
     for row in parts.itertuples():
         digits = 1 if row.above == 0 else 2 if row.above == 1 else 4
@@ -494,17 +581,23 @@ def claims(parts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _budget(method: str) -> str:
-    weights = {m.label: m.model for m in (*study.OURS, *study.PUBLISHED)}.get(method)
+    weights = {m.label: m.model for m in (*evaluation.OURS, *evaluation.PUBLISHED)}.get(method)
     run = checkpoints.load(weights).header.get("train") if weights else None
-    return study.budget(run) if run else "published weights"
+    return experiments.budget(run) if run else "published weights"
 
 
 # Sentences by whether each part holds. A part that does not hold was not shown here, which is all they may say.
 FINDINGS = {
     "P1": {
         ("yes", "yes"): "Tones that needed nothing are raised, and part of them ends near white.",
-        ("yes", "no"): "Tones that needed nothing are raised. That more than 1 % of them end near white is not shown.",
-        ("no", "yes"): "That bright areas rise on the whole is not shown, yet part of them ends near white.",
+        (
+            "yes",
+            "no",
+        ): "Tones that needed nothing are raised. That more than 1 % of them end near white is not shown.",
+        (
+            "no",
+            "yes",
+        ): "That bright areas rise on the whole is not shown, yet part of them ends near white.",
         ("no", "no"): "Neither a rise of bright areas nor their loss to white is shown.",
     },
     "P2": {
@@ -514,23 +607,38 @@ FINDINGS = {
             "no",
         ): "Noise becomes more visible. That it grows more than brightness is not shown: multiplying the "
         "dark areas to the same brightness would bring out about as much.",
-        ("no", "yes"): "Noise grows more than brightness; that it grows in grey levels is not shown.",
+        (
+            "no",
+            "yes",
+        ): "Noise grows more than brightness; that it grows in grey levels is not shown.",
         ("no", "no"): "No growth of noise is shown.",
     },
     "P3": {
         ("yes", "yes"): "Details fade, in bright areas and over whole photographs.",
-        ("yes", "no"): "Details fade over whole photographs; that bright areas lose more than 5 % is not shown.",
+        (
+            "yes",
+            "no",
+        ): "Details fade over whole photographs; that bright areas lose more than 5 % is not shown.",
         (
             "no",
             "yes",
         ): "Details fade where the photograph was bright; over whole photographs a loss of more than 5 % is not shown.",
-        ("no", "no"): "A loss of more than 5 % is not shown, in bright areas or over whole photographs.",
+        (
+            "no",
+            "no",
+        ): "A loss of more than 5 % is not shown, in bright areas or over whole photographs.",
     },
 }
-SHORT = {"P1": "bright areas become too bright", "P2": "noise comes out of dark areas", "P3": "details are lost"}
+SHORT = {
+    "P1": "bright areas become too bright",
+    "P2": "noise comes out of dark areas",
+    "P3": "details are lost",
+}
 
 
-def findings(scores: pd.DataFrame, noise: pd.DataFrame, table: pd.DataFrame, unlit: pd.DataFrame) -> list[str]:
+def findings(
+    scores: pd.DataFrame, noise: pd.DataFrame, table: pd.DataFrame, unlit: pd.DataFrame
+) -> list[str]:
     """Paragraphs that answer the claims, numbers and wording from the tables of :func:`measure`, :func:`bursts`,
     :func:`parts` and :func:`unlit`; the first line gives the verdicts, then a paragraph a method and claim."""
     verdict = verdicts(table)
@@ -539,11 +647,22 @@ def findings(scores: pd.DataFrame, noise: pd.DataFrame, table: pd.DataFrame, unl
     lines = [" ".join(f"By {m}, {answer}." for m, answer in zip(methods, answers, strict=True))]
     for method in methods:
         held = table[table.method == method].set_index("figure")
-        mine, still = scores[scores.method == method], noise[(noise.method == method) & noise.static]
-        measured = {"P1": _on_bright(held, mine), "P2": _on_noise(held, still), "P3": _on_detail(held, mine)}
+        mine, still = (
+            scores[scores.method == method],
+            noise[(noise.method == method) & noise.static],
+        )
+        measured = {
+            "P1": _on_bright(held, mine),
+            "P2": _on_noise(held, still),
+            "P3": _on_detail(held, mine),
+        }
         for claim, its_parts in CLAIMS.items():
-            wording = FINDINGS[claim].get(tuple(held.holds[column] for column, _, _ in its_parts), "")
-            lines.append(f"**{claim}, {method}: {verdict[claim, method]}.** {measured[claim]} {wording}".rstrip())
+            wording = FINDINGS[claim].get(
+                tuple(held.holds[column] for column, _, _ in its_parts), ""
+            )
+            lines.append(
+                f"**{claim}, {method}: {verdict[claim, method]}.** {measured[claim]} {wording}".rstrip()
+            )
         lines.append(_on_choice(mine, noise, unlit[unlit.method == method]))
     return lines
 
@@ -564,7 +683,12 @@ def _on_bright(held: pd.DataFrame, scores: pd.DataFrame) -> str:
     rise, clipped = held.loc["bright_gain"], held.loc["bright_clipped"]
     if rise.scenes < 2:
         return "Fewer than two scenes have bright pixels."
-    means = scores.dropna(subset="bright_gain").groupby("scene")[["bright_predicted", "bright_raised"]].mean().mean()
+    means = (
+        scores.dropna(subset="bright_gain")
+        .groupby("scene")[["bright_predicted", "bright_raised"]]
+        .mean()
+        .mean()
+    )
     return (
         f"Bright pixels change by {rise['mean']:+.1f} grey levels ({_range(rise, '+.1f')}, n = {rise.scenes} scenes; "
         f"eight steps with their mean r predict {means.bright_predicted:+.1f}). {means.bright_raised:.0%} of them rise "
@@ -576,7 +700,11 @@ def _on_noise(held: pd.DataFrame, noise: pd.DataFrame) -> str:
     gain, relative = held.loc["noise_gain"], held.loc["noise_gain_relative"]
     reaction = noise.noise_gain.mean() / noise.held.mean()
     follows = (
-        "adds noise of its own" if reaction > 1.02 else "smooths some of it" if reaction < 0.98 else "hardly reacts"
+        "adds noise of its own"
+        if reaction > 1.02
+        else "smooths some of it"
+        if reaction < 0.98
+        else "hardly reacts"
     )
     return (
         f"The noise of dark areas grows {gain['mean']:.2f}-fold in grey levels ({_range(gain, '.2f')}, n = "
@@ -594,7 +722,9 @@ def _on_detail(held: pd.DataFrame, scores: pd.DataFrame) -> str:
     if bright.scenes < 2:
         return text + "Fewer than two scenes have bright pixels."
     local = bright["mean"] / means.lost_bright_one_curve
-    effect = "cost contrast" if local > 1.05 else "keep contrast" if local < 0.95 else "change little"
+    effect = (
+        "cost contrast" if local > 1.05 else "keep contrast" if local < 0.95 else "change little"
+    )
     return text + (
         f"In bright areas it is {bright['mean']:.1%} ({_range(bright, '.1%')}, n = {bright.scenes}), elsewhere "
         f"{means.lost_rest:.1%}. The slope of the curve predicts {means.lost_bright_predicted:.1%} and "

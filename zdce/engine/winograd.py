@@ -66,11 +66,19 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 
 if numba:
-    _machine_code = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-    _features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")  # of the processor, as numba sees it
-    LANES = 16 if "+avx512f" in _features else 8 if "+avx2" in _features else 4  # floats of a vector
+    _machine_code = numba.njit(
+        nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}
+    )
+    _features = (
+        cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    )  # of the processor, as numba sees it
+    LANES = (
+        16 if "+avx512f" in _features else 8 if "+avx2" in _features else 4
+    )  # floats of a vector
     BYTES_PERMUTED = "+avx512vbmi" in _features  # whether one instruction looks up 64 bytes
-    MOST = 4 if LANES == 8 else 12  # tiles multiplied together; of two vectors each, within 16 or 32 registers
+    MOST = (
+        4 if LANES == 8 else 12
+    )  # tiles multiplied together; of two vectors each, within 16 or 32 registers
 
     _INT, _FLOAT = ir.IntType(64), ir.FloatType()
     _VECTOR, _HALF = ir.VectorType(_FLOAT, LANES), ir.VectorType(_FLOAT, LANES // 2)
@@ -85,10 +93,14 @@ if numba:
         def at(self, address, offset: int = 0, times=None):
             """``address`` + ``offset`` · ``times`` bytes."""
             step = _INT(offset)
-            return self.builder.add(address, step if times is None else self.builder.mul(times, step))
+            return self.builder.add(
+                address, step if times is None else self.builder.mul(times, step)
+            )
 
         def load(self, address, offset: int = 0, kind=_VECTOR, align: int = 4):
-            return self.builder.load(self.builder.inttoptr(self.at(address, offset), kind.as_pointer()), align=align)
+            return self.builder.load(
+                self.builder.inttoptr(self.at(address, offset), kind.as_pointer()), align=align
+            )
 
         def store(self, value, address, offset: int = 0) -> None:
             place = self.builder.inttoptr(self.at(address, offset), value.type.as_pointer())
@@ -102,7 +114,9 @@ if numba:
 
         def pick(self, a, b, lanes: list[int]):
             """Lanes of ``a``, followed by those of ``b``, in another order."""
-            return self.builder.shuffle_vector(a, b, ir.VectorType(ir.IntType(32), len(lanes))(lanes))
+            return self.builder.shuffle_vector(
+                a, b, ir.VectorType(ir.IntType(32), len(lanes))(lanes)
+            )
 
         def number(self, value: float, kind=_VECTOR):
             return kind([float(value)] * kind.count)
@@ -111,7 +125,9 @@ if numba:
             """a · b + c; a or b may be a plain number."""
             a, b = (self.number(x, c.type) if isinstance(x, int | float) else x for x in (a, b))
             kind, name = ir.FunctionType(c.type, [c.type] * 3), f"llvm.fma.v{c.type.count}f32"
-            return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
+            return self.builder.call(
+                cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c]
+            )
 
         def times(self, a: float, b):
             return self.builder.fmul(self.number(a), b)
@@ -131,7 +147,9 @@ if numba:
         def repeat(self, count, carried: list, step) -> list:
             """carried = step(n, carried) for n in 0 … count − 1."""
             builder, before = self.builder, self.builder.block
-            head, inner, after = (builder.append_basic_block(name) for name in ("head", "inner", "after"))
+            head, inner, after = (
+                builder.append_basic_block(name) for name in ("head", "inner", "after")
+            )
             builder.branch(head)
             builder.position_at_end(head)
             n = builder.phi(_INT)
@@ -172,8 +190,14 @@ if numba:
         values = [first]
         for even, odd in (
             (c.fma(-4.25, d[4], c.plus(d[2], d[6])), c.fma(-4.25, d[3], c.plus(d[1], d[5]))),
-            (c.fma(0.25, d[2], c.fma(-1.25, d[4], d[6])), c.fma(2, d[5], c.fma(-2.5, d[3], c.times(0.5, d[1])))),
-            (c.fma(4, d[2], c.fma(-5, d[4], d[6])), c.fma(0.5, d[5], c.fma(-2.5, d[3], c.times(2, d[1])))),
+            (
+                c.fma(0.25, d[2], c.fma(-1.25, d[4], d[6])),
+                c.fma(2, d[5], c.fma(-2.5, d[3], c.times(0.5, d[1]))),
+            ),
+            (
+                c.fma(4, d[2], c.fma(-5, d[4], d[6])),
+                c.fma(0.5, d[5], c.fma(-2.5, d[3], c.times(2, d[1]))),
+            ),
         ):
             values += [c.plus(even, odd), c.minus(even, odd)]
         return [*values, last]
@@ -198,7 +222,9 @@ if numba:
 
         def step(n, _):
             at = c.builder.mul(n, pixel)
-            for k, value in enumerate(_inputs(c, [c.load(c.builder.add(line, at)) for line in lines])):
+            for k, value in enumerate(
+                _inputs(c, [c.load(c.builder.add(line, at)) for line in lines])
+            ):
                 c.store(value, c.at(c.at(out, _BYTES, n), k, apart))
             return []
 
@@ -215,7 +241,9 @@ if numba:
             first, into = c.at(source, STRIP * _BYTES, n), c.at(out, 1, c.builder.mul(n, tile))
             for i in range(SEEN):
                 row = c.at(first, i, apart)
-                for j, value in enumerate(_inputs(c, [c.load(row, j * _BYTES) for j in range(SEEN)])):
+                for j, value in enumerate(
+                    _inputs(c, [c.load(row, j * _BYTES) for j in range(SEEN)])
+                ):
                     c.store(value, c.at(into, SEEN * i + j, place))
             return []
 
@@ -228,17 +256,27 @@ if numba:
         @_kernel(7)
         def multiply(c, v, tile, u, m, out, channels, count):
             def group(first, tiles: int) -> None:
-                rows = [c.at(v, 1, c.builder.mul(tile, c.builder.add(first, _INT(t)))) for t in range(tiles)]
+                rows = [
+                    c.at(v, 1, c.builder.mul(tile, c.builder.add(first, _INT(t))))
+                    for t in range(tiles)
+                ]
 
                 def step(n, sums):
                     line, at = c.at(u, halves * _BYTES // 2, n), c.builder.mul(n, _INT(4))
                     weights = [c.load(line, _BYTES * p, kind) for p, kind in enumerate(kinds)]
                     factors = {_VECTOR: [c.spread(c.builder.add(row, at)) for row in rows]}
-                    factors[_HALF] = [c.pick(x, x, list(range(LANES // 2))) for x in factors[_VECTOR]]
+                    factors[_HALF] = [
+                        c.pick(x, x, list(range(LANES // 2))) for x in factors[_VECTOR]
+                    ]
                     each = [(t, p, kind) for t in range(tiles) for p, kind in enumerate(kinds)]
-                    return [c.fma(factors[kind][t], weights[p], sums[k]) for k, (t, p, kind) in enumerate(each)]
+                    return [
+                        c.fma(factors[kind][t], weights[p], sums[k])
+                        for k, (t, p, kind) in enumerate(each)
+                    ]
 
-                sums = c.repeat(channels, [c.number(0, kind) for _ in range(tiles) for kind in kinds], step)
+                sums = c.repeat(
+                    channels, [c.number(0, kind) for _ in range(tiles) for kind in kinds], step
+                )
                 into = c.at(m, 1, c.builder.mul(out, first))
                 for k, value in enumerate(sums):
                     c.store(value, c.at(into, k // len(kinds), out), _BYTES * (k % len(kinds)))
@@ -270,7 +308,9 @@ if numba:
             def step(n, _):
                 first = c.at(m, 1, c.builder.mul(n, tile))
                 columns = [
-                    _outputs(c, [c.load(c.at(first, SEEN * i + j, place), 0, kind) for i in range(SEEN)])
+                    _outputs(
+                        c, [c.load(c.at(first, SEEN * i + j, place), 0, kind) for i in range(SEEN)]
+                    )
                     for j in range(SEEN)
                 ]
                 for k, line in enumerate(lines):
@@ -284,7 +324,11 @@ if numba:
 
         return outputs
 
-    _back_relu, _back_plain, _back_half = _back(True, _VECTOR), _back(False, _VECTOR), _back(False, _HALF)
+    _back_relu, _back_plain, _back_half = (
+        _back(True, _VECTOR),
+        _back(False, _VECTOR),
+        _back(False, _HALF),
+    )
 
     def _direct(pixels: int):
         """A kernel of the first layer: 3 channels to one vector, ``pixels`` neighbours at a time, with ReLU."""
@@ -297,7 +341,10 @@ if numba:
                 def step(n, sums, k=k, row=row):
                     weight = c.load(c.at(c.at(weights, 9 * k, line), 1, c.builder.mul(n, line)))
                     first = c.at(row, 4, n)
-                    return [c.fma(c.spread(first, 12 * x), weight, total) for x, total in enumerate(sums)]
+                    return [
+                        c.fma(c.spread(first, 12 * x), weight, total)
+                        for x, total in enumerate(sums)
+                    ]
 
                 sums = c.repeat(_INT(9), sums, step)
             for x, total in enumerate(sums):
@@ -325,7 +372,9 @@ if numba:
         """As many vectors as there are lanes, so that lane k of vector n becomes lane n of vector k."""
         step = 1
         while step < LANES:
-            odd = [n // step % 2 for n in range(LANES)]  # lanes of every second run come from the other vector
+            odd = [
+                n // step % 2 for n in range(LANES)
+            ]  # lanes of every second run come from the other vector
             low = [n + o * (LANES - step) for n, o in enumerate(odd)]
             high = [n + (LANES if o else step) for n, o in enumerate(odd)]
             swapped = list(rows)
@@ -341,7 +390,12 @@ if numba:
         x = c.larger(c.smaller(x, c.number(7.9, x.type)), c.number(-7.9, x.type))
         y = c.builder.fmul(x, x)
         p, q = (c.number(term, x.type) for term in (-2.76076847742355e-16, 1.19825839466702e-06))
-        for term in (2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08, 1.48572235717979e-05):
+        for term in (
+            2.00018790482477e-13,
+            -8.60467152213735e-11,
+            5.12229709037114e-08,
+            1.48572235717979e-05,
+        ):
             p = c.fma(p, y, c.number(term, x.type))
         for term in (6.37261928875436e-04, 4.89352455891786e-03):
             p = c.fma(p, y, c.number(term, x.type))
@@ -354,7 +408,9 @@ if numba:
         """``count`` half vectors, each through tanh."""
 
         def step(n, _):
-            c.store(_tanh(c, c.load(c.at(source, _BYTES // 2, n), 0, _HALF)), c.at(out, _BYTES // 2, n))
+            c.store(
+                _tanh(c, c.load(c.at(source, _BYTES // 2, n), 0, _HALF)), c.at(out, _BYTES // 2, n)
+            )
             return []
 
         c.repeat(count, [], step)
@@ -378,7 +434,9 @@ if numba:
             for k in range(ITERATIONS):
                 x = c.fma(_tanh(c, curves[3 * k + colour]), c.fma(x, x, c.builder.fneg(x)), x)
             bent.append(
-                c.builder.trunc(c.builder.fptosi(c.fma(255, x, c.number(0.5)), word), ir.VectorType(byte, LANES))
+                c.builder.trunc(
+                    c.builder.fptosi(c.fma(255, x, c.number(0.5)), word), ir.VectorType(byte, LANES)
+                )
             )
         first = c.pick(bent[0], bent[1], list(range(2 * LANES)))
         last = c.pick(bent[2], bent[2], list(range(LANES)) * 2)
@@ -409,7 +467,9 @@ if numba:
         def step(n, _):
             at = c.at(line, 64, n)
             number = c.load(at, 0, kind, 1)
-            low, high = (c.builder.call(of_two, [a, number, b]) for a, b in (quarters[:2], quarters[2:]))
+            low, high = (
+                c.builder.call(of_two, [a, number, b]) for a, b in (quarters[:2], quarters[2:])
+            )
             upper = c.builder.icmp_signed("<", number, kind([0] * 64))
             c.store(c.builder.select(upper, high, low), at)
             return []
@@ -470,7 +530,9 @@ if numba:
             channel += LANES
 
     @_machine_code
-    def _convolve(rows_a, from_a, rows_b, from_b, start, stop, weights, bias, outputs, kind, into, scratch):
+    def _convolve(
+        rows_a, from_a, rows_b, from_b, start, stop, weights, bias, outputs, kind, into, scratch
+    ):
         """Tiles ``start`` … of a strip of a layer from eight rows of one input or two, joined; into: addresses."""
         total = from_a + from_b
         v_place, m_place = 4 * BLOCK * total + PAD, 4 * BLOCK * outputs + PAD
@@ -494,10 +556,14 @@ if numba:
                     a, b, d = rows[r] + 12 * x, rows[r + 1] + 12 * x, rows[r + 2] + 12 * x
                     out = into[r] + 4 * (x * channels + c)
                     if stop - x >= 2 * STRIP:
-                        _direct12(a, b, d, weights + 4 * c, 4 * channels, bias + 4 * c, out, 4 * channels)
+                        _direct12(
+                            a, b, d, weights + 4 * c, 4 * channels, bias + 4 * c, out, 4 * channels
+                        )
                         x += 2 * STRIP
                     else:
-                        _direct6(a, b, d, weights + 4 * c, 4 * channels, bias + 4 * c, out, 4 * channels)
+                        _direct6(
+                            a, b, d, weights + 4 * c, 4 * channels, bias + 4 * c, out, 4 * channels
+                        )
                         x += STRIP
 
     @_machine_code
@@ -538,7 +604,22 @@ if numba:
         return zero, (place + 64 * LANES + 63) // 64 * 64
 
     @_machine_code
-    def _stream(source, scale, stages, addresses, work, top, bottom, left, right, inside, out, table, plain, curves):
+    def _stream(
+        source,
+        scale,
+        stages,
+        addresses,
+        work,
+        top,
+        bottom,
+        left,
+        right,
+        inside,
+        out,
+        table,
+        plain,
+        curves,
+    ):
         """All layers over rows ``top`` … ``bottom`` and columns ``left`` … ``right`` of a photograph.
 
         source: (H, channels·W), times ``scale`` what the network sees; stages, addresses: see :class:`Winograd`;
@@ -551,7 +632,11 @@ if numba:
         columns = STRIP * tiles + 2  # one before the first and one after the last are nought
         rings = np.empty(count, np.int64)
         zero, scratch = _laid_out(stages, columns, work.ctypes.data, rings)
-        rows_a, rows_b, into = np.empty(SEEN, np.int64), np.empty(SEEN, np.int64), np.empty(STRIP, np.int64)
+        rows_a, rows_b, into = (
+            np.empty(SEEN, np.int64),
+            np.empty(SEEN, np.int64),
+            np.empty(STRIP, np.int64),
+        )
         final = count - 1
         begin, end = inside[2] - left, inside[3] - left
         first_strip, last_strip = (inside[0] - top) // STRIP, (inside[1] - top + STRIP - 1) // STRIP
@@ -563,9 +648,16 @@ if numba:
                 start = max(0, begin // STRIP - around)
                 stop = min(tiles, (end + STRIP - 1) // STRIP + around)
                 kind, channels, first = stages[k, KIND], stages[k, CHANNELS], STRIP * s
-                a, b, from_a, from_b = stages[k, A], stages[k, B], stages[k, FROM_A], stages[k, FROM_B]
+                a, b, from_a, from_b = (
+                    stages[k, A],
+                    stages[k, B],
+                    stages[k, FROM_A],
+                    stages[k, FROM_B],
+                )
                 for r in range(STRIP):
-                    into[r] = rings[k] + ((first + r) % stages[k, KEPT] * columns + 1) * 4 * channels
+                    into[r] = (
+                        rings[k] + ((first + r) % stages[k, KEPT] * columns + 1) * 4 * channels
+                    )
                 if kind == PIXELS:
                     for r in range(first, min(first + STRIP, height)):
                         line = numba.carray(_floats(into[r - first]), channels * width)
@@ -576,20 +668,42 @@ if numba:
                 for r in range(SEEN):
                     y = first + r - 1
                     outside = y < 0 or y >= height
-                    rows_a[r] = zero if outside else rings[a] + y % stages[a, KEPT] * columns * 4 * from_a
+                    rows_a[r] = (
+                        zero if outside else rings[a] + y % stages[a, KEPT] * columns * 4 * from_a
+                    )
                     if from_b:
-                        rows_b[r] = zero if outside else rings[b] + y % stages[b, KEPT] * columns * 4 * from_b
+                        rows_b[r] = (
+                            zero
+                            if outside
+                            else rings[b] + y % stages[b, KEPT] * columns * 4 * from_b
+                        )
                 if kind == DIRECT:
                     bounds = STRIP * start, STRIP * stop
                     _first_layer(rows_a, addresses[k, 0], addresses[k, 1], channels, *bounds, into)
                 elif kind == POOL:
-                    at, vectors = 4 * STRIP * start * channels, STRIP * (stop - start) * channels // LANES
+                    at, vectors = (
+                        4 * STRIP * start * channels,
+                        STRIP * (stop - start) * channels // LANES,
+                    )
                     for r in range(STRIP):
                         a0, a1, a2 = rows_a[r] + at, rows_a[r + 1] + at, rows_a[r + 2] + at
                         _highest(a0, a1, a2, 4 * channels, into[r] + at, vectors)
                 else:
                     weights, bias = addresses[k, 0], addresses[k, 1]
-                    _convolve(rows_a, from_a, rows_b, from_b, start, stop, weights, bias, channels, kind, into, scratch)
+                    _convolve(
+                        rows_a,
+                        from_a,
+                        rows_b,
+                        from_b,
+                        start,
+                        stop,
+                        weights,
+                        bias,
+                        channels,
+                        kind,
+                        into,
+                        scratch,
+                    )
                 for r in range(STRIP if width < STRIP * tiles else 0):
                     _clear(into[r] + 4 * channels * width, channels * (STRIP * tiles - width))
                 if k < final:
@@ -599,8 +713,13 @@ if numba:
                     if y < inside[0] or y >= inside[1]:
                         continue
                     if out.shape[0]:
-                        pixels, line = source[y, 3 * inside[2] : 3 * inside[3]], out[y, 3 * inside[2] : 3 * inside[3]]
-                        _bend_row(into[r - first] + 4 * channels * begin, pixels, line, table, plain)
+                        pixels, line = (
+                            source[y, 3 * inside[2] : 3 * inside[3]],
+                            out[y, 3 * inside[2] : 3 * inside[3]],
+                        )
+                        _bend_row(
+                            into[r - first] + 4 * channels * begin, pixels, line, table, plain
+                        )
                     else:
                         raw, line = into[r - first] + 4 * channels * begin, curves[y - inside[0]]
                         _tanh_of(raw, line.ctypes.data, channels * (end - begin) // (LANES // 2))
@@ -634,10 +753,14 @@ class Winograd:
         def stage(kind: int, channels: int, a: int = 0, b: int | None = None, layer=None) -> int:
             inputs = [rows[a][CHANNELS] if rows else 0, rows[b][CHANNELS] if b is not None else 0]
             rows.append([kind, a, b or 0, *inputs, channels, len(rows), STRIP, 0])
-            for read in {a, b} - {None} if kind != PIXELS else ():  # from the oldest strip read to the newest made
+            for read in (
+                {a, b} - {None} if kind != PIXELS else ()
+            ):  # from the oldest strip read to the newest made
                 rows[read][KEPT] = max(rows[read][KEPT], STRIP * (len(rows) - 1 - read + 2))
             parts = [n for n in inputs if n]
-            self.kept.append(() if layer is None else _packed(layer, parts, channels, kind == DIRECT))
+            self.kept.append(
+                () if layer is None else _packed(layer, parts, channels, kind == DIRECT)
+            )
             return len(rows) - 1
 
         def pooled(x: int, when: int) -> int:
@@ -655,7 +778,9 @@ class Winograd:
             for read in (row[A], row[B]) if row[FROM_B] else (row[A],):
                 rows[read][AROUND] = max(rows[read][AROUND], row[AROUND] + 1)
         self.stages = np.array(rows, np.int64)
-        self.addresses = np.array([[x.ctypes.data for x in each] or [0, 0] for each in self.kept], np.int64)
+        self.addresses = np.array(
+            [[x.ctypes.data for x in each] or [0, 0] for each in self.kept], np.int64
+        )
         self.room = threading.local()
 
     @property
@@ -676,7 +801,12 @@ class Winograd:
         return torch.from_numpy(curves)[..., : self.config.curve_channels].permute(2, 0, 1)[None]
 
     def finish(
-        self, pixels: np.ndarray, out: np.ndarray, rows: slice, columns: slice, table: np.ndarray | None = None
+        self,
+        pixels: np.ndarray,
+        out: np.ndarray,
+        rows: slice,
+        columns: slice,
+        table: np.ndarray | None = None,
     ) -> None:
         """Rows and columns of ``pixels`` (H, W, 3) uint8, bent, rounded and through ``table`` (256,) uint8, into
         ``out``, its like. Rounding is the released code's: x·255 + 0.5, truncated."""
@@ -709,13 +839,33 @@ class Winograd:
         out = np.empty((0, 0), np.uint8) if out is None else out.reshape(height, -1)
         curves = np.empty((0, 0), np.float32) if curves is None else curves.reshape(len(curves), -1)
         table, plain = (table, False) if table is not None else (np.empty(0, np.uint8), True)
-        bounds = (top, bottom, left, right, np.array([rows.start, rows.stop, columns.start, columns.stop]))
-        _stream(seen.reshape(height, -1), scale, self.stages, self.addresses, work, *bounds, out, table, plain, curves)
+        bounds = (
+            top,
+            bottom,
+            left,
+            right,
+            np.array([rows.start, rows.stop, columns.start, columns.stop]),
+        )
+        _stream(
+            seen.reshape(height, -1),
+            scale,
+            self.stages,
+            self.addresses,
+            work,
+            *bounds,
+            out,
+            table,
+            plain,
+            curves,
+        )
 
     def _work(self, width: int) -> np.ndarray:
         """Memory of this thread, kept for its next photograph; enough for ``width`` columns."""
         columns, stages = STRIP * -(-width // STRIP) + 2, self.stages
-        widest, total = int(stages[:, CHANNELS].max()), int((stages[:, FROM_A] + stages[:, FROM_B]).max())
+        widest, total = (
+            int(stages[:, CHANNELS].max()),
+            int((stages[:, FROM_A] + stages[:, FROM_B]).max()),
+        )
         rings = int((stages[:, CHANNELS] * stages[:, KEPT]).sum()) + widest
         scratch = SEEN * (STRIP * BLOCK + 2) * LANES + PLACES * BLOCK * (total + widest)
         size = 4 * (rings * columns + scratch) + 2 * PLACES * PAD + 64 * (len(stages) + LANES + 4)
@@ -728,7 +878,9 @@ def _up(count: int, to: int) -> int:
     return -(-count // to) * to
 
 
-def _packed(layer: torch.nn.Conv2d, parts: list[int], outputs: int, direct: bool) -> tuple[np.ndarray, np.ndarray]:
+def _packed(
+    layer: torch.nn.Conv2d, parts: list[int], outputs: int, direct: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Weights and bias of a convolution as the kernels read them; parts: channels of its inputs, as they are kept."""
     weight, bias = (parameter.detach().float().numpy() for parameter in (layer.weight, layer.bias))
     each = weight.shape[1] // len(parts)

@@ -17,13 +17,31 @@ CLAIMS = {
     "P1": ("Enhancement makes bright areas too bright", "bright areas become too bright"),
     "P2": ("Enhancement brings noise out of dark areas", "noise comes out of dark areas"),
     "P3": ("Enhancement loses details", "details are lost"),
-    "N1": ("Halving the channels shrinks the file from 312 – 316 KB to 97 KB", "a file of 97 KB instead of 312"),
+    "N1": (
+        "Halving the channels shrinks the file from 312 – 316 KB to 97 KB",
+        "a file of 97 KB instead of 312",
+    ),
     "N2": ("Halving the channels speeds up training", "half the channels train faster"),
-    "N3": ("It speeds up inference by 10 – 35 % on the nine LIME photographs", "and run 10 – 35 % faster"),
-    "N4": ("Shrinking the feature maps causes white borders and noise", "shrunk feature maps: white borders, noise"),
-    "N5": ("One overlapping max-pool improves the result", "one overlapping pool improves the result"),
-    "N6": ("Several overlapping max-pools lose detail and add noise", "several lose detail and add noise"),
-    "L1": ("Raising the TV weight from 200 to 300 reduces noise in dark areas", "TV weight 300 reduces noise"),
+    "N3": (
+        "It speeds up inference by 10 – 35 % on the nine LIME photographs",
+        "and run 10 – 35 % faster",
+    ),
+    "N4": (
+        "Shrinking the feature maps causes white borders and noise",
+        "shrunk feature maps: white borders, noise",
+    ),
+    "N5": (
+        "One overlapping max-pool improves the result",
+        "one overlapping pool improves the result",
+    ),
+    "N6": (
+        "Several overlapping max-pools lose detail and add noise",
+        "several lose detail and add noise",
+    ),
+    "L1": (
+        "Raising the TV weight from 200 to 300 reduces noise in dark areas",
+        "TV weight 300 reduces noise",
+    ),
     "L2": (
         "The loss converges on the whole, but swings widely even at 200 epochs",
         "the loss converges, but swings widely",
@@ -33,14 +51,22 @@ CLAIMS = {
         "gamma < 1 stretches darks, > 1 tames highlights",
     ),
     "G2": ("Gamma 1.15 after the network improves the result", "gamma 1.15 improves the result"),
-    "E1": ("The improved pipeline beats the original on over-exposure", "improved: less over-exposure"),
+    "E1": (
+        "The improved pipeline beats the original on over-exposure",
+        "improved: less over-exposure",
+    ),
     "E2": ("The improved pipeline beats the original on noise", "improved: less noise"),
     "E3": ("The improved pipeline beats the original on details", "improved: more detail"),
 }
 # Of a notebook's table NN_claims, one row a part of a claim. held: yes, no, partly or not testable here.
 COLUMNS = ["claim", "part", "rule", "measured", "interval", "n", "budget", "held"]
 VERDICTS = ("supported", "partly supported", "not supported", "not testable here", "not tested yet")
-_VERDICT_OF = {"yes": VERDICTS[0], "partly": VERDICTS[1], "no": VERDICTS[2], "not testable here": VERDICTS[3]}
+_VERDICT_OF = {
+    "yes": VERDICTS[0],
+    "partly": VERDICTS[1],
+    "no": VERDICTS[2],
+    "not testable here": VERDICTS[3],
+}
 
 
 def verdict(held: Iterable[str]) -> str:
@@ -82,7 +108,11 @@ def collect(folder: Path) -> pd.DataFrame:
                 "run that report again"
             )
         tables.append(parts(table.to_dict("records")).assign(notebook=file.name[:2]))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*COLUMNS, "notebook"])
+    return (
+        pd.concat(tables, ignore_index=True)
+        if tables
+        else pd.DataFrame(columns=[*COLUMNS, "notebook"])
+    )
 
 
 def claims(folder: Path) -> pd.DataFrame:
@@ -94,7 +124,9 @@ def claims(folder: Path) -> pd.DataFrame:
     for claim, (text, _) in CLAIMS.items():
         mine = found[found["claim"] == claim]
         told = [
-            f"{row.part}: {row.measured}" + (f" ({row.interval})" if row.interval else "") + f" → {row.held}"
+            f"{row.part}: {row.measured}"
+            + (f" ({row.interval})" if row.interval else "")
+            + f" → {row.held}"
             for row in mine.itertuples()
         ]
         rows.append(
@@ -115,6 +147,9 @@ def glance(table: pd.DataFrame) -> str:
     """The verdicts of :func:`claims` at a glance, as a Markdown table: a row a verdict."""
     lines = ["| verdict | claims |", "|---|---|"]
     for word in VERDICTS:
-        mine = [f"**{claim}** {CLAIMS[claim][1]}" for claim in table.loc[table["verdict"] == word, "claim"]]
+        mine = [
+            f"**{claim}** {CLAIMS[claim][1]}"
+            for claim in table.loc[table["verdict"] == word, "claim"]
+        ]
         lines += [f"| {word} | {' · '.join(mine)} |"] if mine else []
     return "\n".join(lines)

@@ -28,7 +28,8 @@ STYLE = {
     "axes.grid": True,
     "axes.labelcolor": "#222222",
     "axes.labelsize": 9.5,
-    "axes.prop_cycle": mpl.cycler(color=COLORS) + mpl.cycler(linestyle=("-", "--", "-.", ":", "-", "--", "-.")),
+    "axes.prop_cycle": mpl.cycler(color=COLORS)
+    + mpl.cycler(linestyle=("-", "--", "-.", ":", "-", "--", "-.")),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
@@ -65,7 +66,9 @@ class Picture:
         return bundle, {self.mime: about}
 
 
-def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.2, 3.4), **subplots) -> tuple:
+def figure(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.2, 3.4), **subplots
+) -> tuple:
     """Figure and axes in the reports' style; ``size`` in inches, ``subplots`` as in ``Figure.subplots``."""
     with mpl.rc_context(STYLE):
         fig = Figure(figsize=size, layout="constrained")
@@ -89,8 +92,16 @@ def show(fig: Figure, alt: str, name: str | None = None) -> Picture:
         fig.savefig(buffer, format=kind, dpi=DPI, pil_kwargs={"optimize": True} | options)
     if kind == "png":  # a chart has few colours: a palette makes it a third as large
         chart, buffer = Image.open(buffer).convert("RGB"), io.BytesIO()
-        chart.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-    return Picture(buffer.getvalue(), f"image/{kind}", " ".join(alt.split()), round(fig.get_figwidth() * 100), name)
+        chart.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+            buffer, "PNG", optimize=True
+        )
+    return Picture(
+        buffer.getvalue(),
+        f"image/{kind}",
+        " ".join(alt.split()),
+        round(fig.get_figwidth() * 100),
+        name,
+    )
 
 
 def crops(images: Sequence[np.ndarray], box: tuple[int, int, int]) -> list[np.ndarray]:
@@ -147,13 +158,19 @@ def panel(
     lines: list[tuple[list[np.ndarray], str, tuple | None, float]] = []
     for number, row in enumerate(rows):
         label, box = (labels[number] if labels else ""), (boxes[number] if boxes else None)
-        lines.append((row, label, box, cell * max(image.shape[0] / image.shape[1] for image in row)))
+        lines.append(
+            (row, label, box, cell * max(image.shape[0] / image.shape[1] for image in row))
+        )
         if box:
             lines.append((crops(row, box), "crop", None, cell))
     with mpl.rc_context(STYLE | {"axes.grid": False}):
-        fig = Figure(figsize=(width, sum(line[3] + 0.06 for line in lines) + 0.32), layout="constrained")
+        fig = Figure(
+            figsize=(width, sum(line[3] + 0.06 for line in lines) + 0.32), layout="constrained"
+        )
         fig.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
-        axes = fig.subplots(len(lines), len(titles), squeeze=False, height_ratios=[line[3] for line in lines])
+        axes = fig.subplots(
+            len(lines), len(titles), squeeze=False, height_ratios=[line[3] for line in lines]
+        )
         for row_axes, line in zip(axes, lines, strict=True):
             _photographs(row_axes, *line[:3], pixels=round(cell * DPI))
         for column, title in enumerate(titles):
@@ -177,7 +194,10 @@ def _photographs(axes, row: list[np.ndarray], label: str, box: tuple | None, pix
         place.spines[:].set_visible(False)
         if box:
             size = min(box[2], *image.shape[:2])
-            left, top = np.clip(box[0], 0, image.shape[1] - size), np.clip(box[1], 0, image.shape[0] - size)
+            left, top = (
+                np.clip(box[0], 0, image.shape[1] - size),
+                np.clip(box[1], 0, image.shape[0] - size),
+            )
             for color, line in (("black", 2.6), ("white", 1.2)):
                 place.add_patch(Rectangle((left, top), size, size, fill=False, ec=color, lw=line))
     if label:
@@ -210,7 +230,9 @@ def curve(
     return fig
 
 
-def terms(records: pd.DataFrame, columns: Sequence[str], by: str = "seed", weight: float = 0.99) -> Figure:
+def terms(
+    records: pd.DataFrame, columns: Sequence[str], by: str = "seed", weight: float = 0.99
+) -> Figure:
     """Terms of a loss over steps, one plot a column: single values of the first run pale, every run smoothed bold.
 
     ``records``: one row a step and run, with ``step``, the ``columns`` and ``by``, which tells runs apart. ``weight``
@@ -223,10 +245,22 @@ def terms(records: pd.DataFrame, columns: Sequence[str], by: str = "seed", weigh
         for number, (run, part) in enumerate(runs):
             if number == 0:
                 low, high = part[column].quantile([0.001, 0.999])
-                axes.plot(part["step"], part[column], color="#999999", alpha=0.35, linewidth=0.5, linestyle="-")
+                axes.plot(
+                    part["step"],
+                    part[column],
+                    color="#999999",
+                    alpha=0.35,
+                    linewidth=0.5,
+                    linestyle="-",
+                )
                 axes.set_ylim(max(0, low - 0.05 * (high - low)), high)
             smooth = part[column].ewm(alpha=1 - weight).mean()
-            axes.plot(part["step"], smooth, color=COLORS[number % len(COLORS)], label=f"{by} {run}, smoothed")
+            axes.plot(
+                part["step"],
+                smooth,
+                color=COLORS[number % len(COLORS)],
+                label=f"{by} {run}, smoothed",
+            )
         axes.set_title(column)
         axes.margins(x=0.01)
     for axes in places.flat[len(columns) :]:
@@ -234,12 +268,21 @@ def terms(records: pd.DataFrame, columns: Sequence[str], by: str = "seed", weigh
     for axes in places[-1]:
         axes.set_xlabel("step")
     handles, names = places.flat[0].get_legend_handles_labels()
-    pale = Line2D([], [], color="#999999", alpha=0.6, linewidth=1, label=f"single batches, {by} {records[by].iloc[0]}")
+    pale = Line2D(
+        [],
+        [],
+        color="#999999",
+        alpha=0.6,
+        linewidth=1,
+        label=f"single batches, {by} {records[by].iloc[0]}",
+    )
     places.flat[-1].legend([pale, *handles], [pale.get_label(), *names], loc="center left")
     return fig
 
 
-def epochs(table: pd.DataFrame, published: dict[int, float], swings: dict[int, tuple[float, float]]) -> Figure:
+def epochs(
+    table: pd.DataFrame, published: dict[int, float], swings: dict[int, tuple[float, float]]
+) -> Figure:
     """Means of the loss by epoch, and where single batches lie, beside published values; epochs on a log scale.
 
     ``table``: one row a seed and epoch with ``mean`` and the middle 95 % of single batches, ``low`` to ``high``, which
@@ -247,23 +290,56 @@ def epochs(table: pd.DataFrame, published: dict[int, float], swings: dict[int, t
     """
     fig, axes = figure(1, 1, (7.2, 3.8))
     band = table.groupby("epoch")[["low", "high"]].mean()
-    axes.fill_between(band.index, band["low"], band["high"], color="#0072b2", alpha=0.15, label="95 % of our batches")
+    axes.fill_between(
+        band.index,
+        band["low"],
+        band["high"],
+        color="#0072b2",
+        alpha=0.15,
+        label="95 % of our batches",
+    )
     for number, (seed, part) in enumerate(table.groupby("seed")):
         color = COLORS[number % len(COLORS)]
-        axes.plot(part["epoch"], part["mean"], "o", color=color, markersize=4, label=f"our epoch means, seed {seed}")
+        axes.plot(
+            part["epoch"],
+            part["mean"],
+            "o",
+            color=color,
+            markersize=4,
+            label=f"our epoch means, seed {seed}",
+        )
         axes.plot(part["epoch"], part["mean"], color=color, linewidth=1)
     for number, (epoch, (low, high)) in enumerate(swings.items()):
         label = "published batches, about" if number == 0 else None
-        axes.plot([epoch, epoch], [low, high], color="#000000", linewidth=2, alpha=0.4, linestyle="-", label=label)
-    axes.plot(list(published), list(published.values()), "kD", markersize=6, label="published epoch means")
+        axes.plot(
+            [epoch, epoch],
+            [low, high],
+            color="#000000",
+            linewidth=2,
+            alpha=0.4,
+            linestyle="-",
+            label=label,
+        )
+    axes.plot(
+        list(published), list(published.values()), "kD", markersize=6, label="published epoch means"
+    )
     ticks = [1, 2, 5, 10, 20, 50, 100, 200]
-    axes.set(xscale="log", xlabel="epoch", ylabel="loss", ylim=(0, None), xticks=ticks, xticklabels=ticks)
+    axes.set(
+        xscale="log", xlabel="epoch", ylabel="loss", ylim=(0, None), xticks=ticks, xticklabels=ticks
+    )
     axes.minorticks_off()
     axes.legend(loc="upper right", ncols=2)
     return fig
 
 
-def lines(frame: pd.DataFrame, x: str, y: str, by: str, across: str, size: tuple[float, float] = (7.2, 3.4)) -> Figure:
+def lines(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    by: str,
+    across: str,
+    size: tuple[float, float] = (7.2, 3.4),
+) -> Figure:
     """Lines of ``y`` over ``x``, one a value of the column ``by``, in one plot a value of the column ``across``.
 
     Columns' names stand at the axes, the values of ``by`` in the legend beside the plots; ``size`` in inches.
@@ -289,9 +365,18 @@ def loglog(frame: pd.DataFrame, x: str, y: str, by: str, names: dict[str, str]) 
     for number, (label, part) in enumerate(frame.sort_values(x).groupby(by, sort=False)):
         bars = [part[y] - part[f"{y}_low"], part[f"{y}_high"] - part[y]]
         color = COLORS[number % len(COLORS)]
-        axes.errorbar(part[x], part[y], bars, marker="os^D"[number % 4], capsize=3, color=color, label=label)
+        axes.errorbar(
+            part[x], part[y], bars, marker="os^D"[number % 4], capsize=3, color=color, label=label
+        )
     ends = np.array([frame[x].min(), frame[x].max()])
-    axes.plot(ends, frame[y].min() * ends / ends[0], color="#999999", linewidth=1, linestyle="-", label="slope 1")
+    axes.plot(
+        ends,
+        frame[y].min() * ends / ends[0],
+        color="#999999",
+        linewidth=1,
+        linestyle="-",
+        label="slope 1",
+    )
     axes.set(xscale="log", yscale="log", xlabel=names.get(x, x), ylabel=names.get(y, y))
     axes.set_xticks(sorted(set(frame[x])))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -305,7 +390,9 @@ def loglog(frame: pd.DataFrame, x: str, y: str, by: str, names: dict[str, str]) 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def against(frame: pd.DataFrame, x: str, values: Sequence[str], by: str, across: str, names: dict[str, str]) -> Figure:
+def against(
+    frame: pd.DataFrame, x: str, values: Sequence[str], by: str, across: str, names: dict[str, str]
+) -> Figure:
     """Points of each column of ``values`` over the column ``x``, one plot a column.
 
     Colours tell the column ``by`` apart, markers the column ``across``; ``names``: what stands for a column's name.
@@ -316,14 +403,25 @@ def against(frame: pd.DataFrame, x: str, values: Sequence[str], by: str, across:
     for axes, value in zip(places[0], values, strict=True):
         for (group, kind), part in frame.groupby([by, across], sort=False):
             marker = MARKERS[kinds.index(kind) % len(MARKERS)]
-            axes.plot(part[x], part[value], marker, **_dot(groups.index(group)), markersize=6, alpha=0.85)
+            axes.plot(
+                part[x], part[value], marker, **_dot(groups.index(group)), markersize=6, alpha=0.85
+            )
         low, high = axes.get_ylim()
-        axes.set_ylim(*((low, high) if high - low > 0.02 else ((low + high) / 2 - 0.01, (low + high) / 2 + 0.01)))
+        axes.set_ylim(
+            *(
+                (low, high)
+                if high - low > 0.02
+                else ((low + high) / 2 - 0.01, (low + high) / 2 + 0.01)
+            )
+        )
         axes.set_xlabel(names.get(x, x))
         axes.set_title(names.get(value, value), loc="left", fontsize=10)
-    keys = [Line2D([], [], marker="o", ls="", **_dot(i), label=group) for i, group in enumerate(groups)]
+    keys = [
+        Line2D([], [], marker="o", ls="", **_dot(i), label=group) for i, group in enumerate(groups)
+    ]
     keys += [
-        Line2D([], [], color="#999999", marker=MARKERS[i % len(MARKERS)], ls="", label=k) for i, k in enumerate(kinds)
+        Line2D([], [], color="#999999", marker=MARKERS[i % len(MARKERS)], ls="", label=k)
+        for i, k in enumerate(kinds)
     ]
     fig.legend(handles=keys, loc="outside lower center", ncols=4, frameon=False)
     return fig
@@ -335,20 +433,30 @@ def _dot(number: int) -> dict[str, str]:
     return {"color": color, "markerfacecolor": color if number < len(COLORS) else "none"}
 
 
-def strips(frame: pd.DataFrame, values: Sequence[str], by: str, names: dict[str, str], mark: float = 1.0) -> Figure:
+def strips(
+    frame: pd.DataFrame, values: Sequence[str], by: str, names: dict[str, str], mark: float = 1.0
+) -> Figure:
     """Every row's figure as a dot, one line a value of the column ``by``, one plot a column of ``values``.
 
     A bar marks each line's mean, a vertical line the value ``mark``; ``names``: what stands for a column's name.
     """
     groups = list(dict.fromkeys(frame[by]))
-    fig, places = figure(1, len(values), (9.6, 0.9 + 0.42 * len(groups)), sharey=True, squeeze=False)
+    fig, places = figure(
+        1, len(values), (9.6, 0.9 + 0.42 * len(groups)), sharey=True, squeeze=False
+    )
     for axes, value in zip(places[0], values, strict=True):
         axes.axvline(mark, color="#888888", linewidth=1, linestyle="-")
         for row, group in enumerate(groups):
             known = frame.loc[frame[by] == group, value]
             color = COLORS[row % len(COLORS)]
             axes.plot(known, np.full(len(known), row), "o", color=color, alpha=0.55, markersize=5)
-            axes.plot([known.mean()] * 2, [row - 0.3, row + 0.3], color=color, linewidth=2.5, linestyle="-")
+            axes.plot(
+                [known.mean()] * 2,
+                [row - 0.3, row + 0.3],
+                color=color,
+                linewidth=2.5,
+                linestyle="-",
+            )
         axes.set(yticks=range(len(groups)), yticklabels=groups, xlabel=names.get(value, value))
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
@@ -368,7 +476,10 @@ class Slider:
         return f"[before and after] {self.alt}"
 
     def _repr_html_(self) -> str:
-        first, second = ("data:image/jpeg;base64," + base64.b64encode(x).decode() for x in (self.before, self.after))
+        first, second = (
+            "data:image/jpeg;base64," + base64.b64encode(x).decode()
+            for x in (self.before, self.after)
+        )
         alt, (width, height) = html.escape(self.alt, quote=True), self.size
         over = "position:absolute;inset:0;width:100%;height:100%;margin:0"
         # The range input lies invisibly over the pictures: it is the handle, the touch target and the focus.
@@ -395,10 +506,15 @@ def slider(before: np.ndarray, after: np.ndarray, alt: str, width: int = 960) ->
         raise ValueError(f"after: shape {after.shape} differs from before's {before.shape}")
     if not alt.strip():
         raise ValueError("alt: a slider needs a text that says what it shows")
-    size = (min(width, before.shape[1]), max(1, round(before.shape[0] * min(1.0, width / before.shape[1]))))
+    size = (
+        min(width, before.shape[1]),
+        max(1, round(before.shape[0] * min(1.0, width / before.shape[1]))),
+    )
     files = []
     for pixels in (before, after):
         buffer = io.BytesIO()
-        Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=86, optimize=True)
+        Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS).save(
+            buffer, "JPEG", quality=86, optimize=True
+        )
         files.append(buffer.getvalue())
     return Slider(files[0], files[1], " ".join(alt.split()), size)

@@ -1,6 +1,6 @@
 """What the fast path gives away for its speed: the reduced copy's size, how curves come back, how many there are.
 
-Every choice runs through the machine code of ``zdce.fast``, so that its time is the time that it would take.
+Every choice runs through the machine code of ``zdce.engine.compiled``, so that its time is the time that it would take.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from zdce import datasets, fast, metrics, plots
+from zdce import datasets, metrics
+from zdce.engine import compiled as fast
 from zdce.enhance import Enhancer
 from zdce.postprocess import gamma_table
-from zdce.speed import FRAMES, framed_photographs
+from zdce.study import plots
+from zdce.study.timing import FRAMES, framed_photographs
 
 EDGE_SHARE = 0.02  # of a photograph's pixels, those of the steepest brightness, count as edges
 EDGE_REACH = 4  # pixels around them in which a halo would stand
@@ -51,13 +53,17 @@ class _Nearest(fast.Grid):
 
     def places(self, size: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
         before, share = super().places(size, axis)
-        return np.minimum(before + (share >= 0.5), self.curves.shape[axis] - 1).astype(np.int32), np.zeros_like(share)
+        return np.minimum(before + (share >= 0.5), self.curves.shape[axis] - 1).astype(
+            np.int32
+        ), np.zeros_like(share)
 
 
 def enhanced(enhancer: Enhancer, pixels: np.ndarray, choice: Choice) -> np.ndarray:
     """(H, W, 3) uint8 → the same, enhanced by the choice; needs numba."""
     packed = enhancer._ready(pixels.dtype)
-    grid = fast.estimated(enhancer.net, pixels, packed, side=choice.side, shared=choice.curves != "all")
+    grid = fast.estimated(
+        enhancer.net, pixels, packed, side=choice.side, shared=choice.curves != "all"
+    )
     if choice.curves == "fewer":
         grid = replace(grid, curves=(2 * grid.curves).clip(-1, 1), repeated=grid.repeated // 2)
     if choice.nearest:
@@ -69,10 +75,14 @@ def enhanced(enhancer: Enhancer, pixels: np.ndarray, choice: Choice) -> np.ndarr
 def near_edges(pixels: np.ndarray) -> np.ndarray:
     """Where a halo would stand: (H, W) bool, within :data:`EDGE_REACH` pixels of the steepest brightness."""
     steep = ndimage.gaussian_gradient_magnitude(metrics.luma(pixels), 1.0)
-    return ndimage.binary_dilation((steep >= np.quantile(steep, 1 - EDGE_SHARE)) & (steep > 0), iterations=EDGE_REACH)
+    return ndimage.binary_dilation(
+        (steep >= np.quantile(steep, 1 - EDGE_SHARE)) & (steep > 0), iterations=EDGE_REACH
+    )
 
 
-def losses(model: str, on: str, limit: int = 0, choices: Sequence[Choice] = CHOICES) -> pd.DataFrame:
+def losses(
+    model: str, on: str, limit: int = 0, choices: Sequence[Choice] = CHOICES
+) -> pd.DataFrame:
     """What each choice loses against the faithful path: one row a photograph of the set ``on`` and choice.
 
     psnr_loss (dB) and ssim_loss: the faithful path's score on the reference less the choice's; apart: mean difference
@@ -87,7 +97,12 @@ def losses(model: str, on: str, limit: int = 0, choices: Sequence[Choice] = CHOI
         for choice in choices:
             result = enhanced(enhancer, pixels, choice)
             apart = np.abs(result.astype(np.int16) - faithful).mean(axis=2)
-            row = {"dataset": on, "photograph": sample.name, "choice": choice.label, "apart": apart.mean()}
+            row = {
+                "dataset": on,
+                "photograph": sample.name,
+                "choice": choice.label,
+                "apart": apart.mean(),
+            }
             row |= {"psnr_loss": best[0] - metrics.psnr(result, reference)}
             row |= {"ssim_loss": best[1] - metrics.ssim(result, reference)}
             rows.append(row | {"at_edges": apart[edges].mean(), "elsewhere": apart[~edges].mean()})
@@ -106,7 +121,9 @@ def times(model: str, repeats: int, choices: Sequence[Choice] = CHOICES) -> pd.D
                 if repeat:
                     rows.append((choice.label, name, 1000 * (time.perf_counter() - started)))
     frame = pd.DataFrame(rows, columns=["choice", "size", "ms"])
-    return frame.pivot_table("ms", "choice", "size", "median", sort=False)[list(FRAMES)].add_suffix(" ms")
+    return frame.pivot_table("ms", "choice", "size", "median", sort=False)[list(FRAMES)].add_suffix(
+        " ms"
+    )
 
 
 def summary(lost: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:
@@ -140,15 +157,29 @@ def chart(table: pd.DataFrame) -> Figure:
         left.plot(at, lost, "o", color=plots.COLORS[0 if taken else 1])
         aside = -6 if taken else 6  # the chosen one to the left, where its neighbours leave room
         away = (aside, -14 if "nearest" in name or name.startswith("20 ") else -3)
-        how = {"weight": "bold" if taken else None, "ha": "right" if taken else "left", "fontsize": 8}
+        how = {
+            "weight": "bold" if taken else None,
+            "ha": "right" if taken else "left",
+            "fontsize": 8,
+        }
         left.annotate(name, (at, lost), away, textcoords="offset points", **how)
-    left.axhspan(LOSSES["psnr_loss"], max(LOSSES["psnr_loss"] * 1.5, 1.1 * table["psnr_loss"].max()), alpha=0.15)
-    left.set(xscale="log", xlabel="a 4K frame, ms", ylabel="PSNR lost, dB (shaded: more than it may lose)")
+    left.axhspan(
+        LOSSES["psnr_loss"],
+        max(LOSSES["psnr_loss"] * 1.5, 1.1 * table["psnr_loss"].max()),
+        alpha=0.15,
+    )
+    left.set(
+        xscale="log",
+        xlabel="a 4K frame, ms",
+        ylabel="PSNR lost, dB (shaded: more than it may lose)",
+    )
     left.xaxis.set_major_formatter("{x:g}")
     left.xaxis.set_minor_formatter("{x:g}")
     left.margins(x=0.25, y=0.12)
     places = np.arange(len(table))
-    right.barh(places - 0.2, table["at_edges"], 0.4, label="near strong edges", color=plots.COLORS[0])
+    right.barh(
+        places - 0.2, table["at_edges"], 0.4, label="near strong edges", color=plots.COLORS[0]
+    )
     right.barh(places + 0.2, table["elsewhere"], 0.4, label="elsewhere", color=plots.COLORS[1])
     right.set_yticks(places, table["choice"])
     right.invert_yaxis()

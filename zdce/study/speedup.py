@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zdce import checkpoints, datasets, ledger, paths, study
+from zdce import checkpoints, datasets, paths
 from zdce.model import ZERO_DCE, CurveNet, count_parameters, multiply_adds
-from zdce.speed import BUSY, LIME_SIZES
+from zdce.study import claims as ledger
+from zdce.study import evaluation
+from zdce.study.timing import BUSY, LIME_SIZES
 
 # --- as published ---------------------------------------------------------------------------------------------
 
@@ -20,14 +22,39 @@ PUBLISHED = pd.DataFrame(
     {
         "photograph": [str(number) for number in range(1, 10)],
         "megapixels": [width * height / 1e6 for width, height in LIME_SIZES],
-        "original": [0.02394, 0.01396, 0.01197, 0.00997, 0.03890, 0.00898, 0.01296, 0.01197, 0.01396],
-        "improved": [0.01596, 0.01197, 0.00898, 0.00798, 0.03491, 0.00598, 0.00898, 0.00898, 0.01097],
+        "original": [
+            0.02394,
+            0.01396,
+            0.01197,
+            0.00997,
+            0.03890,
+            0.00898,
+            0.01296,
+            0.01197,
+            0.01396,
+        ],
+        "improved": [
+            0.01596,
+            0.01197,
+            0.00898,
+            0.00798,
+            0.03491,
+            0.00598,
+            0.00898,
+            0.00898,
+            0.01097,
+        ],
     }
 )
 PUBLISHED_SAVED = (0.10, 0.35)  # the study's words: 10 – 35 % faster
-PUBLISHED_FILES = {"zero-dce": (312, 316), "zero-dce-improved": (97, 97)}  # KB of 1,024 bytes, lowest and highest
+PUBLISHED_FILES = {
+    "zero-dce": (312, 316),
+    "zero-dce-improved": (97, 97),
+}  # KB of 1,024 bytes, lowest and highest
 PAPER_SECONDS = 0.0025  # the paper: 1200×900 on a 2080 Ti
-PEAK_2080TI = 4352 * 1.545e9 * 2  # operations a second: the card's units × boost clock × multiply and add
+PEAK_2080TI = (
+    4352 * 1.545e9 * 2
+)  # operations a second: the card's units × boost clock × multiply and add
 
 
 def clock_step(seconds: Iterable[float], precision: float = 1e-5) -> float:
@@ -41,7 +68,9 @@ def clock_step(seconds: Iterable[float], precision: float = 1e-5) -> float:
     fits = np.flatnonzero((away <= precision) & (np.round(values / steps) >= 1).all(axis=0))
     if not len(fits):
         return float("nan")
-    near = fits[steps[0, fits] > 0.99 * steps[0, fits[0]]]  # neighbours on the grid: the best of them
+    near = fits[
+        steps[0, fits] > 0.99 * steps[0, fits[0]]
+    ]  # neighbours on the grid: the best of them
     return float(steps[0, near[away[near].argmin()]])
 
 
@@ -61,7 +90,9 @@ def arithmetic_floor(net: CurveNet, width: int, height: int, operations: float) 
 def held_bytes(net: CurveNet, pixels: int) -> int:
     """Bytes of the float32 maps alive at the last convolution of a full-size ``net``: the photograph, six layers'
     outputs, the pair that it reads, and the curves. What a library needs for itself is not in it. Source: ours."""
-    return 4 * pixels * (3 + 6 * net.config.width + 2 * net.config.width + net.config.curve_channels)
+    return (
+        4 * pixels * (3 + 6 * net.config.width + 2 * net.config.width + net.config.curve_channels)
+    )
 
 
 # --- analysis -------------------------------------------------------------------------------------------------
@@ -121,7 +152,9 @@ def sizes() -> pd.DataFrame:
                 "multiply_adds_256": multiply_adds(model.net, 256, 256),
                 "multiply_adds_pixel": per_pixel,
                 "numbers_bytes": 4 * count_parameters(model.net),
-                "published_bytes": datasets.manifest()[checkpoints.MODELS[f"{name}-published"][1]].size,
+                "published_bytes": datasets.manifest()[
+                    checkpoints.MODELS[f"{name}-published"][1]
+                ].size,
                 "trained_bytes": model.file.stat().st_size,
                 "held_mb": held_bytes(model.net, 600 * 400) / 1e6,
             }
@@ -131,7 +164,9 @@ def sizes() -> pd.DataFrame:
 
 def quotients(table: pd.DataFrame) -> dict[str, float]:
     """Original over improved for every column of :func:`sizes`."""
-    original, improved = (table.set_index("version").loc[version] for version in ("original", "improved"))
+    original, improved = (
+        table.set_index("version").loc[version] for version in ("original", "improved")
+    )
     return (original / improved).to_dict()
 
 
@@ -158,7 +193,11 @@ def training() -> pd.DataFrame:
         "device": original["device"],
         "torch": original["torch"],
     }
-    return pd.DataFrame(columns).loc[[variant for variant in original.index if variant in improved.index]].reset_index()
+    return (
+        pd.DataFrame(columns)
+        .loc[[variant for variant in original.index if variant in improved.index]]
+        .reset_index()
+    )
 
 
 # --- claims ---------------------------------------------------------------------------------------------------
@@ -166,24 +205,32 @@ def training() -> pd.DataFrame:
 UNTESTED = "not testable here"
 
 
-def _part(claim: str, part: str, rule: str, measured: str, held: bool | None, **about: str) -> dict[str, str]:
+def _part(
+    claim: str, part: str, rule: str, measured: str, held: bool | None, **about: str
+) -> dict[str, str]:
     row = {"claim": claim, "part": part, "rule": rule, "measured": measured}
     row |= {"interval": "", "n": "", "budget": ""} | about
     return row | {"held": UNTESTED if held is None else "yes" if held else "no"}
 
 
-def claims(table: pd.DataFrame, nine: pd.DataFrame, trained: pd.DataFrame, made: str) -> pd.DataFrame:
+def claims(
+    table: pd.DataFrame, nine: pd.DataFrame, trained: pd.DataFrame, made: str
+) -> pd.DataFrame:
     """The ledger's rows of N1, N2 and N3, from :func:`sizes`, :func:`beside_published` and :func:`training`.
 
     N3 is tested only where ``nine`` has nine whole photographs (its column ``share`` is 1) and other work kept no more
     than ``speed.BUSY`` cores busy meanwhile (``other_work``). made: rounds, threads, device.
     """
-    return ledger.parts([*_file_claims(table), *_training_claims(trained), *_inference_claims(nine, made)])
+    return ledger.parts(
+        [*_file_claims(table), *_training_claims(trained), *_inference_claims(nine, made)]
+    )
 
 
 def _file_claims(table: pd.DataFrame) -> list[dict]:
     rows = []
-    for version, (low, high) in zip(("original", "improved"), PUBLISHED_FILES.values(), strict=True):
+    for version, (low, high) in zip(
+        ("original", "improved"), PUBLISHED_FILES.values(), strict=True
+    ):
         size = float(table.set_index("version").loc[version, "published_bytes"]) / 1024
         stated = f"{low} – {high} KB" if high > low else f"{low} KB"
         rule = f"the published file has {stated} (1,024 bytes), rounded"
@@ -193,8 +240,16 @@ def _file_claims(table: pd.DataFrame) -> list[dict]:
     (low, _), (_, small) = PUBLISHED_FILES.values()
     ratio = quotients(table)["trained_bytes"]
     rule = f"files trained here shrink by as much as stated, at least {low / small:.2f} ×"
-    about = {"n": "2 files", "budget": "weights trained here; the length of training does not matter"}
-    return [*rows, _part("N1", "shrinking, trained here", rule, f"{ratio:.2f} ×", ratio >= low / small, **about)]
+    about = {
+        "n": "2 files",
+        "budget": "weights trained here; the length of training does not matter",
+    }
+    return [
+        *rows,
+        _part(
+            "N1", "shrinking, trained here", rule, f"{ratio:.2f} ×", ratio >= low / small, **about
+        ),
+    ]
 
 
 def _training_claims(trained: pd.DataFrame) -> list[dict]:
@@ -203,11 +258,18 @@ def _training_claims(trained: pd.DataFrame) -> list[dict]:
     for each in trained.itertuples():
         if each.rounds < 2:
             continue
-        about = {"interval": f"{each.ratio_low:.2f} – {each.ratio_high:.2f}", "n": f"{each.rounds} rounds"}
+        about = {
+            "interval": f"{each.ratio_low:.2f} – {each.ratio_high:.2f}",
+            "n": f"{each.rounds} rounds",
+        }
         about["budget"] = f"{each.device}, torch {each.torch}, 256 px, batch 8 and 4"
         measured = f"{each.ratio:.2f} × the photographs a second"
-        rows.append(_part("N2", f"training, {each.variant}", rule, measured, each.ratio_low > 1, **about))
-    return rows or [_part("N2", "training", rule, "not measured: run benchmarks/training_speed.py", None)]
+        rows.append(
+            _part("N2", f"training, {each.variant}", rule, measured, each.ratio_low > 1, **about)
+        )
+    return rows or [
+        _part("N2", "training", rule, "not measured: run benchmarks/training_speed.py", None)
+    ]
 
 
 def _inference_claims(nine: pd.DataFrame, made: str) -> list[dict]:
@@ -216,13 +278,19 @@ def _inference_claims(nine: pd.DataFrame, made: str) -> list[dict]:
     low, high = PUBLISHED_SAVED
     least, most = nine["saved"].min(), nine["saved"].max()
     mean = nine.set_index("photograph")["saved"]
-    interval = " – ".join(f"{100 * value:.0f} %" for value in study.interval(mean))
+    interval = " – ".join(f"{100 * value:.0f} %" for value in evaluation.interval(mean))
     text = f"{percent([least, most])} of the time saved, mean {100 * mean.mean():.0f} %"
     about = {"interval": interval, "n": f"{len(nine)} photographs", "budget": made}
     faster = f"{nine['ratio'].min():.2f} – {nine['ratio'].max():.2f} × as fast"
     rules = (
-        ("faster on each photograph", "lower quartile of the ratio, taken within each turn, above 1 on all nine"),
-        ("by the stated amount", f"{100 * low:.0f} – {100 * high:.0f} % of the time saved on every one of the nine"),
+        (
+            "faster on each photograph",
+            "lower quartile of the ratio, taken within each turn, above 1 on all nine",
+        ),
+        (
+            "by the stated amount",
+            f"{100 * low:.0f} – {100 * high:.0f} % of the time saved on every one of the nine",
+        ),
     )
     held = (bool((nine["ratio_low"] > 1).all()), bool(low <= least and most <= high))
     if not testable:
@@ -244,7 +312,13 @@ def disturbed(nine: pd.DataFrame) -> bool:
 def against_prediction(measured: float, predicted: float) -> str:
     """How a measured ratio stands to the predicted one, in words: within a tenth it is as predicted."""
     quotient = measured / predicted
-    word = "less than predicted" if quotient < 0.9 else "more than predicted" if quotient > 1.1 else "as predicted"
+    word = (
+        "less than predicted"
+        if quotient < 0.9
+        else "more than predicted"
+        if quotient > 1.1
+        else "as predicted"
+    )
     return f"predicted {predicted:.2f} ×, measured {measured:.2f} ×, measured over predicted {quotient:.2f}: {word}"
 
 
@@ -259,7 +333,11 @@ def published_words() -> list[str]:
     """What the published numbers say of themselves, in lines of Markdown: the clock's step, growth, the floor."""
     original, improved = PUBLISHED["original"], PUBLISHED["improved"]
     step = clock_step([*original, *improved])
-    loosest = [saved((a + d) / (b - d)) for d in (-step, step) for a, b in zip(original, improved, strict=True)]
+    loosest = [
+        saved((a + d) / (b - d))
+        for d in (-step, step)
+        for a, b in zip(original, improved, strict=True)
+    ]
     start, slope, share = line(PUBLISHED["megapixels"], 1000 * original)
     rate = 2 * multiply_adds(CurveNet(ZERO_DCE), 1000, 1000) / (slope / 1000)
     floor = arithmetic_floor(CurveNet(ZERO_DCE), 1200, 900, PEAK_2080TI)
@@ -289,7 +367,13 @@ def first_call_words(nine: pd.DataFrame) -> list[str]:
             f"photograph under the contract, the eight after it {rest.min():.2f} – {rest.max():.2f} times."
         )
     spread, spread_first = (np.ptp(nine[name]) for name in ("saved", "saved_first"))
-    word = "wider" if spread_first > 1.25 * spread else "narrower" if spread_first < 0.8 * spread else "no wider"
+    word = (
+        "wider"
+        if spread_first > 1.25 * spread
+        else "narrower"
+        if spread_first < 0.8 * spread
+        else "no wider"
+    )
     lines.append(
         f"- **Time saved**: {percent(nine['saved_first'])} by the published way, {percent(nine['saved'])} under the "
         f"contract, {percent(nine['saved_published'])} as published. One call each gives a {word} range here."
@@ -303,7 +387,11 @@ def gap_words(parts: pd.DataFrame, predicted: float) -> str:
     if gap <= 0.1 * total["improved"]:
         return "There is hardly a gap to explain: the improved network is about as fast as its arithmetic predicts."
     ranked = parts["excess_ms"].sort_values(ascending=False)
-    shares = ", ".join(f"{kind} {100 * value / gap:.0f} %" for kind, value in ranked.items() if abs(value) > 0.05 * gap)
+    shares = ", ".join(
+        f"{kind} {100 * value / gap:.0f} %"
+        for kind, value in ranked.items()
+        if abs(value) > 0.05 * gap
+    )
     convolution = parts.loc["convolution", "ratio"]
     return (
         f"At {predicted:.2f} times the speed the improved network would take {total['original'] / predicted:.0f} ms; "
@@ -321,7 +409,13 @@ def settings_words(table: pd.DataFrame) -> list[str]:
             time[f"{version}, 1 thread"] / time[version],
             time[f"{version}, memory returned"] / time[version],
         )
-        word = "slows it down" if kept > 1.05 else "makes no difference here" if kept >= 0.95 else "speeds it up here"
+        word = (
+            "slows it down"
+            if kept > 1.05
+            else "makes no difference here"
+            if kept >= 0.95
+            else "speeds it up here"
+        )
         lines.append(
             f"- **{version.capitalize()}**: two threads are {threads:.2f} times as fast as one. Returning freed memory "
             f"to the system and fetching it again {word}: {kept:.2f} times the time."
@@ -334,8 +428,16 @@ def goal_words(goals: pd.DataFrame) -> list[str]:
     lines = []
     for row in goals.itertuples():
         word = "reached" if row.held == "yes" else "not reached"
-        told = f"{row.ms:.1f} ms" if row.against == "33 ms" else f"{row.ratio:.1f} times as fast as {row.against}"
-        wanted = f"{row.against_ms:.0f} ms or less" if row.against == "33 ms" else f"{row.wanted:g} times"
+        told = (
+            f"{row.ms:.1f} ms"
+            if row.against == "33 ms"
+            else f"{row.ratio:.1f} times as fast as {row.against}"
+        )
+        wanted = (
+            f"{row.against_ms:.0f} ms or less"
+            if row.against == "33 ms"
+            else f"{row.wanted:g} times"
+        )
         lines.append(f"- **{row.goal}**, {row.photograph}: {told}; wanted: {wanted}, {word}.")
     return lines
 
@@ -356,7 +458,9 @@ def growth_words(told: pd.DataFrame, table: pd.DataFrame) -> str:
     for row in told.itertuples():
         word = "in proportion to pixels" if abs(row.slope - 1) <= 0.05 else "faster than pixels"
         word = "slower than pixels" if row.slope < 0.95 else word
-        each.append(f"{row.version} {row.slope:.2f} ({word}; {row.ms_per_megapixel:.0f} ms a megapixel at the largest)")
+        each.append(
+            f"{row.version} {row.slope:.2f} ({word}; {row.ms_per_megapixel:.0f} ms a megapixel at the largest)"
+        )
     ratio = table[table["version"] == "improved"].sort_values("megapixels")["ratio"]
     return (
         f"Slopes: {', '.join(each)}. Improved over original: {ratio.iloc[0]:.2f} × at the smallest size, "
@@ -366,7 +470,9 @@ def growth_words(told: pd.DataFrame, table: pd.DataFrame) -> str:
 
 def verdicts(rows: pd.DataFrame) -> dict[str, str]:
     """Verdict by claim, from :func:`claims`."""
-    return {claim: ledger.verdict(part["held"]) for claim, part in rows.groupby("claim", sort=False)}
+    return {
+        claim: ledger.verdict(part["held"]) for claim, part in rows.groupby("claim", sort=False)
+    }
 
 
 ABOUT = {"N1": "file size", "N2": "training speed", "N3": "inference speed"}
@@ -374,7 +480,9 @@ ABOUT = {"N1": "file size", "N2": "training speed", "N3": "inference speed"}
 
 def findings(rows: pd.DataFrame, nine: pd.DataFrame, predicted: dict[str, float]) -> list[str]:
     """Answers in lines of Markdown: the verdicts of :func:`claims` first, then what was measured for each claim."""
-    answer = ", ".join(f"{claim} ({ABOUT[claim]}) **{verdict}**" for claim, verdict in verdicts(rows).items())
+    answer = ", ".join(
+        f"{claim} ({ABOUT[claim]}) **{verdict}**" for claim, verdict in verdicts(rows).items()
+    )
     lines = [f"{answer}."]
     if disturbed(nine):
         lines.append(
@@ -391,7 +499,11 @@ def findings(rows: pd.DataFrame, nine: pd.DataFrame, predicted: dict[str, float]
     low, high = PUBLISHED_SAVED
     amount = nine["saved"].median()
     word = "less than" if amount < low else "more than" if amount > high else "as much as"
-    told = f"saves {100 * amount:.0f} % of the time" if amount >= 0 else f"takes {-100 * amount:.0f} % more time"
+    told = (
+        f"saves {100 * amount:.0f} % of the time"
+        if amount >= 0
+        else f"takes {-100 * amount:.0f} % more time"
+    )
     lines.append(
         f"- **Beside the published {100 * low:.0f} – {100 * high:.0f} %**: on the middle photograph the improved "
         f"network {told} here; it saves {word} was published. Another device, another library: the direction "

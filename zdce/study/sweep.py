@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zdce import paths, study
+from zdce import paths
 from zdce.files import whole
+from zdce.study import experiments
 from zdce.training import TrainConfig, finished, train
 
 if TYPE_CHECKING:
@@ -42,7 +43,11 @@ class Outcome:
         """For the console."""
         head = f"{self.config.name}, seed {self.config.seed}, {self.config.steps:,} steps: {self.state}"
         return (
-            f"{head}: {self.error}" if self.error else f"{head}, {self.seconds / 60:.1f} min" if self.seconds else head
+            f"{head}: {self.error}"
+            if self.error
+            else f"{head}, {self.seconds / 60:.1f} min"
+            if self.seconds
+            else head
         )
 
 
@@ -53,10 +58,12 @@ def folder(config: TrainConfig) -> Path:
 
 def command(config: TrainConfig) -> list[str]:
     """The ``zdce`` command that trains an arm's ``config`` into :func:`folder`, or goes on with it."""
-    arm = study.ARMS.get(config.name)
+    arm = experiments.ARMS.get(config.name)
     options = {key: getattr(config, key) for key in ("data", "size", "steps", "seed", "precision")}
     if arm is None or config != replace(arm, **options):
-        raise ValueError(f"{config.name!r}: is no arm of the study, or differs from it in more than its budget")
+        raise ValueError(
+            f"{config.name!r}: is no arm of the study, or differs from it in more than its budget"
+        )
     options = {"arm": config.name, **options}
     if config.precision == arm.precision:
         del options["precision"]
@@ -65,7 +72,11 @@ def command(config: TrainConfig) -> list[str]:
 
 
 def sweep(
-    configs: Sequence[TrainConfig], *, jobs: int | None = None, scheduler: str | None = None, device: str = "auto"
+    configs: Sequence[TrainConfig],
+    *,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    device: str = "auto",
 ) -> Iterator[Outcome]:
     """Train ``configs`` (arms of the study), yielding each one's outcome when it ends; finished runs are not repeated.
 
@@ -82,7 +93,9 @@ def sweep(
         else:
             waiting.append(config)
     if waiting:
-        yield from _cluster(waiting, scheduler, device) if scheduler else _local(waiting, jobs, device)
+        yield from (
+            _cluster(waiting, scheduler, device) if scheduler else _local(waiting, jobs, device)
+        )
 
 
 # --- this machine -------------------------------------------------------------------------------------------------
@@ -107,7 +120,9 @@ def _process(config: TrainConfig, device: str) -> Outcome:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ZDCE_RUNS": str(paths.runs())}
     with (home / "log.txt").open("a") as log:
         for _ in range(1 + RETRIES):
-            code = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode
+            code = subprocess.run(
+                words, stdout=log, stderr=subprocess.STDOUT, env=environment
+            ).returncode
             if code == 0 and finished(config, home):
                 return Outcome(config, "trained", time.perf_counter() - started)
     last = (home / "log.txt").read_text(errors="replace").strip().splitlines()
@@ -133,7 +148,11 @@ def _cluster(configs: list[TrainConfig], scheduler: str, device: str) -> Iterato
         done = as_completed(running)
         for future in done:
             config, lost = running.pop(future)
-            if future.status != "finished" and isinstance(future.exception(), KilledWorker) and lost < RETRIES:
+            if (
+                future.status != "finished"
+                and isinstance(future.exception(), KilledWorker)
+                and lost < RETRIES
+            ):
                 # Dask counts every worker that died with a training assigned, also where it had not begun: again.
                 again = submit(config, lost + 1)
                 running[again] = (config, lost + 1)

@@ -15,15 +15,22 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import CubicSpline
 
-from zdce import checkpoints, datasets, metrics, study
+from zdce import checkpoints, datasets, metrics
 from zdce.postprocess import apply_gamma, gamma_table
+from zdce.study import evaluation
 
 STUDY = checkpoints.IMPROVED_GAMMA  # 1.15, the improved study's
 INVERSE = round(1 / STUDY, 4)  # 0.8696: as far below 1 as the study's lies above
 # The grid (ours): powers of the study's gamma, so that it is one step from 1, wider towards the ends.
 GAMMAS = (0.4, *(round(STUDY**k, 4) for k in (-5, -3, -2, -1, 0, 1, 2, 3, 5)), 2.5)
-FINE = (0.4, *(round(STUDY ** (k / 7), 4) for k in range(-45, 46)), 2.5)  # seven steps to one of the grid, 2 % apart
-PLACED = tuple(round(STUDY**k, 4) for k in (-3, -1, 0, 1, 3))  # tried before the network, which runs for each
+FINE = (
+    0.4,
+    *(round(STUDY ** (k / 7), 4) for k in range(-45, 46)),
+    2.5,
+)  # seven steps to one of the grid, 2 % apart
+PLACED = tuple(
+    round(STUDY**k, 4) for k in (-3, -1, 0, 1, 3)
+)  # tried before the network, which runs for each
 KEY = ["dataset", "scene", "photograph", "method"]
 REAL = ("sice-pairs", "lime", "dicm", "bursts")
 LEAST = 0.01  # share of a photograph that must be dark (or bright) for its dark (or bright) tones to count
@@ -44,7 +51,10 @@ def slope(value: float | np.ndarray, gamma: float) -> float | np.ndarray:
 def slopes(gammas: Sequence[float] = (0.6575, INVERSE, STUDY, 1.5209)) -> pd.DataFrame:
     """Slopes by brightness, to draw: columns ``value`` (grey levels, 8 to 255), ``gamma`` (text), ``slope``."""
     values = np.arange(8, 256)
-    rows = [pd.DataFrame({"value": values, "gamma": f"{g:.2f}", "slope": slope(values / 255, g)}) for g in gammas]
+    rows = [
+        pd.DataFrame({"value": values, "gamma": f"{g:.2f}", "slope": slope(values / 255, g)})
+        for g in gammas
+    ]
     return pd.concat(rows, ignore_index=True)
 
 
@@ -65,7 +75,10 @@ def table_losses(gammas: Sequence[float] = GAMMAS) -> pd.DataFrame:
         table = gamma_table(gamma).astype(int)
         dark = table[:64]
         row = {"gamma": gamma, "levels": len(set(table)), "dark_levels": len(set(dark))}
-        row |= {"widest_step": int(np.diff(dark).max()), "clipped_from": int(np.argmax(table >= metrics.CLIPPED))}
+        row |= {
+            "widest_step": int(np.diff(dark).max()),
+            "clipped_from": int(np.argmax(table >= metrics.CLIPPED)),
+        }
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -109,7 +122,10 @@ def count(after: np.ndarray, before: np.ndarray, reference: np.ndarray | None = 
         peaks=np.stack([_histogram(peak[~clipped]), _histogram(peak[clipped])]),
         sums=sums,
         **{name: channels(mask) for name, mask in masks.items()},
-        **{f"old_{name}": float(old[mask].mean()) if mask.any() else np.nan for name, mask in masks.items()},
+        **{
+            f"old_{name}": float(old[mask].mean()) if mask.any() else np.nan
+            for name, mask in masks.items()
+        },
     )
 
 
@@ -142,7 +158,9 @@ def tones(counts: Counts, gamma: float) -> dict[str, float]:
         if name == "bright":
             row["bright_gain"] = means @ metrics.LUMA - counts.old_bright if number else np.nan
         else:
-            row["dark_levels"] = np.mean([len(set(table[one > 0])) for one in channels]) if enough else np.nan
+            row["dark_levels"] = (
+                np.mean([len(set(table[one > 0])) for one in channels]) if enough else np.nan
+            )
     return row
 
 
@@ -152,7 +170,9 @@ def _psnr(counts: Counts, table: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / error)) if error > 0 else np.inf
 
 
-def measure(rows: Sequence[study.Method], samples: Iterable[datasets.Sample]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def measure(
+    rows: Sequence[evaluation.Method], samples: Iterable[datasets.Sample]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every gamma after every network on every photograph; each network runs once a photograph.
 
     First table, one row a photograph, method and gamma of GAMMAS: :func:`tones`, input_mean and reference_mean in
@@ -165,25 +185,37 @@ def measure(rows: Sequence[study.Method], samples: Iterable[datasets.Sample]) ->
         for label, network in networks.items():
             after = network(before)
             counts = count(after, before, reference)
-            key = {"dataset": sample.dataset, "scene": sample.scene, "photograph": sample.name, "method": label}
+            key = {
+                "dataset": sample.dataset,
+                "scene": sample.scene,
+                "photograph": sample.name,
+                "method": label,
+            }
             about = key | {"input_mean": metrics.mean(before)}
             about["reference_mean"] = np.nan if reference is None else metrics.mean(reference)
             for gamma in GAMMAS:
-                scores = {} if reference is None else _structure(apply_gamma(after, gamma), reference)
+                scores = (
+                    {} if reference is None else _structure(apply_gamma(after, gamma), reference)
+                )
                 table.append(about | {"gamma": gamma} | tones(counts, gamma) | scores)
             for gamma in FINE:
                 figures = tones(counts, gamma)
-                fine.append(key | {"gamma": gamma, "psnr": figures["psnr"], "mean": figures["mean"]})
+                fine.append(
+                    key | {"gamma": gamma, "psnr": figures["psnr"], "mean": figures["mean"]}
+                )
     return pd.DataFrame(table), pd.DataFrame(fine)
 
 
 def _structure(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     matched = metrics.match_mean(image, reference)
-    scores = {"ssim": metrics.ssim(image, reference), "psnr_matched": metrics.psnr(matched, reference)}
+    scores = {
+        "ssim": metrics.ssim(image, reference),
+        "psnr_matched": metrics.psnr(matched, reference),
+    }
     return scores | {"ssim_matched": metrics.ssim(matched, reference)}
 
 
-def placed(rows: Sequence[study.Method], samples: Iterable[datasets.Sample]) -> pd.DataFrame:
+def placed(rows: Sequence[evaluation.Method], samples: Iterable[datasets.Sample]) -> pd.DataFrame:
     """A gamma before the network beside the same gamma after it; the network runs for each gamma of PLACED.
 
     One row a photograph, method, ``place`` (``before``, ``after``) and gamma: :func:`tones`, given (mean of what
@@ -200,17 +232,25 @@ def placed(rows: Sequence[study.Method], samples: Iterable[datasets.Sample]) -> 
                 given = apply_gamma(before, gamma)
                 early = plain if gamma == 1 else network(given)
                 for place, image in (("before", early), ("after", apply_gamma(plain, gamma))):
-                    key = {"dataset": sample.dataset, "scene": sample.scene, "photograph": sample.name}
+                    key = {
+                        "dataset": sample.dataset,
+                        "scene": sample.scene,
+                        "photograph": sample.name,
+                    }
                     row = key | {"method": label, "place": place, "gamma": gamma}
                     row["given"] = metrics.mean(given if place == "before" else before)
                     row |= tones(count(image, before, reference), 1.0)
                     row["dark_noise_gain"] = metrics.dark_noise_gain(image, before)
-                    row["dark_noise_gain_relative"] = metrics.dark_noise_gain(image, before, relative=True)
+                    row["dark_noise_gain_relative"] = metrics.dark_noise_gain(
+                        image, before, relative=True
+                    )
                     table.append(row | ({} if reference is None else _structure(image, reference)))
     return pd.DataFrame(table)
 
 
-def noise(rows: Sequence[study.Method], names: Sequence[str], limit: int = 0, side: int = 0) -> pd.DataFrame:
+def noise(
+    rows: Sequence[evaluation.Method], names: Sequence[str], limit: int = 0, side: int = 0
+) -> pd.DataFrame:
     """Noise of static scenes after every network and gamma of GAMMAS; one row a scene, method and gamma.
 
     names: sets; ``bundled`` and ``bursts`` have such scenes. limit: the first so many, 0 takes all. side: middle square
@@ -229,7 +269,13 @@ def noise(rows: Sequence[study.Method], names: Sequence[str], limit: int = 0, si
                 for gamma in GAMMAS:
                     after = [apply_gamma(frame, gamma) for frame in frames]
                     level, grain = float(np.mean(after)) / 255, metrics.burst_noise(after)
-                    row = {"dataset": name, "scene": scene, "method": label, "gamma": gamma, "mean": level}
+                    row = {
+                        "dataset": name,
+                        "scene": scene,
+                        "method": label,
+                        "gamma": gamma,
+                        "mean": level,
+                    }
                     row |= {"burst_noise": grain, "relative_noise": grain / (255 * level)}
                     row["burst_noise_by_slope"] = float((spread * slope(tone, gamma)).mean())
                     row["relative_noise_by_slope"] = row["burst_noise_by_slope"] / (255 * level)
@@ -243,7 +289,7 @@ def _middle(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def rounded_twice(
-    rows: Sequence[study.Method], samples: Iterable[datasets.Sample], gamma: float = STUDY
+    rows: Sequence[evaluation.Method], samples: Iterable[datasets.Sample], gamma: float = STUDY
 ) -> pd.DataFrame:
     """The 8-bit table after rounding beside the same gamma before it, one row a photograph and method.
 
@@ -254,15 +300,25 @@ def rounded_twice(
     for sample in samples:
         before, reference = sample.image(), sample.reference()
         for method in rows:
-            network = study.Method(method.label, method.model, gamma).enhancer()
+            network = evaluation.Method(method.label, method.model, gamma).enhancer()
             late = network(before)
-            once = np.floor(255 * network(before.astype(np.float32) / 255) + 0.5).clip(0, 255).astype(np.uint8)
+            once = (
+                np.floor(255 * network(before.astype(np.float32) / 255) + 0.5)
+                .clip(0, 255)
+                .astype(np.uint8)
+            )
             apart = np.abs(late.astype(int) - once)
             row = {"dataset": sample.dataset, "photograph": sample.name, "method": method.label}
             row |= {"differ": (apart > 0).mean(), "most": int(apart.max())}
-            row |= {f"levels_{k}": len(np.unique(image)) for k, image in (("table", late), ("float", once))}
+            row |= {
+                f"levels_{k}": len(np.unique(image))
+                for k, image in (("table", late), ("float", once))
+            }
             if reference is not None:
-                row |= {f"psnr_{k}": metrics.psnr(image, reference) for k, image in (("table", late), ("float", once))}
+                row |= {
+                    f"psnr_{k}": metrics.psnr(image, reference)
+                    for k, image in (("table", late), ("float", once))
+                }
             table.append(row)
     return pd.DataFrame(table)
 
@@ -270,7 +326,9 @@ def rounded_twice(
 # ---- what a gamma changes ------------------------------------------------------------------------------------------
 
 
-def change(scores: pd.DataFrame, figure: str, method: str, gamma: float = STUDY, ratio: bool = False) -> pd.Series:
+def change(
+    scores: pd.DataFrame, figure: str, method: str, gamma: float = STUDY, ratio: bool = False
+) -> pd.Series:
     """``figure`` at ``gamma`` minus that at gamma 1 (or over it), by data set, scene and photograph if there is one.
 
     scores: of :func:`measure`, :func:`placed` (one place) or :func:`noise`. Those without the figure are left out.
@@ -294,7 +352,14 @@ def relative(scores: pd.DataFrame, grain: pd.DataFrame) -> pd.DataFrame:
     ``times``.
     """
     sources = [
-        (real(scores), {"mean": "brightness", "dark_spread": "dark contrast", "bright_spread": "bright contrast"})
+        (
+            real(scores),
+            {
+                "mean": "brightness",
+                "dark_spread": "dark contrast",
+                "bright_spread": "bright contrast",
+            },
+        )
     ]
     sources += [(real(grain), {"burst_noise": "noise", "relative_noise": "noise ÷ brightness"})]
     rows = []
@@ -302,7 +367,11 @@ def relative(scores: pd.DataFrame, grain: pd.DataFrame) -> pd.DataFrame:
         for figure, name in figures.items():
             for method in table["method"].unique():
                 for gamma in GAMMAS:
-                    times = change(table, figure, method, gamma, ratio=True).mean() if gamma != 1 else 1.0
+                    times = (
+                        change(table, figure, method, gamma, ratio=True).mean()
+                        if gamma != 1
+                        else 1.0
+                    )
                     rows.append({"method": method, "gamma": gamma, "figure": name, "times": times})
     return pd.DataFrame(rows).dropna()
 
@@ -334,8 +403,14 @@ def predictions(scores: pd.DataFrame, grain: pd.DataFrame) -> pd.DataFrame:
             row = {"method": method, "what": what, "gamma": gamma, "tone": values.mean()}
             row["predicted"], row["by_value"] = formula(values, gamma).mean(), np.nan
             if f"{figure}_by_slope" in table:
-                row["by_value"] = change(table, f"{figure}_by_slope", method, gamma, ratio=True).mean()
-            row |= {"measured": measured.mean(), "ratio": measured.mean() / row["predicted"], "n": len(measured)}
+                row["by_value"] = change(
+                    table, f"{figure}_by_slope", method, gamma, ratio=True
+                ).mean()
+            row |= {
+                "measured": measured.mean(),
+                "ratio": measured.mean() / row["predicted"],
+                "n": len(measured),
+            }
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -351,9 +426,21 @@ def by_place(tried: pd.DataFrame) -> pd.DataFrame:
     for (method, gamma, place), part in chosen.groupby(["method", "gamma", "place"], sort=False):
         there = chosen[chosen["place"] == place]
         row = {"method": method, "gamma": gamma, "place": place, "mean": part["mean"].mean()}
-        for name, figure in (("given", "given"), ("brightness", "mean"), ("dark_contrast", "dark_spread")):
-            row[name] = change(there, figure, method, gamma, ratio=True).mean() if gamma != 1 else 1.0
-        for figure in ("dark_levels", "dark_noise_gain_relative", "newly_clipped", "psnr", "psnr_matched"):
+        for name, figure in (
+            ("given", "given"),
+            ("brightness", "mean"),
+            ("dark_contrast", "dark_spread"),
+        ):
+            row[name] = (
+                change(there, figure, method, gamma, ratio=True).mean() if gamma != 1 else 1.0
+            )
+        for figure in (
+            "dark_levels",
+            "dark_noise_gain_relative",
+            "newly_clipped",
+            "psnr",
+            "psnr_matched",
+        ):
             row[figure] = part[figure].mean()
         rows.append(row | {"n": len(part)})
     return pd.DataFrame(rows)
@@ -371,21 +458,44 @@ def extremes(gained: pd.DataFrame, method: str, panels: str = "bundled") -> list
     known = gained[gained["method"] == method].dropna(subset="gain_psnr")
     others = known[known["dataset"] != "bundled"]
     known = others if panels == "datasets" and len(others) else known[known["dataset"] == "bundled"]
-    ends = known.loc[[known["gain_psnr"].idxmax(), known["gain_psnr"].idxmin()], ["dataset", "photograph"]]
+    ends = known.loc[
+        [known["gain_psnr"].idxmax(), known["gain_psnr"].idxmin()], ["dataset", "photograph"]
+    ]
     return list(ends.itertuples(index=False, name=None))
 
 
-def pictures(method: study.Method, sample: datasets.Sample) -> list[np.ndarray]:
+def pictures(method: evaluation.Method, sample: datasets.Sample) -> list[np.ndarray]:
     """The photograph as PICTURED names it: five (H, W, 3) uint8."""
     before, network = sample.image(), method.enhancer()
     plain, (low, *_) = network(before), PLACED
-    return [before, plain, apply_gamma(plain, STUDY), apply_gamma(plain, low), network(apply_gamma(before, low))]
+    return [
+        before,
+        plain,
+        apply_gamma(plain, STUDY),
+        apply_gamma(plain, low),
+        network(apply_gamma(before, low)),
+    ]
 
 
 # Headings of the notebook's tables, where the saved columns' names are too long.
-SHORT = {"clipped_share": "clipped", "bright_gain": "bright", "psnr_matched": "matched", "gain_matched": "matched"}
-SHORT |= {"dark_contrast": "contrast", "dark_levels": "levels", "near_from": "from", "near_to": "to"}
-SHORT |= {"lost_at_1": "lost 1", "lost_at_study": "lost 1.15", "input_mean": "input", "gain_psnr": "gain"}
+SHORT = {
+    "clipped_share": "clipped",
+    "bright_gain": "bright",
+    "psnr_matched": "matched",
+    "gain_matched": "matched",
+}
+SHORT |= {
+    "dark_contrast": "contrast",
+    "dark_levels": "levels",
+    "near_from": "from",
+    "near_to": "to",
+}
+SHORT |= {
+    "lost_at_1": "lost 1",
+    "lost_at_study": "lost 1.15",
+    "input_mean": "input",
+    "gain_psnr": "gain",
+}
 
 
 # ---- where the best gamma lies -------------------------------------------------------------------------------------
@@ -393,7 +503,12 @@ SHORT |= {"lost_at_1": "lost 1", "lost_at_study": "lost 1.15", "input_mean": "in
 
 def over_gamma(fine: pd.DataFrame) -> pd.DataFrame:
     """Mean PSNR over gamma on each set with references, less that without gamma, in dB, to draw."""
-    means = fine.dropna(subset="psnr").groupby(["dataset", "method", "gamma"], sort=False)["psnr"].mean().reset_index()
+    means = (
+        fine.dropna(subset="psnr")
+        .groupby(["dataset", "method", "gamma"], sort=False)["psnr"]
+        .mean()
+        .reset_index()
+    )
     plain = means[means["gamma"] == 1].set_index(["dataset", "method"])["psnr"]
     base = plain.loc[pd.MultiIndex.from_frame(means[["dataset", "method"]])].to_numpy()
     return means.assign(gain=means["psnr"] - base)
@@ -407,13 +522,20 @@ def best_gammas(fine: pd.DataFrame, seed: int = 0, draws: int = 2000) -> pd.Data
     gamma and at 1.15; n photographs.
     """
     rows = []
-    for (name, method), part in fine.dropna(subset="psnr").groupby(["dataset", "method"], sort=False):
+    for (name, method), part in fine.dropna(subset="psnr").groupby(
+        ["dataset", "method"], sort=False
+    ):
         values = part.pivot(index=["scene", "photograph"], columns="gamma", values="psnr")
         means, gammas = values.mean(), values.columns.to_numpy()
-        sums, counts = values.groupby(level="scene").sum().to_numpy(), values.groupby(level="scene").size().to_numpy()
+        sums, counts = (
+            values.groupby(level="scene").sum().to_numpy(),
+            values.groupby(level="scene").size().to_numpy(),
+        )
         number, low, high = len(sums), np.nan, np.nan
         if number >= FEWEST:
-            weights = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=draws)
+            weights = np.random.default_rng(seed).multinomial(
+                number, np.full(number, 1 / number), size=draws
+            )
             peaks = gammas[np.argmax(weights @ sums / (weights @ counts)[:, None], axis=1)]
             low, high = np.quantile(peaks, (0.025, 0.975))
         near = gammas[means >= means.max() - NEAR]
@@ -434,10 +556,14 @@ def gains(scores: pd.DataFrame, gamma: float = STUDY) -> pd.DataFrame:
     figures = ["psnr", "ssim", "psnr_matched", "ssim_matched", "clipped_share"]
     plain = scores[scores["gamma"] == 1].set_index(KEY)
     changed = scores[scores["gamma"] == gamma].set_index(KEY)[figures] - plain[figures]
-    table = plain[["input_mean", "mean"]].assign(brighter=255 * (plain["mean"] - plain["reference_mean"]))
+    table = plain[["input_mean", "mean"]].assign(
+        brighter=255 * (plain["mean"] - plain["reference_mean"])
+    )
     table = table.join(changed.add_prefix("gain_")).reset_index()
     rank = table.groupby(["dataset", "method"])["input_mean"].rank(method="first", pct=True)
-    third = np.array(["dark", "middle", "light"])[np.clip(np.ceil(3 * rank - 1e-9).astype(int) - 1, 0, 2)]
+    third = np.array(["dark", "middle", "light"])[
+        np.clip(np.ceil(3 * rank - 1e-9).astype(int) - 1, 0, 2)
+    ]
     table.insert(4, "third", third)
     return table
 
@@ -458,8 +584,8 @@ def thirds(gained: pd.DataFrame) -> pd.DataFrame:
 
 
 def _interval(values: pd.Series) -> tuple[float, float]:
-    """``study.interval``, or (NaN, NaN) below five scenes."""
-    return study.interval(values) if _scenes(values) >= FEWEST else (np.nan, np.nan)
+    """``evaluation.interval``, or (NaN, NaN) below five scenes."""
+    return evaluation.interval(values) if _scenes(values) >= FEWEST else (np.nan, np.nan)
 
 
 def _scenes(values: pd.Series) -> int:
@@ -497,7 +623,9 @@ def policies(scores: pd.DataFrame, fine: pd.DataFrame) -> pd.DataFrame:
     gain_matched.
     """
     tables = []
-    for (name, method), part in fine.dropna(subset="psnr").groupby(["dataset", "method"], sort=False):
+    for (name, method), part in fine.dropna(subset="psnr").groupby(
+        ["dataset", "method"], sort=False
+    ):
         index = ["scene", "photograph"]
         psnr, means = (part.pivot(index=index, columns="gamma", values=v) for v in ("psnr", "mean"))
         halves = np.array([half(name, scene) for scene in psnr.index.get_level_values("scene")])
@@ -506,15 +634,32 @@ def policies(scores: pd.DataFrame, fine: pd.DataFrame) -> pd.DataFrame:
         chosen = _settings(psnr[halves == "choose"], means[halves == "choose"])
         psnr, means = psnr[halves == "report"], means[halves == "report"]
         coarse = scores[(scores["dataset"] == name) & (scores["method"] == method)]
-        ssim, matched = (_between(coarse, figure, psnr.index) for figure in ("ssim", "psnr_matched"))
+        ssim, matched = (
+            _between(coarse, figure, psnr.index) for figure in ("ssim", "psnr_matched")
+        )
         plain, plain_matched = psnr[1.0].to_numpy(), matched(np.ones(len(psnr)))
         for policy, setting, gammas in _choices(psnr, means, *chosen):
             reached = _at(psnr, gammas)
-            row = {"dataset": name, "method": method, "policy": policy, "setting": setting, "gamma": gammas}
-            row |= {"psnr": reached, "gain": reached - plain, "ssim": ssim(gammas), "psnr_matched": matched(gammas)}
+            row = {
+                "dataset": name,
+                "method": method,
+                "policy": policy,
+                "setting": setting,
+                "gamma": gammas,
+            }
+            row |= {
+                "psnr": reached,
+                "gain": reached - plain,
+                "ssim": ssim(gammas),
+                "psnr_matched": matched(gammas),
+            }
             row["gain_matched"] = row["psnr_matched"] - plain_matched
             tables.append(psnr.index.to_frame(index=False).assign(**row))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*KEY, "policy", "gain"])
+    return (
+        pd.concat(tables, ignore_index=True)
+        if tables
+        else pd.DataFrame(columns=[*KEY, "policy", "gain"])
+    )
 
 
 def _settings(psnr: pd.DataFrame, means: pd.DataFrame) -> tuple[float, float]:
@@ -541,7 +686,9 @@ def _at(psnr: pd.DataFrame, gammas: np.ndarray) -> np.ndarray:
     return psnr.to_numpy()[np.arange(len(psnr)), psnr.columns.get_indexer(gammas)]
 
 
-def _between(scores: pd.DataFrame, figure: str, index: pd.Index) -> Callable[[np.ndarray], np.ndarray]:
+def _between(
+    scores: pd.DataFrame, figure: str, index: pd.Index
+) -> Callable[[np.ndarray], np.ndarray]:
     """A figure of each photograph of ``index`` at a gamma of its own, by a cubic spline over log gamma."""
     values = scores.pivot(index=["scene", "photograph"], columns="gamma", values=figure).loc[index]
     spline = CubicSpline(np.log(values.columns.to_numpy()), values.to_numpy(), axis=1)
@@ -554,8 +701,17 @@ def policy_table(chosen: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (name, method, policy), part in chosen.groupby(["dataset", "method", "policy"], sort=False):
         table = part.set_index(KEY[:3])
-        row = {"dataset": name, "method": method, "policy": policy, "setting": part["setting"].iloc[0]}
-        row |= table[["gamma", "psnr", "gain", "ssim", "psnr_matched", "gain_matched"]].mean().to_dict()
+        row = {
+            "dataset": name,
+            "method": method,
+            "policy": policy,
+            "setting": part["setting"].iloc[0],
+        }
+        row |= (
+            table[["gamma", "psnr", "gain", "ssim", "psnr_matched", "gain_matched"]]
+            .mean()
+            .to_dict()
+        )
         for figure, ending in (("gain", ""), ("gain_matched", "_matched")):
             low, high = _interval(table[figure])
             row |= {f"low{ending}": low, f"high{ending}": high}
@@ -586,9 +742,24 @@ class Part:
 
 PARTS = (
     Part("G1", "gamma 0.87 after the network stretches dark tones", "dark_spread", INVERSE, +1),
-    Part("G1", "gamma 0.87 before the network stretches dark tones", "dark_spread", INVERSE, +1, where="before"),
+    Part(
+        "G1",
+        "gamma 0.87 before the network stretches dark tones",
+        "dark_spread",
+        INVERSE,
+        +1,
+        where="before",
+    ),
     Part("G1", "gamma 1.15 lowers bright areas", "bright_gain", STUDY, -1, "grey levels"),
-    Part("G1", "gamma 1.15 leaves fewer pixels clipped", "clipped_share", STUDY, -1, "% of pixels", scale=100),
+    Part(
+        "G1",
+        "gamma 1.15 leaves fewer pixels clipped",
+        "clipped_share",
+        STUDY,
+        -1,
+        "% of pixels",
+        scale=100,
+    ),
     Part("G1", "gamma 1.15 gives bright tones contrast", "bright_spread", STUDY, +1),
     Part("G2", "PSNR rises", "psnr", STUDY, +1, "dB"),
     Part("G2", "SSIM rises", "ssim", STUDY, +1, "SSIM"),
@@ -605,14 +776,31 @@ def judge(part: Part, table: pd.DataFrame, method: str) -> dict[str, object]:
     It holds where the mean change and its whole 95 % interval lie on the better side and the change is 0.5 % of the
     figure without gamma at least; it is not testable with fewer than five scenes, or where the figure is 0 everywhere.
     """
-    values = change(table, part.figure, method, part.gamma, ratio=not part.unit) if part.figure in table else None
+    values = (
+        change(table, part.figure, method, part.gamma, ratio=not part.unit)
+        if part.figure in table
+        else None
+    )
     side = "above" if part.better > 0 else "below"
-    row: dict[str, object] = {"rule": f"{part.figure} {side} that without gamma: 95 % interval, and by 0.5 % at least"}
+    row: dict[str, object] = {
+        "rule": f"{part.figure} {side} that without gamma: 95 % interval, and by 0.5 % at least"
+    }
     plain = table[(table["method"] == method) & (table["gamma"] == 1)]
-    if values is None or values.empty or _scenes(values) < FEWEST or not plain[part.figure].abs().max():
-        return row | {"measured": "", "interval": "", "n": "", "held": "not testable here", "change": np.nan}
+    if (
+        values is None
+        or values.empty
+        or _scenes(values) < FEWEST
+        or not plain[part.figure].abs().max()
+    ):
+        return row | {
+            "measured": "",
+            "interval": "",
+            "n": "",
+            "held": "not testable here",
+            "change": np.nan,
+        }
     neutral, base = (0.0, abs(plain[part.figure].mean())) if part.unit else (1.0, 1.0)
-    mean, (low, high) = values.mean(), study.interval(values)
+    mean, (low, high) = values.mean(), evaluation.interval(values)
     beyond = low > neutral if part.better > 0 else high < neutral
     held = "yes" if beyond and abs(mean - neutral) >= SLIGHT * base else "no"
     shown = [_told(value, part) for value in (mean, low, high)]
@@ -630,14 +818,21 @@ LEDGER = ["claim", "part", "rule", "measured", "interval", "n", "budget", "held"
 
 
 def claims(
-    rows: Sequence[study.Method], scores: pd.DataFrame, tried: pd.DataFrame, grain: pd.DataFrame
+    rows: Sequence[evaluation.Method],
+    scores: pd.DataFrame,
+    tried: pd.DataFrame,
+    grain: pd.DataFrame,
 ) -> pd.DataFrame:
     """The ledger's rows on G1 and G2 for the improved network, for each of ``rows`` that is one: columns LEDGER.
 
     scores, tried, grain: of :func:`measure`, :func:`placed` and :func:`noise`. Real photographs count where there are
     any, and bundled ones otherwise.
     """
-    tables = {"after": real(scores), "before": real(tried[tried["place"] == "before"]), "noise": real(grain)}
+    tables = {
+        "after": real(scores),
+        "before": real(tried[tried["place"] == "before"]),
+        "noise": real(grain),
+    }
     table = []
     for method in (row for row in rows if row.model and row.model.startswith("zero-dce-improved")):
         for part in PARTS:
@@ -648,7 +843,7 @@ def claims(
     return pd.DataFrame(table)[LEDGER]
 
 
-def budget(method: study.Method) -> str:
+def budget(method: evaluation.Method) -> str:
     """How long a method's weights were trained, in words."""
     run = checkpoints.load(method.model).header.get("train")
     if run is None:
@@ -661,7 +856,9 @@ def budget(method: study.Method) -> str:
 
 def told_clipping(scores: pd.DataFrame) -> str:
     """A sentence on how many of the clipped pixels fall below the mark at 1.15, by set and network."""
-    shares = scores.groupby(["dataset", "method", "gamma"], sort=False)["clipped_share"].mean().unstack()
+    shares = (
+        scores.groupby(["dataset", "method", "gamma"], sort=False)["clipped_share"].mean().unstack()
+    )
     left = (1 - shares[STUDY] / shares[1.0])[shares[1.0] > 0]
     each = [f"{value:.0%} on {name} by {method}" for (name, method), value in left.items()]
     least = int(table_losses((STUDY,))["clipped_from"].iloc[0])
@@ -683,11 +880,19 @@ def findings(
     """Paragraphs of Markdown, the first with the verdicts; arguments: the notebook's saved tables of these names."""
     titles = {"G1": "gamma below 1 stretches dark tones, above 1 tames over-exposure"}
     titles["G2"] = "gamma 1.15 after the network improves the result"
-    told = [f"{title} ({claim}): **{study.verdict(_held(ledger, claim))}**" for claim, title in titles.items()]
+    told = [
+        f"{title} ({claim}): **{evaluation.verdict(_held(ledger, claim))}**"
+        for claim, title in titles.items()
+    ]
     first = f"{'; '.join(told)}."
     lines = [first[0].upper() + first[1:]]
     lines += [f"**{claim}.** " + " ".join(_part_lines(ledger, claim)) for claim in titles]
-    lines += [_told_prediction(predicted), _told_places(places), _told_best(best), _told_thirds(third, gained)]
+    lines += [
+        _told_prediction(predicted),
+        _told_places(places),
+        _told_best(best),
+        _told_thirds(third, gained),
+    ]
     return [*lines, _told_policies(chosen)]
 
 
@@ -699,7 +904,11 @@ def _part_lines(ledger: pd.DataFrame, claim: str) -> list[str]:
     lines = []
     for weights, rows in ledger[ledger["claim"] == claim].groupby("budget", sort=False):
         told = []
-        for word, opening in (("yes", "holds"), ("no", "does not hold"), ("not testable here", "open")):
+        for word, opening in (
+            ("yes", "holds"),
+            ("no", "does not hold"),
+            ("not testable here", "open"),
+        ):
             part = rows[rows["held"] == word]
             told_of = "{1}" if word == "not testable here" else "{1} ({0.measured}; {0.interval})"
             each = [told_of.format(row, row.part.rsplit(",", 1)[0]) for row in part.itertuples()]
@@ -722,11 +931,15 @@ def _told_prediction(predicted: pd.DataFrame) -> str:
 
 def _told_places(places: pd.DataFrame) -> str:
     """Whether the network undoes a gamma before it, from :func:`by_place` at the smallest gamma tried."""
-    text = "**Before the network.** Expected: brightness moves less than by the same gamma after it."
+    text = (
+        "**Before the network.** Expected: brightness moves less than by the same gamma after it."
+    )
     for method, part in places[places["gamma"] == PLACED[0]].groupby("method", sort=False):
         early, late = (part[part["place"] == place].iloc[0] for place in ("before", "after"))
         text += f" {method}, gamma {PLACED[0]:.2f}: the input gets × {early['given']:.2f} as bright, the result × "
-        text += f"{early['brightness']:.2f}, and × {late['brightness']:.2f} by that gamma afterwards"
+        text += (
+            f"{early['brightness']:.2f}, and × {late['brightness']:.2f} by that gamma afterwards"
+        )
         less = abs(early["brightness"] - 1) < 0.9 * abs(late["brightness"] - 1)
         text += ": less, as expected." if less else ": not clearly less, so the expectation failed."
     return text
@@ -749,7 +962,10 @@ def _told_thirds(third: pd.DataFrame, gained: pd.DataFrame) -> str:
     agree = ((known["brighter"] > 0) == (known["gain_psnr"] > 0)).mean()
     text = "**Who gains.**"
     for name, part in third.dropna(subset="gain_psnr").groupby("dataset", sort=False):
-        each = [f"{t} third {rows['gain_psnr'].mean():+.2f} dB" for t, rows in part.groupby("third", sort=False)]
+        each = [
+            f"{t} third {rows['gain_psnr'].mean():+.2f} dB"
+            for t, rows in part.groupby("third", sort=False)
+        ]
         text += f" On {name}, mean over the networks: {', '.join(each)}."
     text += " Expected: a result brighter than its reference gains from 1.15, and one that is darker loses."
     return f"{text} That gives the right sign for {agree:.0%} of {len(known)} results."

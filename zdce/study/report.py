@@ -26,8 +26,10 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
-from zdce import __version__, ledger, paths, plots
+from zdce import __version__, paths
 from zdce.files import alone, scratch, whole
+from zdce.study import claims as ledger
+from zdce.study import plots
 
 # Every notebook imports this module to save its results; what only a run needs is imported where it is used,
 # which spares each kernel a second or two.
@@ -63,7 +65,9 @@ def save_table(frame: pd.DataFrame, name: str, decimals: int = 3) -> pd.DataFram
     dropped. Raises ValueError for a name without its number.
     """
     flat = frame.reset_index() if any(label is not None for label in frame.index.names) else frame
-    suffix, packed = (".csv.gz", {"method": "gzip", "mtime": 0}) if len(flat) > MANY_ROWS else (".csv", None)
+    suffix, packed = (
+        (".csv.gz", {"method": "gzip", "mtime": 0}) if len(flat) > MANY_ROWS else (".csv", None)
+    )
     place = _place("tables", name, suffix)
     flat.to_csv(place, index=False, float_format="%.6g", lineterminator="\n", compression=packed)
     return frame.round(decimals)
@@ -89,7 +93,9 @@ def save_figure(figure: Figure | plots.Picture, name: str, alt: str = "") -> plo
 
     A Figure needs its ``alt`` text here; a Picture from ``plots.show`` has one. Raises ValueError without it.
     """
-    picture = plots.show(figure, alt, name) if isinstance(figure, Figure) else replace(figure, name=name)
+    picture = (
+        plots.show(figure, alt, name) if isinstance(figure, Figure) else replace(figure, name=name)
+    )
     _place("figures", name, SUFFIXES[picture.mime]).write_bytes(picture.data)
     return picture
 
@@ -107,7 +113,11 @@ def commit() -> str:
         changed = git("diff", "--quiet", "HEAD", "--", ":/", ":(exclude,top)reports")
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    return known.stdout.strip() + "+" * (changed.returncode == 1) if known.returncode == 0 else "unknown"
+    return (
+        known.stdout.strip() + "+" * (changed.returncode == 1)
+        if known.returncode == 0
+        else "unknown"
+    )
 
 
 class Stamp(dict):
@@ -154,7 +164,9 @@ def prose(*lines: str) -> Prose:
 # ---- running -------------------------------------------------------------------------------------------------------
 
 
-def run(profile: str = "quick", only: Iterable[str] | None = None, panels: str | None = None) -> list[str]:
+def run(
+    profile: str = "quick", only: Iterable[str] | None = None, panels: str | None = None
+) -> list[str]:
     """Run the notebooks with a profile's parameters and render ``reports/<profile>/``, index included.
 
     ``only``: numbers or names of notebooks (``01``, ``06_result_comparison``), None for all; ``panels``: photographs
@@ -194,7 +206,9 @@ def _choose(only: Iterable[str] | None) -> list[Path]:
         return books
     for name in only:
         if not any(name in (book.stem, book.stem[:2]) for book in books):
-            raise ValueError(f"only: no notebook {name!r}; there are {', '.join(book.stem for book in books)}")
+            raise ValueError(
+                f"only: no notebook {name!r}; there are {', '.join(book.stem for book in books)}"
+            )
     return [book for book in books if book.stem in only or book.stem[:2] in only]
 
 
@@ -206,7 +220,11 @@ def declared(book: Path) -> dict[str, str]:
     cells = json.loads(book.read_text("utf-8"))["cells"]
     tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     lines = ast.parse("".join(tagged[0]["source"])).body if tagged else []
-    return {line.target.id: ast.unparse(line.annotation) for line in lines if isinstance(line, ast.AnnAssign)}
+    return {
+        line.target.id: ast.unparse(line.annotation)
+        for line in lines
+        if isinstance(line, ast.AnnAssign)
+    }
 
 
 def read_profile(profile: str) -> dict[str, dict]:
@@ -220,7 +238,10 @@ def read_profile(profile: str) -> dict[str, dict]:
         raise ValueError(
             f"profile: no {profile!r}; there are {', '.join(sorted(p.stem for p in folder.glob('*.yaml')))}"
         )
-    parameters = {stem: values or {} for stem, values in (yaml.safe_load(file.read_text("utf-8")) or {}).items()}
+    parameters = {
+        stem: values or {}
+        for stem, values in (yaml.safe_load(file.read_text("utf-8")) or {}).items()
+    }
     for stem, values in parameters.items():
         book = paths.notebooks() / f"{stem}.ipynb"
         if not book.is_file():
@@ -228,7 +249,9 @@ def read_profile(profile: str) -> dict[str, dict]:
         kinds = declared(book)
         for name, value in values.items():
             if name not in kinds:
-                raise ValueError(f"{file.name}: {book.name} has no parameter {name!r}; it has {', '.join(kinds)}")
+                raise ValueError(
+                    f"{file.name}: {book.name} has no parameter {name!r}; it has {', '.join(kinds)}"
+                )
             _check_type(f"{file.name}: {name} of {book.name}", value, kinds[name])
     return parameters
 
@@ -238,8 +261,18 @@ def _check_type(what: str, value: object, kind: str) -> None:
     if outer in ("list", "tuple") and isinstance(value, list):
         for item in value:
             _check_type(what, item, inner.rstrip("]").split(",")[0])
-    wanted = {"float": (int, float), "int": int, "str": str, "bool": bool, "list": list, "tuple": list, "dict": dict}
-    if outer not in wanted or (isinstance(value, wanted[outer]) and (outer == "bool" or not isinstance(value, bool))):
+    wanted = {
+        "float": (int, float),
+        "int": int,
+        "str": str,
+        "bool": bool,
+        "list": list,
+        "tuple": list,
+        "dict": dict,
+    }
+    if outer not in wanted or (
+        isinstance(value, wanted[outer]) and (outer == "bool" or not isinstance(value, bool))
+    ):
         return
     hint = ""
     if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+e[+-]?\d+", value, re.IGNORECASE):
@@ -262,7 +295,9 @@ def _this_interpreter(scratch: Path) -> Iterator[None]:
         JUPYTER_PATH=kernel.parent.parent,
         JUPYTER_RUNTIME_DIR=scratch / "runtime",
         IPYTHONDIR=scratch / "ipython",
-        PYTHONPATH=os.pathsep.join(filter(None, [str(paths.PACKAGE.parent), os.environ.get("PYTHONPATH")])),
+        PYTHONPATH=os.pathsep.join(
+            filter(None, [str(paths.PACKAGE.parent), os.environ.get("PYTHONPATH")])
+        ),
         PYTHONWARNINGS="ignore:IProgress not found",  # tqdm.auto, imported by others, asks for widgets
         PYDEVD_DISABLE_FILE_VALIDATION=1,
     ):
@@ -287,7 +322,9 @@ def _execute(book: Path, parameters: dict, stage: Path, finished: Path) -> str |
     """Run one notebook into ``stage``; None, or the line that says where it stopped."""
     import papermill
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters that it cannot read; we have
+    logging.getLogger("papermill").setLevel(
+        logging.ERROR
+    )  # it warns of parameters that it cannot read; we have
     try:
         with _environment(ZDCE_REPORT_DIR=stage, ZDCE_REPORT_FINISHED=finished):
             papermill.execute_notebook(
@@ -311,7 +348,9 @@ def _execute(book: Path, parameters: dict, stage: Path, finished: Path) -> str |
 # ---- rendering -----------------------------------------------------------------------------------------------------
 
 
-def _finish(book: Path, profile: str, stage: Path, finished: Path, seconds: float, failure: str | None) -> None:
+def _finish(
+    book: Path, profile: str, stage: Path, finished: Path, seconds: float, failure: str | None
+) -> None:
     """Render what ``stage`` holds, then move it into place: over the old report if it finished, beside it if not."""
     import nbformat
 
@@ -319,7 +358,12 @@ def _finish(book: Path, profile: str, stage: Path, finished: Path, seconds: floa
         return
     notebook = nbformat.read(stage / book.name, as_version=4)
     _clean(notebook)
-    notebook.metadata.zdce = {"profile": profile, "seconds": round(seconds, 1), "date": _today(), "commit": commit()}
+    notebook.metadata.zdce = {
+        "profile": profile,
+        "seconds": round(seconds, 1),
+        "date": _today(),
+        "commit": commit(),
+    }
     suffix = ".failed" if failure else ""
     page = render(notebook, failure or "")
     for name in (f"{book.stem}.failed.html", f"{book.stem}.failed.ipynb"):
@@ -328,7 +372,10 @@ def _finish(book: Path, profile: str, stage: Path, finished: Path, seconds: floa
         _save_figures(notebook, stage / "figures")
         for folder in ("tables", "figures"):
             _replace(stage / folder, finished / folder, book.stem[:3])
-    for name, text in ((f"{book.stem}{suffix}.ipynb", nbformat.writes(notebook)), (f"{book.stem}{suffix}.html", page)):
+    for name, text in (
+        (f"{book.stem}{suffix}.ipynb", nbformat.writes(notebook)),
+        (f"{book.stem}{suffix}.html", page),
+    ):
         with whole(finished / name) as partial:
             partial.write_text(text, "utf-8")
 
@@ -347,7 +394,9 @@ def _replace(source: Path, target: Path, prefix: str) -> None:
 def _clean(notebook: nbformat.NotebookNode) -> None:
     """Take papermill's marks, folders of this machine and redrawn progress bars out of an executed notebook."""
     notebook.metadata.pop("papermill", None)
-    notebook.cells = [c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])]
+    notebook.cells = [
+        c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])
+    ]
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         if cell.cell_type != "code":
@@ -358,7 +407,9 @@ def _clean(notebook: nbformat.NotebookNode) -> None:
         for output in cell.outputs:
             if output.output_type == "stream":
                 lines = [line.rsplit("\r", 1)[-1] for line in output.text.split("\n")]
-                output.text = MACHINE.sub("", "\n".join(lines).replace(f"{paths.root()}{os.sep}", ""))
+                output.text = MACHINE.sub(
+                    "", "\n".join(lines).replace(f"{paths.root()}{os.sep}", "")
+                )
 
 
 def _is_bar(output: nbformat.NotebookNode) -> bool:
@@ -400,11 +451,13 @@ def render(notebook: nbformat.NotebookNode, notice: str = "", kind: str = "repor
         "kind": kind,
         "notice": notice,
         "facts": " · ".join(filter(None, facts)),
-        "css": (paths.PACKAGE / "report.css").read_text("utf-8"),
+        "css": (paths.PACKAGE / "study" / "templates" / "report.css").read_text("utf-8"),
         "footer": f"zdce {__version__}, commit {about.get('commit', 'unknown')}. This page needs no network.",
     }
     exporter = HTMLExporter(
-        template_name="basic", template_file=str(paths.PACKAGE / "report.html.j2"), anchor_link_text="#"
+        template_name="basic",
+        template_file=str(paths.PACKAGE / "study" / "templates" / "report.html.j2"),
+        anchor_link_text="#",
     )
     exporter.register_filter("tidy", _tidy_tables)
     found = _found(notebook) if kind == "report" and not notice else ""
@@ -425,7 +478,9 @@ def _found(notebook: nbformat.NotebookNode) -> str:
 
 def _contents(body: str) -> str:
     headings = re.findall(r'<h([23]) id="([^"]+)">(.*?)<a class="anchor-link"', body, re.DOTALL)
-    lines = [f'<li class="h{level}"><a href="#{name}">{text}</a></li>' for level, name, text in headings]
+    lines = [
+        f'<li class="h{level}"><a href="#{name}">{text}</a></li>' for level, name, text in headings
+    ]
     return f"<ul>{''.join(lines)}</ul>"
 
 
@@ -437,17 +492,28 @@ def _tidy_tables(text: str) -> str:
 
 
 def _tidy_table(text: str) -> str:
-    rows = [re.findall(r"<t[dh]>(.*?)</t[dh]>", row, re.DOTALL) for row in re.findall(r"<tr>.*?</tr>", text, re.DOTALL)]
+    rows = [
+        re.findall(r"<t[dh]>(.*?)</t[dh]>", row, re.DOTALL)
+        for row in re.findall(r"<tr>.*?</tr>", text, re.DOTALL)
+    ]
     if len(rows) < 2 or "span=" in text or len({len(row) for row in rows}) > 1:
         return text  # grouped heads: left as they are
-    columns = [[head, *("–" if cell in GAPS else cell for cell in cells)] for head, *cells in zip(*rows, strict=True)]
+    columns = [
+        [head, *("–" if cell in GAPS else cell for cell in cells)]
+        for head, *cells in zip(*rows, strict=True)
+    ]
     if columns[0] == ["", *map(str, range(len(rows) - 1))]:
         columns = columns[1:]
-    kinds = [' class="n"' if all(cell == "–" or NUMBER.fullmatch(cell) for cell in c[1:]) else "" for c in columns]
+    kinds = [
+        ' class="n"' if all(cell == "–" or NUMBER.fullmatch(cell) for cell in c[1:]) else ""
+        for c in columns
+    ]
     lines = []
     for number, row in enumerate(zip(*columns, strict=True)):
         tag = "td" if number else "th"
-        lines.append(f"<tr>{''.join(f'<{tag}{k}>{cell}</{tag}>' for k, cell in zip(kinds, row, strict=True))}</tr>")
+        lines.append(
+            f"<tr>{''.join(f'<{tag}{k}>{cell}</{tag}>' for k, cell in zip(kinds, row, strict=True))}</tr>"
+        )
     return f"<table><thead>{lines[0]}</thead><tbody>{''.join(lines[1:])}</tbody></table>"
 
 
@@ -470,18 +536,26 @@ def write_index(profile: str) -> Path:
     books = {file.stem: nbformat.read(file, as_version=4) for file in files}
     failed = {file.name.removesuffix(".failed.html") for file in folder.glob("*.failed.html")}
     made = stamp()
-    facts = {"profile": profile, "date": _today()} | {name: made.pop(name) for name in ("commit", "device", "threads")}
+    facts = {"profile": profile, "date": _today()} | {
+        name: made.pop(name) for name in ("commit", "device", "threads")
+    }
     cells = [ABOUT, _strip(folder, books), _facts(facts) + made._repr_html_(), "## Reports"]
     cards = [_card(folder, name, book, name in failed) for name, book in books.items()]
     cards += [_failed_card(name) for name in sorted(failed - set(books))]
-    cells.append(f'<div class="cards">{"".join(cards)}</div>' if cards else "No report has been finished yet.")
+    cells.append(
+        f'<div class="cards">{"".join(cards)}</div>'
+        if cards
+        else "No report has been finished yet."
+    )
     table = ledger.claims(folder / "tables")
     with whole(folder / "claims.csv") as partial:
         table.to_csv(partial, index=False)
     cells[3:3] = ["## The claims", ledger.glance(table), _ledger(table)]
     for title in ("Tables", "Figures"):
         files = sorted((folder / title.lower()).glob("*"))
-        items = [f'<li><a href="{title.lower()}/{file.name}">{file.name}</a></li>' for file in files]
+        items = [
+            f'<li><a href="{title.lower()}/{file.name}">{file.name}</a></li>' for file in files
+        ]
         cells += [f"## {title}", f'<ul class="files">{"".join(items)}</ul>'] if files else []
     index = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text) for text in cells])
     index.metadata.zdce = {"profile": profile, "date": _today(), "commit": commit()}
@@ -495,7 +569,10 @@ def _today() -> str:
 
 
 def _facts(facts: dict) -> str:
-    pairs = [f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd></div>" for k, v in facts.items()]
+    pairs = [
+        f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd></div>"
+        for k, v in facts.items()
+    ]
     return f'<dl class="lead-facts">{"".join(pairs)}</dl>'
 
 
@@ -503,9 +580,13 @@ def _ledger(table: pd.DataFrame) -> str:
     """The ledger as a table: claim, verdict, the reports that tested it; what was measured unfolds below."""
     rows = []
     for row in table.itertuples():
-        reports = " ".join(f'<a href="{name}.html">{name[:2]}</a>' for name in _reports(row.notebook))
+        reports = " ".join(
+            f'<a href="{name}.html">{name[:2]}</a>' for name in _reports(row.notebook)
+        )
         parts = "".join(f"<li>{html.escape(part)}</li>" for part in row.measured.split("; "))
-        more = [f"n: {html.escape(row.n)}"] * bool(row.n) + [f"rests on: {html.escape(row.budget)}"] * bool(row.budget)
+        more = [f"n: {html.escape(row.n)}"] * bool(row.n) + [
+            f"rests on: {html.escape(row.budget)}"
+        ] * bool(row.budget)
         details = f"<details><summary>what was measured</summary><ul>{parts}</ul><p>{'<br>'.join(more)}</p></details>"
         verdict = f'<td class="verdict {row.verdict.split()[0]} {row.verdict.split()[-1]}">{row.verdict}</td>'
         cells = f"<td>{row.claim}</td><td>{html.escape(row.statement)}{details}</td>{verdict}<td>{reports}</td>"
@@ -522,7 +603,11 @@ def _ledger(table: pd.DataFrame) -> str:
 def _reports(numbers: str) -> list[str]:
     """Names of the notebooks with these numbers, such as ``01, 07``."""
     wanted = numbers.split(", ") if numbers else []
-    return [book.stem for book in sorted(paths.notebooks().glob("[0-9]*.ipynb")) if book.stem[:2] in wanted]
+    return [
+        book.stem
+        for book in sorted(paths.notebooks().glob("[0-9]*.ipynb"))
+        if book.stem[:2] in wanted
+    ]
 
 
 def _strip(folder: Path, books: dict[str, nbformat.NotebookNode]) -> str:
@@ -541,8 +626,12 @@ def _strip(folder: Path, books: dict[str, nbformat.NotebookNode]) -> str:
 def _card(folder: Path, name: str, book: nbformat.NotebookNode, failed: bool) -> str:
     about = book.metadata.get("zdce", {})
     finding = _first_line(_after(book, "## Findings"))
-    pictures = [(f, alt) for f, alt, _ in _named_pictures(book) if (folder / "figures" / f).is_file()]
-    picture = min(pictures, key=lambda each: not each[0].endswith(".jpg"), default=None)  # photographs before charts
+    pictures = [
+        (f, alt) for f, alt, _ in _named_pictures(book) if (folder / "figures" / f).is_file()
+    ]
+    picture = min(
+        pictures, key=lambda each: not each[0].endswith(".jpg"), default=None
+    )  # photographs before charts
     lines = ['<article class="card">']
     if picture:
         thumb = f'<img src="figures/{picture[0]}" alt="{html.escape(picture[1])}" loading="lazy">'
@@ -553,8 +642,14 @@ def _card(folder: Path, name: str, book: nbformat.NotebookNode, failed: bool) ->
     if failed:
         link = f'<a href="{name}.failed.html">see where</a>'
         lines.append(f'<p class="failed">The last run failed: {link}. This is the one before.</p>')
-    facts = [f"{about.get('seconds', 0):.0f} s", about.get("date", ""), f"commit {about.get('commit', 'unknown')}"]
-    lines.append(f'<p class="meta">{" · ".join(facts)} · <a href="{name}.ipynb">notebook</a></p></div></article>')
+    facts = [
+        f"{about.get('seconds', 0):.0f} s",
+        about.get("date", ""),
+        f"commit {about.get('commit', 'unknown')}",
+    ]
+    lines.append(
+        f'<p class="meta">{" · ".join(facts)} · <a href="{name}.ipynb">notebook</a></p></div></article>'
+    )
     return "".join(lines)
 
 
@@ -576,13 +671,19 @@ def _after(notebook: nbformat.NotebookNode, heading: str) -> Iterator[str]:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             lines = cell.source.split("\n")
-            start = next((i for i, line in enumerate(lines) if line.startswith(heading)), None) if not found else None
+            start = (
+                next((i for i, line in enumerate(lines) if line.startswith(heading)), None)
+                if not found
+                else None
+            )
             found = found or start is not None
             if found:
                 yield "\n".join(lines[start + 1 :] if start is not None else lines)
         elif found:
             yield from (
-                output.data["text/markdown"] for output in cell.outputs if "text/markdown" in output.get("data", {})
+                output.data["text/markdown"]
+                for output in cell.outputs
+                if "text/markdown" in output.get("data", {})
             )
 
 

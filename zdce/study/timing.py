@@ -33,7 +33,10 @@ PAUSE = 0.005  # seconds before each call: threads of the version before go to s
 STRIP_PIXELS = 2**20  # what plain PyTorch is given at a time
 BUSY = 0.2  # cores that other work may keep busy before a table says so
 
-FRAMES = {"600×400": (600, 400), "4K": (3840, 2160)}  # (width, height) at which all paths and peers are compared
+FRAMES = {
+    "600×400": (600, 400),
+    "4K": (3840, 2160),
+}  # (width, height) at which all paths and peers are compared
 FRAME_MS = 33.0  # of a frame of video at 30 a second
 
 # (width, height) of photographs 1 – 9 of `lime`, as they stand in the files
@@ -73,14 +76,18 @@ def sized_photographs(megapixels: Iterable[float]) -> dict[str, np.ndarray]:
     """A bundled photograph resized to 3:2 at each size: name such as ``0.1 MP`` → (H, W, 3) uint8."""
     image = datasets.samples("bundled")[0].image()
     sides = {f"{size:g} MP": (size * 1e6 / 1.5) ** 0.5 for size in megapixels}
-    return {name: _resized(image, round(1.5 * height), round(height)) for name, height in sides.items()}
+    return {
+        name: _resized(image, round(1.5 * height), round(height)) for name, height in sides.items()
+    }
 
 
 def framed_photographs(sizes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, np.ndarray]:
     """A bundled photograph cut and resized to each (width, height), default :data:`FRAMES`: name → (H, W, 3) uint8."""
     image = Image.fromarray(datasets.samples("bundled")[0].image())
     fit = Image.Resampling.BICUBIC
-    return {name: np.asarray(ImageOps.fit(image, size, fit)) for name, size in (sizes or FRAMES).items()}
+    return {
+        name: np.asarray(ImageOps.fit(image, size, fit)) for name, size in (sizes or FRAMES).items()
+    }
 
 
 def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -147,14 +154,16 @@ def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[
     """
     import torch
 
-    from zdce import fast
+    from zdce.engine import compiled as fast
     from zdce.enhance import SPEEDS, Enhancer
     from zdce.photos import read_photo, to_pixels, to_tensor
     from zdce.postprocess import apply_gamma, gamma_table
 
     is_file = Path(version.model).suffix in (".safetensors", ".pth", ".pt")
     path = version.path if version.path in SPEEDS else "faithful"
-    enhancer = Enhancer(**{"weights" if is_file else "model": version.model}, device=version.device, speed=path)
+    enhancer = Enhancer(
+        **{"weights" if is_file else "model": version.model}, device=version.device, speed=path
+    )
     out = Path(tempfile.gettempdir()) / f"zdce-speed-{os.getpid()}.jpg"
     net = torch.compile(enhancer.net, dynamic=False) if version.path == "compiled" else enhancer.net
 
@@ -164,7 +173,9 @@ def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[
         if height * width <= STRIP_PIXELS or fast.halo(enhancer.net) is None:
             return net(image)[0]
         out = torch.empty_like(image)
-        for tile in fast.tiles(height, width, fast.halo(enhancer.net), (max(1, STRIP_PIXELS // width), width)):
+        for tile in fast.tiles(
+            height, width, fast.halo(enhancer.net), (max(1, STRIP_PIXELS // width), width)
+        ):
             strip = net(image[..., tile.seen_rows, tile.seen_columns])[0]
             out[..., tile.rows, tile.columns] = strip[(..., *tile.inside)]
         return out
@@ -181,7 +192,11 @@ def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[
         "encode": encode,
     }
     if version.path in SPEEDS:  # one pass from 8 bits to 8 bits
-        stages |= {"prepare": lambda pixels: pixels, "network": enhancer, "finish": lambda pixels: pixels}
+        stages |= {
+            "prepare": lambda pixels: pixels,
+            "network": enhancer,
+            "finish": lambda pixels: pixels,
+        }
     if version.path == "fast" and fast.numba:
         table = None if enhancer.gamma == 1 else gamma_table(enhancer.gamma)
         stages["network"] = lambda pixels: (pixels, enhancer._grid(pixels))
@@ -250,7 +265,9 @@ def _memory(field: str) -> int:
     except (OSError, StopIteration):
         import resource
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+            1 if sys.platform == "darwin" else 1024
+        )
 
 
 def _serve() -> None:
@@ -277,7 +294,9 @@ def _serve() -> None:
             for request in map(json.loads, sys.stdin):
                 file = request.get("file")
                 if request["do"] == "time":
-                    answer(timed(stages, file, synchronise if request["synchronise"] else lambda: None))
+                    answer(
+                        timed(stages, file, synchronise if request["synchronise"] else lambda: None)
+                    )
                 elif request["do"] == "kinds":
                     image = stages["prepare"](stages["decode"](file))
                     answer(_by_kind(lambda image=image: stages["network"](image)))
@@ -294,8 +313,13 @@ class Worker:
 
     def __init__(self, version: Version) -> None:
         self.version = version
-        ours = ("MALLOC_", "GLIBC_")  # the caller's own settings of memory would blur the comparison of them
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        ours = (
+            "MALLOC_",
+            "GLIBC_",
+        )  # the caller's own settings of memory would blur the comparison of them
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(ours)
+        }
         environment["OMP_NUM_THREADS"] = str(version.threads)
         home = [str(paths.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(home)
@@ -323,7 +347,11 @@ class Worker:
 
     def _answer(self) -> dict:
         text = self.process.stdout.readline()
-        content = json.loads(text) if text else {"error": f"its process ended (exit code {self.process.wait()})"}
+        content = (
+            json.loads(text)
+            if text
+            else {"error": f"its process ended (exit code {self.process.wait()})"}
+        )
         if "error" in content:
             raise RuntimeError(f"version {self.version.label!r}: {content['error']}")
         return content
@@ -345,7 +373,9 @@ class Workers(dict):
     Raises RuntimeError naming the version that cannot run.
     """
 
-    def __init__(self, versions: Iterable[Version], worker: Callable[[Version], Worker] = Worker) -> None:
+    def __init__(
+        self, versions: Iterable[Version], worker: Callable[[Version], Worker] = Worker
+    ) -> None:
         super().__init__()
         self.worker = worker
         self.versions = list(versions)
@@ -379,21 +409,30 @@ class Workers(dict):
         """Peak memory of each process so far, less what it held before its first photograph: version, idle_mb,
         peak_mb (megabytes of 10⁶ bytes)."""
         told = {label: worker.ask(do="memory") for label, worker in self.items()}
-        rows = [(label, each["idle"] / 1e6, (each["peak"] - each["idle"]) / 1e6) for label, each in told.items()]
+        rows = [
+            (label, each["idle"] / 1e6, (each["peak"] - each["idle"]) / 1e6)
+            for label, each in told.items()
+        ]
         return pd.DataFrame(rows, columns=["version", "idle_mb", "peak_mb"])
 
     def kinds(self, file: Path, repeats: int = 3) -> pd.DataFrame:
         """Where a network's time goes: median milliseconds, a row a kind of work, a column a version."""
         rounds = [
-            {label: worker.ask(do="kinds", file=str(file)) for label, worker in self.items()} for _ in range(repeats)
+            {label: worker.ask(do="kinds", file=str(file)) for label, worker in self.items()}
+            for _ in range(repeats)
         ]
         middle = {label: pd.DataFrame([each[label] for each in rounds]).median() for label in self}
         return pd.DataFrame(middle).rename_axis("kind")
 
     def other_work(self) -> float:
         """Cores that processes other than ours kept busy since the block began, on average; NaN outside Linux."""
-        (wall, machine, own), (wall_before, machine_before, own_before) = self._seconds(), self.before
-        return max(0.0, (machine - machine_before) - (own - own_before)) / max(wall - wall_before, 1e-9)
+        (wall, machine, own), (wall_before, machine_before, own_before) = (
+            self._seconds(),
+            self.before,
+        )
+        return max(0.0, (machine - machine_before) - (own - own_before)) / max(
+            wall - wall_before, 1e-9
+        )
 
     def _seconds(self) -> tuple[float, float, float]:
         ours = [os.getpid(), *(worker.process.pid for worker in self.values())]
@@ -402,7 +441,7 @@ class Workers(dict):
     def conditions(self) -> dict[str, object]:
         """What a table states beside its times: load average before, other work meanwhile (cores), machine, torch,
         commit."""
-        from zdce.report import commit  # a worker does without the libraries of reports
+        from zdce.study.report import commit  # a worker does without the libraries of reports
 
         first = next(iter(self.values()))
         return {
@@ -417,10 +456,14 @@ class Workers(dict):
 def _machine_seconds() -> float:
     """Processor seconds that all processes together have used since the machine started; NaN outside Linux."""
     try:
-        numbers = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        numbers = [
+            int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+        ]
     except (OSError, ValueError):
         return float("nan")
-    return (sum(numbers) - numbers[3] - numbers[4]) / os.sysconf("SC_CLK_TCK")  # all but idle and waiting for disks
+    return (sum(numbers) - numbers[3] - numbers[4]) / os.sysconf(
+        "SC_CLK_TCK"
+    )  # all but idle and waiting for disks
 
 
 def _process_seconds(pid: int) -> float:
@@ -484,7 +527,11 @@ def summary(times: pd.DataFrame, reference: str, stage: str = "network") -> pd.D
     told = {}
     for name, values in {"ms": warm, "ratio": other / warm}.items():
         groups = values.groupby(level=key, sort=False)
-        told |= {name: groups.median(), f"{name}_low": groups.quantile(0.25), f"{name}_high": groups.quantile(0.75)}
+        told |= {
+            name: groups.median(),
+            f"{name}_low": groups.quantile(0.25),
+            f"{name}_high": groups.quantile(0.75),
+        }
     table = pd.DataFrame(told).assign(n=warm.groupby(level=key, sort=False).size(), first_ms=first)
     return table.reset_index()
 
@@ -496,17 +543,28 @@ def growth(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for version, part in table.sort_values("megapixels").groupby("version", sort=False):
-        slope = np.polyfit(np.log(part["megapixels"]), np.log(part["ms"]), 1)[0] if len(part) > 1 else float("nan")
+        slope = (
+            np.polyfit(np.log(part["megapixels"]), np.log(part["ms"]), 1)[0]
+            if len(part) > 1
+            else float("nan")
+        )
         last = part.iloc[-1]
         rows.append(
-            {"version": version, "slope": slope, "ms_per_megapixel": last["ms"] / last["megapixels"], "n": len(part)}
+            {
+                "version": version,
+                "slope": slope,
+                "ms_per_megapixel": last["ms"] / last["megapixels"],
+                "n": len(part),
+            }
         )
     return pd.DataFrame(rows)
 
 
 def described(versions: Iterable[Version]) -> pd.DataFrame:
     """Versions and their settings, one row each."""
-    return pd.DataFrame([asdict(version) for version in versions]).rename(columns={"label": "version"})
+    return pd.DataFrame([asdict(version) for version in versions]).rename(
+        columns={"label": "version"}
+    )
 
 
 def from_pixels(times: pd.DataFrame) -> pd.DataFrame:
@@ -530,12 +588,24 @@ def compare(
         times = from_pixels(measure(workers, workers.files(framed_photographs(sizes)), repeats))
         memory, conditions = workers.memory(), workers.conditions()
     key = ["photograph", "version"]
-    stages = times[times["repeat"] > 0].groupby(key, sort=False)[list(STAGES)].median().add_suffix("_ms")
+    stages = (
+        times[times["repeat"] > 0].groupby(key, sort=False)[list(STAGES)].median().add_suffix("_ms")
+    )
     told = summary(times, versions[0].label, "pixels")
-    told = told.rename(columns={"ms": "pixels_ms", "ms_low": "pixels_low_ms", "ms_high": "pixels_high_ms"})
-    table = told.rename(columns={"first_ms": "first_call_ms"}).merge(stages.reset_index(), on=key, sort=False)
-    table = described(versions).merge(table, on="version", sort=False).merge(memory, on="version", sort=False)
-    at = pd.DataFrame([(name, *size) for name, size in sizes.items()], columns=["photograph", "width", "height"])
+    told = told.rename(
+        columns={"ms": "pixels_ms", "ms_low": "pixels_low_ms", "ms_high": "pixels_high_ms"}
+    )
+    table = told.rename(columns={"first_ms": "first_call_ms"}).merge(
+        stages.reset_index(), on=key, sort=False
+    )
+    table = (
+        described(versions)
+        .merge(table, on="version", sort=False)
+        .merge(memory, on="version", sort=False)
+    )
+    at = pd.DataFrame(
+        [(name, *size) for name, size in sizes.items()], columns=["photograph", "width", "height"]
+    )
     return at.merge(table, on="photograph", sort=False).assign(**conditions), conditions
 
 
@@ -551,7 +621,18 @@ def goals(table: pd.DataFrame) -> pd.DataFrame:
 
         def row(goal, ours, other, wanted, ms=ms, name=name):
             ratio = ms[other] / ms[ours]
-            rows.append((goal, name, other, ms[ours], ms[other], ratio, wanted, "yes" if ratio >= wanted else "no"))
+            rows.append(
+                (
+                    goal,
+                    name,
+                    other,
+                    ms[ours],
+                    ms[other],
+                    ratio,
+                    wanted,
+                    "yes" if ratio >= wanted else "no",
+                )
+            )
 
         for net in ("improved", "original"):
             if f"{net}, plain" in ms and name == next(iter(FRAMES)):
@@ -562,11 +643,27 @@ def goals(table: pd.DataFrame) -> pd.DataFrame:
         if name == "4K":
             ours = ms["improved, fast"]
             held = "yes" if ours <= FRAME_MS else "no"
-            rows.append(("improved, fast: a frame", name, "33 ms", ours, FRAME_MS, FRAME_MS / ours, 1.0, held))
-    return pd.DataFrame(rows, columns=["goal", "photograph", "against", "ms", "against_ms", "ratio", "wanted", "held"])
+            rows.append(
+                (
+                    "improved, fast: a frame",
+                    name,
+                    "33 ms",
+                    ours,
+                    FRAME_MS,
+                    FRAME_MS / ours,
+                    1.0,
+                    held,
+                )
+            )
+    return pd.DataFrame(
+        rows,
+        columns=["goal", "photograph", "against", "ms", "against_ms", "ratio", "wanted", "held"],
+    )
 
 
-def agreement(on: str, limit: int = 0, models: Iterable[str] = ("zero-dce-improved", "zero-dce")) -> pd.DataFrame:
+def agreement(
+    on: str, limit: int = 0, models: Iterable[str] = ("zero-dce-improved", "zero-dce")
+) -> pd.DataFrame:
     """Whether the faithful path gives what plain PyTorch gives: one row a model.
 
     on, limit: photographs of a data set. Columns: model, gamma, photographs, and over all their pixels same and
@@ -598,7 +695,7 @@ def machine_limits(repeats: int = 5) -> dict[str, float]:
     """
     import torch
 
-    from zdce import fast
+    from zdce.engine import compiled as fast
 
     count = torch.get_num_threads()
     source, target = (np.ones((count, 2**26), np.uint8) for _ in range(2))
@@ -609,7 +706,9 @@ def machine_limits(repeats: int = 5) -> dict[str, float]:
     reached = {"copy": 2 * source.nbytes / _quickest(copy, repeats)}
     for kind in (torch.float32, torch.bfloat16):
         matrix = torch.ones(1536, 1536, dtype=kind)
-        reached[str(kind).removeprefix("torch.")] = 1536**3 / _quickest(lambda m=matrix: m @ m, repeats)
+        reached[str(kind).removeprefix("torch.")] = 1536**3 / _quickest(
+            lambda m=matrix: m @ m, repeats
+        )
     return reached
 
 
@@ -631,7 +730,9 @@ def beside_limits(table: pd.DataFrame, reached: Mapping[str, float]) -> pd.DataF
     copy; multiply_adds: of the network on what it sees, as it computes them (``winograd.products`` with numba);
     copy_ms, arithmetic_ms: what these take at full rate; times: measured over the larger of the two.
     """
-    from zdce import checkpoints, fast, winograd
+    from zdce import checkpoints
+    from zdce.engine import compiled as fast
+    from zdce.engine import winograd
     from zdce.model import multiply_adds
 
     nets = {model: checkpoints.load(model).net for model in {path.model for path in PATHS}}
@@ -648,8 +749,19 @@ def beside_limits(table: pd.DataFrame, reached: Mapping[str, float]) -> pd.DataF
         moved, done = (9 if quick else 6) * each.width * each.height, count(nets[each.model], *seen)
         copy, arithmetic = 1000 * moved / reached["copy"], 1000 * done / reached[kind]
         times = each.pixels_ms / max(copy, arithmetic)
-        rows.append((each.photograph, each.version, each.pixels_ms, moved, done, copy, arithmetic, times))
-    columns = ["photograph", "version", "ms", "bytes", "multiply_adds", "copy_ms", "arithmetic_ms", "times"]
+        rows.append(
+            (each.photograph, each.version, each.pixels_ms, moved, done, copy, arithmetic, times)
+        )
+    columns = [
+        "photograph",
+        "version",
+        "ms",
+        "bytes",
+        "multiply_adds",
+        "copy_ms",
+        "arithmetic_ms",
+        "times",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -1,0 +1,1 @@
+"""How curves become pixels fast."""

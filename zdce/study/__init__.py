@@ -1,0 +1,1 @@
+"""What several notebooks of the study share."""
