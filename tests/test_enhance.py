@@ -371,8 +371,8 @@ def test_a_large_photograph_is_in_memory_alone(folder, tmp_path, enhancer, monke
 
         return call
 
-    monkeypatch.setattr(enhance, "read_photo", noted("read", read_photo))
-    monkeypatch.setattr(enhance, "write_photo", noted("write", write_photo))
+    monkeypatch.setattr(folders, "read_photo", noted("read", read_photo))
+    monkeypatch.setattr(folders, "write_photo", noted("write", write_photo))
     outcome = enhance_files(
         [folder / "a.jpg", folder / "b.PNG"], tmp_path / "out", enhancer, progress=False
     )
