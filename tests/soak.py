@@ -34,7 +34,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
 from zdce import paths
-from zdce.files import whole
+from zdce.files import atomic_write
 
 COLUMNS = [
     "what",
@@ -435,7 +435,7 @@ def keep(row: dict, file: Path) -> None:
 
     before = pd.read_csv(file).to_dict("records") if file.is_file() else []
     rows = [row, *(other for other in before if place(other) != place(row))]
-    with whole(file) as partial:
+    with atomic_write(file) as partial:
         pd.DataFrame(sorted(rows, key=place))[COLUMNS].to_csv(partial, index=False)
 
 

@@ -86,20 +86,20 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
-    with files.whole(tmp_path / "deep" / "a.txt") as partial:
+    with files.atomic_write(tmp_path / "deep" / "a.txt") as partial:
         partial.write_text("whole")
         assert not (tmp_path / "deep" / "a.txt").exists()
-    with pytest.raises(KeyError), files.whole(tmp_path / "deep" / "a.txt") as partial:
+    with pytest.raises(KeyError), files.atomic_write(tmp_path / "deep" / "a.txt") as partial:
         partial.write_text("half")
         raise KeyError
     assert hashes(tmp_path) == {"deep/a.txt": hashlib.sha256(b"whole").hexdigest()}
 
 
 def test_what_a_killed_process_left_is_overwritten_and_leaves_no_tail(tmp_path):
-    with files.whole(tmp_path / "a.txt") as partial:
+    with files.atomic_write(tmp_path / "a.txt") as partial:
         name = partial.name
     (tmp_path / name).write_text("left over, and longer")
-    with files.whole(tmp_path / "a.txt") as partial:
+    with files.atomic_write(tmp_path / "a.txt") as partial:
         partial.write_text("new")
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"] and (
         tmp_path / "a.txt"
@@ -107,11 +107,11 @@ def test_what_a_killed_process_left_is_overwritten_and_leaves_no_tail(tmp_path):
 
 
 def test_a_link_planted_under_the_name_of_the_unfinished_file_is_not_followed(tmp_path):
-    with files.whole(tmp_path / "a.txt") as partial:
+    with files.atomic_write(tmp_path / "a.txt") as partial:
         name = partial.name
     (tmp_path / "mine").write_text("mine")
     (tmp_path / name).symlink_to(tmp_path / "mine")
-    with pytest.raises(OSError, match=r"a\.txt"), files.whole(tmp_path / "a.txt") as partial:
+    with pytest.raises(OSError, match=r"a\.txt"), files.atomic_write(tmp_path / "a.txt") as partial:
         partial.write_text("theirs")
     assert (tmp_path / "mine").read_text() == "mine"
 
@@ -119,9 +119,9 @@ def test_a_link_planted_under_the_name_of_the_unfinished_file_is_not_followed(tm
 WRITER = """
 import sys
 from pathlib import Path
-from zdce.files import whole
+from zdce.files import atomic_write
 for _ in range(300):
-    with whole(Path(sys.argv[1])) as partial:
+    with atomic_write(Path(sys.argv[1])) as partial:
         with partial.open("wb") as file:
             for _ in range(20):
                 file.write(sys.argv[2].encode() * 1000)

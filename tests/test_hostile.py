@@ -14,7 +14,7 @@ from hostile import EITHER, FINE, FORMATS, REFUSED, encoded, make, packed, pictu
 
 from zdce import paths
 from zdce.enhance import Enhancer
-from zdce.files import shown
+from zdce.files import escape_control_characters
 from zdce.photos import read_photo
 
 # The command in a process of its own, told how much memory it took.
@@ -61,7 +61,9 @@ def refusals(home, process) -> dict[str, str]:
     """File name → its line on stderr, where control characters of a name are written out."""
     lines, found = process.stderr.split("\n"), {}
     for file in (home / "in").iterdir():
-        told = [line for line in lines if line.startswith(f"{shown(str(file))}: ")]
+        told = [
+            line for line in lines if line.startswith(f"{escape_control_characters(str(file))}: ")
+        ]
         if told:
             assert len(told) == 1, told
             found[file.name] = told[0]

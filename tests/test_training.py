@@ -242,9 +242,9 @@ def test_a_longer_run_goes_on_from_a_shorter_one_beside_it(
 
 WAITING = """
 import sys
-from zdce.files import alone
+from zdce.files import lock
 from pathlib import Path
-with alone(Path(sys.argv[1]), "trains"):
+with lock(Path(sys.argv[1]), "trains"):
     print("mine", flush=True)
     sys.stdin.read()
 """

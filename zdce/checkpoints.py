@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from zdce import datasets, paths
-from zdce.files import whole
+from zdce.files import atomic_write
 from zdce.model import ZERO_DCE, ZERO_DCE_IMPROVED, ZERO_DCE_PP, CurveNet, NetConfig, SciNet
 
 IMPROVED_GAMMA = 1.15  # the improved study's post-processing
@@ -172,7 +172,7 @@ def write_atomically(
     path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]
 ) -> None:
     """Write tensors and text as ``.safetensors`` beside ``path``, flush them to the disk, then rename into place."""
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(safetensors.torch.save(tensors, metadata))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from zdce.files import shown
+from zdce.files import escape_control_characters
 
 MODEL_HELP = "zero-dce-level (the default), zero-dce, zero-dce-improved, or a published peer; --model help lists all."
 
@@ -33,10 +33,10 @@ def _plain_errors() -> Iterator[None]:
     except OSError as error:  # a full or read-only disk, a missing or forbidden file
         told = error.filename and error.strerror
         raise click.ClickException(
-            shown(f"{error.filename}: {error.strerror}" if told else str(error))
+            escape_control_characters(f"{error.filename}: {error.strerror}" if told else str(error))
         ) from None
     except (ValueError, RuntimeError) as error:
-        raise click.ClickException(shown(str(error))) from None
+        raise click.ClickException(escape_control_characters(str(error))) from None
 
 
 def _model(_context, _parameter, name: str | None) -> str | None:
@@ -321,7 +321,7 @@ def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
 )
 def evaluate(models, more, on, limit, file, device) -> None:
     """Score models on a data set and print the means; the plain input is scored beside them."""
-    from zdce.files import whole
+    from zdce.files import atomic_write
     from zdce.study import evaluation
 
     with _plain_errors():
@@ -333,7 +333,7 @@ def evaluate(models, more, on, limit, file, device) -> None:
                 rows, on, limit, device=device, progress=sys.stderr.isatty()
             )
         if file:
-            with whole(file) as partial:
+            with atomic_write(file) as partial:
                 scores.to_csv(partial, index=False, float_format="%.6g")
     click.echo(evaluation.summary(scores).T.to_string(float_format=lambda value: f"{value:.4f}"))
 
@@ -370,13 +370,13 @@ def report(profile, only, panels) -> None:
 )
 def speed(file) -> None:
     """Time all paths and published peers on this machine, in turn, at 600×400 and 4K (some minutes)."""
-    from zdce.files import whole
+    from zdce.files import atomic_write
     from zdce.study import timing
 
     with _plain_errors():
         table, conditions = timing.compare()
         if file:
-            with whole(file) as partial:
+            with atomic_write(file) as partial:
                 table.to_csv(partial, index=False, float_format="%.6g")
     click.echo(timing.as_text(table))
     click.echo(timing.contention(conditions))

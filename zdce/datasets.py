@@ -33,7 +33,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from zdce import paths
-from zdce.files import scratch, whole
+from zdce.files import atomic_write, scratch
 from zdce.photos import SUFFIXES, PhotoError, read_photo
 
 with warnings.catch_warnings():
@@ -364,7 +364,7 @@ def _fetch_one(entry: Entry, mirror: str | os.PathLike | None, give_up: threadin
         raise _Failure(
             f"not tried: no connection for {UNREACHABLE} files in a row", connected=False
         )
-    with whole(target) as partial:
+    with atomic_write(target) as partial:
         if _right(target, entry):  # another process was bringing it meanwhile
             shutil.copyfile(target, partial)
             return False

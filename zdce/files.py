@@ -46,7 +46,7 @@ def content(path: str | os.PathLike, most: int) -> bytes:
     return data
 
 
-def shown(text: str) -> str:
+def escape_control_characters(text: str) -> str:
     """``text`` in one line, for a terminal: control characters, as a file's name may hold them, are written out."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
@@ -55,7 +55,7 @@ def shown(text: str) -> str:
 
 
 @contextmanager
-def whole(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """A place beside ``path`` to write to, which takes its name at the end of the block, flushed to the disk before.
 
     The folder is created if need be. Whatever goes wrong leaves ``path`` as it was and nothing beside it. What a
@@ -92,7 +92,7 @@ def _taken(partial: Path) -> int:
     while True:
         handle = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
-            _lock(handle)
+            _flock(handle)
             there, ours = os.stat(partial), os.fstat(handle)
             if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
                 os.ftruncate(handle, 0)
@@ -105,7 +105,7 @@ def _taken(partial: Path) -> int:
         os.close(handle)
 
 
-def _lock(handle: int, wait: bool = True) -> bool:
+def _flock(handle: int, wait: bool = True) -> bool:
     """Whether ``handle`` is locked now; on a disk that has no locks, as if nobody else were there."""
     if fcntl is None:
         return True
@@ -119,7 +119,7 @@ def _lock(handle: int, wait: bool = True) -> bool:
 
 
 @contextmanager
-def alone(folder: Path, does: str = "works") -> Iterator[None]:
+def lock(folder: Path, does: str = "works") -> Iterator[None]:
     """No other process is in such a block of ``folder`` meanwhile; the lock goes with the process, however that ends.
 
     does: what is said of the other one while this one waits for it.
@@ -130,9 +130,9 @@ def alone(folder: Path, does: str = "works") -> Iterator[None]:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        if not _lock(handle, wait=False):
+        if not _flock(handle, wait=False):
             print(f"{folder}: another process {does} here; waiting for it", flush=True)
-            _lock(handle)
+            _flock(handle)
         yield
     finally:
         os.close(handle)
@@ -142,14 +142,14 @@ def alone(folder: Path, does: str = "works") -> Iterator[None]:
 def scratch(parent: Path, prefix: str = ".partial-") -> Iterator[Path]:
     """An empty folder below ``parent``, gone after the block; those that killed processes left are removed first."""
     handle = None
-    with alone(parent):
+    with lock(parent):
         for left in parent.glob(f"{prefix}*"):
             with suppress(OSError):
                 _remove_unused(left)
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         if fcntl is not None:
             handle = os.open(folder, os.O_RDONLY)
-            _lock(handle)
+            _flock(handle)
     try:
         yield folder
     finally:
@@ -163,7 +163,7 @@ def _remove_unused(folder: Path) -> None:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        if _lock(handle, wait=False):
+        if _flock(handle, wait=False):
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(handle)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from zdce import video
 from zdce.enhance import Enhancer
-from zdce.files import content, shown, whole
+from zdce.files import atomic_write, content, escape_control_characters
 from zdce.model import CurveNet
 from zdce.photos import (
     MAX_BYTES,
@@ -42,7 +42,7 @@ class Outcome:
     def fail(self, source: Path, reason: str) -> None:
         """Note a failure and say so on stderr."""
         self.failed.append((source, reason))
-        tqdm.write(shown(reason), file=sys.stderr)
+        tqdm.write(escape_control_characters(reason), file=sys.stderr)
 
 
 def enhance_files(
@@ -74,7 +74,7 @@ def enhance_files(
     outcome = Outcome()
     jobs = _plan(sources, out, outcome)
     for _, reason in outcome.failed:
-        tqdm.write(shown(reason), file=sys.stderr)
+        tqdm.write(escape_control_characters(reason), file=sys.stderr)
     if skip_done:
         outcome.skipped = [target for source, target in jobs if _is_done(source, target)]
         jobs = [(source, target) for source, target in jobs if not _is_done(source, target)]
@@ -228,7 +228,7 @@ def _cluster(
 def _kept(data: bytes, target: Path) -> str | None:
     """Write what a worker made, whole or not at all; why that failed, or None."""
     try:
-        with whole(target) as partial:
+        with atomic_write(target) as partial:
             partial.write_bytes(data)
     except OSError as error:
         return f"{target}: cannot be written: {error.strerror or error}"

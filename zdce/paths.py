@@ -25,11 +25,8 @@ def data() -> Path:
 
 
 def mirror() -> str | None:
-    """Folder or address that holds the manifest's paths: ``ZDCE_MIRROR``, or a ``shared`` folder beside the clone."""
-    if os.environ.get("ZDCE_MIRROR"):
-        return os.environ["ZDCE_MIRROR"]
-    sibling = root().parent / "shared"
-    return str(sibling) if (sibling / "manifest.csv").is_file() else None
+    """Folder or address that holds the manifest's paths: ``ZDCE_MIRROR``, and nothing else."""
+    return os.environ.get("ZDCE_MIRROR") or None
 
 
 def weights() -> Path:

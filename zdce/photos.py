@@ -23,7 +23,7 @@ import torch
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
-from zdce.files import content, whole
+from zdce.files import atomic_write, content
 
 SUFFIXES = {
     ".jpg": "JPEG",
@@ -168,7 +168,7 @@ def write_photo(photo: Photo, path: str | os.PathLike) -> None:
     path = Path(path)
     try:
         data = _encode(photo, _format_of(path, photo))
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(data)
     except PhotoError as error:
         raise PhotoError(f"{path}: {error}") from error

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from zdce import checkpoints, memory, paths
 from zdce.datasets import CAMERA, TrainingSet, exposure_warning, training_set
-from zdce.files import alone, whole
+from zdce.files import atomic_write, lock
 from zdce.losses import RELEASED, TERMS, LossConfig, loss_terms
 from zdce.model import ZERO_DCE, CurveNet, NetConfig
 
@@ -164,7 +164,7 @@ def train(
     """
     memory.keep_freed()
     folder = Path(out) if out else paths.runs() / config.run_name()
-    with alone(folder, "trains"):
+    with lock(folder, "trains"):
         return _train(
             config, folder, resume, photographs, device, progress, checkpoint_seconds, tensorboard
         )
@@ -204,7 +204,7 @@ def _train(
             )
     run = Run(config, folder, state.net.eval(), state.frame(), state.seconds)
     if not (resume and finished(config, folder)):
-        with whole(folder / "record.csv") as partial:
+        with atomic_write(folder / "record.csv") as partial:
             run.record.to_csv(partial, index_label="step", float_format="%.6g")
         checkpoints.save(run.weights, state.net, config.name, config.gamma, train=config.header())
     return run
@@ -413,7 +413,7 @@ class _State:
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         }
-        with whole(path.with_name("run.json")) as partial:
+        with atomic_write(path.with_name("run.json")) as partial:
             partial.write_text(json.dumps(run, indent=1, sort_keys=True), "utf-8")
 
     def load(self, path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from zdce import checkpoints, datasets, paths
-from zdce.files import whole
+from zdce.files import atomic_write
 from zdce.losses import IMPROVED, PAPER, TERMS, LossConfig
 from zdce.model import ZERO_DCE_IMPROVED, NetConfig
 from zdce.study.claims import verdict  # noqa: F401  for the notebooks' modules
@@ -251,7 +251,7 @@ def keep_training(config: TrainConfig, profile: str = "study") -> None:
         "safetensors": (run / "model.safetensors").read_bytes(),
     }
     for suffix, content in kept.items():
-        with whole(home / f"{config.run_name()}.{suffix}") as partial:
+        with atomic_write(home / f"{config.run_name()}.{suffix}") as partial:
             partial.write_bytes(content)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from zdce import checkpoints, paths
-from zdce.files import whole
+from zdce.files import atomic_write
 from zdce.study import claims as ledger
 
 PROFILE = "study"
@@ -51,7 +51,7 @@ def write() -> None:
         text = file.read_text("utf-8")
         for name, make in parts.items():
             text = replaced(text, name, make())
-        with whole(file) as partial:
+        with atomic_write(file) as partial:
             partial.write_text(text, "utf-8")
 
 

@@ -27,7 +27,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from zdce import __version__, paths
-from zdce.files import alone, scratch, whole
+from zdce.files import atomic_write, lock, scratch
 from zdce.study import claims as ledger
 from zdce.study import plots
 
@@ -183,7 +183,7 @@ def run(
                 parameters.setdefault(book.stem, {})["panels"] = panels
     finished = paths.reports(profile)
     failures = []
-    with alone(finished, "reports"), scratch(finished.parent) as place, _this_interpreter(place):
+    with lock(finished, "reports"), scratch(finished.parent) as place, _this_interpreter(place):
         for book in chosen:
             stage = place / book.stem
             stage.mkdir()
@@ -376,7 +376,7 @@ def _finish(
         (f"{book.stem}{suffix}.ipynb", nbformat.writes(notebook)),
         (f"{book.stem}{suffix}.html", page),
     ):
-        with whole(finished / name) as partial:
+        with atomic_write(finished / name) as partial:
             partial.write_text(text, "utf-8")
 
 
@@ -548,7 +548,7 @@ def write_index(profile: str) -> Path:
         else "No report has been finished yet."
     )
     table = ledger.claims(folder / "tables")
-    with whole(folder / "claims.csv") as partial:
+    with atomic_write(folder / "claims.csv") as partial:
         table.to_csv(partial, index=False)
     cells[3:3] = ["## The claims", ledger.glance(table), _ledger(table)]
     for title in ("Tables", "Figures"):
@@ -559,7 +559,7 @@ def write_index(profile: str) -> Path:
         cells += [f"## {title}", f'<ul class="files">{"".join(items)}</ul>'] if files else []
     index = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text) for text in cells])
     index.metadata.zdce = {"profile": profile, "date": _today(), "commit": commit()}
-    with whole(folder / "index.html") as partial:
+    with atomic_write(folder / "index.html") as partial:
         partial.write_text(render(index, kind="index"), "utf-8")
     return folder / "index.html"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zdce import paths
-from zdce.files import whole
+from zdce.files import atomic_write
 from zdce.study import experiments
 from zdce.training import TrainConfig, finished, train
 
@@ -182,5 +182,5 @@ def _bring(config: TrainConfig, files: dict[str, bytes]) -> None:
     if finished(config, home):
         return
     for name in FILES:
-        with whole(home / name) as partial:
+        with atomic_write(home / name) as partial:
             partial.write_bytes(files[name])
