@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zdce.postprocess import apply_gamma, blend, gamma_table
+from zdce.postprocess import (
+    LUMA,
+    apply_gamma,
+    blend,
+    estimate_noise,
+    gamma_table,
+    guided_filter,
+    highlight_protection,
+)
 
 
 def test_table_of_the_improved_study():
@@ -75,3 +84,38 @@ def test_wrong_pixels_and_strength():
         blend(pixels, pixels.astype(np.uint16), 0.5)
     with pytest.raises(ValueError, match=r"\(2, 1, 3\)"):
         blend(pixels, pixels[:, :1], 0.5)
+
+
+def test_highlights_are_protected_and_darks_are_not():
+    grey = torch.linspace(0, 1, 256).expand(1, 3, 1, 256)
+    assert highlight_protection(grey)[..., 0] == 1 and highlight_protection(grey)[..., -1] == 0
+    lamp = torch.tensor([1.0, 0.2, 0.0]).view(1, 3, 1, 1)
+    assert highlight_protection(lamp).item() == 0  # the largest channel counts for all
+
+
+@pytest.mark.parametrize("sigma", [1.0, 3.0])
+def test_noise_is_estimated_beside_texture(sigma):
+    generator = torch.Generator().manual_seed(0)
+    image = 0.3 + sigma / 255 * torch.randn(1, 3, 512, 512, generator=generator)
+    image[..., ::4, 100:400] += 0.3
+    of_luma = sigma * sum(weight**2 for weight in LUMA) ** 0.5
+    assert estimate_noise(image.clamp(0, 1)).item() == pytest.approx(of_luma, rel=0.2)
+    assert estimate_noise(torch.full((1, 3, 512, 512), 0.5)).item() < 1e-3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (61, 45)])
+def test_the_filter_takes_noise_and_leaves_edges(size):
+    generator = torch.Generator().manual_seed(0)
+    edge = torch.full((2, 3, *size), 0.2)
+    edge[..., size[1] // 2 :] = 0.7
+    noisy = edge + 0.01 * torch.randn(edge.shape, generator=generator)
+    filtered = guided_filter(noisy, torch.tensor([[0.02], [0.0]]).expand(2, 256))
+    assert filtered.shape == edge.shape and torch.equal(filtered[1], noisy[1])
+    if min(size) > 40:
+        assert (filtered - edge)[0].std() < 0.5 * (noisy - edge)[0].std()
+        assert (filtered - edge)[0].abs().max() < 0.05
+
+
+def test_the_filter_keeps_what_is_even():
+    even = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1).expand(1, 3, 30, 17)
+    torch.testing.assert_close(guided_filter(even, torch.full((1, 256), 0.02)), even)

@@ -1,0 +1,156 @@
+"""The curve alone: one number for a photograph, found by bisection, and no network.
+
+The paper's network estimates eight curves for every pixel and colour. Here all of them are one
+number r: the one for which the photograph reaches the brightness that is asked of it. It is found on
+a sample of 64 × 64 pixels, whatever the photograph's size. Noise is filtered before the curve, and
+the curve fades out towards white (:mod:`zdce.postprocess`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zdce.model import apply_curves
+from zdce.postprocess import NOISE_BLOCK, estimate_noise, guided_filter, highlight_protection
+
+ITERATIONS = 8  # paper
+TARGET_MEAN = 0.44  # mean that a dark photograph is brought to
+LIMIT = 0.45  # |r| at most; beyond it whatever is not black turns white
+HALVINGS = 16  # of the interval [−LIMIT, 0]: the mean is then met to a hundredth of a grey level
+GOOD = (0.25, 0.33)  # means between which a photograph passes from dark to good as it is
+SEEN = (1.0, 4.0)  # grey levels of the largest channel between which a pixel ceases to be black
+NIGHT = (0.4, 0.7)  # shares of pixels that are not black, between which a night passes into a day
+NIGHT_GAIN = 2.0  # as many times its own mean a night may be brought to
+BLOCKS = 32  # along either side: a photograph is sampled in 32 × 32 blocks of 16 × 16 pixels
+POINTS = (4, 12)  # pixels along either side of a block whose brightness is looked at
+WEAKEST, NOISE_FROM, NOISE_GAIN, STRONGEST = 1.2, 0.3, 14.0, 5.0  # of the filter, in grey levels
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What :func:`apply` does to one photograph.
+
+    r: the curve's number in [−0.45, 0], for all iterations, pixels and colours; 0 changes nothing.
+    noise: (256,) float32, the standard deviation (in [0, 1]) that the filter takes out where the
+    surroundings have brightness 0/255 … 255/255. estimated_noise: of the photograph, in grey levels.
+    mean, asked: of the sample, before the curve and as asked for, in [0, 1].
+    """
+
+    r: float
+    noise: np.ndarray
+    estimated_noise: float
+    mean: float
+    asked: float
+
+
+def curve_of(pixels: np.ndarray) -> Curve:
+    """The curve of a photograph (H, W, 3) of any size: uint8, uint16, or float in [0, 1]."""
+    rows, columns = (block_places(size).flatten().numpy() for size in pixels.shape[:2])
+    blocks = pixels[rows[:, None], columns]
+    top = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
+    blocks = torch.from_numpy(np.float32(blocks) / np.float32(top)).permute(2, 0, 1)[None]
+    points, noise = brightness_points(blocks), estimate_noise(blocks)
+    r, asked = search(points)
+    table = noise_table(r, noise)[0].numpy()
+    return Curve(float(r), table, float(noise), float(points.mean()), float(asked))
+
+
+def apply(image: Tensor, curve: Curve) -> Tensor:
+    """A photograph (1, 3, H, W) in [0, 1] through filter and curve; same shape and range."""
+    return render(image, image.new_tensor([curve.r]), torch.from_numpy(curve.noise)[None])[0]
+
+
+def render(image: Tensor, r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Photographs (N, 3, H, W) with r (N,) and noise (N, 256) → enhanced, curves, each (N, 3, H, W).
+
+    The curves are r times the highlight protection of the filtered photograph.
+    """
+    image = guided_filter(image, noise.to(image))
+    curves = (r.view(-1, 1, 1, 1) * highlight_protection(image)).expand_as(image)
+    return apply_curves(image, curves, ITERATIONS), curves
+
+
+def search(points: Tensor) -> tuple[Tensor, Tensor]:
+    """The number r, (N,) in [−0.45, 0], and the mean that was asked for, (N,), by bisection.
+
+    points: pixels of photographs, (N, 3, h, w) in [0, 1]. The mean of the enhanced points falls as r
+    rises, so halving [−0.45, 0] again and again closes in on the r that meets :func:`target_mean`.
+    A photograph that cannot be brought so far gets about −0.45, one that is good as it is gets 0.
+    """
+    asked, protection = target_mean(points), highlight_protection(points)
+    low, high = torch.full_like(asked, -LIMIT), torch.zeros_like(asked)
+    for _ in range(HALVINGS):
+        r = (low + high) / 2
+        curves = (r.view(-1, 1, 1, 1) * protection).expand_as(points)
+        reached = apply_curves(points, curves, ITERATIONS).mean(dim=(1, 2, 3))
+        low, high = torch.where(reached < asked, low, r), torch.where(reached < asked, r, high)
+    dark = asked > points.mean(dim=(1, 2, 3))
+    return torch.where(dark, (low + high) / 2, torch.zeros_like(low)), asked
+
+
+def target_mean(points: Tensor) -> Tensor:
+    """The mean (N,) that photographs are to reach, never below their own.
+
+    points: (N, 3, h, w) in [0, 1]. A dark photograph of a day is asked for 0.44. A night, told by the
+    share of its pixels that are black, is asked for at most twice its own mean. A photograph whose
+    mean is 0.33 or more is good as it is; from 0.25 on, ever less is asked.
+    """
+    before = points.mean(dim=(1, 2, 3))
+    seen = _ramp(255 * points.amax(dim=1), SEEN).mean(dim=(1, 2))
+    day = _ramp(seen, NIGHT)
+    night_mean = (NIGHT_GAIN * before).clamp_max(TARGET_MEAN)
+    asked = torch.maximum(before, day * TARGET_MEAN + (1 - day) * night_mean)
+    return torch.lerp(asked, before, _ramp(before, GOOD))
+
+
+def noise_table(r: Tensor, estimated: Tensor) -> Tensor:
+    """Standard deviation to filter out by brightness of the surroundings, (N, 256) in [0, 5/255].
+
+    r: (N,); estimated: (N,), the photograph's noise in grey levels. All of it where the curve
+    multiplies brightness by four or more, none where it changes nothing.
+    """
+    strength = (WEAKEST + NOISE_GAIN * (estimated - NOISE_FROM).clamp_min(0)).clamp_max(STRONGEST)
+    grey = torch.arange(256, device=r.device) / 255
+    image = grey.view(1, 1, 1, 256).expand(len(r), 3, 1, 256)
+    curves = (r.view(-1, 1, 1, 1) * highlight_protection(image)).expand_as(image)
+    gain = (apply_curves(image, curves, ITERATIONS)[:, 0, 0] + 0.01) / (grey + 0.01)
+    return strength[:, None] / 255 * ((gain - 1) / 3).clamp(0, 1).sqrt()
+
+
+def block_places(size: int) -> Tensor:
+    """Where the 32 blocks along a side of ``size`` pixels lie, evenly spaced: (32, 16) int64.
+
+    Blocks overlap where there are fewer than 512 pixels; the last pixel is repeated below 16.
+    """
+    start = torch.arange(BLOCKS) * (size - NOISE_BLOCK) // (BLOCKS - 1)
+    return (start[:, None] + torch.arange(NOISE_BLOCK)).clamp(0, size - 1)
+
+
+def brightness_points(blocks: Tensor) -> Tensor:
+    """Of blocks (N, 3, 512, 512) side by side, four pixels each: (N, 3, 64, 64)."""
+    at = (NOISE_BLOCK * torch.arange(BLOCKS)[:, None] + torch.tensor(POINTS)).flatten()
+    at = at.to(blocks.device)
+    return blocks.index_select(2, at).index_select(3, at)
+
+
+class AutoCurve(nn.Module):
+    """The same as a module without weights, for code that runs networks: (N, 3, H, W) → enhanced, curves."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) in [0, 1] → the enhanced images and their curves, both (N, 3, H, W)."""
+        rows, columns = (block_places(size).flatten().to(image.device) for size in image.shape[-2:])
+        blocks = image.index_select(2, rows).index_select(3, columns)
+        r, _ = search(brightness_points(blocks))
+        return render(image, r, noise_table(r, estimate_noise(blocks)))
+
+    def curves(self, image: Tensor) -> Tensor:
+        """Curves (N, 3, H, W) in [−1, 1] of images (N, 3, H, W) in [0, 1]."""
+        return self(image)[1]
+
+
+def _ramp(x: Tensor, ends: tuple[float, float]) -> Tensor:
+    return ((x - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
