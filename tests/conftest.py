@@ -1,37 +1,107 @@
-"""Shared fixtures. Real photographs and published weights are used where they are at hand."""
+"""Shared fixtures and markers. Real photographs and published weights are used where they are at hand."""
 
 from __future__ import annotations
 
 import os
+import re
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from zdce import paths
 from zdce.model import CurveNet
+
+
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="a test that would be skipped fails")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.conformance)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    if report.skipped and item.config.getoption("--no-skips"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"may not be skipped here: {reason}"
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder with the manifest's files; where CI has one beside the clone, tests that need it may not skip."""
-    mirror = paths.mirror()
-    if mirror and (Path(mirror) / "manifest.csv").is_file():
-        return Path(mirror)
-    beside = paths.root().parent / "shared"
-    if os.environ.get("CI") == "true" and beside.exists():
-        pytest.fail(f"{beside.name} lies beside the clone but holds no manifest.csv")
-    pytest.skip("no mirror folder: set ZDCE_MIRROR to run the conformance tests")
+    """Folder with the manifest's files: the study's photographs and the published weights."""
+    mirror = os.environ.get("ZDCE_MIRROR")
+    if not mirror:
+        pytest.skip("set ZDCE_MIRROR to a folder with the files of data/manifest.csv to run this")
+    if not (Path(mirror) / "manifest.csv").is_file():
+        pytest.fail(f"ZDCE_MIRROR={mirror} holds no manifest.csv")
+    return Path(mirror)
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory) -> dict[str, str]:
+    """The environment of a user who has this clone and nothing else: no data, no mirror, an empty home."""
+    place = tmp_path_factory.mktemp("bare")
+    own = {name: str(place / name) for name in ("home", "data", "runs")}
+    for folder in own.values():
+        Path(folder).mkdir()
+    hidden = ("ZDCE_", "JUPYTER", "IPYTHON", "NUMBA_", "MPL", "XDG_", "PYTEST")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
+    kept |= {"HOME": own["home"], "ZDCE_DATA": own["data"], "ZDCE_RUNS": own["runs"]}
+    kept |= {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    return kept
+
+
+HIDES = """
+import sys
+from importlib.machinery import PathFinder
+
+class Rest(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        hidden = name.partition(".")[0] in {names!r}
+        return None if hidden else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Rest
+"""
+
+
+@pytest.fixture(scope="session")
+def without(tmp_path_factory) -> Path:
+    """A folder for PYTHONPATH with which Python finds only what ``pip install .`` without extras brings."""
+
+    def canonical(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    requires = {canonical(each.name): each.requires or [] for each in distributions()}
+    brought, todo = set(), ["zdce", "papermill"]
+    while todo:
+        name = todo.pop()
+        if name not in brought:
+            brought.add(name)
+            lines = [line for line in requires.get(name, []) if "extra ==" not in line]
+            todo += [canonical(re.match(r"[\w.-]+", line)[0]) for line in lines]
+    owners = packages_distributions().items()
+    hidden = {
+        module for module, names in owners if not brought & {canonical(name) for name in names}
+    }
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "sitecustomize.py").write_text(HIDES.format(names=hidden - {"pip", "setuptools"}))
+    return folder
 
 
 def dark(height=24, width=30, dtype=np.uint8, seed=0):
+    """A dark photograph: a ramp with some noise, (height, width, 3) of ``dtype``."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
-    ramp = (x / width + y / height)[..., None] * [0.2, 0.15, 0.1] + rng.random(
-        (height, width, 3)
-    ) * 0.1
-    return np.rint(ramp * np.iinfo(dtype).max).astype(dtype)
+    ramp = (x / width + y / height)[..., None] * [0.2, 0.15, 0.1]
+    pixels = ramp + rng.random((height, width, 3)) * 0.1
+    return np.rint(pixels * np.iinfo(dtype).max).astype(dtype)
 
 
 def trained(width=4, **fields):
