@@ -23,7 +23,6 @@ from zdce import checkpoints, paths, training
 from zdce.datasets import TrainingSet, training_set
 from zdce.losses import IMPROVED, RELEASED, LossConfig, loss_terms
 from zdce.model import ZERO_DCE_IMPROVED, CurveNet, NetConfig
-from zdce.study import experiments
 from zdce.training import COLUMNS, Run, TrainConfig, TrainingError, batches, train
 
 PHOTOGRAPHS, SIZE, BATCH, STEPS = 7, 64, 2, 30
@@ -629,24 +628,6 @@ def test_exposure_warning_is_printed(photographs, tmp_path, capsys):
     quick(config, tmp_path / "quiet", dark)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
-
-
-def test_fields_that_joined_later_leave_earlier_folder_names_alone():
-    names = {
-        "zero-dce": "zero-dce-seed0-92ca4a25f7",
-        "paper-losses": "paper-losses-seed0-98e9871772",
-    }
-    assert {arm: experiments.ARMS[arm].run_name() for arm in names} == names
-    assert experiments.plan("study")[0].run_name() == "zero-dce-improved-seed0-6d4832c5b2"
-    later = TrainConfig(
-        net=NetConfig(statistics=True), loss=LossConfig(exposure_of="photograph"), decay=True
-    ).header()
-    assert (
-        later["net"]["statistics"]
-        and later["loss"]["exposure_of"] == "photograph"
-        and later["decay"]
-    )
-    assert "darkened" not in later and "denoise" not in later["net"]
 
 
 def test_darkened_photographs_are_darker_noisy_and_repeatable(photographs):

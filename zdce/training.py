@@ -44,6 +44,11 @@ LATER_LOSS = {"exposure_of": "regions", "highlights": 0.0}
 STOPS = 4.0  # ours: the most light that is taken from a darkened photograph
 
 
+def weights_name(name: str, seed: int, epochs: float) -> str:
+    """File name of weights, such as ``zero-dce-seed0-epoch200.safetensors``; whole epochs."""
+    return f"{name}-seed{seed}-epoch{int(epochs):03d}.safetensors"
+
+
 class TrainingError(RuntimeError):
     """Training that cannot go on; one line that says at which step and why."""
 
@@ -190,6 +195,7 @@ def _train(
             raise ValueError(
                 f"photographs are {photographs.images.shape[1:]}: size={config.size} needs another set"
             )
+        state.photographs = len(photographs)
         warning = exposure_warning(photographs.images)
         if warning and progress:
             print(f"warning: {warning}", flush=True)
@@ -320,7 +326,7 @@ class _State:
             self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self._record = np.zeros((config.steps, len(COLUMNS)), np.float32)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.photographs = 0, 0.0, 0
 
     @property
     def record(self) -> np.ndarray:
@@ -412,6 +418,8 @@ class _State:
             "device": str(self.device),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            "photographs": self.photographs,
+            "precision": self.config.precision,
         }
         with atomic_write(path.with_name("run.json")) as partial:
             partial.write_text(json.dumps(run, indent=1, sort_keys=True), "utf-8")

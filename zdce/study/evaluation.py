@@ -72,12 +72,12 @@ PEERS = tuple(
 def repeats(profile: str = "study") -> list[Method]:
     """:data:`OURS` once more for every other seed of the main trainings of which both networks were kept, labelled
     such as ``zero-dce (seed 1)``."""
-    kept, steps = experiments.trainings(profile), experiments.BUDGETS[profile].main_steps
+    kept, steps = experiments.trainings(profile), experiments.BUDGETS[profile].steps
     if not len(kept):
         return []
     files = (
-        kept[kept["steps"] == steps]
-        .pivot(index="seed", columns="arm", values="weights")
+        kept[kept["steps"] == kept["experiment"].map(steps)]
+        .pivot(index="seed", columns="experiment", values="weights")
         .reindex(columns=experiments.MAIN)
     )
     again = files.drop(

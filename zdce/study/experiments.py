@@ -1,89 +1,91 @@
-"""The study itself: the trainings that it compares, the methods that it scores, and the scores.
+"""Every training of the study in one table, how long each lasts, and what came of it.
 
-An arm is a training configuration, one change away from a reference row. A method is what a photograph goes through
-to be scored: a model, and the gamma after it.
+An experiment is a training configuration, one change away from a reference. A profile says on which photographs, at
+which size, for how many steps and from which seeds its experiments are trained. What a finished training leaves for
+the reports, its weights and a compact record, is kept in the repository and read from there.
 """
 
 from __future__ import annotations
 
-import gzip
+import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import safetensors.torch
+from torch import Tensor
 
 from zdce import checkpoints, datasets, paths
 from zdce.files import atomic_write
 from zdce.losses import IMPROVED, PAPER, TERMS, LossConfig
 from zdce.model import ZERO_DCE_IMPROVED, NetConfig
-from zdce.study.claims import verdict  # noqa: F401  for the notebooks' modules
-from zdce.training import TrainConfig
+from zdce.study.claims import verdict  # noqa: F401  for modules that go
+from zdce.training import COLUMNS, TrainConfig, weights_name
 
-NIQE_FILE = "data/niqe_modelparameters.mat"
+# --- the experiments ------------------------------------------------------------------------------
 
-# --- trainings ------------------------------------------------------------------------------------------------
-
-ARMS: dict[str, TrainConfig] = {}
-REFERENCES: dict[
-    str, str
-] = {}  # arm → the arm that it differs from in one thing; the two main arms have none
+EXPERIMENTS: dict[str, TrainConfig] = {}
+REFERENCES: dict[str, str] = {}  # experiment → the one that it differs from in one thing
 
 
-def _arm(
+def _experiment(
     name: str,
     reference: str,
     net: dict | None = None,
     loss: dict | LossConfig | None = None,
     **fields,
 ) -> None:
-    """Add an arm: ``reference`` with fields of its network, its losses, or the training itself changed."""
-    base = ARMS[reference]
+    """Add ``reference`` with fields of its network, of its losses or of the training changed."""
+    base = EXPERIMENTS[reference]
     losses = loss if isinstance(loss, LossConfig) else replace(base.loss, **(loss or {}))
-    ARMS[name] = replace(
+    EXPERIMENTS[name] = replace(
         base, name=name, net=replace(base.net, **(net or {})), loss=losses, **fields
     )
     REFERENCES[name] = reference
 
 
-# The paper's network as its released code trains it, and the improved study's; both with their convolutions in
-# bfloat16, which the arm "float32" tests.
-ARMS["zero-dce"] = TrainConfig("zero-dce", precision="bfloat16")
-ARMS["zero-dce-improved"] = TrainConfig(
+# The paper's network as its released code trains it, and the improved study's: 200 epochs of 2,002
+# photographs, in batches of 8 and of 4.
+EXPERIMENTS["zero-dce"] = TrainConfig("zero-dce", precision="bfloat16")
+EXPERIMENTS["zero-dce-improved"] = TrainConfig(
     "zero-dce-improved",
     net=ZERO_DCE_IMPROVED,
     loss=IMPROVED,
     batch=4,
-    steps=100_200,  # 200 epochs of 2,002 photographs in batches of 4
+    steps=100_200,
     gamma=checkpoints.IMPROVED_GAMMA,
     precision="bfloat16",
 )
-MAIN = tuple(ARMS)
+MAIN = tuple(EXPERIMENTS)
+REFERENCE = "zero-dce-improved"  # of the ablation tables
 # Channels, with and without the pool (claims N1, N5).
-_arm("channels-8", "zero-dce-improved", net={"width": 8})
-_arm("channels-32", "zero-dce-improved", net={"width": 32})
-_arm("no-pool", "zero-dce-improved", net={"pooling": "none"})
-_arm("channels-8-no-pool", "no-pool", net={"width": 8})
-_arm("channels-32-no-pool", "no-pool", net={"width": 32})
+_experiment("channels-8", REFERENCE, net={"width": 8})
+_experiment("channels-32", REFERENCE, net={"width": 32})
+_experiment("no-pool", REFERENCE, net={"pooling": "none"})
+_experiment("channels-8-no-pool", "no-pool", net={"width": 8})
+_experiment("channels-32-no-pool", "no-pool", net={"width": 32})
 # Shrinking the feature maps (N4), several poolings (N6).
-_arm("stride2-bilinear", "zero-dce-improved", net={"pooling": "stride2"})
-_arm("stride2-transposed", "stride2-bilinear", net={"upsampling": "transposed"})
-_arm("pools-2", "zero-dce-improved", net={"pools": 2})
-_arm("pools-3", "zero-dce-improved", net={"pools": 3})
-# Weight of the TV term (L1), each loss left out, exposure target, the paper's own losses, training photographs.
+_experiment("stride2-bilinear", REFERENCE, net={"pooling": "stride2"})
+_experiment("stride2-transposed", "stride2-bilinear", net={"upsampling": "transposed"})
+_experiment("pools-2", REFERENCE, net={"pools": 2})
+_experiment("pools-3", REFERENCE, net={"pools": 3})
+# Weight of the TV term (L1), each loss left out, the exposure target, the paper's own losses.
 for _weight in (100, 200, 600, 1600):
-    _arm(f"tv-{_weight}", "zero-dce-improved", loss={"smoothness": float(_weight)})
+    _experiment(f"tv-{_weight}", REFERENCE, loss={"smoothness": float(_weight)})
 for _term in TERMS:
-    _arm(f"no-{_term}", "zero-dce-improved", loss={_term: 0.0})
+    _experiment(f"no-{_term}", REFERENCE, loss={_term: 0.0})
 for _target in (0.5, 0.7):
-    _arm(f"exposure-{_target}", "zero-dce-improved", loss={"exposure_target": _target})
-# Its TV weight is raised by half as well, as the improved study raises the released code's.
-_arm("paper-losses", "zero-dce-improved", loss=replace(PAPER, smoothness=1.5 * PAPER.smoothness))
-_arm("not-over-exposed", "zero-dce-improved", data=f"sice-train{datasets.NOT_OVER}")
-# Precision of the convolutions: whether the study's own choice shows in its results.
-_arm("float32", "zero-dce-improved", precision="float32")
+    _experiment(f"exposure-{_target}", REFERENCE, loss={"exposure_target": _target})
+# The TV weight is raised by half here too, as the improved study raises the released code's.
+_experiment("paper-losses", REFERENCE, loss=replace(PAPER, smoothness=1.5 * PAPER.smoothness))
+# Training photographs, and the precision of the convolutions.
+_experiment("not-over-exposed", REFERENCE, data=f"sice-train{datasets.NOT_OVER}")
+_experiment("float32", REFERENCE, precision="float32")
 
+ARMS = EXPERIMENTS  # the old name
 
 # Beyond the study (notebook 08): a network that sees the whole photograph, and what each of its ideas is worth. Not in
 # ARMS, since another size, budget and learning rate than theirs would compare with nothing there.
@@ -176,152 +178,315 @@ BEYOND = _beyond()
 BEYOND_SEEDS = (0, 1, 2)  # of the reference rows; the others have seed 0
 
 
+# --- how long they last ---------------------------------------------------------------------------
+
+PHOTOGRAPHS = 2002  # of sice-train
+
+
+def steps_of(name: str, epochs: float, photographs: int = PHOTOGRAPHS) -> int:
+    """Optimiser steps of ``epochs`` passes over the photographs, in the experiment's batches."""
+    return round(epochs * -(-photographs // EXPERIMENTS[name].batch))
+
+
 @dataclass(frozen=True)
 class Budget:
-    """How long every training of a sweep lasts; one for all arms of a table, so that they compare.
+    """What a profile trains, on which photographs, for how long.
 
-    data, size: as in :class:`TrainConfig`. main_steps, main_seeds: of the two main arms. steps, seeds: of every arm in
-    the ablation tables, ``zero-dce-improved`` as their reference row included; that row has the main arms' seeds as
-    well, which pass it on their way. precision: in place of the arms' own.
+    data, size: as in :class:`~zdce.training.TrainConfig`. steps: optimiser steps of each experiment
+    that the profile has. seeds: of each; more: other seeds for some. snapshots: the steps after
+    which an experiment's weights are kept on the way. compared: those snapshots that a table of
+    experiments reads, because its other rows end there.
     """
 
     data: str
     size: int
-    main_steps: int
-    steps: int
-    main_seeds: tuple[int, ...] = (0,)
+    steps: dict[str, int]
     seeds: tuple[int, ...] = (0,)
-    precision: str | None = None
+    more: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    snapshots: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    compared: dict[str, int] = field(default_factory=dict)
 
 
+SEEDS = (0, 1, 2)
+ABLATED = ("no-pool", "pools-2", "pools-3", "stride2-bilinear", "stride2-transposed", "tv-200")
+ABLATION_EPOCHS = 60
+SNAPSHOT_EPOCHS = (1, 2, 5, 10, *range(20, 181, 20), 190, 195, 198, 199, 200)
 BUDGETS = {
     "quick": Budget(
-        "bundled", 64, main_steps=20, steps=10, precision="float32"
-    ),  # emulated on many processors
-    # 128 × 128 in place of 256 × 256 makes four times as many steps of the same time: two processor cores, a day.
-    "study": Budget("sice-train", 128, main_steps=5000, steps=2000, main_seeds=(0, 1, 2)),
+        "bundled",
+        64,
+        {name: 20 if name in MAIN else 10 for name in EXPERIMENTS},
+        snapshots={REFERENCE: (10,)},
+        compared={REFERENCE: 10},
+    ),
+    # The published budget. zero-dce-improved was stopped by the clock after 181.8 of 200 epochs.
+    "study": Budget(
+        "sice-train",
+        256,
+        {
+            "zero-dce": steps_of("zero-dce", 200),
+            REFERENCE: 91_100,
+            **{name: steps_of(name, ABLATION_EPOCHS) for name in ABLATED},
+        },
+        seeds=SEEDS,
+        snapshots={
+            name: tuple(steps_of(name, epochs) for epochs in SNAPSHOT_EPOCHS) for name in MAIN
+        },
+        compared={REFERENCE: steps_of(REFERENCE, ABLATION_EPOCHS)},
+    ),
+    # Four epochs at a quarter of the pixels: for what no long training was made of, and to show
+    # what so short a training gets wrong.
+    "short": Budget(
+        "sice-train",
+        128,
+        {name: 2000 for name in EXPERIMENTS if name != "zero-dce"},
+        more={REFERENCE: SEEDS},
+    ),
 }
 
 
 def plan(
-    profile: str, seeds: Sequence[int] | None = None, arms: Sequence[str] | None = None
+    profile: str, seeds: Sequence[int] | None = None, names: Sequence[str] | None = None
 ) -> list[TrainConfig]:
-    """Every training of a profile's sweep, in the order in which to run them.
+    """Every training of a profile, the main experiments first.
 
-    seeds: in place of the profile's own. arms: only those. Raises ValueError for a name that is not there.
+    seeds: in place of the profile's own. names: only those experiments. Raises ValueError for a
+    profile that is not there and for an experiment that it does not train.
     """
     if profile not in BUDGETS:
         raise ValueError(f"profile={profile!r}: choose one of {', '.join(BUDGETS)}")
-    if unknown := [arm for arm in arms or () if arm not in ARMS]:
-        raise ValueError(f"arm {unknown[0]!r}: choose one of {', '.join(ARMS)}")
     budget = BUDGETS[profile]
-
-    def training(arm: str, steps: int, seed: int) -> TrainConfig:
-        data = ARMS[arm].data.replace("sice-train", budget.data)
-        precision = budget.precision or ARMS[arm].precision
-        return replace(
-            ARMS[arm], data=data, size=budget.size, steps=steps, seed=seed, precision=precision
+    if unknown := [name for name in names or () if name not in budget.steps]:
+        known = ", ".join(budget.steps)
+        raise ValueError(f"experiment {unknown[0]!r} in profile {profile}: choose one of {known}")
+    return [
+        replace(
+            EXPERIMENTS[name],
+            data=EXPERIMENTS[name].data.replace("sice-train", budget.data),
+            size=budget.size,
+            steps=steps,
+            seed=seed,
         )
-
-    main_seeds, other_seeds = (seeds or budget.main_seeds), (seeds or budget.seeds)
-    # The reference row first: the long trainings of the same arm then go on from it.
-    passed = dict.fromkeys((*other_seeds, *main_seeds))
-    reference = [training("zero-dce-improved", budget.steps, seed) for seed in passed]
-    main = [training(arm, budget.main_steps, seed) for seed in main_seeds for arm in MAIN]
-    others = [
-        training(arm, budget.steps, seed) for seed in other_seeds for arm in ARMS if arm not in MAIN
+        for name, steps in budget.steps.items()
+        if not names or name in names
+        for seed in seeds or budget.more.get(name, budget.seeds)
     ]
-    return [config for config in (*reference, *main, *others) if not arms or config.name in arms]
 
 
-def training_folder(profile: str = "study") -> Path:
-    """Where a profile's finished trainings are kept: configuration, record and weights of each."""
-    return paths.reports(profile) / "training"
-
-
-def keep_training(config: TrainConfig, profile: str = "study") -> None:
-    """Copy the finished run of ``config`` from ``runs/`` to :func:`training_folder`, its record compressed.
-
-    Equal runs give equal files: the record is rounded to six digits, the archive carries no time.
-    """
-    run, home = paths.runs() / config.run_name(), training_folder(profile)
-    kept = {
-        "csv.gz": gzip.compress((run / "record.csv").read_bytes(), mtime=0),
-        "json": (run / "run.json").read_bytes(),
-        "safetensors": (run / "model.safetensors").read_bytes(),
-    }
-    for suffix, content in kept.items():
-        with atomic_write(home / f"{config.run_name()}.{suffix}") as partial:
-            partial.write_bytes(content)
-
-
-def trainings(profile: str = "study") -> pd.DataFrame:
-    """The profile's planned trainings that were kept, one row each: arm, seed, steps, batch, size, photographs (seen),
-    hours, device, threads, torch, and the files of its record and weights."""
-    home, rows = training_folder(profile), []
-    for config in plan(profile):
-        record, weights = (
-            home / f"{config.run_name()}.{suffix}" for suffix in ("csv.gz", "safetensors")
-        )
-        if not (record.is_file() and weights.is_file()):
-            continue
-        run = json.loads((home / f"{config.run_name()}.json").read_text("utf-8"))
-        rows.append(
-            {
-                "arm": config.name,
-                "seed": config.seed,
-                "steps": config.steps,
-                "batch": config.batch,
-                "size": config.size,
-                "photographs": config.steps * config.batch,
-                "hours": run["seconds"] / 3600,
-                **{key: run[key] for key in ("device", "threads", "torch")},
-                "record": record,
-                "weights": weights,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def training_records(name: str, profile: str = "study") -> pd.DataFrame | None:
-    """Every step of an arm's kept trainings of most steps, one seed after another: seed, step, four weighted terms,
-    loss, gradient_norm. None where no training of that arm was kept."""
-    kept = trainings(profile)
-    kept = kept[kept["arm"] == name] if len(kept) else kept
-    if not len(kept):
-        return None
-    longest = kept[kept["steps"] == kept["steps"].max()]
-    return pd.concat(
-        [pd.read_csv(row.record).assign(seed=row.seed) for row in longest.itertuples()],
-        ignore_index=True,
-    )
-
-
-def shipped_records(name: str) -> pd.DataFrame | None:
-    """Every step of the training behind a shipped network, and of its repetitions with other seeds: columns as in
-    :func:`training_records`. None where they were not kept."""
-
-    def but_seed(config: dict) -> dict:
-        return {key: value for key, value in config.items() if key != "seed"}
-
-    shipped, found = checkpoints.load(name).header["train"], []
-    for file in sorted(training_folder().glob(f"{name}-seed*.json")):
-        config = json.loads(file.read_text("utf-8"))["config"]
-        if but_seed(config) == but_seed(shipped):
-            found.append(pd.read_csv(file.with_suffix(".csv.gz")).assign(seed=config["seed"]))
-    return pd.concat(found, ignore_index=True) if found else None
-
-
-def training_record(name: str, seed: int = 0, profile: str = "study") -> pd.DataFrame | None:
-    """:func:`training_records` of one seed; None where it was not kept."""
-    records = training_records(name, profile)
-    mine = records[records["seed"] == seed] if records is not None else ()
-    return mine.drop(columns="seed").reset_index(drop=True) if len(mine) else None
+def snapshot_steps(config: TrainConfig, profile: str) -> tuple[int, ...]:
+    """The steps after which the weights of ``config`` are kept on the way, in the profile."""
+    wanted = BUDGETS[profile].snapshots.get(config.name, ())
+    return tuple(step for step in wanted if step < config.steps)
 
 
 def budget(config: TrainConfig | dict) -> str:
-    """In words, for tables: ``5,000 steps × 4 at 128 px, seed 0``. config: also the header of a weights file."""
+    """In words, for tables: ``5,000 steps × 4 at 128 px, seed 0``. config: also a file's header."""
     known = config if isinstance(config, dict) else config.header()
     return (
         f"{known['steps']:,} steps × {known['batch']} at {known['size']} px, seed {known['seed']}"
     )
+
+
+# --- what is kept of them -------------------------------------------------------------------------
+
+STATISTICS = ("mean", "std", "low", "high")  # of the steps of an epoch; low and high: extremes
+RUN_COLUMNS = {  # of trainings.csv
+    "experiment": str,
+    "seed": int,
+    "steps": int,
+    "batch": int,
+    "size": int,
+    "data": str,
+    "photographs": int,
+    "precision": str,
+    "device": str,
+    "torch": str,
+    "hours": float,
+}
+
+
+def training_folder(profile: str = "study") -> Path:
+    """Where the weights and records of a profile's finished trainings are kept."""
+    if profile == "short":
+        return paths.reports("study") / "training" / "short"
+    return paths.reports(profile) / "training"
+
+
+def compact_record(record: np.ndarray, per_epoch: int, every_step: bool) -> dict[str, np.ndarray]:
+    """The record of a training in small: statistics of each epoch, and the loss of every step.
+
+    record: (steps, 6), columns as in ``training.COLUMNS``. per_epoch: steps of an epoch; the last
+    epoch may be cut short. every_step: keep ``loss`` as well, (steps,) float16, which is a record's
+    value to 1 in 2,000. Gives for each of ``STATISTICS`` (epochs, 6) float32, and ``steps``
+    (epochs,), the steps done when the epoch ended.
+    """
+    ends = [*range(per_epoch, len(record), per_epoch), len(record)]
+    parts = np.split(record.astype(np.float64), ends[:-1])
+    functions = (np.mean, np.std, np.min, np.max)
+    small = {
+        name: np.stack([function(part, axis=0) for part in parts]).astype(np.float32)
+        for name, function in zip(STATISTICS, functions, strict=True)
+    }
+    small["steps"] = np.array(ends)
+    if every_step:
+        small["loss"] = record[:, COLUMNS.index("loss")].astype(np.float16)
+    return small
+
+
+def keep_training(config: TrainConfig, profile: str = "study") -> None:
+    """Keep what the finished run of ``config`` in ``runs/`` left: weights, compact record, a row.
+
+    Equal runs give equal files. Raises FileNotFoundError where the run is not finished.
+    """
+    run = paths.runs() / config.run_name()
+    about = json.loads((run / "run.json").read_text("utf-8"))
+    record = pd.read_csv(run / "record.csv")[list(COLUMNS)].to_numpy(np.float32)
+    per_epoch = -(-about["photographs"] // config.batch)
+    compared = BUDGETS[profile].compared.get(config.name)
+    files = {config.steps: run / "model.safetensors"}
+    if compared:
+        name = weights_name(config.name, config.seed, compared / per_epoch)
+        if (run / "snapshots" / name).is_file():
+            files[compared] = run / "snapshots" / name
+    row = {
+        "experiment": config.name,
+        **{key: getattr(config, key) for key in ("seed", "steps", "batch", "size", "data")},
+        **{key: about[key] for key in ("photographs", "precision", "device", "torch")},
+        "hours": round(about["seconds"] / 3600, 3),
+    }
+    keep(profile, row, record, {steps / per_epoch: file for steps, file in files.items()})
+
+
+def keep(profile: str, row: dict, record: np.ndarray, weights: dict[float, Path]) -> None:
+    """Write what a profile keeps of one training.
+
+    row: by ``RUN_COLUMNS``. record: (steps, 6), every step. weights: epochs → file.
+    """
+    home, name, seed = training_folder(profile), row["experiment"], row["seed"]
+    per_epoch = -(-row["photographs"] // row["batch"])
+    for epochs, file in weights.items():
+        with atomic_write(home / weights_name(name, seed, epochs)) as partial:
+            partial.write_bytes(Path(file).read_bytes())
+    with atomic_write(home / f"{name}-seed{seed}.npz") as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **compact_record(record, per_epoch, name in MAIN))
+    table = _rows(profile)
+    table = table[(table["experiment"] != name) | (table["seed"] != seed)]
+    table = pd.concat([table, pd.DataFrame([row])[list(RUN_COLUMNS)]], ignore_index=True)
+    order = list(EXPERIMENTS)
+    table = table.sort_values(
+        ["experiment", "seed"],
+        key=lambda c: c.map(order.index) if c.name == "experiment" else c,
+    )
+    with atomic_write(home / "trainings.csv") as partial:
+        table.to_csv(partial, index=False)
+
+
+def _rows(profile: str) -> pd.DataFrame:
+    file = training_folder(profile) / "trainings.csv"
+    if file.is_file():
+        return pd.read_csv(file, dtype=RUN_COLUMNS)
+    return pd.DataFrame({key: pd.Series(dtype=kind) for key, kind in RUN_COLUMNS.items()})
+
+
+def trainings(profile: str = "study") -> pd.DataFrame:
+    """The profile's trainings that were kept, one row for each file of weights.
+
+    Columns: experiment, seed, epochs, steps, batch, size, data, photographs, precision, device,
+    torch, hours (of the whole training), record and weights (paths). A training of which a snapshot
+    is compared with other experiments has a row for that too, with fewer steps.
+    """
+    home, budget, rows = training_folder(profile), BUDGETS[profile], []
+    for row in _rows(profile).to_dict("records"):
+        per_epoch = -(-row["photographs"] // row["batch"])
+        compared = budget.compared.get(row["experiment"])
+        for steps in (row["steps"], *((compared,) if compared else ())):
+            epochs = steps / per_epoch
+            weights = home / weights_name(row["experiment"], row["seed"], epochs)
+            record = home / f"{row['experiment']}-seed{row['seed']}.npz"
+            if weights.is_file() and record.is_file():
+                rows.append(
+                    row
+                    | {"epochs": epochs, "steps": steps}
+                    | {"record": record, "weights": weights}
+                )
+    columns = [*RUN_COLUMNS, "epochs", "record", "weights"]
+    columns.insert(2, columns.pop(columns.index("epochs")))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def records(name: str, profile: str = "study") -> pd.DataFrame:
+    """How an experiment's training went, one row for each seed and epoch; empty if not kept.
+
+    Columns: experiment, seed, epoch (at its end; the last may be a fraction), steps, and of each
+    column of ``training.COLUMNS`` the mean over the epoch's steps under its own name, its standard
+    deviation as ``loss_std``, and the smallest and largest as ``loss_low`` and ``loss_high``.
+    """
+    tables = []
+    for row, small in _kept_records(name, profile):
+        table = pd.DataFrame({"experiment": name, "seed": row.seed, "steps": small["steps"]})
+        table.insert(2, "epoch", table["steps"] / -(-row.photographs // row.batch))
+        for statistic in STATISTICS:
+            end = "" if statistic == "mean" else f"_{statistic}"
+            names = [f"{column}{end}" for column in COLUMNS]
+            table = table.join(pd.DataFrame(small[statistic], columns=names))
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def losses(name: str, profile: str = "study") -> pd.DataFrame:
+    """The loss of every step of a main experiment's trainings: experiment, seed, step, epoch, loss.
+
+    Empty if no training was kept; ``loss`` is exact to 1 in 2,000.
+    """
+    tables = []
+    for row, small in _kept_records(name, profile):
+        if "loss" in small:
+            step = np.arange(1, len(small["loss"]) + 1)
+            epoch = step / -(-row.photographs // row.batch)
+            loss = small["loss"].astype(np.float32)
+            about = {"experiment": name, "seed": row.seed, "step": step, "epoch": epoch}
+            tables.append(pd.DataFrame({**about, "loss": loss}))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _kept_records(name: str, profile: str) -> Iterable[tuple]:
+    """Row of ``trainings.csv`` and compact record of each training of ``name`` that was kept."""
+    rows = _rows(profile)
+    for row in rows[rows["experiment"] == name].itertuples():
+        file = training_folder(profile) / f"{name}-seed{row.seed}.npz"
+        if file.is_file():
+            with np.load(file) as small:
+                yield row, dict(small)
+
+
+# --- weights on the way ---------------------------------------------------------------------------
+
+
+def fingerprint(weights: Path | dict[str, Tensor]) -> str:
+    """16 hexadecimal digits of the sha256 of a network's tensors: names, shapes, float32 values.
+
+    weights: a ``.safetensors`` or a network's ``state_dict()``. The same for every file that holds
+    the same weights, whatever its header.
+    """
+    tensors = weights if isinstance(weights, dict) else safetensors.torch.load_file(weights)
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().float().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def snapshots(name: str, profile: str = "study") -> pd.DataFrame:
+    """The weights of an experiment on its way: experiment, seed, epochs, steps, fingerprint, weights.
+
+    weights: the file below ``runs/`` (``ZDCE_RUNS``), or None. The repository keeps the list and
+    the scores, not the files; ``zdce sweep`` makes them again.
+    """
+    table = pd.read_csv(training_folder(profile) / "snapshots.csv", dtype={"fingerprint": str})
+    table = table[table["experiment"] == name].reset_index(drop=True)
+    there = {file.name: file for file in paths.runs().rglob(f"{name}-seed*.safetensors")}
+    files = [
+        there.get(weights_name(row.experiment, row.seed, row.epochs)) for row in table.itertuples()
+    ]
+    return table.assign(weights=files)

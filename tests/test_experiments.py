@@ -1,0 +1,106 @@
+"""The trainings of the study: one change each, one budget a table, and what was kept of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from zdce import checkpoints
+from zdce.study import experiments
+from zdce.study.experiments import EXPERIMENTS, MAIN, REFERENCES
+from zdce.training import COLUMNS
+
+PROFILES = [name for name in ("study", "short") if len(experiments.trainings(name))]
+
+
+def flat(values: dict, prefix: str = "") -> dict:
+    """Nested dictionary → dotted key, value."""
+    found = {}
+    for key, value in values.items():
+        more = flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= more
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in REFERENCES if name != "paper-losses"])
+def test_an_experiment_is_one_change_away_from_its_reference(name):
+    own, reference = (flat(asdict(EXPERIMENTS[n])) for n in (name, REFERENCES[name]))
+    assert len([key for key in own if own[key] != reference[key]]) == 2  # its name, and the change
+
+
+def test_the_main_experiments_have_the_published_budget():
+    assert [EXPERIMENTS[name].steps for name in MAIN] == [200 * 251, 200 * 501]
+    assert set(REFERENCES) == set(EXPERIMENTS) - set(MAIN)
+
+
+@pytest.mark.parametrize("profile", experiments.BUDGETS)
+def test_the_rows_of_a_table_end_after_equal_numbers_of_steps(profile):
+    budget, configs = experiments.BUDGETS[profile], experiments.plan(profile)
+    others = {config.steps for config in configs if config.name not in MAIN}
+    reference = budget.compared.get(experiments.REFERENCE, budget.steps[experiments.REFERENCE])
+    assert others == {reference}
+    assert len({config.run_name() for config in configs}) == len(configs)
+    for name, step in budget.compared.items():
+        assert all(
+            step in experiments.snapshot_steps(c, profile) for c in configs if c.name == name
+        )
+
+
+def test_a_plan_can_be_narrowed_and_names_what_it_lacks():
+    assert [c.seed for c in experiments.plan("quick", [5, 6], ["tv-100"])] == [5, 6]
+    with pytest.raises(ValueError, match="tv-100"):
+        experiments.plan("study", names=["tv-100"])
+    with pytest.raises(ValueError, match="profile='long'"):
+        experiments.plan("long")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_is_kept_is_what_the_profile_plans(profile):
+    kept, plan = experiments.trainings(profile), experiments.plan(profile)
+    key = ["experiment", "seed", "steps", "batch", "size"]
+    wanted = [(c.name, c.seed, c.steps, c.batch, c.size) for c in plan]
+    for name, steps in experiments.BUDGETS[profile].compared.items():
+        wanted += [(n, s, steps, b, size) for n, s, _, b, size in wanted if n == name]
+    assert sorted(wanted) == sorted(kept[key].itertuples(index=False, name=None))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_kept_weights_fit_their_experiment_and_name_their_training(profile):
+    for row in experiments.trainings(profile).itertuples():
+        model = checkpoints.read(row.weights)
+        assert model.net.config == EXPERIMENTS[row.experiment].net
+        known = model.header["train"]
+        assert (known["name"], known["seed"]) == (row.experiment, row.seed)
+        assert (known["steps"], known["size"]) == (row.steps, row.size)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_records_reach_the_last_step_and_every_value_is_finite(profile):
+    for (name, seed), rows in experiments.trainings(profile).groupby(["experiment", "seed"]):
+        record = experiments.records(name, profile)
+        record = record[record["seed"] == seed]
+        assert record["steps"].iloc[-1] == rows["steps"].max()
+        assert np.isfinite(record.drop(columns="experiment").to_numpy(float)).all()
+        assert (record["loss_low"] <= record["loss"]).all()
+        assert (record["loss"] <= record["loss_high"]).all()
+
+
+def test_the_list_of_snapshots_names_the_weights_that_are_kept():
+    for row in experiments.trainings("study").itertuples():
+        listed = experiments.snapshots(row.experiment)
+        listed = listed[(listed["seed"] == row.seed) & (listed["steps"] == row.steps)]
+        assert listed["fingerprint"].tolist() == [experiments.fingerprint(row.weights)]
+
+
+def test_a_compact_record_has_the_statistics_of_every_epoch():
+    record = np.random.default_rng(0).random((11, len(COLUMNS)), np.float32)
+    small = experiments.compact_record(record, per_epoch=4, every_step=True)
+    assert small["steps"].tolist() == [4, 8, 11]
+    table = pd.DataFrame(record).groupby(np.arange(11) // 4)
+    np.testing.assert_allclose(small["mean"], table.mean(), rtol=1e-6)
+    np.testing.assert_allclose(small["std"], table.std(ddof=0), rtol=1e-5)
+    np.testing.assert_array_equal(small["high"], table.max())
+    np.testing.assert_allclose(small["loss"], record[:, 4], rtol=1e-3)
