@@ -18,7 +18,7 @@ SLIGHT = 0.005  # a difference below this share of the other's mean is too small
 ORIGINS = {"trained here": ""}
 ORIGINS |= {
     f"trained here, seed {seed}": f" (seed {seed})"
-    for seed in experiments.BUDGETS["study"].main_seeds[1:]
+    for seed in experiments.BUDGETS["study"].seeds[1:]
 }
 ORIGINS["published"] = " (published)"
 OUTCOMES = {
