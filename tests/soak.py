@@ -132,7 +132,7 @@ def clone(home: Path) -> Path:
     cells = [
         new_markdown_cell("# First\nA question."),
         new_code_cell("count: int = 3  # rows", metadata={"tags": ["parameters"]}),
-        new_code_cell("import pandas as pd\nfrom zdce import report"),
+        new_code_cell("import pandas as pd\nfrom zdce.study import report"),
         new_code_cell("report.save_table(pd.DataFrame({'n': range(count)}), '01_counts')"),
         new_markdown_cell("## Findings"),
         new_code_cell("report.prose('It counts.')"),

@@ -1,10 +1,9 @@
-"""Reports: what notebooks save, and the notebooks run through papermill and rendered as pages that open offline."""
+"""Reports: what notebooks save, and the notebooks run one after the other and filed as pages that open offline."""
 
 from __future__ import annotations
 
 import ast
 import base64
-import copy
 import html
 import json
 import logging
@@ -29,18 +28,16 @@ from matplotlib.figure import Figure
 from zdce import __version__, paths
 from zdce.files import atomic_write, lock, scratch
 from zdce.study import claims as ledger
-from zdce.study import plots
+from zdce.study import pages, plots
 
 # Every notebook imports this module to save its results; what only a run needs is imported where it is used,
 # which spares each kernel a second or two.
 if TYPE_CHECKING:
     import nbformat
+    from jupyter_client.manager import AsyncKernelManager
 
 NAME = re.compile(r"\d\d_\w+")
-SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
-NUMBER = re.compile(r"[-+−]?(\d[\d.,]*|inf)(e[-+]?\d+)?( ?%)?( ?± ?[\d.]+)?")
 MACHINE = re.compile(r"\S*/(?:site-packages|ipykernel_\d+)/")  # folders that a warning names
-GAPS = ("NaN", "None", "nan", "&lt;NA&gt;", "NaT")
 MANY_ROWS = 10_000  # of a table, above which it is packed
 STAMPED = ("torch", "numpy", "scikit-image", "pillow", "pandas")
 
@@ -96,7 +93,7 @@ def save_figure(figure: Figure | plots.Picture, name: str, alt: str = "") -> plo
     picture = (
         plots.show(figure, alt, name) if isinstance(figure, Figure) else replace(figure, name=name)
     )
-    _place("figures", name, SUFFIXES[picture.mime]).write_bytes(picture.data)
+    _place("figures", name, pages.SUFFIXES[picture.mime]).write_bytes(picture.data)
     return picture
 
 
@@ -161,7 +158,7 @@ def prose(*lines: str) -> Prose:
     return Prose("\n\n".join(lines))
 
 
-# ---- running -------------------------------------------------------------------------------------------------------
+# ---- running -------------------------------------------------------------------------------------
 
 
 def run(
@@ -175,21 +172,22 @@ def run(
     Returns a line for each notebook that failed. Raises ValueError, before anything runs, for an unknown notebook or
     profile and for a parameter that its notebook lacks or that has another type.
     """
-    chosen = _choose(only)
-    parameters = read_profile(profile)
-    if panels is not None:
-        for book in chosen:
-            if "panels" in declared(book):
-                parameters.setdefault(book.stem, {})["panels"] = panels
-    finished = paths.reports(profile)
-    failures = []
-    with lock(finished, "reports"), scratch(finished.parent) as place, _this_interpreter(place):
+    chosen, parameters = _choose(only), read_profile(profile)
+    for book in chosen if panels is not None else []:
+        if "panels" in declared(book):
+            parameters.setdefault(book.stem, {})["panels"] = panels
+    finished, failures = paths.reports(profile), []
+    with (
+        lock(finished, "reports"),
+        scratch(finished.parent) as place,
+        _one_kernel(place) as kernel,
+    ):
         for book in chosen:
             stage = place / book.stem
             stage.mkdir()
             print(f"{book.stem} ...", end=" ", flush=True)
             started = time.perf_counter()
-            failure = _execute(book, parameters.get(book.stem, {}), stage, finished)
+            failure = _execute(book, parameters.get(book.stem, {}), stage, finished, kernel)
             seconds = time.perf_counter() - started
             print(f"{seconds:.1f} s" + (" FAILED" if failure else ""), flush=True)
             _finish(book, profile, stage, finished, seconds, failure)
@@ -202,14 +200,12 @@ def run(
 
 def _choose(only: Iterable[str] | None) -> list[Path]:
     books = sorted(paths.notebooks().glob("[0-9][0-9]_*.ipynb"))
-    if only is None:
-        return books
-    for name in only:
-        if not any(name in (book.stem, book.stem[:2]) for book in books):
-            raise ValueError(
-                f"only: no notebook {name!r}; there are {', '.join(book.stem for book in books)}"
-            )
-    return [book for book in books if book.stem in only or book.stem[:2] in only]
+    names = {name: book for book in books for name in (book.stem, book.stem[:2])}
+    for name in only or []:
+        if name not in names:
+            there = ", ".join(book.stem for book in books)
+            raise ValueError(f"only: no notebook {name!r}; there are {there}")
+    return books if only is None else sorted({names[name] for name in only})
 
 
 def declared(book: Path) -> dict[str, str]:
@@ -235,13 +231,10 @@ def read_profile(profile: str) -> dict[str, dict]:
     folder = paths.notebooks() / "profiles"
     file = folder / f"{profile}.yaml"
     if not file.is_file():
-        raise ValueError(
-            f"profile: no {profile!r}; there are {', '.join(sorted(p.stem for p in folder.glob('*.yaml')))}"
-        )
-    parameters = {
-        stem: values or {}
-        for stem, values in (yaml.safe_load(file.read_text("utf-8")) or {}).items()
-    }
+        there = ", ".join(sorted(each.stem for each in folder.glob("*.yaml")))
+        raise ValueError(f"profile: no {profile!r}; there are {there}")
+    read = yaml.safe_load(file.read_text("utf-8")) or {}
+    parameters = {stem: values or {} for stem, values in read.items()}
     for stem, values in parameters.items():
         book = paths.notebooks() / f"{stem}.ipynb"
         if not book.is_file():
@@ -249,59 +242,56 @@ def read_profile(profile: str) -> dict[str, dict]:
         kinds = declared(book)
         for name, value in values.items():
             if name not in kinds:
+                has = ", ".join(kinds)
                 raise ValueError(
-                    f"{file.name}: {book.name} has no parameter {name!r}; it has {', '.join(kinds)}"
+                    f"{file.name}: {book.name} has no parameter {name!r}; it has {has}"
                 )
             _check_type(f"{file.name}: {name} of {book.name}", value, kinds[name])
     return parameters
 
 
 def _check_type(what: str, value: object, kind: str) -> None:
+    """ValueError unless ``value`` is of ``kind``, such as ``float`` or ``list[int]``; ``what`` names it."""
     outer, _, inner = kind.partition("[")
-    if outer in ("list", "tuple") and isinstance(value, list):
+    known = {"float": (int, float), "int": int, "str": str, "bool": bool, "list": list}
+    if outer == "list" and isinstance(value, list):
         for item in value:
-            _check_type(what, item, inner.rstrip("]").split(",")[0])
-    wanted = {
-        "float": (int, float),
-        "int": int,
-        "str": str,
-        "bool": bool,
-        "list": list,
-        "tuple": list,
-        "dict": dict,
-    }
-    if outer not in wanted or (
-        isinstance(value, wanted[outer]) and (outer == "bool" or not isinstance(value, bool))
-    ):
+            _check_type(what, item, inner.rstrip("]"))
+        return
+    if isinstance(value, known[outer]) and (outer == "bool" or not isinstance(value, bool)):
         return
     hint = ""
     if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+e[+-]?\d+", value, re.IGNORECASE):
-        mantissa, exponent = value.lower().split("e")
-        sign = "" if exponent[0] in "+-" else "+"
-        hint = f"; YAML reads it as text: write {mantissa if '.' in mantissa else mantissa + '.0'}e{sign}{exponent}"
+        right = f"{float(value):.1e}"
+        hint = f"; YAML reads it as text: write {right}"
     raise ValueError(f"{what} must be {kind}, not {value!r}{hint}")
 
 
 @contextmanager
-def _this_interpreter(scratch: Path) -> Iterator[None]:
-    """Kernels are the running Python with this package, whatever kernels and start-up files the user has."""
-    kernel = scratch / "jupyter" / "kernels" / "python3"
-    kernel.mkdir(parents=True)
+def _one_kernel(place: Path) -> Iterator[_Kernel]:
+    """One process for all notebooks: this Python with this package, whatever kernels and start-up files a user has."""
+    folder = place / "jupyter" / "kernels" / "python3"
+    folder.mkdir(parents=True)
     command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "--log-level=50"]
-    command += ["-f", "{connection_file}"]
-    spec = {"argv": command, "display_name": "Python 3", "language": "python"}
-    (kernel / "kernel.json").write_text(json.dumps(spec))
+    spec = {"display_name": "Python 3", "language": "python"}
+    spec["argv"] = [*command, "-f", "{connection_file}"]
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    searched = [str(paths.PACKAGE.parent), os.environ.get("PYTHONPATH")]
     with _environment(
-        JUPYTER_PATH=kernel.parent.parent,
-        JUPYTER_RUNTIME_DIR=scratch / "runtime",
-        IPYTHONDIR=scratch / "ipython",
-        PYTHONPATH=os.pathsep.join(
-            filter(None, [str(paths.PACKAGE.parent), os.environ.get("PYTHONPATH")])
-        ),
+        JUPYTER_PATH=place / "jupyter",
+        JUPYTER_RUNTIME_DIR=place / "runtime",
+        IPYTHONDIR=place / "ipython",
+        PYTHONPATH=os.pathsep.join(filter(None, searched)),
         PYTHONWARNINGS="ignore:IProgress not found",  # tqdm.auto, imported by others, asks for widgets
         PYDEVD_DISABLE_FILE_VALIDATION=1,
+        # As many threads give the same sums on every machine, and leave a laptop usable.
+        OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "2"),
     ):
-        yield
+        kernel = _Kernel()
+        try:
+            yield kernel
+        finally:
+            kernel.stop()
 
 
 @contextmanager
@@ -318,66 +308,122 @@ def _environment(**values: object) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _execute(book: Path, parameters: dict, stage: Path, finished: Path) -> str | None:
+# What a notebook finds as in a process of its own: no names, counts from 1, options and generators as they begin.
+FRESH = """
+import os, sys, warnings
+get_ipython().reset(new_session=True)
+import os, sys, warnings
+os.environ.update({values!r})
+if "pandas" in sys.modules:
+    with warnings.catch_warnings(action="ignore"):
+        sys.modules["pandas"].reset_option("all")
+if "torch" in sys.modules:
+    sys.modules["torch"].manual_seed(67280421310721)
+del os, sys, warnings
+"""
+
+
+class _Kernel:
+    """A process that runs notebooks, started when the first begins."""
+
+    manager: AsyncKernelManager | None = None
+
+    def begin(self, **values: str) -> AsyncKernelManager:
+        """Ready for a notebook, with nothing left of the one before, and ``values`` in its environment."""
+        from jupyter_client.manager import AsyncKernelManager
+        from jupyter_core.utils import run_sync
+
+        if self.manager is None:
+            self.manager = AsyncKernelManager(kernel_name="python3")
+            run_sync(self.manager.start_kernel)(cwd=str(paths.root()))
+        client = self.manager.blocking_client()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=600)
+            reply = client.execute_interactive(FRESH.format(values=values), store_history=False)
+        finally:
+            client.stop_channels()
+        if reply["content"]["status"] != "ok":
+            raise RuntimeError(f"{reply['content']['ename']}: {reply['content']['evalue']}")
+        return self.manager
+
+    def stop(self) -> None:
+        """End the process; the next notebook begins with a new one."""
+        from jupyter_core.utils import run_sync
+
+        if self.manager is not None:
+            run_sync(self.manager.shutdown_kernel)(now=True)
+            self.manager = None
+
+
+def _execute(
+    book: Path, parameters: dict, stage: Path, finished: Path, kernel: _Kernel
+) -> str | None:
     """Run one notebook into ``stage``; None, or the line that says where it stopped."""
     import papermill
 
-    logging.getLogger("papermill").setLevel(
-        logging.ERROR
-    )  # it warns of parameters that it cannot read; we have
+    for logger in ("papermill", "traitlets"):  # the second warns of channels left open for the next
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    places = {"ZDCE_REPORT_DIR": str(stage), "ZDCE_REPORT_FINISHED": str(finished)}
     try:
-        with _environment(ZDCE_REPORT_DIR=stage, ZDCE_REPORT_FINISHED=finished):
-            papermill.execute_notebook(
-                str(book),
-                str(stage / book.name),
-                parameters,
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                cwd=str(paths.root()),
-                coalesce_streams=True,
-            )
+        papermill.execute_notebook(
+            str(book),
+            str(stage / book.name),
+            parameters,
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            cwd=str(paths.root()),
+            coalesce_streams=True,
+            km=kernel.begin(**places),
+        )
     except papermill.PapermillExecutionError as error:
         message = (str(error.evalue).strip() or "no message").splitlines()[0]
-        return f"{book.name} failed in cell [{error.exec_count}]: {error.ename}: {message}"
+        failure = f"{book.name} failed in cell [{error.exec_count}]: {error.ename}: {message}"
     except Exception as error:  # a dead kernel or a broken file fails this notebook alone
-        return f"{book.name} failed: {type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
-    return None
+        message = (str(error).strip() or "no message").splitlines()[0]
+        failure = f"{book.name} failed: {type(error).__name__}: {message}"
+    else:
+        return None
+    kernel.stop()
+    return failure
 
 
-# ---- rendering -----------------------------------------------------------------------------------------------------
+# ---- filing --------------------------------------------------------------------------------------
 
 
 def _finish(
     book: Path, profile: str, stage: Path, finished: Path, seconds: float, failure: str | None
 ) -> None:
-    """Render what ``stage`` holds, then move it into place: over the old report if it finished, beside it if not."""
+    """Render what ``stage`` holds, then move it into place: over the old report if it finished, else beside it."""
     import nbformat
 
     if not (stage / book.name).is_file():
         return
     notebook = nbformat.read(stage / book.name, as_version=4)
     _clean(notebook)
-    notebook.metadata.zdce = {
-        "profile": profile,
-        "seconds": round(seconds, 1),
-        "date": _today(),
-        "commit": commit(),
-    }
-    suffix = ".failed" if failure else ""
-    page = render(notebook, failure or "")
-    for name in (f"{book.stem}.failed.html", f"{book.stem}.failed.ipynb"):
-        (finished / name).unlink(missing_ok=True)
+    notebook.metadata.zdce = {"seconds": round(seconds, 1), **_made(profile)}
+    page = pages.report_page(notebook, failure or "")
+    for left in finished.glob(f"{book.stem}.failed.*"):
+        left.unlink()
     if not failure:
-        _save_figures(notebook, stage / "figures")
+        (stage / "figures").mkdir(exist_ok=True)
+        for name, _, data in pages.named_pictures(notebook):
+            (stage / "figures" / name).write_bytes(base64.b64decode(data))
         for folder in ("tables", "figures"):
             _replace(stage / folder, finished / folder, book.stem[:3])
-    for name, text in (
-        (f"{book.stem}{suffix}.ipynb", nbformat.writes(notebook)),
-        (f"{book.stem}{suffix}.html", page),
-    ):
-        with atomic_write(finished / name) as partial:
+    stem = book.stem + ".failed" * bool(failure)
+    for suffix, text in ((".ipynb", nbformat.writes(notebook)), (".html", page)):
+        with atomic_write(finished / f"{stem}{suffix}") as partial:
             partial.write_text(text, "utf-8")
+
+
+def _made(profile: str) -> dict[str, str]:
+    return {
+        "profile": profile,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": commit(),
+    }
 
 
 def _replace(source: Path, target: Path, prefix: str) -> None:
@@ -392,24 +438,21 @@ def _replace(source: Path, target: Path, prefix: str) -> None:
 
 
 def _clean(notebook: nbformat.NotebookNode) -> None:
-    """Take papermill's marks, folders of this machine and redrawn progress bars out of an executed notebook."""
+    """Take papermill's marks, folders of this machine and progress bars out of an executed notebook."""
     notebook.metadata.pop("papermill", None)
     notebook.cells = [
         c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])
     ]
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
-        if cell.cell_type != "code":
-            continue
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.source = cell.source.removeprefix("# Parameters\n").strip()
-        cell.outputs = [output for output in cell.outputs if not _is_bar(output)]
-        for output in cell.outputs:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_bar(output)]
+        for output in cell.get("outputs", []):
             if output.output_type == "stream":
-                lines = [line.rsplit("\r", 1)[-1] for line in output.text.split("\n")]
-                output.text = MACHINE.sub(
-                    "", "\n".join(lines).replace(f"{paths.root()}{os.sep}", "")
-                )
+                lines = "\n".join(line.rsplit("\r", 1)[-1] for line in output.text.split("\n"))
+                output.text = MACHINE.sub("", lines.replace(f"{paths.root()}{os.sep}", ""))
 
 
 def _is_bar(output: nbformat.NotebookNode) -> bool:
@@ -419,294 +462,14 @@ def _is_bar(output: nbformat.NotebookNode) -> bool:
     return all(re.search(r"\d+%\|.*\|.*\[.*\]|^\s*$", line) for line in output.text.split("\n"))
 
 
-def _named_pictures(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, str, str]]:
-    """File name, alt text and base64 data of the pictures that carry a name."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            for kind, suffix in SUFFIXES.items():
-                about = output.get("metadata", {}).get(kind, {})
-                if "name" in about:
-                    yield about["name"] + suffix, about["alt"], output.data[kind]
-
-
-def _save_figures(notebook: nbformat.NotebookNode, folder: Path) -> None:
-    for name, _, data in _named_pictures(notebook):
-        folder.mkdir(exist_ok=True)
-        (folder / name).write_bytes(base64.b64decode(data))
-
-
-def render(notebook: nbformat.NotebookNode, notice: str = "", kind: str = "report") -> str:
-    """A notebook as one HTML page that loads nothing from anywhere; ``notice`` is said at its top.
-
-    ``kind``: ``report`` or ``index``, the class of the page's body. A report says below its title what was found: the
-    first lines of its findings.
-    """
-    from nbconvert import HTMLExporter
-
-    about = notebook.metadata.get("zdce", {})
-    facts = [about.get("date"), f"profile {about['profile']}" if "profile" in about else None]
-    facts += [f"{about['seconds']:.0f} s" if kind == "report" and "seconds" in about else None]
-    page = {
-        "title": _title(notebook),
-        "kind": kind,
-        "notice": notice,
-        "facts": " · ".join(filter(None, facts)),
-        "css": (paths.PACKAGE / "study" / "templates" / "report.css").read_text("utf-8"),
-        "footer": f"zdce {__version__}, commit {about.get('commit', 'unknown')}. This page needs no network.",
-    }
-    exporter = HTMLExporter(
-        template_name="basic",
-        template_file=str(paths.PACKAGE / "study" / "templates" / "report.html.j2"),
-        anchor_link_text="#",
-    )
-    exporter.register_filter("tidy", _tidy_tables)
-    found = _found(notebook) if kind == "report" and not notice else ""
-    if found:
-        notebook = copy.deepcopy(notebook)
-        notebook.cells[0].source += f"\n\n{found}"
-    body, _ = exporter.from_notebook_node(notebook, resources={"page": page})
-    body = re.sub(r"<p>(?=<strong>(?:Figure|Table) )", '<p class="caption">', body)
-    return body.replace("<!--contents-->", _contents(body), 1)
-
-
-def _found(notebook: nbformat.NotebookNode) -> str:
-    """The first lines of the findings as a box for the page's first screen; empty where nothing was found."""
-    finding = _first_line(_after(notebook, "## Findings"))
-    lines = "".join(f"<p>{_inline(line)}</p>" for line in _sentences(finding))
-    return f'<div class="found"><p class="label">What was found</p>{lines}</div>' if finding else ""
-
-
-def _contents(body: str) -> str:
-    headings = re.findall(r'<h([23]) id="([^"]+)">(.*?)<a class="anchor-link"', body, re.DOTALL)
-    lines = [
-        f'<li class="h{level}"><a href="#{name}">{text}</a></li>' for level, name, text in headings
-    ]
-    return f"<ul>{''.join(lines)}</ul>"
-
-
-def _tidy_tables(text: str) -> str:
-    """pandas' tables without borders, scoped style and running index; numbers to the right, gaps as dashes."""
-    text = re.sub(r"<style scoped>.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(<tr) style="text-align: \w+;"', r"\1", text).replace(' border="1"', "")
-    return re.sub(r"<table.*?</table>", lambda match: _tidy_table(match[0]), text, flags=re.DOTALL)
-
-
-def _tidy_table(text: str) -> str:
-    rows = [
-        re.findall(r"<t[dh]>(.*?)</t[dh]>", row, re.DOTALL)
-        for row in re.findall(r"<tr>.*?</tr>", text, re.DOTALL)
-    ]
-    if len(rows) < 2 or "span=" in text or len({len(row) for row in rows}) > 1:
-        return text  # grouped heads: left as they are
-    columns = [
-        [head, *("–" if cell in GAPS else cell for cell in cells)]
-        for head, *cells in zip(*rows, strict=True)
-    ]
-    if columns[0] == ["", *map(str, range(len(rows) - 1))]:
-        columns = columns[1:]
-    kinds = [
-        ' class="n"' if all(cell == "–" or NUMBER.fullmatch(cell) for cell in c[1:]) else ""
-        for c in columns
-    ]
-    lines = []
-    for number, row in enumerate(zip(*columns, strict=True)):
-        tag = "td" if number else "th"
-        lines.append(
-            f"<tr>{''.join(f'<{tag}{k}>{cell}</{tag}>' for k, cell in zip(kinds, row, strict=True))}</tr>"
-        )
-    return f"<table><thead>{lines[0]}</thead><tbody>{''.join(lines[1:])}</tbody></table>"
-
-
-# ---- index ---------------------------------------------------------------------------------------------------------
-
-ABOUT = """# Zero-DCE: a reproduction study
-
-Zero-DCE brightens dark photographs with a small network that learns without references: it estimates a curve for every
-pixel and applies it eight times. This study reproduces the published network and its improved variant, measures where
-they go wrong (bright areas, noise, lost details) and tests which changes repair it.
-"""
-
-
 def write_index(profile: str) -> Path:
-    """Write ``index.html`` of a profile from its finished reports; returns its path."""
-    import nbformat
-
-    folder = paths.reports(profile)
-    files = sorted(f for f in folder.glob("[0-9][0-9]_*.ipynb") if not f.stem.endswith(".failed"))
-    books = {file.stem: nbformat.read(file, as_version=4) for file in files}
-    failed = {file.name.removesuffix(".failed.html") for file in folder.glob("*.failed.html")}
-    made = stamp()
-    facts = {"profile": profile, "date": _today()} | {
-        name: made.pop(name) for name in ("commit", "device", "threads")
-    }
-    cells = [ABOUT, _strip(folder, books), _facts(facts) + made._repr_html_(), "## Reports"]
-    cards = [_card(folder, name, book, name in failed) for name, book in books.items()]
-    cards += [_failed_card(name) for name in sorted(failed - set(books))]
-    cells.append(
-        f'<div class="cards">{"".join(cards)}</div>'
-        if cards
-        else "No report has been finished yet."
-    )
+    """Write ``claims.csv`` and ``index.html`` of a profile from its finished reports; the page's path."""
+    folder, made = paths.reports(profile), stamp()
+    made.pop("commit")
     table = ledger.claims(folder / "tables")
+    page = pages.index_page(folder, _made(profile), made, table, ledger.glance(table))
     with atomic_write(folder / "claims.csv") as partial:
         table.to_csv(partial, index=False)
-    cells[3:3] = ["## The claims", ledger.glance(table), _ledger(table)]
-    for title in ("Tables", "Figures"):
-        files = sorted((folder / title.lower()).glob("*"))
-        items = [
-            f'<li><a href="{title.lower()}/{file.name}">{file.name}</a></li>' for file in files
-        ]
-        cells += [f"## {title}", f'<ul class="files">{"".join(items)}</ul>'] if files else []
-    index = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text) for text in cells])
-    index.metadata.zdce = {"profile": profile, "date": _today(), "commit": commit()}
     with atomic_write(folder / "index.html") as partial:
-        partial.write_text(render(index, kind="index"), "utf-8")
+        partial.write_text(page, "utf-8")
     return folder / "index.html"
-
-
-def _today() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d")
-
-
-def _facts(facts: dict) -> str:
-    pairs = [
-        f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd></div>"
-        for k, v in facts.items()
-    ]
-    return f'<dl class="lead-facts">{"".join(pairs)}</dl>'
-
-
-def _ledger(table: pd.DataFrame) -> str:
-    """The ledger as a table: claim, verdict, the reports that tested it; what was measured unfolds below."""
-    rows = []
-    for row in table.itertuples():
-        reports = " ".join(
-            f'<a href="{name}.html">{name[:2]}</a>' for name in _reports(row.notebook)
-        )
-        parts = "".join(f"<li>{html.escape(part)}</li>" for part in row.measured.split("; "))
-        more = [f"n: {html.escape(row.n)}"] * bool(row.n) + [
-            f"rests on: {html.escape(row.budget)}"
-        ] * bool(row.budget)
-        details = f"<details><summary>what was measured</summary><ul>{parts}</ul><p>{'<br>'.join(more)}</p></details>"
-        verdict = f'<td class="verdict {row.verdict.split()[0]} {row.verdict.split()[-1]}">{row.verdict}</td>'
-        cells = f"<td>{row.claim}</td><td>{html.escape(row.statement)}{details}</td>{verdict}<td>{reports}</td>"
-        rows.append(f"<tr>{cells}</tr>")
-    head = "<tr><th>claim</th><th>what it says</th><th>verdict</th><th>report</th></tr>"
-    table = f'<table class="ledger"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
-    rule = (
-        "A claim is split into parts, each with a rule that the numbers meet or miss. *Supported*: all parts hold. "
-        "*Not supported*: none that could be tested does. *Partly*: some do. The whole table: [claims.csv](claims.csv)."
-    )
-    return f'<div class="table">{table}</div>\n\n{rule}'
-
-
-def _reports(numbers: str) -> list[str]:
-    """Names of the notebooks with these numbers, such as ``01, 07``."""
-    wanted = numbers.split(", ") if numbers else []
-    return [
-        book.stem
-        for book in sorted(paths.notebooks().glob("[0-9]*.ipynb"))
-        if book.stem[:2] in wanted
-    ]
-
-
-def _strip(folder: Path, books: dict[str, nbformat.NotebookNode]) -> str:
-    """A photograph from each report that shows any, side by side, each leading to its report; empty without one."""
-    shown = []
-    for name, book in books.items():
-        photographs = [each for each in _named_pictures(book) if each[0].endswith(".jpg")]
-        here = [each for each in photographs if (folder / "figures" / each[0]).is_file()]
-        if here:
-            file, alt, _ = min(here, key=lambda each: len(each[2]))
-            picture = f'<img src="figures/{file}" alt="{html.escape(alt)}" loading="lazy">'
-            shown.append(f'<a href="{name}.html">{picture}<span>{_inline(_title(book))}</span></a>')
-    return f'<div class="strip">{"".join(shown)}</div>' if shown else ""
-
-
-def _card(folder: Path, name: str, book: nbformat.NotebookNode, failed: bool) -> str:
-    about = book.metadata.get("zdce", {})
-    finding = _first_line(_after(book, "## Findings"))
-    pictures = [
-        (f, alt) for f, alt, _ in _named_pictures(book) if (folder / "figures" / f).is_file()
-    ]
-    picture = min(
-        pictures, key=lambda each: not each[0].endswith(".jpg"), default=None
-    )  # photographs before charts
-    lines = ['<article class="card">']
-    if picture:
-        thumb = f'<img src="figures/{picture[0]}" alt="{html.escape(picture[1])}" loading="lazy">'
-        lines.append(f'<a class="thumb" href="{name}.html" tabindex="-1">{thumb}</a>')
-    lines += ['<div class="text">', f'<h3><a href="{name}.html">{_inline(_title(book))}</a></h3>']
-    lines.append(f"<p>{_inline(_sentence(_first_line(_after(book, '# '))))}</p>")
-    lines += [f'<p class="finding">{_inline(finding)}</p>'] if finding else []
-    if failed:
-        link = f'<a href="{name}.failed.html">see where</a>'
-        lines.append(f'<p class="failed">The last run failed: {link}. This is the one before.</p>')
-    facts = [
-        f"{about.get('seconds', 0):.0f} s",
-        about.get("date", ""),
-        f"commit {about.get('commit', 'unknown')}",
-    ]
-    lines.append(
-        f'<p class="meta">{" · ".join(facts)} · <a href="{name}.ipynb">notebook</a></p></div></article>'
-    )
-    return "".join(lines)
-
-
-def _failed_card(name: str) -> str:
-    return (
-        f'<article class="card"><div class="text"><h3>{name}</h3><p class="failed">The run failed: '
-        f'<a href="{name}.failed.html">see where</a>.</p></div></article>'
-    )
-
-
-def _title(notebook: nbformat.NotebookNode) -> str:
-    match = re.search(r"^# (.+)", notebook.cells[0].source if notebook.cells else "", re.MULTILINE)
-    return match[1].strip() if match else "Untitled"
-
-
-def _after(notebook: nbformat.NotebookNode, heading: str) -> Iterator[str]:
-    """Prose that follows the first heading that starts so, markdown cells and rendered text alike."""
-    found = False
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            lines = cell.source.split("\n")
-            start = (
-                next((i for i, line in enumerate(lines) if line.startswith(heading)), None)
-                if not found
-                else None
-            )
-            found = found or start is not None
-            if found:
-                yield "\n".join(lines[start + 1 :] if start is not None else lines)
-        elif found:
-            yield from (
-                output.data["text/markdown"]
-                for output in cell.outputs
-                if "text/markdown" in output.get("data", {})
-            )
-
-
-def _first_line(texts: Iterable[str]) -> str:
-    for text in texts:
-        for paragraph in re.split(r"\n\s*\n", text.strip()):
-            if paragraph.strip() and not paragraph.startswith("#"):
-                return " ".join(paragraph.split()).removeprefix("- ")
-            if paragraph.startswith("#"):
-                return ""
-    return ""
-
-
-def _sentence(text: str) -> str:
-    return _sentences(text)[0]
-
-
-def _sentences(text: str) -> list[str]:
-    return re.split(r"(?<=[.!?])\s+(?=[A-Z*`])", text)
-
-
-def _inline(text: str) -> str:
-    """Markdown of one line as HTML without its paragraph."""
-    from nbconvert.filters import markdown2html
-
-    return re.sub(r"^<p>|</p>\s*$", "", markdown2html(text).strip())
