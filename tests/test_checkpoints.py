@@ -19,12 +19,11 @@ from zdce.checkpoints import MODELS, CheckpointError, load, read, save, write_at
 from zdce.model import (
     ZERO_DCE,
     ZERO_DCE_IMPROVED,
-    ZERO_DCE_PP,
     CurveNet,
     NetConfig,
-    SciNet,
     count_parameters,
 )
+from zdce.peers import ZERO_DCE_PP, SciNet
 from zdce.study.experiments import CONTEXT, LEVEL, NIGHT
 
 PUBLISHED = {  # file → (network, gamma)

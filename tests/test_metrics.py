@@ -15,7 +15,8 @@ from skimage import data
 
 from zdce import metrics
 from zdce.metrics import METRICS
-from zdce.model import ZERO_DCE, ZERO_DCE_IMPROVED, ZERO_DCE_PP, CurveNet, SciNet
+from zdce.model import ZERO_DCE, ZERO_DCE_IMPROVED, CurveNet
+from zdce.peers import ZERO_DCE_PP, SciNet
 
 TOLERANCE = 0.001  # a rounding flip in 8 bits moves the fourth digit
 

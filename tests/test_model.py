@@ -15,11 +15,9 @@ from hypothesis import strategies as st
 from zdce.model import (
     ZERO_DCE,
     ZERO_DCE_IMPROVED,
-    ZERO_DCE_PP,
     CurveNet,
     NetConfig,
     Sample,
-    SciNet,
     apply_curves,
     block_places,
     count_parameters,
@@ -30,6 +28,7 @@ from zdce.model import (
     sparing,
     statistics,
 )
+from zdce.peers import ZERO_DCE_PP, SciNet
 
 SIZES = [(1, 1), (2, 3), (17, 31), (64, 48)]
 VARIANTS = [

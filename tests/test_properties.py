@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from zdce.engine import compiled as fast
-from zdce.engine import winograd
+from zdce.engine import reference, winograd
 from zdce.enhance import Enhancer
 from zdce.folders import enhance_files
 from zdce.photos import Photo, read_photo, write_photo
@@ -111,7 +110,7 @@ def test_tiles_of_any_size_change_nothing(height, width, tile, speed, model, dep
     enhancer = Enhancer(model, speed=speed, strength=strength)
     whole = enhancer(photo)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fast, "TILE", tile)
+        patch.setattr(reference, "TILE", tile)
         tiled = enhancer(photo)
     if winograd.numba and (depth == np.uint8 or model == "zero-dce-improved"):
         assert np.array_equal(tiled, whole)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zdce.engine import compiled as fast
+from zdce.engine import compiled
 from zdce.enhance import Enhancer
 from zdce.study import reduction
 from zdce.study.reduction import CHOICES, TAKEN, Choice
 
-pytestmark = pytest.mark.skipif(not fast.numba, reason="numba is not installed")
+pytestmark = pytest.mark.skipif(not compiled.numba, reason="numba is not installed")
 
 
 def photograph() -> np.ndarray:
@@ -28,7 +28,7 @@ def test_the_choice_taken_is_what_the_enhancer_does():
 
 
 def test_at_full_size_nothing_is_lost_and_nearest_is_not_bilinear():
-    pixels, enhancer = photograph(), Enhancer("zero-dce-improved", device="cpu", bf16=False)
+    pixels, enhancer = photograph(), Enhancer("zero-dce-improved", device="cpu")
     whole = reduction.enhanced(enhancer, pixels, Choice("whole", side=90, curves="all"))
     assert np.abs(whole.astype(int) - enhancer(pixels)).max() <= 2
     near, far = (

@@ -9,22 +9,31 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import dark, trained
 from PIL import Image
 
 from zdce import checkpoints, datasets, video
-from zdce.engine import compiled as fast
+from zdce.engine import Curves, Reference
 from zdce.enhance import Enhancer
 from zdce.folders import enhance_files
-from zdce.photos import Photo, PhotoError, to_pixels, to_tensor, write_photo
+from zdce.photos import Photo, PhotoError, write_photo
 from zdce.video import SUFFIXES, VideoError, enhance_video, flicker
 
 av = pytest.importorskip("av")
+
+
+def box_mean(pixels, factor):
+    means = Reference(trained()).box_mean(torch.from_numpy(pixels), factor)
+    return means[0].permute(1, 2, 0).numpy()
+
+
 TICK = Fraction(1, 1000)  # s
 EVEN = [40 * number for number in range(10)]  # ticks: 25 frames a second
 
@@ -316,17 +325,16 @@ def test_networks_that_reduce_for_themselves(tmp_path, monkeypatch, fields):
         None,
     )
     enhance_video(source, tmp_path / "b.mkv", enhancer, steady=0)
-    whole = fast.Tile(*[slice(0, side) for side in (150, 200)] * 2)
     for before, after in zip(pictures(source), pictures(tmp_path / "b.mkv"), strict=True):
-        expected = to_pixels(
-            fast.applied(to_tensor(before), enhancer._grid(before), whole, 150, 200)
-        )  # no filter
+        expected = enhancer.engine.render(
+            before, replace(enhancer.engine.curves(before), noise=None)
+        )
         assert np.median(np.abs(expected.astype(int) - after)) <= 1
 
 
 def test_without_curves_nothing_changes():
     rng = np.random.default_rng(0)
-    nothing = fast.Grid(np.zeros((3, 4, 8, 3), np.float32), 16, False)
+    nothing = Curves(np.zeros((3, 4, 8, 3), np.float32), 16, False)
     for depth, full, shift in itertools.product(
         (8, 10, 12), (False, True), ((0, 0), (1, 0), (1, 1), (2, 0))
     ):
@@ -364,7 +372,7 @@ def test_box_mean_of_planes_equals_that_of_the_picture():
         rng.integers(100, 150, side).astype(np.uint8) for side in ((45, 61), (23, 31), (23, 31))
     ]
     whole = video.reduced(stored, form, 1)
-    small = fast.reduced(whole, 7)[0].permute(1, 2, 0).numpy()
+    small = box_mean(whole, 7)
     assert np.allclose(video.reduced(stored, form, 7), small, atol=1e-5)
 
 
@@ -415,13 +423,13 @@ def test_a_cut_starts_the_curves_anew(tmp_path, enhancer):
 def test_what_moves_has_its_own_curves_at_once_and_what_is_still_keeps_them():
     small, curves = np.full((4, 4, 3), 0.1, np.float32), np.full((4, 4, 8, 3), -0.4, np.float32)
     steady = video.Steady(0.5)
-    steady(fast.Grid(curves, 24, False), small, 0)
+    steady(Curves(curves, 24, False), small, 0)
     moved, changed = small.copy(), curves.copy()
     moved[0, 0], changed[0, 0], changed[3, 3] = 0.4, -0.1, -0.6
-    result, cut = steady(fast.Grid(changed, 24, False), moved, 0.04)
-    assert not cut and result.curves[0, 0] == pytest.approx(-0.1, abs=0.01)
+    result, cut = steady(Curves(changed, 24, False), moved, 0.04)
+    assert not cut and result.values[0, 0] == pytest.approx(-0.1, abs=0.01)
     assert (
-        result.curves[1, 1] == pytest.approx(-0.4, abs=0.01) and result.curves[3, 3].min() > -0.45
+        result.values[1, 1] == pytest.approx(-0.4, abs=0.01) and result.values[3, 3].min() > -0.45
     )
 
 
@@ -429,7 +437,7 @@ def test_unsteady_exposure_is_levelled_and_a_lasting_change_is_followed():
     rng, curves = np.random.default_rng(0), np.full((9, 16, 8, 3), -0.4, np.float32)
     scene_, grid = (
         rng.uniform(0.02, 0.3, (9, 16, 3)).astype(np.float32),
-        fast.Grid(curves, 24, False),
+        Curves(curves, 24, False),
     )
     light = np.concatenate([rng.normal(1, 0.02, 30), np.full(50, 1.15)]).astype(np.float32)
 
@@ -437,7 +445,7 @@ def test_unsteady_exposure_is_levelled_and_a_lasting_change_is_followed():
         means = []
         for each in light:
             result, _ = steady(grid, scene_ * each, 0.04)
-            means.append(np.exp(video._brightness(scene_ * each, result, result.curves)).mean())
+            means.append(np.exp(video._brightness(scene_ * each, result, result.values)).mean())
         return means
 
     steadied, alone = bent(video.Steady(0.5)), bent(video.Steady(0))
@@ -448,17 +456,17 @@ def test_unsteady_exposure_is_levelled_and_a_lasting_change_is_followed():
 
 def test_the_mean_follows_time_and_not_frames():
     grid, small = (
-        fast.Grid(np.zeros((1, 1, 8, 3), np.float32), 1, False),
+        Curves(np.zeros((1, 1, 8, 3), np.float32), 1, False),
         np.ones((1, 1, 3), np.float32),
     )
-    other = fast.Grid(np.ones((1, 1, 8, 3), np.float32), 1, False)
+    other = Curves(np.ones((1, 1, 8, 3), np.float32), 1, False)
     for steps in (1, 5, 50):
         steady = video.Steady(0.5)
         steady(grid, small, 0)
         for _ in range(steps):
             result, cut = steady(other, small, 0.5 / steps)
             assert not cut
-        assert result.curves == pytest.approx(1 - np.exp(-1), abs=1e-5)
+        assert result.values == pytest.approx(1 - np.exp(-1), abs=1e-5)
     for wrong in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="seconds="):
             video.Steady(wrong)
@@ -474,7 +482,7 @@ def test_cuts_are_told_from_noise_and_from_pans():
                 views[sample.scene, take] = datasets.expose(np.asarray(whole), 4, take)
 
     def small(pixels):
-        return fast.reduced(np.ascontiguousarray(pixels), 5)[0].permute(1, 2, 0).numpy()
+        return box_mean(np.ascontiguousarray(pixels), 5)
 
     names = {name for name, _ in views}
     cuts = [

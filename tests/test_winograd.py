@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from conftest import dark, trained
 
 from zdce.engine import winograd
-from zdce.model import CurveNet, SciNet, apply_curves
+from zdce.model import CurveNet, apply_curves
+from zdce.peers import SciNet
 from zdce.photos import to_pixels, to_tensor
 
 pytestmark = pytest.mark.skipif(winograd.numba is None, reason="numba is not installed")

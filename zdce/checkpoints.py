@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from zdce import datasets, paths
 from zdce.files import atomic_write
-from zdce.model import ZERO_DCE, ZERO_DCE_IMPROVED, ZERO_DCE_PP, CurveNet, NetConfig, SciNet
+from zdce.model import ZERO_DCE, ZERO_DCE_IMPROVED, CurveNet, NetConfig
+from zdce.peers import ZERO_DCE_PP, SciNet
 
 IMPROVED_GAMMA = 1.15  # the improved study's post-processing
 MAX_BYTES = 2**26  # of a weights file; the largest of these networks takes 320 KB
@@ -36,7 +37,7 @@ class CheckpointError(ValueError):
 class Model:
     """A network ready to run.
 
-    net: :class:`~zdce.model.CurveNet` or :class:`~zdce.model.SciNet` in evaluation mode, (N, 3, H, W) in [0, 1] →
+    net: :class:`~zdce.model.CurveNet` or :class:`~zdce.peers.SciNet` in evaluation mode, (N, 3, H, W) in [0, 1] →
     (enhanced, curves or illumination). gamma: the post-processing it goes with (1: none). file: where its weights
     came from. header: the file's configuration, empty for published files.
     """

@@ -1,4 +1,4 @@
-"""The curve-estimation network of Zero-DCE, its published variants, and SCI's small network as a peer.
+"""The curve-estimation network of Zero-DCE and its published variants.
 
 The network looks at a photograph and returns, per pixel, how far to bend the brightness of every colour
 channel. The bend is the quadratic curve of :func:`apply_curves`, applied several times in a row.
@@ -135,7 +135,6 @@ LATER |= {"one_curve": False, "spared": False, "measured": False}
 
 ZERO_DCE = NetConfig()
 ZERO_DCE_IMPROVED = NetConfig(width=16, pooling="overlapping")
-ZERO_DCE_PP = NetConfig(separable=True, shared_curves=True)
 
 
 def apply_curves(image: Tensor, curves: Tensor, iterations: int = 8) -> Tensor:
@@ -529,26 +528,6 @@ class CurveNet(nn.Module):
             else:
                 x = F.interpolate(x, size=size, mode="bilinear", align_corners=True)
         return torch.cat([skip, x], dim=1)
-
-
-class SciNet(nn.Module):
-    """SCI's enhancement block: estimates the illumination and divides the photograph by it.
-
-    Source: released code of "Toward Fast, Flexible, and Robust Low-Light Image Enhancement" (CVPR 2022), one
-    stage, three channels. Published weights only; this project does not train it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.in_conv = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())
-        self.conv = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU())
-        self.out_conv = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Sigmoid())
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) in [0, 1] → the enhanced image, same shape and range, and its illumination in (0, 1]."""
-        features = self.in_conv(image)
-        illumination = (self.out_conv(features + self.conv(features)) + image).clamp(1e-4, 1.0)
-        return (image / illumination).clamp(0.0, 1.0), illumination
 
 
 def count_parameters(net: nn.Module) -> int:

@@ -24,7 +24,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from zdce.engine import Curves, tiling
 from zdce.engine import compiled as fast
+from zdce.engine.reference import factor_for, reduces
 from zdce.files import opened
 from zdce.photos import Photo, PhotoError
 
@@ -199,7 +201,7 @@ def bend(
     source: Sequence[np.ndarray],
     target: Sequence[np.ndarray],
     form: Form,
-    grid: fast.Grid,
+    grid: Curves,
     tones: np.ndarray | None = None,
     strength: float = 1.0,
 ) -> None:
@@ -215,11 +217,11 @@ def bend(
     def share(part: range) -> None:
         _bend(
             *source, *target, form.width, form.height, *form.shift, form.gray, form.numbers(),
-            grid.curves, grid.repeated, grid.spared, *rows, *columns,
+            grid.values, grid.repeated, grid.highlight_protection, *rows, *columns,
             plain if tones is None else tones, np.float32(strength), part.start, part.stop,
         )  # fmt: skip
 
-    fast.parallel(share, fast._shares(_lines(form)))
+    tiling.parallel(share, fast.shares(_lines(form)))
 
 
 def reduced(source: Sequence[np.ndarray], form: Form, factor: int) -> np.ndarray:
@@ -235,7 +237,7 @@ def reduced(source: Sequence[np.ndarray], form: Form, factor: int) -> np.ndarray
             part.start, part.stop,
         )  # fmt: skip
 
-    fast.parallel(share, fast._shares(len(out)))
+    tiling.parallel(share, fast.shares(len(out)))
     return out
 
 
@@ -591,16 +593,16 @@ class Steady:
         self._curves: np.ndarray | None = None  # the mean of curves
         self._above = 0.0  # logarithm of brightness, above its mean
 
-    def __call__(self, grid: fast.Grid, small: np.ndarray, passed: float) -> tuple[fast.Grid, bool]:
+    def __call__(self, grid: Curves, small: np.ndarray, passed: float) -> tuple[Curves, bool]:
         """The steadied grid, and whether a new scene begins. small: the reduced picture, (h, w, 3) float32 in [0, 1];
         passed: seconds since the frame before."""
-        seen, last = _at_points(small, grid.curves.shape[:2]), self._seen
+        seen, last = _at_points(small, grid.values.shape[:2]), self._seen
         self._seen = seen
         cut = last is not None and change(last, seen) > CUT
         if not self.seconds:
             return grid, cut
         if last is None or cut:
-            self._slow, self._curves, self._above = seen, grid.curves, 0.0
+            self._slow, self._curves, self._above = seen, grid.values, 0.0
             return grid, cut
         least = -math.expm1(-max(0.0, passed) / self.seconds)
         moved = np.abs(seen - self._slow).sum(axis=2) / np.maximum(
@@ -608,7 +610,7 @@ class Steady:
         )
         weight = np.clip((moved / MOVED) ** 2, least, 1)[..., None].astype(np.float32)
         self._slow = self._slow + weight * (seen - self._slow)
-        self._curves = self._curves + weight[..., None] * (grid.curves - self._curves)
+        self._curves = self._curves + weight[..., None] * (grid.values - self._curves)
         now = _brightness(seen, grid, self._curves)
         self._above = (1 - least) * (
             self._above + float(np.median(now - _brightness(last, grid, self._curves)))
@@ -616,7 +618,7 @@ class Steady:
         step = 0.02
         gained = float(np.median(_brightness(seen, grid, self._curves, 1 + step) - now)) / step
         factor = np.clip(1 - self._above / gained, *FACTORS) if gained > 1e-3 else 1.0
-        return replace(grid, curves=(self._curves * np.float32(factor)).clip(-1, 1)), cut
+        return replace(grid, values=(self._curves * np.float32(factor)).clip(-1, 1)), cut
 
 
 def _at_points(small: np.ndarray, points: tuple[int, int]) -> np.ndarray:
@@ -628,13 +630,18 @@ def _at_points(small: np.ndarray, points: tuple[int, int]) -> np.ndarray:
 
 
 def _brightness(
-    small: np.ndarray, grid: fast.Grid, curves: np.ndarray, factor: float = 1.0
+    small: np.ndarray, grid: Curves, curves: np.ndarray, factor: float = 1.0
 ) -> np.ndarray:
     """Logarithm of the mean over colours of a reduced picture (h, w, 3), bent by ``factor`` · curves as the grid's own
     would be: (h, w)."""
     out = np.empty(small.shape[:2], np.float32)
     _brighten(
-        np.ascontiguousarray(small), curves, grid.repeated, grid.spared, np.float32(factor), out
+        np.ascontiguousarray(small),
+        curves,
+        grid.repeated,
+        grid.highlight_protection,
+        np.float32(factor),
+        out,
     )
     return np.log(np.maximum(out, np.float32(1 / 255)))
 
@@ -970,8 +977,7 @@ class _Worker:
         self.tones = tone_curve(enhancer.gamma)
         self.cuts: list[float] = []
         net = enhancer.net
-        self.by_grid = enhancer.speed == "fast" or fast.reduces(net)
-        self.packed = fast.ready(net, enhancer.bf16) if self.by_grid else None
+        self.by_grid = enhancer.speed == "fast" or reduces(net)
         self.before: float | None = None
 
     def done(self, items: Iterable[Any], form: Form) -> Iterator[Any]:
@@ -1000,7 +1006,7 @@ class _Worker:
             return out
         factor = _looked_at(self.enhancer.net, form.height, form.width)
         small = reduced(source, form, factor)
-        grid = fast.estimated(self.enhancer.net, small, self.packed, True)
+        grid = self.enhancer.engine.curves(small).arrays()
         if not grid.corners:
             grid = replace(grid, factor=factor * grid.factor)
         now = frame.time
@@ -1014,9 +1020,9 @@ class _Worker:
 
 
 def _looked_at(net: Any, height: int, width: int) -> int:
-    """By how much a picture may be reduced before :func:`fast.estimated` sees it: as much as that does by itself."""
-    if not fast.reduces(net):
-        return fast.factor_for(height, width)
+    """By how much a picture may be reduced before ``Engine.curves`` sees it: as much as that does by itself."""
+    if not reduces(net):
+        return factor_for(height, width)
     size = net.config.fixed_size
     return max(1, min(height, width) // (4 * size)) if size else 1
 

@@ -10,11 +10,13 @@ leave the processor's caches. Everything is float32. The kernels are vectors in 
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from zdce.engine.tiling import Tile
 from zdce.model import CurveNet, multiply_adds
 
 try:
@@ -811,6 +813,10 @@ class Winograd:
         """Rows and columns of ``pixels`` (H, W, 3) uint8, bent, rounded and through ``table`` (256,) uint8, into
         ``out``, its like. Rounding is the released code's: x·255 + 0.5, truncated."""
         self._run(pixels, np.float32(1 / 255), rows, columns, out, table)
+
+    def around(self, tile: Tile, height: int, width: int) -> Tile:
+        """A tile with as much around it as :meth:`window` says."""
+        return replace(tile, **self.window(tile.rows, tile.columns, height, width))
 
     def window(self, rows: slice, columns: slice, height: int, width: int) -> dict[str, slice]:
         """What of a photograph of height × width pixels is needed for some rows and columns: seen_rows, seen_columns.

@@ -38,9 +38,7 @@ class Method:
         """Photograph (H, W, 3) uint8 → the same enhanced."""
         if self.model is None:
             return lambda photograph: photograph
-        return Enhancer(
-            **_source(self.model), gamma=self.gamma, device=device, bf16=False
-        )  # as it was trained
+        return Enhancer(**_source(self.model), gamma=self.gamma, device=device)  # as it was trained
 
     def at_hand(self) -> bool:
         """Whether its weights are there; published ones are fetched like data sets."""

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from zdce import datasets, metrics
-from zdce.engine import compiled as fast
+from zdce.engine import Curves
+from zdce.engine.reference import SMALL_SIDE
 from zdce.enhance import Enhancer
-from zdce.postprocess import gamma_table
 from zdce.study import plots
 from zdce.study.timing import FRAMES, framed_photographs
 
@@ -34,7 +34,7 @@ class Choice:
     eight, "fewer" the mean, four times at double strength, as far as a curve may bend."""
 
     label: str
-    side: int = fast.SMALL_SIDE
+    side: int = SMALL_SIDE
     nearest: bool = False
     curves: str = "shared"
 
@@ -48,28 +48,24 @@ CHOICES = (
 TAKEN = next(choice.label for choice in CHOICES if choice == Choice(choice.label))
 
 
-class _Nearest(fast.Grid):
+class _Nearest(Curves):
     """A grid whose curves are not mixed."""
 
     def places(self, size: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
         before, share = super().places(size, axis)
-        return np.minimum(before + (share >= 0.5), self.curves.shape[axis] - 1).astype(
+        return np.minimum(before + (share >= 0.5), self.values.shape[axis] - 1).astype(
             np.int32
         ), np.zeros_like(share)
 
 
 def enhanced(enhancer: Enhancer, pixels: np.ndarray, choice: Choice) -> np.ndarray:
     """(H, W, 3) uint8 → the same, enhanced by the choice; needs numba."""
-    packed = enhancer._ready(pixels.dtype)
-    grid = fast.estimated(
-        enhancer.net, pixels, packed, side=choice.side, shared=choice.curves != "all"
-    )
+    grid = enhancer.engine.curves_of_copy(pixels, choice.side, choice.curves != "all").arrays()
     if choice.curves == "fewer":
-        grid = replace(grid, curves=(2 * grid.curves).clip(-1, 1), repeated=grid.repeated // 2)
+        grid = replace(grid, values=(2 * grid.values).clip(-1, 1), repeated=grid.repeated // 2)
     if choice.nearest:
-        grid = _Nearest(grid.curves, grid.factor, grid.corners, repeated=grid.repeated)
-    table = None if enhancer.gamma == 1 else gamma_table(enhancer.gamma)
-    return fast.bend(pixels, grid, table)
+        grid = _Nearest(grid.values, grid.factor, grid.corners, repeated=grid.repeated)
+    return enhancer.engine.render(pixels, grid, gamma=enhancer.gamma)
 
 
 def near_edges(pixels: np.ndarray) -> np.ndarray:

@@ -154,10 +154,11 @@ def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[
     """
     import torch
 
-    from zdce.engine import compiled as fast
+    from zdce.engine.reference import halo
+    from zdce.engine.tiling import tiles
     from zdce.enhance import SPEEDS, Enhancer
     from zdce.photos import read_photo, to_pixels, to_tensor
-    from zdce.postprocess import apply_gamma, gamma_table
+    from zdce.postprocess import apply_gamma
 
     is_file = Path(version.model).suffix in (".safetensors", ".pth", ".pt")
     path = version.path if version.path in SPEEDS else "faithful"
@@ -170,11 +171,11 @@ def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[
     def network(image):
         """In plain PyTorch: whole, or in strips of a megapixel where the photograph is large."""
         height, width = image.shape[-2:]
-        if height * width <= STRIP_PIXELS or fast.halo(enhancer.net) is None:
+        if height * width <= STRIP_PIXELS or halo(enhancer.net) is None:
             return net(image)[0]
         out = torch.empty_like(image)
-        for tile in fast.tiles(
-            height, width, fast.halo(enhancer.net), (max(1, STRIP_PIXELS // width), width)
+        for tile in tiles(
+            height, width, halo(enhancer.net), (max(1, STRIP_PIXELS // width), width)
         ):
             strip = net(image[..., tile.seen_rows, tile.seen_columns])[0]
             out[..., tile.rows, tile.columns] = strip[(..., *tile.inside)]
@@ -197,10 +198,9 @@ def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[
             "network": enhancer,
             "finish": lambda pixels: pixels,
         }
-    if version.path == "fast" and fast.numba:
-        table = None if enhancer.gamma == 1 else gamma_table(enhancer.gamma)
-        stages["network"] = lambda pixels: (pixels, enhancer._grid(pixels))
-        stages["finish"] = lambda given: fast.bend(*given, table)
+    if version.path == "fast":
+        stages["network"] = lambda pixels: (pixels, enhancer.engine.curves(pixels))
+        stages["finish"] = lambda given: enhancer.engine.render(*given, gamma=enhancer.gamma)
     return stages, torch.cuda.synchronize if enhancer.device.type == "cuda" else (lambda: None)
 
 
@@ -695,13 +695,13 @@ def machine_limits(repeats: int = 5) -> dict[str, float]:
     """
     import torch
 
-    from zdce.engine import compiled as fast
+    from zdce.engine.tiling import parallel
 
     count = torch.get_num_threads()
     source, target = (np.ones((count, 2**26), np.uint8) for _ in range(2))
 
     def copy():
-        fast.parallel(lambda part: np.copyto(target[part], source[part]), range(count))
+        parallel(lambda part: np.copyto(target[part], source[part]), range(count))
 
     reached = {"copy": 2 * source.nbytes / _quickest(copy, repeats)}
     for kind in (torch.float32, torch.bfloat16):
@@ -731,23 +731,22 @@ def beside_limits(table: pd.DataFrame, reached: Mapping[str, float]) -> pd.DataF
     copy_ms, arithmetic_ms: what these take at full rate; times: measured over the larger of the two.
     """
     from zdce import checkpoints
-    from zdce.engine import compiled as fast
     from zdce.engine import winograd
+    from zdce.engine.reference import factor_for
     from zdce.model import multiply_adds
 
     nets = {model: checkpoints.load(model).net for model in {path.model for path in PATHS}}
     machine_code = winograd.numba is not None
-    kind = "bfloat16" if fast.has_bf16() and not machine_code else "float32"
     count = winograd.products if machine_code else multiply_adds
     rows = []
     own = {path.label: path for path in PATHS if path.path != "plain"}
     for each in table[table["version"].isin(own)].itertuples():
         quick, seen = own[each.version].path == "fast", (each.height, each.width)
         if quick:
-            factor = fast.factor_for(*seen)
+            factor = factor_for(*seen)
             seen = (-(-each.height // factor), -(-each.width // factor))
         moved, done = (9 if quick else 6) * each.width * each.height, count(nets[each.model], *seen)
-        copy, arithmetic = 1000 * moved / reached["copy"], 1000 * done / reached[kind]
+        copy, arithmetic = 1000 * moved / reached["copy"], 1000 * done / reached["float32"]
         times = each.pixels_ms / max(copy, arithmetic)
         rows.append(
             (each.photograph, each.version, each.pixels_ms, moved, done, copy, arithmetic, times)

@@ -1,0 +1,104 @@
+"""Engines: the same pixels from each of them, whatever the parts, the threads and the sizes."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from conftest import dark, trained
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from zdce import engine
+from zdce.engine import Compiled, Reference, compiled, reference, tiling
+
+needs_numba = pytest.mark.skipif(compiled.numba is None, reason="numba is not installed")
+KINDS = (np.uint8, np.uint16, np.float32)
+
+
+def pixels_of(height, width, kind):
+    pixels = dark(height, width, dtype=np.uint16 if kind == np.uint16 else np.uint8)
+    return (pixels / 255).astype(np.float32) if kind == np.float32 else pixels
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (64, 64), (100, 33)])
+def test_tiles_cover_every_pixel_once_and_see_enough_at_one_size(size):
+    seen, count = set(), np.zeros(size, int)
+    for tile in tiling.tiles(*size, 3, (16, 20)):
+        count[tile.rows, tile.columns] += 1
+        wide = (tile.seen_rows, tile.seen_columns)
+        seen.add(tuple(each.stop - each.start for each in wide))
+        for part, around, side in zip((tile.rows, tile.columns), wide, size, strict=True):
+            assert around.start <= max(0, part.start - 3)
+            assert around.stop >= min(side, part.stop + 3)
+        assert count[wide][tile.inside].shape == count[tile.rows, tile.columns].shape
+    assert (count == 1).all() and len(seen) == 1
+
+
+class OneDevice(TorchDispatchMode):
+    """Fails where an operation reads from one device and writes to another."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        each = [x for x in (*args, result) if isinstance(x, torch.Tensor) and x.ndim]
+        assert len({x.device for x in each}) <= 1, function
+        return result
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reduced", [False, True])
+def test_no_tensor_leaves_its_device_between_pixels_in_and_pixels_out(kind, reduced):
+    """On the device "meta", which has no values: whatever asked for one would fail."""
+    one = Reference(trained(), reduced=reduced)
+    one.net.to("meta")
+    one.device = torch.device("meta")
+    reference._table(1.15, getattr(torch, np.dtype(kind).name), one.device)
+    pixels = torch.from_numpy(pixels_of(33, 47, kind)).to("meta")
+    with OneDevice():
+        result = one.render(pixels, gamma=1.15, strength=0.5)
+    assert result.shape == pixels.shape and result.dtype == pixels.dtype and result.is_meta
+
+
+@needs_numba
+@pytest.mark.parametrize("fields", [{}, {"iterations": 3}, {"pooling": "overlapping"}])
+@pytest.mark.parametrize(
+    ("reduced", "kind", "size"),
+    list(itertools.product((False, True), KINDS, [(81, 163), (1, 1), (3, 50)])),
+)
+def test_machine_code_gives_what_the_reference_gives(fields, reduced, kind, size):
+    pixels, net = pixels_of(*size, kind), trained(**fields)
+    for options in ({}, {"gamma": 1.2, "strength": 0.4}):
+        exact = Reference(net, reduced=reduced).render(pixels, **options)
+        quick = Compiled(net, reduced=reduced).render(pixels, **options)
+        unit = {np.uint8: 1, np.uint16: 257, np.float32: 1 / 255}[kind]
+        assert np.abs(quick.astype(float) - exact).max() <= unit
+
+
+@needs_numba
+@pytest.mark.parametrize("reduced", [False, True])
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch, reduced):
+    monkeypatch.setattr(reference, "TILE", (16, 16))
+    before, pixels = torch.get_num_threads(), dark(300, 50)
+    for kind in (Reference, Compiled):
+        one, results = kind(trained(), reduced=reduced), []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(one.render(pixels))
+            assert torch.get_num_threads() == threads
+        torch.set_num_threads(before)
+        assert all(np.array_equal(results[0], each) for each in results)
+
+
+def test_the_choice_is_said_and_all_candidates_agree():
+    pixels, net = dark(40, 50), trained()
+    found = [one.render(pixels).astype(int) for one in engine.candidates(net)]
+    assert engine.choose(net).reason and max(np.abs(x - found[0]).max() for x in found) <= 1
+
+
+def test_curves_of_one_photograph_render_another_into_a_given_array():
+    one = engine.choose(trained(), reduced=True)
+    first, second = dark(60, 80), dark(60, 80, seed=5)
+    curves, out = one.curves(first), np.empty_like(second)
+    assert one.render(second, curves.arrays(), out=out) is out
+    assert np.array_equal(out, one.render(second, curves))

@@ -1,0 +1,377 @@
+"""From pixels to brighter pixels in torch, on any device: the meaning of every other engine.
+
+A photograph goes to the device once as it is stored, and its result comes back once; everything
+between, from the reduced copy to rounding and gamma, is computed there. Source: ours.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zdce.engine.tiling import TILE, TILE_CUDA, Tile, parallel, tiles
+from zdce.model import LUMA, SMOOTH_RADIUS, CurveNet, Sample, apply_curves, smoothed, sparing
+from zdce.peers import SciNet
+from zdce.postprocess import _table as tone_table
+
+SMALL_SIDE = 80  # pixels of the longer side of the copy that a network sees when reduced; ours
+REDUCE_FIRST = 2**24  # pixels above which a network with a scale is given a box mean, for memory
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Curves of one photograph, on a grid or one for all pixels, and what is done beside them.
+
+    values: (h, w, iterations, 3) float32 in [−1, 1], an array or a tensor. factor: of how many
+    pixels a side each point of the grid is the middle; or, with ``corners``, the outer points lie
+    on the photograph's outer pixels (as the released code of Zero-DCE++ enlarges). noise: (h, w)
+    float32 in [0, 1], what the guided filter takes out before, None for no filter. repeated: how
+    often each curve is applied in a row. highlight_protection: whether curves fade towards white.
+    """
+
+    values: np.ndarray | Tensor
+    factor: int = 1
+    corners: bool = True
+    noise: np.ndarray | Tensor | None = None
+    repeated: int = 1
+    highlight_protection: bool = False
+
+    @property
+    def iterations(self) -> int:
+        """How often a curve is applied to a pixel."""
+        return self.values.shape[2] * self.repeated
+
+    def arrays(self) -> Curves:
+        """The same with NumPy arrays, whatever device they were on."""
+        values, noise = (
+            x.numpy(force=True) if isinstance(x, Tensor) else x for x in (self.values, self.noise)
+        )
+        return replace(self, values=values, noise=noise)
+
+    def places(self, size: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of ``size`` pixels along an axis: the point before (int32), share of the next (float32)."""
+        at = self.at_points(np.arange(size, dtype=np.float64), size, self.values.shape[axis])
+        before = at.astype(np.int32)
+        return before, (at - before).astype(np.float32)
+
+    def at_points(self, pixels, size: int, points: int):
+        """Where ``pixels``, of ``size`` along an axis, lie between its ``points``; doubles."""
+        spread = (points - 1) / max(1, size - 1)
+        at = pixels * spread if self.corners else (pixels + 0.5) / self.factor - 0.5
+        return at.clip(0, points - 1)
+
+
+class Reference:
+    """Renders photographs with a network, in torch on one device.
+
+    net: a :class:`~zdce.model.CurveNet` or :class:`~zdce.peers.SciNet` in evaluation mode. reduced:
+    show it a copy reduced to 80 pixels, in place of every pixel. precision: of the convolutions;
+    float32, or bfloat16 or float16 where the device has units for them. reason: why it was chosen.
+    """
+
+    name = "reference"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        device: torch.device | str = "cpu",
+        *,
+        reduced: bool = False,
+        precision: torch.dtype = torch.float32,
+        reason: str = "",
+    ) -> None:
+        self.device, self.reduced, self.precision = torch.device(device), reduced, precision
+        self.net, self.reason = net.to(self.device).eval(), reason
+        self.convolving = self.net
+        if precision != torch.float32:
+            low = copy.deepcopy(self.net).to(precision)
+            self.convolving = low.to(memory_format=torch.channels_last)
+
+    def put(self, pixels: np.ndarray | Tensor) -> Tensor:
+        """Pixels (H, W, 3) on the engine's device, of the type that they have; shared if there."""
+        if isinstance(pixels, np.ndarray):
+            pixels = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
+        return pixels.to(self.device)
+
+    @torch.inference_mode()
+    def curves(self, pixels: np.ndarray | Tensor) -> Curves | None:
+        """Curves of a photograph (H, W, 3) uint8, uint16, or float32 in [0, 1].
+
+        None where the network is to see every pixel: :meth:`render` then finds them tile by tile.
+        """
+        if not isinstance(self.net, CurveNet) or not (self.reduced or reduces(self.net)):
+            return None
+        pixels = self.put(pixels)
+        if not reduces(self.net):
+            return self.curves_of_copy(pixels)
+        small = self.look(pixels)
+        sample = self.sample(pixels) if self.net.samples else None
+        curves = self.estimate(small, sample)
+        noise = self.net.noise_levels(small, curves, sample)
+        noise = None if noise is None else noise[0, 0].contiguous()
+        values = on_grid(curves, self.net.config)
+        return Curves(values, 1, True, noise, 1, self.net.config.spared)
+
+    @torch.inference_mode()
+    def curves_of_copy(
+        self, pixels: np.ndarray | Tensor, side: int = SMALL_SIDE, shared: bool = True
+    ) -> Curves:
+        """Curves that the network finds on a box mean whose longer side is ``side`` pixels or fewer.
+
+        shared: the mean of its curves takes the place of each, which is several times as fast.
+        """
+        pixels = self.put(pixels)
+        factor = factor_for(*pixels.shape[:2], side)
+        small = self.box_mean(pixels, factor)
+        curves = self.estimate(small)
+        noise = self.net.noise_levels(small, curves)
+        noise = None if noise is None else noise[0, 0].contiguous()
+        if not shared:
+            return Curves(on_grid(curves, self.net.config), factor, False, noise)
+        # They follow one differential equation, x' = x² − x, for r each: their sum is what counts.
+        mean = _mean_of_iterations(curves, self.net.config)
+        return Curves(mean, factor, False, noise, self.net.config.iterations)
+
+    @torch.inference_mode()
+    def render(
+        self,
+        pixels: np.ndarray | Tensor,
+        curves: Curves | None = None,
+        *,
+        gamma: float = 1.0,
+        strength: float = 1.0,
+        gray: bool = False,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray | Tensor:
+        """The enhanced photograph: filter, curves, rounding, gamma, then a mix with the original.
+
+        pixels: (H, W, 3) uint8, uint16, or float32 in [0, 1]; the result is its like, and where it
+        was a tensor of the device remains there. curves: from :meth:`curves`, of this photograph or
+        of another one; None finds them. gamma: a table for integers, a power for floats. strength:
+        of the enhanced in the mix. gray: the result is the enhanced colours' luma (BT.601), three
+        times. out: an array to write into.
+        """
+        source = self.put(pixels)
+        curves = self.curves(source) if curves is None else self._placed(curves)
+        finish = functools.partial(self._finished, gamma=gamma, strength=strength, gray=gray)
+        result = torch.empty_like(source)
+        if out is not None and self.device.type == "cpu":
+            result = torch.from_numpy(out)
+
+        @torch.inference_mode()
+        def fill(tile: Tile) -> None:
+            part = source[tile.rows, tile.columns]
+            result[tile.rows, tile.columns] = finish(self.enhanced(source, curves, tile), part)
+
+        self._each(fill, self._tiles(source, curves))
+        if isinstance(pixels, Tensor):
+            return result
+        found = result.numpy(force=True)
+        if out is not None and self.device.type != "cpu":
+            out[...] = found
+        return found if out is None else out
+
+    def enhanced(self, source: Tensor, curves: Curves | None, tile: Tile) -> Tensor:
+        """A tile of a photograph (H, W, 3) after the curves: (1, 3, h, w) float32 in [0, 1]."""
+        image = scaled(source[tile.seen_rows, tile.seen_columns])
+        inside = (..., *tile.inside)
+        if isinstance(self.net, SciNet):
+            return self.net(image)[0][inside]
+        if curves is None:
+            part = self.estimate(image)[inside].contiguous()
+            return apply_curves(image[inside].contiguous(), part, self.net.config.iterations)
+        height, width = source.shape[:2]
+        if curves.noise is not None:
+            seen = (tile.seen_rows, tile.seen_columns)
+            noise = enlarged(curves.noise, curves, seen, (height, width))
+            image = smoothed(image, noise[None, None], SMOOTH_RADIUS)
+        image = image[inside].contiguous()
+        parts = (tile.rows, tile.columns)
+        full = enlarged(curves.values, curves, parts, (height, width))
+        full = full.flatten(2).permute(2, 0, 1)[None].contiguous()
+        if curves.highlight_protection:
+            full = full * sparing(image)
+        return apply_curves(image, full, curves.iterations)
+
+    def estimate(self, image: Tensor, sample: Sample | None = None) -> Tensor:
+        """Curves of what the network looks at, (1, 3, h, w) → (1, channels, h, w) in [−1, 1]."""
+        if self.convolving is self.net:
+            return self.net._estimate(image, sample=sample)
+        image = image.to(self.precision, memory_format=torch.channels_last)
+        return self.convolving._convolved(image)
+
+    def look(self, pixels: Tensor) -> Tensor:
+        """What a network that reduces for itself looks at, (1, 3, h, w) float32 in [0, 1]."""
+        height, width = pixels.shape[:2]
+        c = self.net.config
+        size = (
+            (c.fixed_size,) * 2
+            if c.fixed_size
+            else [max(1, int(s / c.scale)) for s in (height, width)]
+        )
+        factor = min(height // (4 * size[0]), width // (4 * size[1]))
+        if factor > 1 and (height * width > REDUCE_FIRST or (self.reduced and c.fixed_size)):
+            image = self.box_mean(pixels, factor).contiguous()
+            return F.interpolate(
+                image,
+                size=tuple(size),
+                mode="bilinear",
+                align_corners=False,
+                antialias=bool(c.fixed_size),
+            )
+        return self.net._reduced(scaled(pixels).contiguous())
+
+    def sample(self, pixels: Tensor) -> Sample:
+        from zdce.model import block_places
+
+        rows, columns = (block_places(size).flatten().to(self.device) for size in pixels.shape[:2])
+        return Sample.of_blocks(scaled(pixels[rows[:, None], columns]))
+
+    def box_mean(self, pixels: Tensor, factor: int) -> Tensor:
+        """Means over blocks of factor × factor pixels, those at the right and lower border cut short.
+
+        pixels: (H, W, 3). Returns (1, 3, ⌈H/factor⌉, ⌈W/factor⌉) float32 in [0, 1].
+        """
+        if factor == 1 and pixels.is_floating_point():
+            return pixels.permute(2, 0, 1)[None].clamp(0, 1)
+
+        def mean(start: int) -> Tensor:
+            rows = pixels[start : start + factor].to(torch.float32).mean(dim=0)
+            return F.avg_pool1d(rows.T[None], factor, ceil_mode=True, count_include_pad=False)
+
+        means = [mean(start) for start in range(0, pixels.shape[0], factor)]
+        return torch.stack(means, dim=2).div_(top_of(pixels.dtype)).clamp_(0, 1)
+
+    def _placed(self, curves: Curves) -> Curves:
+        values, noise = (
+            None if x is None else torch.as_tensor(x, device=self.device)
+            for x in (curves.values, curves.noise)
+        )
+        return replace(curves, values=values, noise=noise)
+
+    def _tiles(self, source: Tensor | np.ndarray, curves: Curves | None) -> list[Tile]:
+        height, width = source.shape[:2]
+        reach = halo(self.net, curves is not None)
+        if reach is None:
+            return list(tiles(height, width, 0, (height, width)))
+        return list(tiles(height, width, reach, TILE if self.device.type == "cpu" else TILE_CUDA))
+
+    def _each(self, call, items: list) -> None:
+        if self.device.type == "cpu":
+            parallel(call, items)
+        else:
+            for item in items:
+                call(item)
+
+    def _finished(
+        self, image: Tensor, part: Tensor, *, gamma: float, strength: float, gray: bool
+    ) -> Tensor:
+        """An enhanced tile (1, 3, h, w) as pixels (h, w, 3) of the type of ``part``, mixed with it."""
+        if gray:
+            image = (image * image.new_tensor(LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
+            image = image.expand(-1, 3, -1, -1)
+        image = image[0].permute(1, 2, 0)
+        if part.is_floating_point():
+            return torch.lerp(part, image.clamp(0, 1).pow(gamma), float(strength))
+        top = top_of(part.dtype)
+        image = image.mul(top).add_(0.5).clamp_(0, top)
+        found = image.to(torch.int32)
+        if gamma != 1:
+            found = _table(gamma, part.dtype, self.device)[found.long()]
+        if strength == 1:
+            return found.to(part.dtype)
+        before = part.to(torch.float32)
+        return (before + strength * (found.to(torch.float32) - before)).round_().to(part.dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _table(gamma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``postprocess.tone_table`` on a device, as int32."""
+    kind = np.uint8 if dtype == torch.uint8 else np.uint16
+    return torch.from_numpy(tone_table(gamma, kind).astype(np.int32)).to(device)
+
+
+def top_of(dtype: torch.dtype) -> float:
+    """The value that stands for 1: 255, 65535, or 1 for floats."""
+    return 1.0 if dtype.is_floating_point else float(torch.iinfo(dtype).max)
+
+
+def scaled(pixels: Tensor) -> Tensor:
+    """(H, W, 3) uint8 or uint16, or float32 in [0, 1] → (1, 3, H, W) float32 in [0, 1]; a copy."""
+    image = pixels.to(torch.float32, copy=True).permute(2, 0, 1)[None].contiguous()
+    return image if pixels.is_floating_point() else image.div_(top_of(pixels.dtype))
+
+
+def reduces(net: nn.Module) -> bool:
+    """Whether the network itself estimates its curves on a reduced copy."""
+    return isinstance(net, CurveNet) and (net.config.scale > 1 or net.config.fixed_size is not None)
+
+
+def halo(net: nn.Module, found: bool = False) -> int | None:
+    """How far a pixel's result depends on its neighbours, pixels; None when on the whole photograph.
+
+    found: once the curves are there.
+    """
+    if isinstance(net, SciNet):
+        return 3
+    if not isinstance(net, CurveNet):
+        return None
+    c = net.config
+    filtered = 2 * SMOOTH_RADIUS if c.denoise else 0
+    if found:
+        return filtered
+    if c.pooling == "stride2" or c.statistics or reduces(net):
+        return None
+    return filtered + 7 + (c.pools if c.pooling == "overlapping" else 0)
+
+
+def factor_for(height: int, width: int, side: int = SMALL_SIDE) -> int:
+    """By how much a photograph is reduced so that its longer side becomes ``side`` or fewer."""
+    return math.ceil(max(height, width) / side)
+
+
+def on_grid(curves: Tensor, config) -> Tensor:
+    """(1, channels, h, w) → (h, w, iterations, 3), contiguous."""
+    height, width = curves.shape[-2:]
+    each = (
+        curves[0]
+        .float()
+        .permute(1, 2, 0)
+        .reshape(height, width, -1, 1 if config.grey_curves else 3)
+    )
+    return each.expand(height, width, config.iterations, 3).contiguous()
+
+
+def _mean_of_iterations(curves: Tensor, config) -> Tensor:
+    height, width = curves.shape[-2:]
+    each = (
+        curves[0]
+        .float()
+        .permute(1, 2, 0)
+        .reshape(height, width, -1, 1 if config.grey_curves else 3)
+    )
+    mean = sum(each.unbind(2)) / each.shape[2]
+    return mean[:, :, None].expand(height, width, 1, 3).contiguous()
+
+
+def enlarged(
+    points: Tensor, curves: Curves, parts: tuple[slice, slice], sizes: tuple[int, int]
+) -> Tensor:
+    """Values on a grid (h, w, …), bilinearly, at the pixels ``parts`` of a photograph of ``sizes``."""
+    for axis, (size, part) in enumerate(zip(sizes, parts, strict=True)):
+        at = torch.arange(part.start, part.stop, dtype=torch.float64, device=points.device)
+        at = curves.at_points(at, size, points.shape[axis])
+        before, share = at.int(), (at - at.int()).float()
+        after = (before + 1).clamp_(max=points.shape[axis] - 1)
+        share = share.view([-1 if n == axis else 1 for n in range(points.ndim)])
+        points = torch.lerp(
+            points.index_select(axis, before), points.index_select(axis, after), share
+        )
+    return points
