@@ -1,14 +1,19 @@
-"""The study itself: the trainings that it compares, the methods that it scores, and the scores.
+"""Methods, their scores on photographs, and where scores are kept.
 
-An arm is a training configuration, one change away from a reference row. A method is what a photograph goes through
-to be scored: a model, and the gamma after it.
+A method is what a photograph goes through to be scored: a model, and the gamma after it. A score is computed once: it is
+kept by the weights' hash, gamma, data set, photograph and ``metrics.VERSION``, with six significant digits. The study's
+own scores are committed (``reports/study/scores``), so its tables need neither photographs nor a processor's time;
+those that a reader adds lie under ``runs/scores``.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,49 +21,64 @@ from tqdm import tqdm
 
 from zdce import checkpoints, datasets, metrics, paths
 from zdce.enhance import Enhancer
+from zdce.files import whole
+from zdce.photos import read_photo
 from zdce.postprocess import apply_gamma
 from zdce.study import experiments
-from zdce.study.claims import verdict  # noqa: F401  for the notebooks' modules
 
 NIQE_FILE = "data/niqe_modelparameters.mat"
+DIGITS = 6  # significant, of every kept score
+CHUNK = 16  # photographs that are scored before their scores are written
 
-# --- comparisons ----------------------------------------------------------------------------------------------
+# --- methods --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Method:
-    """One row of a comparison. label: its name in tables; model: a model's name or file, None leaves the input as it
-    is; gamma: applied afterwards, None for the model's own."""
+    """One row of a comparison.
+
+    label: its name in tables; methods that differ in their training's seed alone share it. model: a model's name or
+    weights file, None leaves the input as it is. gamma: applied afterwards, None for the model's own. before: a gamma
+    applied to the photograph before the network. seed: of the training, None where there is but one.
+    """
 
     label: str
     model: str | None
     gamma: float | None = None
+    before: float = 1.0
+    seed: int | None = None
 
     def enhancer(self, device: str = "auto") -> Callable[[np.ndarray], np.ndarray]:
         """Photograph (H, W, 3) uint8 → the same enhanced."""
-        if self.model is None:
-            return lambda photograph: photograph
-        return Enhancer(**_source(self.model), gamma=self.gamma, device=device)  # as it was trained
+        network, gamma = _network(self.model, device), self.own_gamma()
+        return lambda photo: apply_gamma(network(apply_gamma(photo, self.before)), gamma)
+
+    def own_gamma(self) -> float:
+        """The gamma applied afterwards, in numbers."""
+        if self.gamma is not None or self.model is None:
+            return self.gamma or 1.0
+        if self.model in checkpoints.MODELS:
+            return checkpoints.IMPROVED_GAMMA if self.model in _WITH_GAMMA else 1.0
+        return checkpoints.load(self.model).gamma
 
     def at_hand(self) -> bool:
         """Whether its weights are there; published ones are fetched like data sets."""
         if self.model is None or self.model not in checkpoints.MODELS:
-            return True
-        file = checkpoints.MODELS[self.model][1]
-        published = file.startswith("weights/")
-        return (
-            datasets.at_hand("published-weights")
-            if published
-            else (paths.weights() / file).is_file()
-        )
+            return self.model is None or self.model == "auto" or Path(self.model).is_file()
+        file = str(checkpoints.MODELS[self.model][1])
+        if file.startswith("weights/"):
+            return datasets.at_hand("published-weights")
+        return (paths.weights() / file).is_file()
 
 
+_WITH_GAMMA = ("zero-dce-improved", "zero-dce-improved-published")
+Scorer = Callable[[Callable[[np.ndarray], np.ndarray]], dict[str, float]]  # of what enhances
 INPUT = Method("input", None)
-# The study's comparison: its two networks without and with its gamma, by our weights and by the published ones.
+# The study's comparison: its two networks without and with its gamma, by the shipped weights and by the published.
 OURS = (
-    Method("zero-dce", "zero-dce"),
+    Method("zero-dce", "zero-dce", 1.0),
     Method("zero-dce-improved", "zero-dce-improved", 1.0),
-    Method("zero-dce-improved + gamma", "zero-dce-improved"),
+    Method("zero-dce-improved + gamma", "zero-dce-improved", checkpoints.IMPROVED_GAMMA),
 )
 PUBLISHED = tuple(Method(f"{m.label} (published)", f"{m.model}-published", m.gamma) for m in OURS)
 PEERS = tuple(
@@ -67,30 +87,37 @@ PEERS = tuple(
 )
 
 
-def repeats(profile: str = "study") -> list[Method]:
-    """:data:`OURS` once more for every other seed of the main trainings of which both networks were kept, labelled
-    such as ``zero-dce (seed 1)``."""
-    kept, steps = experiments.trainings(profile), experiments.BUDGETS[profile].steps
-    if not len(kept):
+def trained(
+    experiment: str,
+    gamma: float = 1.0,
+    *,
+    epochs: int | None = None,
+    label: str = "",
+    before: float = 1.0,
+    profile: str = "study",
+) -> list[Method]:
+    """The trainings of ``experiment`` as methods of one label, one a seed.
+
+    epochs: so long trained; None for the longest. label: the experiment's name by default, with ``+ gamma`` where a
+    gamma other than 1 follows. Empty where there is no such training.
+    """
+    kept = experiments.trainings(profile)
+    mine = kept[kept["experiment"] == experiment] if len(kept) else kept
+    if not len(mine):
         return []
-    files = (
-        kept[kept["steps"] == kept["experiment"].map(steps)]
-        .pivot(index="seed", columns="experiment", values="weights")
-        .reindex(columns=experiments.MAIN)
-    )
-    again = files.drop(
-        index=checkpoints.load(experiments.MAIN[0]).header["train"]["seed"], errors="ignore"
-    ).dropna()
+    wanted = mine["epochs"].max() if epochs is None else epochs
+    name = label or experiment + " + gamma" * (gamma != 1.0)
     return [
-        Method(f"{m.label} (seed {seed})", str(row[m.model]), m.gamma)
-        for seed, row in again.iterrows()
-        for m in OURS
+        Method(name, str(row.weights), gamma, before, int(row.seed))
+        for row in mine[mine["epochs"].round() == round(wanted)].itertuples()
     ]
 
 
 def methods(*groups: Sequence[Method]) -> list[Method]:
-    """Those of ``groups`` (such as ``OURS, PUBLISHED, PEERS``) whose weights are at hand, after the plain input."""
-    return [INPUT, *(method for group in groups for method in group if method.at_hand())]
+    """Those of ``groups`` (such as ``OURS, PUBLISHED, PEERS``) that can be scored, after the plain input: their weights
+    are at hand, or their scores are kept."""
+    every = [method for group in groups for method in group]
+    return [INPUT, *(m for m in every if m.at_hand() or _known(m.model) is not None)]
 
 
 def at_hand(*names: str) -> list[str]:
@@ -99,8 +126,8 @@ def at_hand(*names: str) -> list[str]:
 
 
 def sets(data: str) -> list[str]:
-    """Data sets named in a notebook's parameter ``data``: comma-separated names, or ``at hand`` for ``bundled`` and
-    those of sice-pairs, lime, dicm and bursts that were fetched. Raises ValueError for an unknown name."""
+    """Data sets named in a notebook's parameter ``data``: comma-separated names; ``at hand`` for ``bundled`` and those
+    of sice-pairs, lime, dicm and bursts that were fetched. Raises ValueError for an unknown name."""
     if data.strip() == "at hand":
         return at_hand("bundled", "sice-pairs", "lime", "dicm", "bursts")
     names = [name.strip() for name in data.split(",") if name.strip()]
@@ -111,138 +138,334 @@ def sets(data: str) -> list[str]:
     return names
 
 
+# --- scores ---------------------------------------------------------------------------------------------------------
+
+
 def evaluate(
     rows: Iterable[Method | str],
     on: str,
     limit: int = 0,
     *,
     part: str = "",
+    figures: str = "all",
     device: str = "auto",
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Scores of every method on every photograph of the data set ``on``: one row a pair, columns as in METRICS.
+    """Scores of every method on every photograph of the data set ``on``: one row a pair.
+
+    Columns: dataset, photograph, scene, method, seed (where a method has one), and figures as in METRICS. Kept scores
+    are looked up, missing ones computed and kept.
 
     rows: methods, or models' names. limit: so many photographs, evenly spaced; 0 takes all. part: only scenes of this
-    half (``datasets.half``). NIQE is there when its
-    model file is at hand. Raises ValueError for an unknown set or model, FileNotFoundError for files not fetched.
+    half (``statistics.half``). figures: ``"all"``, or ``"agreement"`` for those that compare with a reference alone.
+    NIQE is there when its model file is at hand. Raises ValueError for an unknown set or model, FileNotFoundError for
+    files not fetched.
     """
-    chosen = [
-        row if isinstance(row, Method) else Method(row, None if row == INPUT.label else row)
-        for row in rows
-    ]
-    through, niqe_model = _through(chosen, device), _niqe_model()
-    table = []
-    for sample in tqdm(
-        datasets.samples(on, limit, part), desc=on, unit="photo", disable=not progress
-    ):
-        before, reference = sample.image(), sample.reference()
-        for label, after in through(before).items():
-            scores = metrics.scores(after, before, reference, niqe_model)
-            table.append(
-                {"dataset": on, "photograph": sample.name, "scene": sample.scene, "method": label}
-                | scores
-            )
-    return pd.DataFrame(table)
+    chosen = [row if isinstance(row, Method) else _named(row) for row in rows]
+    samples = datasets.samples(on, limit, part)
+    units = {sample.name: (sample.scene, sample) for sample in samples}
+
+    def prepare(sample: datasets.Sample) -> Scorer:
+        before, reference = metrics.Photograph(sample.image()), sample.reference()
+        shown = None if reference is None else metrics.Photograph(reference)
+        if figures == "agreement":
+            return lambda through: metrics.agreement(through(before.pixels), shown)
+        return lambda through: metrics.scores(through(before.pixels), before, shown, _niqe_model())
+
+    group = on if figures == "all" else f"{on}-{figures}"
+    return _table(chosen, on, group, units, prepare, device, progress)
 
 
 def evaluate_bursts(
-    rows: Iterable[Method], on: str, limit: int = 0, *, device: str = "auto"
+    rows: Iterable[Method | str],
+    on: str,
+    limit: int = 0,
+    *,
+    device: str = "auto",
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Noise of every method on every static scene of ``on`` (``bursts`` or ``bundled``): one row a pair.
 
-    limit: the first so many scenes; 0 takes all. Columns: burst_noise in grey levels, noise_gain,
-    noise_gain_relative (noise over mean brightness), as in METRICS.
+    limit: the first so many scenes; 0 takes all. Columns as :func:`evaluate`, without photograph, and the figures of
+    METRICS that need a burst.
     """
-    scenes = list(datasets.bursts(on).items())[: limit or None]
-    through, table = _through(list(rows), device), []
-    for scene, before in scenes:
-        frames = [through(frame) for frame in before]
-        for label in frames[0]:
-            after = [frame[label] for frame in frames]
-            table.append(
-                {
-                    "dataset": on,
-                    "scene": scene,
-                    "method": label,
-                    "burst_noise": metrics.burst_noise(after),
-                    "relative_noise": metrics.burst_noise(after, relative=True),
-                    "noise_gain": metrics.noise_gain(after, before),
-                    "noise_gain_relative": metrics.noise_gain(after, before, relative=True),
-                }
-            )
+    chosen = [row if isinstance(row, Method) else _named(row) for row in rows]
+    frames = cache(lambda: datasets.bursts(on))
+    scenes = datasets.burst_scenes(on) if hasattr(datasets, "burst_scenes") else list(frames())
+    units = {scene: (scene, scene) for scene in scenes[: limit or None]}
+
+    def prepare(scene: str) -> Scorer:
+        before = frames()[scene]
+        return lambda through: metrics.burst_scores([through(frame) for frame in before], before)
+
+    table = _table(chosen, on, f"{on}-noise", units, prepare, device, progress)
+    return table.drop(columns="photograph")
+
+
+def evaluate_pairs(
+    low: str | Path,
+    reference: str | Path,
+    rows: Iterable[Method | str] = (),
+    finished: dict[str, str | Path] | None = None,
+    *,
+    device: str = "auto",
+) -> pd.DataFrame:
+    """Scores on one's own pairs: photographs in the folder ``low`` and, by the same name, well exposed in ``reference``.
+
+    rows: methods or models' names. finished: label → folder of finished pictures of another method, by the same names.
+    Names are compared without their suffix. Nothing is kept. Columns: photograph, method, figures as in METRICS.
+    Raises ValueError naming the folder and photograph where a partner is missing, doubled or of another size.
+    """
+    chosen = [INPUT, *(row if isinstance(row, Method) else _named(row) for row in rows)]
+    folders = {label: _by_stem(folder) for label, folder in (finished or {}).items()}
+    shown, table = _by_stem(reference), []
+    enhancers = {method.label: method.enhancer(device) for method in chosen}
+    for stem, file in _by_stem(low).items():
+        before = _pixels(file)
+        paired = _pixels(_partner(shown, stem, file, reference))
+        pictures = {label: enhancer(before) for label, enhancer in enhancers.items()}
+        for label, folder in folders.items():
+            pictures[label] = _pixels(_partner(folder, stem, file, (finished or {})[label]))
+        for label, picture in pictures.items():
+            try:
+                scores = metrics.scores(picture, before, paired, _niqe_model())
+            except ValueError as error:
+                raise ValueError(f"{file}, {label}: {error}") from None
+            table.append({"photograph": file.name, "method": label} | scores)
     return pd.DataFrame(table)
 
 
-def _through(rows: Sequence[Method], device: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Photograph (H, W, 3) uint8 → result by method's label; a network that methods share runs once."""
-    networks = {
-        method.model: Method(method.label, method.model, 1.0).enhancer(device) for method in rows
-    }
-    gammas = {method.label: getattr(method.enhancer(device), "gamma", 1.0) for method in rows}
-
-    def results(photograph: np.ndarray) -> dict[str, np.ndarray]:
-        plain = {model: network(photograph) for model, network in networks.items()}
-        return {
-            method.label: apply_gamma(plain[method.model], gammas[method.label]) for method in rows
-        }
-
-    return results
-
-
 def summary(scores: pd.DataFrame, by: Sequence[str] = ("dataset", "method")) -> pd.DataFrame:
-    """Mean of every figure per group, in the order of appearance, with n, the number of photographs or scenes."""
-    figures = [column for column in scores.select_dtypes("number").columns if column not in by]
+    """Mean of every figure per group, in the order of appearance, with n, the number of photographs or scenes, and
+    seeds where there are any."""
+    figures = [c for c in scores.select_dtypes("number").columns if c not in (*by, "seed")]
     groups = scores.groupby(list(by), sort=False)
-    return groups[figures].mean().dropna(axis="columns", how="all").assign(n=groups.size())
+    table = groups[figures].mean().dropna(axis="columns", how="all")
+    unit = "photograph" if "photograph" in scores else "scene"
+    table["n"] = groups[unit].nunique()
+    if "seed" in scores:
+        table["seeds"] = groups["seed"].nunique()
+    return table
 
 
-def interval(values: pd.Series, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean over photographs, seeded; (NaN, NaN) for fewer than two scenes or values.
+# --- the store ------------------------------------------------------------------------------------------------------
 
-    Photographs of one scene are no independent witnesses: where the index of ``values`` has a level ``scene``, they
-    are drawn together.
+KEY = ["weights", "before", "gamma", "photograph"]
+
+
+def committed() -> Path:
+    """Folder of the study's committed scores: ``SET.csv.gz``, ``SET-noise.csv.gz`` and ``weights.csv``."""
+    return paths.reports("study") / "scores"
+
+
+def own() -> Path:
+    """Folder of scores computed here and not committed."""
+    return paths.runs() / "scores"
+
+
+def weights_key(model: str | None) -> str:
+    """What scores of a model are kept by: the first 16 digits of the sha256 of its tensors, ``input``, or ``auto-N``.
+
+    Where the file is not at hand its key is taken from the committed list of names. Raises what
+    ``checkpoints.load`` raises where neither is there.
     """
-    known = values.dropna()
-    if "scene" in known.index.names:
-        groups = known.groupby(
-            level=[level for level in known.index.names if level in ("dataset", "scene")]
-        )
-        sums, counts = groups.sum().to_numpy(), groups.size().to_numpy()
-    else:
-        sums, counts = known.to_numpy(), np.ones(len(known))
-    if len(sums) < 2:
-        return float("nan"), float("nan")
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
-    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (0.025, 0.975))
-    return float(low), float(high)
+    known = _known(model)
+    if known is not None and (model is None or model == "auto" or not Method("", model).at_hand()):
+        return known
+    return _hash(str(model))
 
 
-def paired_difference(
-    scores: pd.DataFrame, figure: str, method: str, other: str
-) -> tuple[float, float, float]:
-    """Mean of ``figure`` of ``method`` minus that of ``other`` on the same photographs, and its 95 % interval."""
-    difference = paired(scores, figure, method, other)
-    return (float(difference.mean()), *interval(difference))
+def keep() -> None:
+    """Move the scores computed here into :func:`committed`, one file a group, and list the names of their weights."""
+    for folder in sorted(own().glob("*")):
+        parts = sorted(folder.glob("*.csv"))
+        if not parts:
+            continue
+        file = committed() / f"{folder.name}.csv.gz"
+        every = [*([file] if file.is_file() else []), *parts]
+        table = pd.concat([pd.read_csv(part, dtype={"photograph": str}) for part in every])
+        table = table.drop_duplicates([*KEY, "version"], keep="last")
+        table = table[table["version"] == metrics.VERSION].sort_values(KEY)
+        with whole(file) as partial:
+            table.to_csv(partial, index=False, compression={"method": "gzip", "mtime": 0})
+        for part in parts:
+            part.unlink()
+    _list_names()
+    _kept.cache_clear()
 
 
-def paired(scores: pd.DataFrame, figure: str, method: str, other: str) -> pd.Series:
-    """``figure`` of ``method`` minus that of ``other``, by data set, scene and photograph."""
-    key = [column for column in ("dataset", "scene", "photograph") if column in scores]
-    values = scores.pivot(index=key, columns="method", values=figure)
-    return values[method] - values[other]
+def name_weights(model: str, name: str = "") -> None:
+    """Note under which name the weights of ``model`` are known, so that their scores are found without the file."""
+    with (own() / "names.csv").open("a") as file:
+        file.write(f"{name or _stem(model)},{_hash(model)}\n")
 
 
-def _source(model: str) -> dict[str, str]:
-    return (
-        {"weights": model}
-        if os.path.splitext(model)[1] in (".safetensors", ".pth", ".pt")
-        else {"model": model}
-    )
+def _list_names() -> None:
+    added, file = own() / "names.csv", committed() / "weights.csv"
+    if not added.is_file():
+        return
+    new = pd.read_csv(added, names=["name", "weights"])
+    old = [pd.read_csv(file)] if file.is_file() else []
+    names = pd.concat([*old, new]).drop_duplicates("name", keep="last").sort_values("name")
+    with whole(file) as partial:
+        names.to_csv(partial, index=False)
+    added.unlink()
+    _names.cache_clear()
 
 
+@cache
+def _names() -> dict[str, str]:
+    file = committed() / "weights.csv"
+    return dict(pd.read_csv(file).itertuples(index=False)) if file.is_file() else {}
+
+
+def _stem(model: str) -> str:
+    return Path(model).stem if Path(model).suffix in (".safetensors", ".pth", ".pt") else model
+
+
+def _known(model: str | None) -> str | None:
+    """Key of a model by its name alone; None where the name says nothing."""
+    if model is None:
+        return "input"
+    if model == "auto":
+        from zdce import auto
+
+        return f"auto-{auto.VERSION}"
+    return _names().get(_stem(model))
+
+
+@cache
+def _hash(model: str) -> str:
+    net, digest = checkpoints.load(model).net, hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        digest.update(name.encode() + str(tuple(tensor.shape)).encode())
+        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
+    scale = getattr(getattr(net, "config", None), "scale", 1.0)
+    return digest.hexdigest()[:16] + (f"-{scale:g}x" if scale != 1 else "")
+
+
+@cache
+def _kept(group: str) -> pd.DataFrame:
+    files = [committed() / f"{group}.csv.gz", *sorted((own() / group).glob("*.csv"))]
+    tables = [pd.read_csv(file, dtype={"photograph": str}) for file in files if file.is_file()]
+    if not tables:
+        return pd.DataFrame(columns=[*KEY, "version"]).set_index(KEY)
+    table = pd.concat(tables, ignore_index=True)
+    table = table[table["version"] == metrics.VERSION].drop(columns="version")
+    return table.drop_duplicates(KEY, keep="last").set_index(KEY)
+
+
+def _table(
+    methods: Sequence[Method],
+    on: str,
+    group: str,
+    units: dict[str, tuple[str, object]],
+    prepare: Callable[[object], Scorer],
+    device: str,
+    progress: bool,
+) -> pd.DataFrame:
+    """Rows of the store for these methods and units (name → scene, and what ``prepare`` takes), computed where absent."""
+    keys = {m: (weights_key(m.model), float(m.before), float(m.own_gamma())) for m in methods}
+    known = set(_kept(group).index)
+    missing = {
+        name: [m for m in {keys[m]: m for m in methods}.values() if (*keys[m], name) not in known]
+        for name in units
+    }
+    todo = [(name, rows) for name, rows in missing.items() if rows]
+    bar = tqdm(total=len(todo), desc=group, unit="photo", disable=not progress or not todo)
+    for chunk in _chunks(todo, CHUNK):
+        rows = []
+        for name, absent in chunk:
+            score = prepare(units[name][1])
+            for method, through in _through(absent, device):
+                rows.append(dict(zip(KEY, (*keys[method], name), strict=True)) | score(through))
+            bar.update()
+        _write(group, pd.DataFrame(rows))
+    bar.close()
+    kept = _kept(group)
+    wanted = [(*keys[method], name) for name in units for method in methods]
+    found = kept.reindex(pd.MultiIndex.from_tuples(wanted, names=KEY)).reset_index(drop=True)
+    about = {"dataset": on, "photograph": np.repeat(list(units), len(methods))}
+    about["scene"] = np.repeat([scene for scene, _ in units.values()], len(methods))
+    about["method"] = [method.label for method in methods] * len(units)
+    if any(method.seed is not None for method in methods):
+        about["seed"] = pd.array([method.seed for method in methods] * len(units), dtype="Int64")
+    return pd.concat([pd.DataFrame(about), found], axis=1).dropna(axis="columns", how="all")
+
+
+def _through(methods: Sequence[Method], device: str) -> Iterator[tuple[Method, Callable]]:
+    """Each method with what enhances a photograph; methods that share a network and an input run it once."""
+    for (model, before), group in itertools.groupby(
+        sorted(methods, key=lambda m: (str(m.model), m.before)), lambda m: (m.model, m.before)
+    ):
+        network, plain = _network(model, device), {}
+
+        def enhanced(photo: np.ndarray, gamma: float, network=network, plain=plain, before=before):
+            if id(photo) not in plain:  # frames of one photograph, which the caller holds meanwhile
+                plain[id(photo)] = network(apply_gamma(photo, before))
+            return apply_gamma(plain[id(photo)], gamma)
+
+        for method in group:
+            yield method, lambda photo, gamma=method.own_gamma(), run=enhanced: run(photo, gamma)
+
+
+def _write(group: str, table: pd.DataFrame) -> None:
+    table.insert(len(KEY), "version", metrics.VERSION)
+    text = table.to_csv(index=False, float_format=f"%.{DIGITS}g")
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    (own() / group).mkdir(parents=True, exist_ok=True)
+    with whole(own() / group / f"{name}.csv") as partial:
+        partial.write_text(text)
+    _kept.cache_clear()
+
+
+def _chunks(items: Sequence, size: int) -> Iterator[Sequence]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+# --- help -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _network(model: str | None, device: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Photograph → network's result without gamma."""
+    if model is None:
+        return lambda photo: photo
+    source = {"weights": model} if _stem(model) != model else {"model": model}
+    return Enhancer(**source, gamma=1.0, device=device, bf16=False)  # as it was trained
+
+
+def _named(name: str) -> Method:
+    return Method(name, None if name == INPUT.label else name)
+
+
+def _by_stem(folder: str | Path) -> dict[str, Path]:
+    """Photographs of a folder by name without suffix, in order."""
+    files = [f for f in sorted(Path(folder).iterdir()) if f.suffix.lower() in datasets.SUFFIXES]
+    found: dict[str, Path] = {}
+    for file in files:
+        if file.stem in found:
+            raise ValueError(f"{folder}: {found[file.stem].name} and {file.name} share a name")
+        found[file.stem] = file
+    if not found:
+        raise ValueError(f"{folder}: no photographs in this folder")
+    return found
+
+
+def _partner(folder: dict[str, Path], stem: str, file: Path, where: str | Path) -> Path:
+    if stem not in folder:
+        raise ValueError(f"{where}: no photograph named {stem!r} for {file.name}")
+    return folder[stem]
+
+
+def _pixels(file: Path) -> np.ndarray:
+    pixels = read_photo(file).pixels
+    return pixels if pixels.dtype == np.uint8 else np.round(pixels / 257).astype(np.uint8)
+
+
+@cache
 def _niqe_model() -> metrics.NiqeModel | None:
-    return (
-        metrics.load_niqe_model(datasets.find(NIQE_FILE))
-        if datasets.at_hand("niqe-model")
-        else None
-    )
+    if not datasets.at_hand("niqe-model"):
+        return None
+    return metrics.load_niqe_model(datasets.find(NIQE_FILE))

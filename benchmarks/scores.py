@@ -1,0 +1,90 @@
+"""Scores behind the study's tables, computed where they are not kept yet: ``python benchmarks/scores.py --help``.
+
+They go into ``reports/study/scores``, keyed by the weights' hash and ``metrics.VERSION``. ``main``: the input, the two
+networks (three seeds) without and with gamma, published weights and peers, on every photograph of sice-pairs, lime, dicm
+and bursts; ``auto``: the curve alone on the same; ``arms``: every training of 60 epochs on sice-pairs and bursts;
+``gammas``: gamma 0.87 and 1.15 before and after the improved network on sice-pairs; ``epochs``: snapshots of the two
+networks on one pair a scene. Needs the photographs, and the snapshots in the folder ``--weights``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from zdce.study import evaluation
+from zdce.study.evaluation import INPUT, PEERS, PUBLISHED, Method
+
+SEEDS = (0, 1, 2)
+FINAL = {"zero-dce": 200, "zero-dce-improved": 181}
+ARMS = ("no-pool", "pools-2", "pools-3", "stride2-bilinear", "stride2-transposed", "tv-200")
+GAMMA = 1.15
+EPOCHS = (1, 2, 5, 10, 20, 40, 60, 80, 100, 120, 140, 160, 180, 190, 195, 198, 199)
+
+
+def training(folder: Path, name: str, epoch: int, **fields) -> list[Method]:
+    files = [folder / f"{name}-seed{seed}-epoch{epoch:03d}.safetensors" for seed in SEEDS]
+    return [
+        Method(name, str(file), seed=seed, **fields)
+        for seed, file in zip(SEEDS, files, strict=True)
+        if file.is_file()
+    ]
+
+
+def stages(folder: Path) -> dict[str, list[tuple[str, list[Method]]]]:
+    plain = [m for name, epoch in FINAL.items() for m in training(folder, name, epoch, gamma=1.0)]
+    bent = [m for name, epoch in FINAL.items() for m in training(folder, name, epoch, gamma=GAMMA)]
+    published = [*PUBLISHED, Method("zero-dce + gamma (published)", "zero-dce-published", GAMMA)]
+    main = [INPUT, *plain, *bent, *published, *PEERS]
+    arms = [m for name in ARMS for m in training(folder, name, 60, gamma=1.0)]
+    arms += training(folder, "zero-dce-improved", 60, gamma=1.0)
+    improved = training(folder, "zero-dce-improved", 181)
+    improved += [Method("published", "zero-dce-improved-published")]
+    gammas = [
+        Method(m.label, m.model, gamma, before, m.seed)
+        for m in improved
+        for gamma, before in ((0.8696, 1.0), (1.0, 0.8696), (1.0, GAMMA))
+    ]
+    epochs = [m for e in EPOCHS for name in FINAL for m in training(folder, name, e, gamma=1.0)]
+    sets = ("bursts", "lime", "sice-pairs", "dicm")
+    return {
+        "main": [(on, main) for on in sets],
+        "arms": [(on, arms) for on in ("bursts", "sice-pairs")],
+        "gammas": [("sice-pairs", gammas)],
+        "epochs": [("sice-pairs-agreement", [INPUT, *plain, *published[:2], *epochs])],
+        "auto": [(on, [Method("auto", "auto")]) for on in sets],
+    }
+
+
+def score(on: str, methods: list[Method]) -> None:
+    began = time.time()
+    if on == "bursts":
+        evaluation.evaluate_bursts(methods, on)
+    elif on == "sice-pairs-agreement":
+        evaluation.evaluate(methods, "sice-pairs", one_a_scene=True, figures="agreement")
+    else:
+        evaluation.evaluate(methods, on)
+    print(f"{on}: {len(methods)} methods, {time.time() - began:.0f} s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, default=Path("runs/weights"))
+    parser.add_argument("--stages", default="main,arms,gammas,epochs,auto")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for stage in arguments.stages.split(","):
+        for on, methods in stages(arguments.weights)[stage]:
+            print(stage, on, flush=True)
+            score(on, methods)
+            for method in methods:
+                if method.model not in (None, "auto"):
+                    evaluation.name_weights(method.model)
+    evaluation.keep()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Whether a difference is real: one paired test for every claim, and one hold-out split.
+
+Photographs of one scene are no independent witnesses, and neither are photographs scored by one training: what comes out
+for one seed may not for the next. So differences are paired by photograph and, for trainings, by seed, and the bootstrap
+draws scenes *and* seeds anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from zdce.datasets import HALVES, half
+
+DRAWS = 2000
+LEVEL = (0.025, 0.975)  # quantiles of the draws that bound the interval
+FEWEST = 5  # scenes; with fewer a bootstrap interval says too little (ours)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean over photographs and seeds with its 95 % interval.
+
+    mean, low, high: in the figure's unit. n: photographs (scenes of bursts). scenes; seeds: how many (1 where the
+    method has none). lowest, highest: the smallest and largest mean of a single seed.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    scenes: int
+    seeds: int
+    lowest: float
+    highest: float
+
+    def inside(self, low: float, high: float) -> bool:
+        """Whether the whole interval lies in [low, high]."""
+        return bool(low <= self.low and self.high <= high)
+
+
+def compare(
+    scores: pd.DataFrame, figure: str, method: str, other: str | None = None, seed: int = 0
+) -> Difference:
+    """``figure`` of ``method`` less that of ``other``, on the same photographs and, where both have them, seeds.
+
+    scores: of ``evaluation.evaluate`` or ``evaluate_bursts``, one data set or several. other: None compares with 0. A
+    method without seeds (the input, published weights) is compared with every seed of the other. Pairs with NaN are
+    left out. seed: of the bootstrap. Raises ValueError naming the method or figure that ``scores`` lacks.
+    """
+    if figure not in scores:
+        raise ValueError(f"figure={figure!r}: not in these scores")
+    values = _wide(scores, figure, method)
+    if other is not None:
+        base = _wide(scores, figure, other)
+        if -1 in base.columns or -1 in values.columns:
+            fixed, many = (base, values) if -1 in base.columns else (values, base)
+            fixed = pd.DataFrame(dict.fromkeys(many.columns, fixed[fixed.columns[0]]))
+            base, values = (fixed, many) if -1 in base.columns else (many, fixed)
+        seeds = values.columns.intersection(base.columns)
+        values = values[seeds].sub(base[seeds]).dropna(how="all")
+    return interval(values, seed)
+
+
+def interval(values: pd.Series | pd.DataFrame, seed: int = 0) -> Difference:
+    """Mean of values and its 95 % interval over scenes and seeds.
+
+    values: one a photograph, a column a seed where there are several. Scenes are the index levels ``dataset`` and
+    ``scene``, each row one without them. With a single scene the interval is NaN; with a single seed it says nothing
+    of seeds. With three seeds it reaches about as far as the seeds themselves.
+    """
+    table = values.to_frame() if isinstance(values, pd.Series) else values
+    table = table.dropna(how="all")
+    levels = [name for name in ("dataset", "scene") if name in table.index.names]
+    groups = table.groupby(level=levels) if levels else table.groupby(np.arange(len(table)))
+    sums, counts = groups.sum().to_numpy(float), groups.count().to_numpy(float)
+    scenes, seeds = sums.shape
+    if not scenes or not seeds:
+        nothing = (float("nan"),) * 3
+        return Difference(*nothing, 0, 0, seeds, float("nan"), float("nan"))
+    mean, each = sums.sum() / counts.sum(), sums.sum(axis=0) / counts.sum(axis=0)
+    low = high = float("nan")
+    if scenes > 1:
+        random = np.random.default_rng(seed)
+        drawn = random.multinomial(scenes, np.full(scenes, 1 / scenes), size=DRAWS)
+        columns = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=DRAWS)
+        means = ((drawn @ sums) * columns).sum(axis=1) / ((drawn @ counts) * columns).sum(axis=1)
+        low, high = np.nanquantile(means, LEVEL)
+    found = (float(mean), float(low), float(high), len(table), scenes, seeds)
+    return Difference(*found, float(each.min()), float(each.max()))
+
+
+def _wide(scores: pd.DataFrame, figure: str, method: str) -> pd.DataFrame:
+    """``figure`` of one method: a row a photograph, a column a seed, −1 for a method without."""
+    mine = scores[scores["method"] == method]
+    if mine.empty:
+        raise ValueError(f"method={method!r}: not in these scores")
+    index = [name for name in ("dataset", "scene", "photograph") if name in mine]
+    seeds = mine["seed"].astype("Int64").fillna(-1).astype(int) if "seed" in mine else -1
+    return mine.assign(seed=seeds).pivot(index=index, columns="seed", values=figure)
+
+
+def differences(
+    scores: pd.DataFrame, figures: Iterable[str], pairs: Iterable[tuple[str, str]]
+) -> pd.DataFrame:
+    """:func:`compare` for every data set, pair of methods and figure that ``scores`` holds: one row each."""
+    rows = []
+    for name, part in scores.groupby("dataset", sort=False):
+        for method, other in pairs:
+            for figure in figures:
+                if figure not in part or not {method, other} <= set(part["method"]):
+                    continue
+                found = compare(part, figure, method, other)
+                if found.n:
+                    about = {"dataset": name, "method": method, "other": other, "figure": figure}
+                    rows.append(about | vars(found))
+    return pd.DataFrame(rows)
+
+
+def choosing(scores: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the scenes on which settings are chosen: half of them, by ``datasets.half``."""
+    return scores[scores["scene"].map(half) == HALVES[0]]
+
+
+def reporting(scores: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the other half, which gives the figures of what was chosen and is looked at for nothing else."""
+    return scores[scores["scene"].map(half) == HALVES[1]]
