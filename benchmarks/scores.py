@@ -4,7 +4,7 @@ They go into ``reports/study/scores``, keyed by the weights' hash and ``metrics.
 networks (three seeds) without and with gamma, published weights and peers, on every photograph of sice-pairs, lime, dicm
 and bursts; ``auto``: the curve alone on the same; ``arms``: every training of 60 epochs on sice-pairs and bursts;
 ``gammas``: gamma 0.87 and 1.15 before and after the improved network on sice-pairs; ``epochs``: snapshots of the two
-networks on one pair a scene. Needs the photographs, and the snapshots in the folder ``--weights``.
+networks on 95 pairs, evenly spaced. Needs the photographs, and the snapshots in the folder ``--weights``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ SEEDS = (0, 1, 2)
 FINAL = {"zero-dce": 200, "zero-dce-improved": 181}
 ARMS = ("no-pool", "pools-2", "pools-3", "stride2-bilinear", "stride2-transposed", "tv-200")
 GAMMA = 1.15
+EVENLY = 95  # pairs, evenly spaced, on which snapshots are scored
 EPOCHS = (1, 2, 5, 10, 20, 40, 60, 80, 100, 120, 140, 160, 180, 190, 195, 198, 199)
 
 
@@ -64,7 +65,7 @@ def score(on: str, methods: list[Method]) -> None:
     if on == "bursts":
         evaluation.evaluate_bursts(methods, on)
     elif on == "sice-pairs-agreement":
-        evaluation.evaluate(methods, "sice-pairs", one_a_scene=True, figures="agreement")
+        evaluation.evaluate(methods, "sice-pairs", EVENLY, figures="agreement")
     else:
         evaluation.evaluate(methods, on)
     print(f"{on}: {len(methods)} methods, {time.time() - began:.0f} s", flush=True)

@@ -12,7 +12,7 @@ import pytest
 from zdce import checkpoints, losses, metrics
 from zdce.model import CurveNet
 from zdce.study import ablation, evaluation, experiments
-from zdce.study import claims as ledger
+from zdce.study import claims_old as ledger
 from zdce.training import batches
 
 SEEDS = ("seed 0", "seed 1")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from zdce import paths
-from zdce.study import claims as ledger
+from zdce.study import claims_old as ledger
 
 PART = {
     "part": "size",

@@ -578,9 +578,9 @@ METRICS = tuple(
         ("bright_gain", "nearer 0", "−255 – 102", _GREY, "input", 1.0, f"mean luma gained by {_BRIGHT}"),
         ("bright_clipped", "lower", "0 – 1", "share of bright pixels", "input", 0.005,
          f"newly clipped among {_BRIGHT}"),
-        ("dark_spread", "higher", "0 – 128", _GREY, "input", 0.05,
+        ("dark_spread", "higher", "0 – 128", _GREY, "input", 0.2,
          f"{_SPREAD} dark pixels (luma below {DARK}); empty where they are less than {LEAST:.0%} of the photograph"),
-        ("bright_spread", "higher", "0 – 128", _GREY, "input", 0.05,
+        ("bright_spread", "higher", "0 – 128", _GREY, "input", 0.2,
          f"{_SPREAD} bright pixels (luma of {BRIGHT} or more); empty likewise"),
         ("border", "–", "−100 – ∞", "%", "nothing", 2.0,
          f"luma of the outermost {FRAME} pixels above that {INSIDE[0]} – {INSIDE[1]} pixels from the edge; the "

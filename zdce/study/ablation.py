@@ -17,7 +17,7 @@ from scipy.sparse.linalg import lsqr
 
 from zdce import datasets, losses, metrics
 from zdce.model import CurveNet, count_parameters, multiply_adds
-from zdce.study import claims as ledger
+from zdce.study import claims_old as ledger
 from zdce.study import evaluation, experiments, sweep
 from zdce.training import batches
 

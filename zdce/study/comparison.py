@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from zdce import checkpoints, datasets, metrics, paths
-from zdce.study import claims as ledger
+from zdce.study import claims_old as ledger
 from zdce.study import evaluation, experiments
 
 FEWEST = 5  # scenes; with fewer, a bootstrap interval says too little and a difference is left open (ours)

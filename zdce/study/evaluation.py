@@ -12,7 +12,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,11 @@ from tqdm import tqdm
 
 from zdce import checkpoints, datasets, metrics, paths
 from zdce.enhance import Enhancer
-from zdce.files import whole
+from zdce.files import atomic_write
 from zdce.photos import read_photo
 from zdce.postprocess import apply_gamma
 from zdce.study import experiments
+from zdce.study.claims_old import verdict  # noqa: F401  for modules that go
 
 NIQE_FILE = "data/niqe_modelparameters.mat"
 DIGITS = 6  # significant, of every kept score
@@ -120,6 +121,34 @@ def methods(*groups: Sequence[Method]) -> list[Method]:
     return [INPUT, *(m for m in every if m.at_hand() or _known(m.model) is not None)]
 
 
+def budgets(rows: Iterable[Method]) -> dict[str, str]:
+    """How each method was trained, in words by label, for the column ``budget`` of claims: epochs, steps, batch, size
+    and seeds; ``published weights``; nothing for the input."""
+    told: dict[str, dict[str, list]] = {}
+    for method in rows:
+        if method.model is None or method.model == "auto":
+            continue
+        header = checkpoints.load(method.model).header if method.at_hand() else {}
+        run = header.get("train", {})
+        words = "published weights"
+        if run:
+            words = f"{run['steps']:,} steps × {run['batch']} at {run['size']} px"
+            if str(run.get("data", "")).startswith("sice-train"):
+                epochs = run["steps"] / -(-experiments.PHOTOGRAPHS // run["batch"])
+                words = f"{epochs:.4g} epochs, {words}"
+        seeds = told.setdefault(method.label, {}).setdefault(words, [])
+        seeds += [run["seed"]] if "seed" in run else []
+    return {
+        label: "; ".join(
+            f"{words}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(set(seeds))))}"
+            if seeds
+            else words
+            for words, seeds in found.items()
+        )
+        for label, found in told.items()
+    }
+
+
 def at_hand(*names: str) -> list[str]:
     """Those of the named data sets that are at hand, in the given order."""
     return [name for name in names if datasets.at_hand(name)]
@@ -157,7 +186,7 @@ def evaluate(
     are looked up, missing ones computed and kept.
 
     rows: methods, or models' names. limit: so many photographs, evenly spaced; 0 takes all. part: only scenes of this
-    half (``statistics.half``). figures: ``"all"``, or ``"agreement"`` for those that compare with a reference alone.
+    half (``datasets.half``). figures: ``"all"``, or ``"agreement"`` for those that compare with a reference alone.
     NIQE is there when its model file is at hand. Raises ValueError for an unknown set or model, FileNotFoundError for
     files not fetched.
     """
@@ -286,7 +315,7 @@ def keep() -> None:
         table = pd.concat([pd.read_csv(part, dtype={"photograph": str}) for part in every])
         table = table.drop_duplicates([*KEY, "version"], keep="last")
         table = table[table["version"] == metrics.VERSION].sort_values(KEY)
-        with whole(file) as partial:
+        with atomic_write(file) as partial:
             table.to_csv(partial, index=False, compression={"method": "gzip", "mtime": 0})
         for part in parts:
             part.unlink()
@@ -307,7 +336,7 @@ def _list_names() -> None:
     new = pd.read_csv(added, names=["name", "weights"])
     old = [pd.read_csv(file)] if file.is_file() else []
     names = pd.concat([*old, new]).drop_duplicates("name", keep="last").sort_values("name")
-    with whole(file) as partial:
+    with atomic_write(file) as partial:
         names.to_csv(partial, index=False)
     added.unlink()
     _names.cache_clear()
@@ -400,13 +429,13 @@ def _through(methods: Sequence[Method], device: str) -> Iterator[tuple[Method, C
     ):
         network, plain = _network(model, device), {}
 
-        def enhanced(photo: np.ndarray, gamma: float, network=network, plain=plain, before=before):
+        def enhanced(gamma: float, photo: np.ndarray, network=network, plain=plain, before=before):
             if id(photo) not in plain:  # frames of one photograph, which the caller holds meanwhile
                 plain[id(photo)] = network(apply_gamma(photo, before))
             return apply_gamma(plain[id(photo)], gamma)
 
         for method in group:
-            yield method, lambda photo, gamma=method.own_gamma(), run=enhanced: run(photo, gamma)
+            yield method, partial(enhanced, method.own_gamma())
 
 
 def _write(group: str, table: pd.DataFrame) -> None:
@@ -414,7 +443,7 @@ def _write(group: str, table: pd.DataFrame) -> None:
     text = table.to_csv(index=False, float_format=f"%.{DIGITS}g")
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
     (own() / group).mkdir(parents=True, exist_ok=True)
-    with whole(own() / group / f"{name}.csv") as partial:
+    with atomic_write(own() / group / f"{name}.csv") as partial:
         partial.write_text(text)
     _kept.cache_clear()
 
@@ -433,7 +462,7 @@ def _network(model: str | None, device: str) -> Callable[[np.ndarray], np.ndarra
     if model is None:
         return lambda photo: photo
     source = {"weights": model} if _stem(model) != model else {"model": model}
-    return Enhancer(**source, gamma=1.0, device=device, bf16=False)  # as it was trained
+    return Enhancer(**source, gamma=1.0, device=device)
 
 
 def _named(name: str) -> Method:
@@ -469,3 +498,63 @@ def _niqe_model() -> metrics.NiqeModel | None:
     if not datasets.at_hand("niqe-model"):
         return None
     return metrics.load_niqe_model(datasets.find(NIQE_FILE))
+
+
+# --- for modules that go ---------------------------------------------------------------------------------------------
+
+
+def interval(values: pd.Series, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean over photographs, seeded; (NaN, NaN) for fewer than two scenes or values.
+
+    Photographs of one scene are no independent witnesses: where the index of ``values`` has a level ``scene``, they
+    are drawn together.
+    """
+    known = values.dropna()
+    if "scene" in known.index.names:
+        groups = known.groupby(
+            level=[level for level in known.index.names if level in ("dataset", "scene")]
+        )
+        sums, counts = groups.sum().to_numpy(), groups.size().to_numpy()
+    else:
+        sums, counts = known.to_numpy(), np.ones(len(known))
+    if len(sums) < 2:
+        return float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
+    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def paired_difference(
+    scores: pd.DataFrame, figure: str, method: str, other: str
+) -> tuple[float, float, float]:
+    """Mean of ``figure`` of ``method`` minus that of ``other`` on the same photographs, and its 95 % interval."""
+    difference = paired(scores, figure, method, other)
+    return (float(difference.mean()), *interval(difference))
+
+
+def paired(scores: pd.DataFrame, figure: str, method: str, other: str) -> pd.Series:
+    """``figure`` of ``method`` minus that of ``other``, by data set, scene and photograph."""
+    key = [column for column in ("dataset", "scene", "photograph") if column in scores]
+    values = scores.pivot(index=key, columns="method", values=figure)
+    return values[method] - values[other]
+
+
+def repeats(profile: str = "study") -> list[Method]:
+    """:data:`OURS` once more for every other seed of the main trainings of which both networks were kept, labelled
+    such as ``zero-dce (seed 1)``."""
+    kept, steps = experiments.trainings(profile), experiments.BUDGETS[profile].steps
+    if not len(kept):
+        return []
+    files = (
+        kept[kept["steps"] == kept["experiment"].map(steps)]
+        .pivot(index="seed", columns="experiment", values="weights")
+        .reindex(columns=experiments.MAIN)
+    )
+    again = files.drop(
+        index=checkpoints.load(experiments.MAIN[0]).header["train"]["seed"], errors="ignore"
+    ).dropna()
+    return [
+        Method(f"{m.label} (seed {seed})", str(row[m.model]), m.gamma)
+        for seed, row in again.iterrows()
+        for m in OURS
+    ]

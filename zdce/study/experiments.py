@@ -22,7 +22,7 @@ from zdce import checkpoints, datasets, paths
 from zdce.files import atomic_write
 from zdce.losses import IMPROVED, PAPER, TERMS, LossConfig
 from zdce.model import ZERO_DCE_IMPROVED, NetConfig
-from zdce.study.claims import verdict  # noqa: F401  for modules that go
+from zdce.study.claims_old import verdict  # noqa: F401  for modules that go
 from zdce.training import COLUMNS, TrainConfig, weights_name
 
 # --- the experiments ------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from zdce import checkpoints, datasets, metrics
 from zdce.enhance import Enhancer
 from zdce.model import apply_curves
 from zdce.photos import to_pixels, to_tensor
-from zdce.study import claims as ledger
+from zdce.study import claims_old as ledger
 from zdce.study import evaluation, experiments, plots
 
 BAND = (

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 
 from zdce import __version__, paths
 from zdce.files import atomic_write, lock, scratch
-from zdce.study import claims as ledger
+from zdce.study import claims_old as ledger
 from zdce.study import pages, plots
 
 # Every notebook imports this module to save its results; what only a run needs is imported where it is used,

@@ -16,7 +16,7 @@ from zdce import checkpoints, datasets, metrics, paths
 from zdce.losses import PAPER, RELEASED, TERMS, color_constancy, loss_terms
 from zdce.model import NetConfig, apply_curves, count_parameters, multiply_adds
 from zdce.photos import to_tensor
-from zdce.study import claims as ledger
+from zdce.study import claims_old as ledger
 from zdce.study import evaluation, experiments
 from zdce.training import Run, train
 

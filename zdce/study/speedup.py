@@ -10,7 +10,7 @@ import pandas as pd
 
 from zdce import checkpoints, datasets, paths
 from zdce.model import ZERO_DCE, CurveNet, count_parameters, multiply_adds
-from zdce.study import claims as ledger
+from zdce.study import claims_old as ledger
 from zdce.study import evaluation
 from zdce.study.timing import BUSY, LIME_SIZES
 
