@@ -1,0 +1,200 @@
+"""Golden results: what must stay equal, bit for bit, while the package is rebuilt.
+
+``write FOLDER`` keeps inputs, weights and results of today; ``compare FOLDER`` computes them again,
+says of each case whether it is equal, and exits with 1 if one is not. Both on one machine, since
+processors round differently. Published weights take part where ZDCE_MIRROR names their folder.
+``level/`` is of today's default, compared only where ``--level NAME`` says what follows it.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import av
+import numpy as np
+import tifffile
+import torch
+from PIL import Image
+
+import zdce
+
+OURS = ("zero-dce", "zero-dce-improved")
+PUBLISHED = {
+    "zero-dce-published": "zero_dce_Epoch99.pth",
+    "zero-dce-improved-published": "zero_dce_improved_pre-train.pth",
+    "zero-dce++": "zero_dce_pp_Epoch99.pth",
+    "sci-medium": "sci_medium.pt",
+}
+
+
+def inputs() -> dict[str, np.ndarray]:
+    """Bundled photographs, darkened, in every kind that is taken; names say how they are given."""
+    from zdce import datasets
+
+    def sized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+    dark = {sample.name: sample.image() for sample in datasets.samples("bundled")}
+    coffee, cat, astronaut = dark["coffee-3ev"], dark["chelsea-2ev"], dark["astronaut-3ev"]
+    random = np.random.default_rng(0)
+    deep = cat * np.uint16(256) + random.integers(256, size=cat.shape, dtype=np.uint16)
+    alpha = random.integers(256, size=coffee.shape[:2], dtype=np.uint8)
+    grey = np.asarray(Image.fromarray(astronaut).convert("L"))
+    return {
+        "array-coffee": coffee,
+        "array-chelsea": cat,
+        "array-rocket": dark["rocket-4ev"],
+        "array-bright": datasets.samples("bundled")[3].reference(),
+        "array-black": np.zeros((64, 80, 3), np.uint8),
+        "array-16bit": deep,
+        "array-float32": (sized(coffee, 320, 240) / 255).astype(np.float32),
+        "array-float64": random.random((45, 67, 3)) ** 2,
+        "array-37x53": sized(cat, 53, 37),
+        "array-1x1": cat[:1, :1].copy(),
+        "array-3x500": astronaut[200:203, :500].copy(),
+        "array-601x399": sized(dark["astronaut-2ev"], 399, 601),
+        "array-large": sized(astronaut, 1931, 1297),
+        "image-rgb": sized(coffee, 201, 150),
+        "image-grey": grey,
+        "image-grey16": deep[..., 1].copy(),
+        "image-grey-alpha": np.dstack([grey, grey[::-1]]),
+        "image-alpha": np.dstack([coffee, alpha]),
+    }
+
+
+def files(arrays: dict[str, np.ndarray], folder: Path) -> None:
+    """Photographs and a short video for the command line."""
+    folder.mkdir(parents=True)
+    for name in ("image-rgb", "image-alpha", "image-grey", "image-grey16"):
+        Image.fromarray(arrays[name]).save(folder / f"{name}.png")
+    tifffile.imwrite(folder / "deep.tif", arrays["array-16bit"], photometric="rgb")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown turned by 90 degrees
+    Image.fromarray(arrays["array-coffee"]).save(folder / "turned.jpg", quality=90, exif=turned)
+    with av.open(str(folder / "clip.mkv"), "w") as video:  # without loss: H.264 varies by itself
+        stream = video.add_stream("ffv1", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for k in range(12):  # the camera moves to the right
+            part = np.ascontiguousarray(arrays["array-chelsea"][80:144, 60 + 8 * k : 156 + 8 * k])
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(part, format="rgb24")))
+        video.mux(stream.encode(None))
+
+
+def settings(folder: Path, level: str | None):
+    """(name, arguments of the Enhancer) of every setting."""
+    for name in OURS:
+        for speed in ("faithful", "fast"):
+            own = {"weights": folder / "weights" / f"{name}.safetensors", "speed": speed}
+            for gamma in (1.0, 1.15, None):
+                yield f"{name}/{speed}-gamma-{gamma}", own | {"gamma": gamma}
+            yield f"{name}/{speed}-strength-0.7", own | {"gamma": 1.15, "strength": 0.7}
+    for name, file in PUBLISHED.items():
+        for speed in ("faithful", "fast") if (folder / "weights" / file).is_file() else ():
+            if (name, speed) != ("sci-medium", "fast"):  # it has no curves to estimate on a copy
+                yield f"{name}/{speed}-file", {"weights": folder / "weights" / file, "speed": speed}
+                yield f"{name}/{speed}-name", {"model": name, "speed": speed}
+    for speed in ("faithful", "fast") if level else ():
+        yield f"level/{speed}", {"model": level, "speed": speed}
+        yield f"level/{speed}-strength-0.7", {"model": level, "strength": 0.7, "speed": speed}
+
+
+def decoded(file: Path) -> np.ndarray:
+    """Pixels of a written file: (H, W) or (H, W, bands); (frames, H, W, 3) of a video."""
+    if file.suffix == ".mkv":
+        with av.open(str(file)) as video:
+            return np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
+    return tifffile.imread(file) if file.suffix == ".tif" else np.asarray(Image.open(file))
+
+
+def computed(folder: Path, level: str | None, chosen: str):
+    """(case, kind, array): each setting on each input, then each file of the command line."""
+    for name, options in settings(folder, level):
+        if name.startswith(chosen[: len(name)]):
+            try:
+                enhancer = zdce.Enhancer(**options, device="cpu")
+            except (OSError, ValueError) as error:  # its cases count as missing
+                print(f"{name}: {error!r}")
+                continue
+            for key, array in np.load(folder / "inputs.npz").items():
+                after = enhancer(Image.fromarray(array) if key.startswith("image") else array)
+                yield f"{name}/{key}", getattr(after, "mode", "array"), np.asarray(after)
+    ways = {f"cli/{n}": ["--weights", str(folder / "weights" / f"{n}.safetensors")] for n in OURS}
+    ways["cli/faithful"] = [*ways["cli/zero-dce"], "--speed", "faithful", "--gamma", "1.15"]
+    ways["cli/fast"] = [*ways["cli/zero-dce-improved"], "--speed", "fast", "--strength", "0.7"]
+    ways |= {"level/cli": ["--model", level]} if level else {}
+    call = [sys.executable, "-m", "zdce", "enhance", str(folder / "files"), "--device", "cpu"]
+    for name, options in ways.items() if chosen[:3] in ("", "cli", "lev") else ():
+        with tempfile.TemporaryDirectory() as out:
+            subprocess.run([*call, "-o", out, *options], cwd=Path(zdce.__file__).parents[1])
+            for file in sorted(path for path in Path(out).rglob("*") if path.is_file()):
+                yield f"{name}/{file.name}", file.suffix, decoded(file)
+
+
+def results(folder: Path, level: str | None, chosen: str):
+    """Results whose names begin with ``chosen``: name, what golden.json says of it, array."""
+    for case, kind, array in computed(folder, level, chosen):
+        if case.startswith(chosen):
+            what = f"{kind} {array.dtype} {'x'.join(map(str, array.shape))}"
+            yield case, {"kind": what, "sha256": hashlib.sha256(array.tobytes()).hexdigest()}, array
+
+
+def write(folder: Path) -> None:
+    """Keep inputs, weights and results of the package as it is."""
+    (folder / "weights").mkdir(parents=True)
+    for home in (Path(zdce.__file__).parent, Path(os.environ.get("ZDCE_MIRROR", folder))):
+        for name in (*(f"{name}.safetensors" for name in OURS), *PUBLISHED.values()):
+            if (home / "weights" / name).is_file() and home != folder:
+                shutil.copy(home / "weights" / name, folder / "weights")
+    np.savez_compressed(folder / "inputs.npz", **inputs())
+    files(inputs(), folder / "files")
+    cases = {}
+    for case, about, array in results(folder, "zero-dce-level", ""):
+        (folder / "results" / case).parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(folder / "results" / f"{case}.npz", result=array)
+        cases[case] = about
+    made = {module.__name__: module.__version__ for module in (np, torch, av, tifffile)}
+    (folder / "golden.json").write_text(json.dumps({"made_with": made, "cases": cases}, indent=1))
+    print(f"{len(cases)} results in {folder}")
+
+
+def compare(folder: Path, tolerance: float, level: str | None, chosen: str) -> int:
+    """Compute every case again and say how it stands; 1 if one is not right."""
+    left = json.loads((folder / "golden.json").read_text())["cases"]
+    left = {c: a for c, a in left.items() if c.startswith(chosen) and (level or c[:6] != "level/")}
+    counts = dict.fromkeys(("equal bit for bit", "within tolerance", "DIFFERS", "new"), 0)
+    for case, now, array in results(folder, level, chosen):
+        about, state, off = left.pop(case, None), "DIFFERS", ""
+        if about is None or now == about:
+            state = "equal bit for bit" if about else "new"
+        elif now["kind"] != about["kind"]:
+            off = f": is {now['kind']} instead of {about['kind']}"
+        else:
+            before = np.load(folder / "results" / f"{case}.npz")["result"]
+            away = np.abs(array - before.astype(np.float64)) * {"u1": 1, "u2": 1 / 257}.get(array.dtype.str[1:], 255)
+            off = f" by {away.max():.4g} grey levels at most, {(away > 0).mean():.2%} of all values"
+            state = "within tolerance" if away.max() <= tolerance else state
+        counts[state] += 1
+        print(f"{case}: {state}{off}")
+    print("".join(f"{case}: MISSING\n" for case in left), end="")
+    print(*(f"{n} {state}," for state, n in counts.items()), f"{len(left)} missing")
+    return min(1, len(left) + counts["DIFFERS"])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Keep golden results, or compare with them.")
+    parser.add_argument("what", choices=("write", "compare"))
+    parser.add_argument("folder", type=lambda text: Path(text).resolve())
+    parser.add_argument("--tolerance", type=float, default=0, help="grey levels of 0 to 255")
+    parser.add_argument("--level", help="model to compare with level/, such as auto")
+    parser.add_argument("--only", default="", help="cases whose names begin so")
+    args = parser.parse_args()
+    torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
+    print(f"package {zdce.__file__}")
+    how = args.tolerance, args.level, args.only
+    sys.exit(write(args.folder) if args.what == "write" else compare(args.folder, *how))
