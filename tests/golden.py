@@ -41,7 +41,7 @@ def inputs() -> dict[str, np.ndarray]:
         return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
     dark = {sample.name: sample.image() for sample in datasets.samples("bundled")}
-    coffee, cat, astronaut = dark["coffee-3ev"], dark["chelsea-2ev"], dark["astronaut-3ev"]
+    coffee, cat, astronaut = (dark[k] for k in ("coffee-3ev", "chelsea-2ev", "astronaut-3ev"))
     random = np.random.default_rng(0)
     deep = cat * np.uint16(256) + random.integers(256, size=cat.shape, dtype=np.uint16)
     alpha = random.integers(256, size=coffee.shape[:2], dtype=np.uint8)
@@ -74,8 +74,7 @@ def files(arrays: dict[str, np.ndarray], folder: Path) -> None:
     for name in ("image-rgb", "image-alpha", "image-grey", "image-grey16"):
         Image.fromarray(arrays[name]).save(folder / f"{name}.png")
     tifffile.imwrite(folder / "deep.tif", arrays["array-16bit"], photometric="rgb")
-    turned = Image.Exif()
-    turned[0x0112] = 6  # to be shown turned by 90 degrees
+    (turned := Image.Exif())[0x0112] = 6  # to be shown turned by 90 degrees
     Image.fromarray(arrays["array-coffee"]).save(folder / "turned.jpg", quality=90, exif=turned)
     with av.open(str(folder / "clip.mkv"), "w") as video:  # without loss: H.264 varies by itself
         stream = video.add_stream("ffv1", rate=12)
@@ -175,8 +174,8 @@ def compare(folder: Path, tolerance: float, level: str | None, chosen: str) -> i
         elif now["kind"] != about["kind"]:
             off = f": is {now['kind']} instead of {about['kind']}"
         else:
-            before = np.load(folder / "results" / f"{case}.npz")["result"]
-            away = np.abs(array - before.astype(np.float64)) * {"u1": 1, "u2": 1 / 257}.get(array.dtype.str[1:], 255)
+            before = np.load(folder / "results" / f"{case}.npz")["result"].astype(np.float64)
+            away = np.abs(array - before) * {"u1": 1, "u2": 1 / 257}.get(array.dtype.str[1:], 255)
             off = f" by {away.max():.4g} grey levels at most, {(away > 0).mean():.2%} of all values"
             state = "within tolerance" if away.max() <= tolerance else state
         counts[state] += 1
