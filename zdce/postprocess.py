@@ -16,7 +16,6 @@ LUMA = (0.299, 0.587, 0.114)  # BT.601
 NOISE_BLOCK = 16  # pixels a side of the blocks in which noise is estimated (ours)
 NOISE_QUANTILE = 0.05  # share of blocks that are taken to hold noise alone (ours)
 FILTER_BLOCK = 4  # pixels a side of the blocks on which the guided filter is worked out (ours)
-CHROMA = 6.0  # how many times stronger the filter is for colour than for brightness (ours)
 
 
 def gamma_table(gamma: float) -> np.ndarray:
@@ -98,45 +97,36 @@ def estimate_noise(blocks: Tensor) -> Tensor:
     return torch.quantile(energy, NOISE_QUANTILE, dim=1).sqrt()
 
 
-def guided_filter(
-    image: Tensor, noise: Tensor, block: int = FILTER_BLOCK, chroma: float = CHROMA
-) -> Tensor:
+def guided_filter(image: Tensor, noise: Tensor) -> Tensor:
     """``image`` without detail that is fainter than its noise; edges stay.
 
     image: (N, 3, H, W) in [0, 1]. noise: (N, 256), the standard deviation to take out (in the
     image's units) where the brightness of the surroundings is 0/255 … 255/255; a row of zeros
     leaves its photograph unchanged. Returns (N, 3, H, W) in [0, 1].
 
-    Within a window, each channel is replaced by a straight line in the luma, whose slope is
-    covariance / (variance + noise²): about 1 across edges, about 0 where there is noise alone. For
-    R − Y and B − Y the noise is taken ``chroma`` times as strong, since eyes see no fine detail in
-    them. Means over blocks of ``block`` × ``block`` pixels (cut short at the right and lower border)
-    stand for the pixels, and windows are 3 × 3 blocks; slopes and offsets come back bilinearly.
+    Within a window, each colour is replaced by a straight line in the luma, whose slope is
+    covariance / (variance + noise²): 1 across grey edges, about 0 where there is noise alone. Means
+    over blocks of 4 × 4 pixels (cut short at the right and lower border) stand for the pixels, and
+    windows are 3 × 3 blocks; slopes and offsets come back to the pixels bilinearly.
 
     Source: "Fast Guided Filter" (He and Sun, 2015), except that moments are of all pixels and not of
-    a subsample; noise by brightness and the stronger filter for colour are ours.
+    a subsample; noise by brightness is ours.
     """
-    y = luma(image)
-    centre = y.mean(dim=(2, 3), keepdim=True)  # moments about it: single precision cancels less
-    guide = y - centre
-    x = torch.cat([guide, image[:, 0:1] - y, image[:, 2:3] - y], dim=1)
-    moments = F.avg_pool2d(
-        torch.cat([x, guide * x], dim=1), block, ceil_mode=True, count_include_pad=False
-    )
+    guide = luma(image)
+    centre = guide.mean(dim=(2, 3), keepdim=True)  # moments about it: single precision cancels less
+    guide, x = guide - centre, image - centre
+    moments = torch.cat([x, guide * x], dim=1)
+    moments = F.avg_pool2d(moments, FILTER_BLOCK, ceil_mode=True, count_include_pad=False)
     mean, product = _box(moments).split(3, dim=1)
-    covariance = product - mean[:, :1] * mean
-    level = (255 * (mean[:, :1] + centre)).round().long().clamp(0, 255)
+    covariance = product - luma(mean) * mean
+    variance = luma(covariance).clamp_min(0)  # luma is linear: it also turns means into the guide's
+    level = (255 * (luma(mean) + centre)).round().long().clamp(0, 255)
     deviation = noise.gather(1, level.flatten(1)).view(level.shape)
-    deviation = deviation * noise.new_tensor((1.0, chroma, chroma)).view(1, 3, 1, 1)
-    slope = covariance / (covariance[:, :1].clamp_min(0) + deviation.square() + 1e-9)
-    lines = _box(torch.cat([slope, mean - slope * mean[:, :1]], dim=1))
-    lines = F.interpolate(lines, scale_factor=block, mode="bilinear", align_corners=False)
+    slope = covariance / (variance + deviation.square() + 1e-9)
+    lines = _box(torch.cat([slope, mean - slope * luma(mean)], dim=1))
+    lines = F.interpolate(lines, scale_factor=FILTER_BLOCK, mode="bilinear", align_corners=False)
     slope, offset = lines[..., : image.shape[-2], : image.shape[-1]].split(3, dim=1)
-    y, red, blue = (slope * guide + offset).split(1, dim=1)
-    y = y + centre
-    red, blue = red + y, blue + y
-    green = (y - LUMA[0] * red - LUMA[2] * blue) / LUMA[1]
-    filtered = torch.cat([red, green, blue], dim=1).clamp(0, 1)
+    filtered = (slope * guide + offset + centre).clamp(0, 1)
     return torch.where((noise > 0).any(dim=1).view(-1, 1, 1, 1), filtered, image)
 
 

@@ -1,0 +1,162 @@
+"""What each constant of ``zdce.auto`` is worth: each left out, or replaced by the simplest alternative.
+
+    python benchmarks/auto_constants.py -o reports/study/tables/08_constants.csv
+
+Needs sice-pairs, lime, dicm and bursts. Everything is measured on the choosing half of the scenes, but
+noise, which is of all six bursts. One row a change; the first row is ``auto`` as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from zdce import auto, datasets, metrics, postprocess
+
+NIGHTS = 45  # grey levels; a photograph of lime or dicm with a lower mean counts as a night here
+UNCHANGED = 60.0  # dB at most, so that means over photographs left as they are stay finite
+
+
+def no_protection(image: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(image[:, :1])
+
+
+def protection(power: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda image: 1 - image.amax(dim=1, keepdim=True) ** power
+
+
+def fraction(image: torch.Tensor, curves: torch.Tensor, iterations: int = 8) -> torch.Tensor:
+    """g·x / (1 + (g − 1)·x) with g = exp(−iterations·r): the limit of ever more and smaller steps."""
+    gain = torch.exp(-iterations * curves)
+    return gain * image / (1 + (gain - 1) * image)
+
+
+def strength(of: Callable[[torch.Tensor], torch.Tensor]) -> Callable:
+    """A noise table of one strength a photograph, however much the curve brightens."""
+
+    def table(r: torch.Tensor, estimated: torch.Tensor) -> torch.Tensor:
+        return (of(estimated) * (r < 0) / 255)[:, None].expand(-1, 256)
+
+    return table
+
+
+# part, change, names in ``zdce.auto`` (or "postprocess.NAME") and what takes their place
+CHANGES: list[tuple[str, str, dict]] = [
+    ("auto", "as it is", {}),
+    ("target mean", "0.42", {"TARGET_MEAN": 0.42}),
+    ("target mean", "0.46", {"TARGET_MEAN": 0.46}),
+    ("good as it is", "no passage, from the target on", {"GOOD": (0.4399, 0.44)}),
+    ("good as it is", "from 0.33 on, no passage", {"GOOD": (0.3299, 0.33)}),
+    ("nights", "no rule", {"NIGHT": (-1.0, -0.5)}),
+    ("nights", "three times their mean", {"NIGHT_GAIN": 3.0}),
+    ("nights", "black below 2.5 levels, no passage", {"SEEN": (2.499, 2.501)}),
+    ("limit on r", "none", {"LIMIT": 1.0}),
+    ("limit on r", "0.5", {"LIMIT": 0.5}),
+    ("limit on r", "0.4", {"LIMIT": 0.4}),
+    ("highlight protection", "none", {"highlight_protection": no_protection}),
+    ("highlight protection", "1 − m²", {"highlight_protection": protection(2)}),
+    ("highlight protection", "1 − m⁴", {"highlight_protection": protection(4)}),
+    ("shape", "fraction", {"apply_curves": fraction}),
+    (
+        "shape",
+        "fraction, 1 − m⁴",
+        {"apply_curves": fraction, "highlight_protection": protection(4)},
+    ),
+    ("filter", "none", {"guided_filter": lambda image, noise: image}),
+    ("filter", "blocks of 2 pixels", {"postprocess.FILTER_BLOCK": 2}),
+    ("filter", "blocks of 8 pixels", {"postprocess.FILTER_BLOCK": 8}),
+    ("filter", "chroma as luma", {"postprocess.CHROMA": 1.0}),
+    ("filter", "chroma 3 times", {"postprocess.CHROMA": 3.0}),
+    ("filter", "chroma: the mean", {"postprocess.CHROMA": 1e4}),
+    ("strength", "1.2 levels always", {"STRONGEST": 1.2}),
+    ("strength", "3 levels always", {"WEAKEST": 3.0, "STRONGEST": 3.0}),
+    ("strength", "the same at every brightness", {"noise_table": strength(lambda n: n)}),
+]
+
+
+def replaced(changes: dict) -> ExitStack:
+    """``zdce.auto`` with other constants and functions until the returned context ends."""
+    stack = ExitStack()
+    for name, value in changes.items():
+        module = postprocess if name.startswith("postprocess.") else auto
+        stack.enter_context(patch.object(module, name.removeprefix("postprocess."), value))
+    return stack
+
+
+def enhanced(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 through ``auto``, rounded as the released code does."""
+    image = torch.from_numpy(np.float32(pixels) / 255).permute(2, 0, 1)[None]
+    after = auto.apply(image, auto.curve_of(pixels))[0].permute(1, 2, 0)
+    return (after * 255 + 0.5).clamp(0, 255).to(torch.uint8).numpy()
+
+
+def measured(part: str, limit: int) -> Iterator[dict]:
+    """Figures by photograph: pairs, their references as input, and photographs without a reference."""
+    scenes = set()
+    for sample in datasets.samples("sice-pairs", limit, part):
+        after, reference = enhanced(sample.image()), sample.reference()
+        matched = metrics.match_mean(after, reference)
+        yield {
+            "psnr": metrics.psnr(after, reference),
+            "ssim": metrics.ssim(after, reference),
+            "psnr_matched": metrics.psnr(matched, reference),
+            "ssim_matched": metrics.ssim(matched, reference),
+        }
+        if sample.scene not in scenes:
+            scenes.add(sample.scene)
+            yield {"good_kept": min(metrics.psnr(enhanced(reference), reference), UNCHANGED)}
+    for name in ("lime", "dicm"):
+        for sample in datasets.samples(name, limit and limit // 2, part if name == "dicm" else ""):
+            before = sample.image()
+            after = enhanced(before)
+            found = {"clipped_share": metrics.clipped_share(after)}
+            found["bright_gain"] = metrics.bright_gain(after, before)
+            yield {f"{figure} {name}": value for figure, value in found.items()}
+            if before.mean() < NIGHTS:
+                found = {"newly_clipped": metrics.newly_clipped(after, before)} | found
+                yield {f"{figure} nights": value for figure, value in found.items()}
+    for frames in datasets.bursts("bursts").values():
+        yield {"burst_noise": metrics.burst_noise([enhanced(f) for f in frames], relative=True)}
+
+
+def commit() -> str:
+    """The commit of the working tree, with ``+`` where files differ from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True
+    )
+    return name.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, help="CSV file to write")
+    parser.add_argument("--half", default="choosing", choices=datasets.HALVES)
+    parser.add_argument("--limit", type=int, default=0, help="so many pairs, evenly spaced; 0: all")
+    parser.add_argument("--only", default="", help="parts to measure, with commas between them")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    wanted = [name.strip() for name in options.only.split(",") if name.strip()]
+    rows = []
+    for part, change, names in tqdm([c for c in CHANGES if not wanted or c[0] in wanted]):
+        with replaced(names), torch.inference_mode():
+            figures = pd.DataFrame(measured(options.half, options.limit))
+        about = {"part": part, "change": change, "half": options.half, "commit": commit()}
+        rows.append(about | figures.mean().to_dict() | {"pairs": int(figures["psnr"].count())})
+        pd.DataFrame(rows).to_csv(options.out, index=False, float_format="%.6g")
+
+
+if __name__ == "__main__":
+    main()
