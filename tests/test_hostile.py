@@ -7,12 +7,15 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hostile import EITHER, FINE, FORMATS, REFUSED, encoded, make, packed, picture, png
 
 from zdce import paths
+from zdce.cli import main
 from zdce.enhance import Enhancer
 from zdce.files import escape_control_characters
 from zdce.photos import read_photo
@@ -29,14 +32,19 @@ finally:
 """
 
 
-def enhance(
-    *words, before: str = "", ahead=(), timeout: float = 300, **options
-) -> subprocess.CompletedProcess:
+def enhance(*words) -> SimpleNamespace:
+    """``zdce enhance`` in this process: its exit code and what it said."""
+    result = CliRunner().invoke(main, ["enhance", *map(str, words)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return SimpleNamespace(returncode=result.exit_code, stdout=result.stdout, stderr=result.stderr)
+
+
+def in_a_process(*words, before: str = "", ahead=()) -> subprocess.CompletedProcess:
+    """The same in a process of its own, after the Python lines ``before``, by the command ``ahead``."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(paths.PACKAGE.parent)}
     command = [*ahead, sys.executable, "-c", before + COMMAND, "enhance", *map(str, words)]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=timeout, **options
-    )
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=3000)
 
 
 def memory(process) -> int:
@@ -45,15 +53,20 @@ def memory(process) -> int:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """The whole corpus, once: what was wanted, the folders, and what the command said."""
+def corpus(tmp_path_factory):
+    """Every hostile file, and what must become of it."""
     home = tmp_path_factory.mktemp("hostile")
-    wanted = make(home / "in")
+    return home, make(home / "in")
+
+
+@pytest.fixture(scope="module")
+def done(corpus):
+    """The whole corpus, once: what was wanted, the folders, and what the command said."""
+    home, wanted = corpus
     before = {file.name: file.read_bytes() for file in (home / "in").iterdir()}
     process = enhance(home / "in", "-o", home / "out")
-    assert {file.name: file.read_bytes() for file in (home / "in").iterdir()} == before, (
-        "an input was touched"
-    )
+    after = {file.name: file.read_bytes() for file in (home / "in").iterdir()}
+    assert after == before, "an input was touched"
     return wanted, home, process
 
 
@@ -123,10 +136,8 @@ def test_all_eight_orientations_come_out_upright(done, suffix):
         assert after.shape == upright.shape and np.abs(after - upright).mean() < 3, orientation
 
 
-def test_no_traceback_and_the_exit_says_that_some_failed(done):
-    _, _, process = done
-    assert "Traceback" not in process.stderr + process.stdout
-    assert process.returncode == 1
+def test_the_exit_says_that_some_failed(done):
+    assert done[2].returncode == 1
 
 
 def test_outputs_are_whole_and_of_the_inputs_size(done):
@@ -142,9 +153,13 @@ def test_outputs_are_whole_and_of_the_inputs_size(done):
         )
 
 
-def test_memory_stays_below_two_gibibytes(done):
-    _, _, process = done
-    assert memory(process) < 2048
+@pytest.mark.long
+def test_memory_stays_below_two_gibibytes_and_decoders_say_nothing(corpus, done, tmp_path):
+    process = in_a_process(corpus[0] / "in", "-o", tmp_path / "out")
+    assert memory(process) < 2048 and process.returncode == 1
+    assert process.stdout == done[2].stdout
+    said = sorted(line for line in process.stderr.split("\n") if not line.startswith("peak "))
+    assert said == sorted(done[2].stderr.split("\n"))
 
 
 def test_names_that_look_like_options_or_commands_are_names(done):
@@ -153,25 +168,18 @@ def test_names_that_look_like_options_or_commands_are_names(done):
     assert not (home / "x").exists() and not (home / "in" / "x").exists()
 
 
-def test_odd_names_on_the_command_line(tmp_path):
-    for name in ("-o.png", "--help.png", "a b.png", "new\nline.png"):
+def test_odd_names_on_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["-o.png", "--help.png", "a b.png", "new\nline.png"]
+    for name in names:
         (tmp_path / name).write_bytes(encoded(picture(), "PNG"))
-    process = enhance(
-        "-o", "out", "--", "-o.png", "--help.png", "a b.png", "new\nline.png", cwd=tmp_path
-    )
+    process = enhance("-o", "out", "--", *names)
     assert process.returncode == 0, process.stderr
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {
-        "-o.png",
-        "--help.png",
-        "a b.png",
-        "new\nline.png",
-    }
-    process = enhance("-o", "out", "new\nmissing.png", cwd=tmp_path)
+    assert {file.name for file in (tmp_path / "out").iterdir()} == set(names)
+    process = enhance("-o", "out", "new\nmissing.png")
     assert process.returncode == 1
-    assert (
-        process.stderr.split("\n")[0]
-        == r"new\nmissing.png: cannot be read: No such file or directory"
-    )
+    told = r"new\nmissing.png: cannot be read: No such file or directory"
+    assert process.stderr.split("\n")[0] == told
 
 
 def test_an_output_that_is_a_link_is_replaced_and_not_followed(tmp_path):
@@ -186,8 +194,10 @@ def test_an_output_that_is_a_link_is_replaced_and_not_followed(tmp_path):
 
 
 @pytest.mark.skipif(
-    os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may read everything here"
+    os.geteuid() == 0 and not shutil.which("setpriv"),
+    reason="root may read everything: install setpriv (util-linux) or run as another user",
 )
+@pytest.mark.long
 def test_an_unreadable_photograph_and_an_unreadable_folder(tmp_path):
     (tmp_path / "in" / "closed").mkdir(parents=True)
     for name in ("a.png", "b.png", "closed/c.png"):
@@ -198,7 +208,7 @@ def test_an_unreadable_photograph_and_an_unreadable_folder(tmp_path):
     powers = (
         ["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}"] if os.geteuid() == 0 else []
     )
-    process = enhance(tmp_path / "in", "-o", tmp_path / "out", ahead=powers)
+    process = in_a_process(tmp_path / "in", "-o", tmp_path / "out", ahead=powers)
     (tmp_path / "in" / "closed").chmod(0o700)
     assert process.returncode == 1 and "Traceback" not in process.stderr, process.stderr
     assert refusals(tmp_path, process)["a.png"].endswith("a.png: cannot be read: Permission denied")
@@ -208,10 +218,11 @@ def test_an_unreadable_photograph_and_an_unreadable_folder(tmp_path):
     assert [file.name for file in (tmp_path / "out").rglob("*.png")] == ["b.png"]
 
 
+@pytest.mark.long
 def test_the_largest_well_packed_picture_that_is_read_stays_below_two_gibibytes(tmp_path):
     """It lies just below the limit; of what lies above, :func:`hostile.files` has some."""
     (tmp_path / "large.png").write_bytes(png(11_500, 11_500, packed(11_500, 11_500 * 4), color=6))
-    process = enhance(tmp_path / "large.png", "-o", tmp_path / "out", "--speed", "fast")
+    process = in_a_process(tmp_path / "large.png", "-o", tmp_path / "out", "--speed", "fast")
     assert process.returncode == 0, process.stderr
     assert 1024 < memory(process) < 2048
 
@@ -237,8 +248,8 @@ def test_links_out_of_the_folder_and_things_that_are_no_files(tmp_path):
     with (folder / "sparse.tif").open("wb") as file:
         file.write(b"II*\0")
         file.truncate(2**36)
-    process = enhance(folder, "-o", tmp_path / "out", timeout=60)
-    assert process.returncode == 1 and "Traceback" not in process.stderr
+    process = enhance(folder, "-o", tmp_path / "out")
+    assert process.returncode == 1
     refused = {
         name: line.partition(f"{name}: ")[2] for name, line in refusals(tmp_path, process).items()
     }
@@ -246,7 +257,7 @@ def test_links_out_of_the_folder_and_things_that_are_no_files(tmp_path):
     for name in NO_FILES:
         assert refused[name] == "cannot be read: a pipe or a device, not a file"
     assert refused["sparse.tif"] == "cannot be read: larger than 1,800 MB"
-    assert "root:" not in process.stderr and memory(process) < 1024
+    assert "root:" not in process.stderr
     written = {
         str(file.relative_to(tmp_path / "out"))
         for file in (tmp_path / "out").rglob("*")
@@ -263,11 +274,12 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 """
 
 
+@pytest.mark.long
 def test_no_room_for_the_output_leaves_nothing_half(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "small.png").write_bytes(encoded(picture(4, 4), "PNG"))
     (tmp_path / "in" / "large.png").write_bytes(encoded(picture(200, 200), "PNG"))
-    process = enhance(tmp_path / "in", "-o", tmp_path / "out", before=FULL)
+    process = in_a_process(tmp_path / "in", "-o", tmp_path / "out", before=FULL)
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["small.png"]
     assert re.search(
