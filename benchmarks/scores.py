@@ -3,8 +3,8 @@
 They go into ``reports/study/scores``, keyed by the weights' hash and ``metrics.VERSION``. ``main``: the input, the two
 networks (three seeds) without and with gamma, published weights and peers, on every photograph of sice-pairs, lime, dicm
 and bursts; ``auto``: the curve alone on the same; ``arms``: every training of 60 epochs on sice-pairs and bursts;
-``gammas``: gamma 0.87 and 1.15 before and after the improved network on sice-pairs; ``epochs``: snapshots of the two
-networks on 95 pairs, evenly spaced. Needs the photographs, and the snapshots in the folder ``--weights``.
+``gammas``: gamma 0.87 before and after the improved network on sice-pairs; ``epochs``: snapshots of the two
+networks on 50 pairs, evenly spaced; ``short``: the short trainings on the same 50. Needs the photographs, and the snapshots in the folder ``--weights``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 
-from zdce.study import evaluation
+from zdce.study import evaluation, experiments
 from zdce.study.evaluation import INPUT, PEERS, PUBLISHED, Method
 
 SEEDS = (0, 1, 2)
 FINAL = {"zero-dce": 200, "zero-dce-improved": 181}
 ARMS = ("no-pool", "pools-2", "pools-3", "stride2-bilinear", "stride2-transposed", "tv-200")
 GAMMA = 1.15
-EVENLY = 95  # pairs, evenly spaced, on which snapshots are scored
+EVENLY = 50  # pairs, evenly spaced, on which snapshots are scored
 EPOCHS = (1, 2, 5, 10, 20, 40, 60, 80, 100, 120, 140, 160, 180, 190, 195, 198, 199)
 
 
@@ -47,15 +47,18 @@ def stages(folder: Path) -> dict[str, list[tuple[str, list[Method]]]]:
     gammas = [
         Method(m.label, m.model, gamma, before, m.seed)
         for m in improved
-        for gamma, before in ((0.8696, 1.0), (1.0, 0.8696), (1.0, GAMMA))
+        for gamma, before in ((0.8696, 1.0), (1.0, 0.8696))
     ]
     epochs = [m for e in EPOCHS for name in FINAL for m in training(folder, name, e, gamma=1.0)]
+    kept = experiments.trainings("short")
+    short = [Method(row.experiment, str(row.weights), 1.0) for row in kept.itertuples()]
     sets = ("bursts", "lime", "sice-pairs", "dicm")
     return {
         "main": [(on, main) for on in sets],
         "arms": [(on, arms) for on in ("bursts", "sice-pairs")],
         "gammas": [("sice-pairs", gammas)],
         "epochs": [("sice-pairs-agreement", [INPUT, *plain, *published[:2], *epochs])],
+        "short": [("sice-pairs-50", short), ("bursts", short)],
         "auto": [(on, [Method("auto", "auto")]) for on in sets],
     }
 
@@ -67,14 +70,15 @@ def score(on: str, methods: list[Method]) -> None:
     elif on == "sice-pairs-agreement":
         evaluation.evaluate(methods, "sice-pairs", EVENLY, figures="agreement")
     else:
-        evaluation.evaluate(methods, on)
+        name, _, limit = on.partition("-pairs-")
+        evaluation.evaluate(methods, f"{name}-pairs" if limit else on, int(limit or 0))
     print(f"{on}: {len(methods)} methods, {time.time() - began:.0f} s", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=Path("runs/weights"))
-    parser.add_argument("--stages", default="main,arms,gammas,epochs,auto")
+    parser.add_argument("--stages", default="main,arms,gammas,epochs,short,auto")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for stage in arguments.stages.split(","):
