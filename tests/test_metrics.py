@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import ndimage
 from skimage import data
 
-from zdce import metrics
+from zdce import metrics, niqe
 from zdce.metrics import METRICS
 from zdce.model import ZERO_DCE, ZERO_DCE_IMPROVED, CurveNet
 from zdce.peers import ZERO_DCE_PP, SciNet
@@ -257,16 +257,16 @@ def test_loe_samples_fifty_along_the_short_side():
 
 def test_halving_reproduces_lines_and_mirrors_edges():
     ramp = np.repeat(np.arange(24.0)[:, None], 2, axis=1)
-    half = metrics._halved(ramp)
+    half = niqe._halved(ramp)
     assert half.shape == (12, 2)
     assert half[2:-2, 0] == pytest.approx(ramp[4:-4, 0].reshape(-1, 2).mean(axis=1))
-    assert metrics._halved(np.full((8, 3), 5.0)) == pytest.approx(5)
+    assert niqe._halved(np.full((8, 3), 5.0)) == pytest.approx(5)
 
 
 @pytest.mark.parametrize(("shape", "draw"), [(2.0, "normal"), (1.0, "laplace")])
 def test_fit_recovers_the_distribution(shape, draw):
     values = getattr(np.random.default_rng(5), draw)(0, 1, 200_000)
-    fitted, left, right = metrics._fit(values)
+    fitted, left, right = niqe._fit(values)
     assert fitted == pytest.approx(shape, rel=0.03)
     scale = 2**0.5 if draw == "normal" else 1
     assert left == pytest.approx(scale, rel=0.03) and right == pytest.approx(scale, rel=0.03)
