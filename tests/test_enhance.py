@@ -1,8 +1,7 @@
-"""The enhancer on every kind of picture, on files and folders, and against the published pictures."""
+"""The enhancer on every kind of picture, and against the published pictures."""
 
 from __future__ import annotations
 
-import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,11 +10,10 @@ import torch
 from conftest import dark, trained
 from PIL import Image
 
-from zdce import checkpoints, folders
+from zdce import checkpoints
 from zdce.engine import reference
 from zdce.enhance import Enhancer
-from zdce.folders import enhance_files
-from zdce.photos import Photo, read_photo, to_pixels, to_tensor, write_photo
+from zdce.photos import Photo, read_photo, to_pixels, to_tensor
 from zdce.postprocess import apply_gamma, blend
 
 
@@ -200,216 +198,6 @@ def test_wrong_arguments(weights, enhancer, monkeypatch):
     ]:
         with pytest.raises(error, match=words):
             enhancer(photo)
-
-
-# Files and folders
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Photographs of several kinds, one broken, one file that is none, a hidden one, a folder below."""
-    source = tmp_path / "in"
-    alpha = dark()[..., 0]
-    write_photo(Photo(dark()), source / "a.jpg")
-    write_photo(Photo(dark(), alpha), source / "b.PNG")
-    write_photo(
-        Photo(dark(dtype=np.uint16), alpha.astype(np.uint16)), source / "below" / "deeper" / "c.tif"
-    )
-    write_photo(Photo(dark()[..., :1].repeat(3, axis=2), gray=True), source / "below" / "a.jpg")
-    (source / "broken.png").write_bytes((source / "b.PNG").read_bytes()[:200])
-    (source / "notes.txt").write_text("no photograph")
-    (source / "._a.jpg").write_text("left behind by a file manager")
-    return source
-
-
-def test_a_folder_keeps_names_formats_and_order_below(folder, tmp_path, enhancer, capsys):
-    out = tmp_path / "out"
-    outcome = enhance_files([folder], out, enhancer, progress=False)
-    names = ["a.jpg", "b.PNG", "below/a.jpg", "below/deeper/c.tif"]
-    assert outcome.written == [out / name for name in names]
-    assert sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()) == names
-    for name in names:
-        before, after = read_photo(folder / name), read_photo(out / name)
-        assert (before.format, before.gray, before.pixels.shape) == (
-            after.format,
-            after.gray,
-            after.pixels.shape,
-        )
-        assert before.pixels.dtype == after.pixels.dtype
-        assert (before.alpha is None) == (after.alpha is None)
-        assert before.alpha is None or np.array_equal(before.alpha, after.alpha)
-        assert after.pixels.mean() > 1.2 * before.pixels.mean()
-    assert np.array_equal(read_photo(out / "b.PNG").pixels, enhancer(dark()))
-    assert [source for source, _ in outcome.failed] == [folder / "broken.png"]
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith(f"{folder / 'broken.png'}: ")
-
-
-def test_one_bad_file_among_many_named(folder, tmp_path, enhancer, capsys):
-    sources = [folder / "notes.txt", folder / "missing.jpg", folder / "a.jpg"]
-    outcome = enhance_files(sources, tmp_path / "out", enhancer, progress=True)
-    assert outcome.written == [tmp_path / "out" / "a.jpg"]
-    assert [source.name for source, _ in outcome.failed] == ["notes.txt", "missing.jpg"]
-    error = capsys.readouterr().err
-    assert (
-        "notes.txt: no photograph" in error
-        and "missing.jpg: cannot be read" in error
-        and "3/3" in error
-    )
-
-
-def test_running_out_of_memory_costs_one_photograph(
-    folder, tmp_path, enhancer, capsys, monkeypatch
-):
-    def call(photo, usual=enhancer.__call__):
-        if photo.alpha is not None and photo.pixels.dtype == np.uint8:
-            raise RuntimeError("not enough memory\nlong story")
-        return usual(photo)
-
-    outcome = enhance_files(
-        [folder / "b.PNG", folder / "a.jpg"], tmp_path / "out", call, progress=False
-    )
-    assert outcome.failed == [(folder / "b.PNG", f"{folder / 'b.PNG'}: not enough memory")]
-    assert len(outcome.written) == 1
-
-
-def test_out_may_be_a_file_name_for_one_photograph(folder, tmp_path, enhancer):
-    outcome = enhance_files(
-        [folder / "a.jpg"], tmp_path / "new" / "bright.png", enhancer, progress=False
-    )
-    assert outcome.written == [tmp_path / "new" / "bright.png"]
-    assert read_photo(tmp_path / "new" / "bright.png").format == "PNG"
-    outcome = enhance_files(
-        [folder / "below" / "deeper" / "c.tif"], tmp_path / "c.jpg", enhancer, progress=False
-    )
-    assert not outcome.written and "write .png or .tif" in outcome.failed[0][1]
-    (tmp_path / "folder.jpg").mkdir()
-    outcome = enhance_files([folder / "a.jpg"], tmp_path / "folder.jpg", enhancer, progress=False)
-    assert outcome.written == [tmp_path / "folder.jpg" / "a.jpg"]
-
-
-def test_inputs_are_never_overwritten(folder, tmp_path, enhancer):
-    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    os.symlink(folder, tmp_path / "link")
-    os.symlink(folder / "a.jpg", tmp_path / "link.jpg")
-    for sources, out in [
-        ([folder], folder),
-        ([folder], tmp_path / "link"),
-        ([folder / "a.jpg"], folder),
-        ([folder / "a.jpg"], folder / "a.jpg"),
-        ([folder / "a.jpg"], tmp_path / "link.jpg"),
-        ([folder / "b.PNG", folder / "below" / "a.jpg", folder / "a.jpg"], folder / "below"),
-    ]:
-        with pytest.raises(ValueError, match=r"would (overwrite|both be written)"):
-            enhance_files(sources, out, enhancer, progress=False)
-    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
-
-
-def test_two_sources_may_not_share_an_output(folder, tmp_path, enhancer):
-    with pytest.raises(
-        ValueError, match=r"a\.jpg and .*below/a\.jpg would both be written to .*out/a\.jpg"
-    ):
-        enhance_files(
-            [folder / "a.jpg", folder / "below" / "a.jpg"],
-            tmp_path / "out",
-            enhancer,
-            progress=False,
-        )
-    assert not (tmp_path / "out").exists()
-    outcome = enhance_files(
-        [folder / "a.jpg", folder / "a.jpg", folder], tmp_path / "out", enhancer, progress=False
-    )
-    assert len(outcome.written) == 4  # named twice is done once
-
-
-def test_results_inside_the_folder_are_not_enhanced_again(folder, enhancer):
-    out = folder / "below" / "bright"
-    first = enhance_files([folder], out, enhancer, progress=False)
-    again = enhance_files([folder], out, enhancer, progress=False)
-    assert first.written == again.written and len(again.written) == 4
-
-
-def test_wrong_sources_and_outs(folder, tmp_path, enhancer, capsys):
-    for sources, out, words in [
-        ([], tmp_path / "out", "at least one"),
-        ([folder], tmp_path / "out.jpg", "single photograph"),
-        ([folder / "a.jpg", folder / "b.PNG"], tmp_path / "out.jpg", "single photograph"),
-        ([folder / "a.jpg"], folder / "notes.txt", "without a photo suffix"),
-    ]:
-        with pytest.raises(ValueError, match=words):
-            enhance_files(sources, out, enhancer, progress=False)
-    (tmp_path / "empty").mkdir()
-    outcome = enhance_files(
-        [tmp_path / "empty", folder / "a.jpg"], tmp_path / "out", enhancer, progress=False
-    )
-    assert len(outcome.written) == 1 and "empty: holds no photographs" in outcome.failed[0][1]
-    assert "holds no photographs" in capsys.readouterr().err
-
-
-def test_skip_done_leaves_alone_what_is_there_and_not_older(folder, tmp_path, enhancer):
-    out = tmp_path / "out"
-    enhance_files([folder / "a.jpg", folder / "b.PNG"], out, enhancer, progress=False)
-    os.utime(folder / "b.PNG", ns=(10**18 * 4, 10**18 * 4))  # changed since
-    outcome = enhance_files([folder], out, enhancer, progress=False, skip_done=True)
-    assert outcome.skipped == [out / "a.jpg"]
-    assert outcome.written == [
-        out / name for name in ("b.PNG", "below/a.jpg", "below/deeper/c.tif")
-    ]
-    assert len(outcome.failed) == 1
-
-
-def test_a_large_photograph_is_in_memory_alone(folder, tmp_path, enhancer, monkeypatch):
-    monkeypatch.setattr(folders, "LARGE", 0)
-    log = []
-
-    def noted(name, usual):
-        def call(*args):
-            log.append(name)
-            result = usual(*args)
-            log.append(name)
-            return result
-
-        return call
-
-    monkeypatch.setattr(folders, "read_photo", noted("read", read_photo))
-    monkeypatch.setattr(folders, "write_photo", noted("write", write_photo))
-    outcome = enhance_files(
-        [folder / "a.jpg", folder / "b.PNG"], tmp_path / "out", enhancer, progress=False
-    )
-    assert len(outcome.written) == 2
-    assert log == ["read", "read", "write", "write"] * 2
-
-
-def test_a_mistake_of_the_program_is_not_told_as_a_bad_photograph(
-    folder, tmp_path, enhancer, monkeypatch
-):
-    def wrong(*_):
-        raise KeyError("a mistake")
-
-    monkeypatch.setattr(folders, "write_photo", wrong)
-    with pytest.raises(KeyError):
-        enhance_files([folder / "a.jpg"], tmp_path / "out", enhancer, progress=False)
-
-
-def test_a_cluster_gives_what_this_machine_gives(folder, tmp_path, weights, enhancer, capsys):
-    distributed = pytest.importorskip("distributed")
-    here = enhance_files([folder], tmp_path / "here", enhancer, progress=False)
-    with distributed.LocalCluster(
-        1, processes=False, threads_per_worker=1, dashboard_address=None
-    ) as cluster:
-        address = cluster.scheduler_address
-        there = enhance_files(
-            [folder], tmp_path / "there", enhancer, progress=False, scheduler=address
-        )
-    names = [path.relative_to(tmp_path / "here") for path in here.written]
-    assert sorted(there.written) == sorted(tmp_path / "there" / name for name in names)
-    for name in names:
-        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
-    assert [source for source, _ in there.failed] == [folder / "broken.png"]
-    assert (
-        there.failed[0][1].startswith(f"{folder / 'broken.png'}: ")
-        and "zdce-" not in there.failed[0][1]
-    )
 
 
 # Published pictures

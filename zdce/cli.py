@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,15 @@ import click
 
 from zdce.files import escape_control_characters
 
-MODEL_HELP = "zero-dce-level (the default), zero-dce, zero-dce-improved, or a published peer; --model help lists all."
+DEFAULT_MODEL = "zero-dce-level"  # checkpoints.DEFAULT, which takes seconds to import
 
-SPEED_HELP = "faithful: the network sees every pixel; fast: a reduced copy. Default: photos faithful, videos fast."
+MODEL_HELP = (
+    "auto, zero-dce, zero-dce-improved, or a published peer; default {}; --model help lists all."
+)
+SPEED_HELP = (
+    "faithful: networks see every pixel; fast: a small copy. Default: photos faithful, videos fast."
+)
+DATA_HELP = "bundled, sice-pairs, lime, dicm, bursts, or a folder with low/ and high/ in it."
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,10 +38,9 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:  # a full or read-only disk, a missing or forbidden file
-        told = error.filename and error.strerror
-        raise click.ClickException(
-            escape_control_characters(f"{error.filename}: {error.strerror}" if told else str(error))
-        ) from None
+        named = error.filename and error.strerror
+        line = f"{error.filename}: {error.strerror}" if named else str(error)
+        raise click.ClickException(escape_control_characters(line)) from None
     except (ValueError, RuntimeError) as error:
         raise click.ClickException(escape_control_characters(str(error))) from None
 
@@ -50,157 +56,121 @@ def _model(_context, _parameter, name: str | None) -> str | None:
     return name
 
 
-@main.command()
-@click.argument(
-    "sources",
-    nargs=-1,
-    required=True,
-    metavar="PHOTO_VIDEO_OR_FOLDER...",
-    type=click.Path(path_type=Path),
-)
-@click.option(
-    "-o",
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder, or a file for one source.",
-)
-@click.option("--model", callback=_model, help=MODEL_HELP)
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    help="A .safetensors, .pth or .pt in place of a model.",
-)
-@click.option(
-    "--gamma", type=float, help="Post-processing; default: the model's own, 1 switches it off."
-)
-@click.option(
-    "--strength",
-    type=float,
-    default=1.0,
-    show_default=True,
-    help="0 keeps the photo, 1 is the full effect.",
-)
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
-@click.option("--speed", type=click.Choice(["faithful", "fast"]), help=SPEED_HELP)
-@click.option(
-    "--skip-done", is_flag=True, help="Leave sources alone whose output is there and not older."
-)
-@click.option(
-    "--scheduler", metavar="ADDRESS", help="Enhance on a Dask cluster, such as tcp://host:8786."
-)
-def enhance(
-    sources, out, model, weights, gamma, strength, device, speed, skip_done, scheduler
-) -> None:
-    """Brighten photographs and videos, and folders of them, into OUT; names and formats are kept."""
-    from zdce import checkpoints
-    from zdce.enhance import Enhancer
-    from zdce.folders import enhance_files
+def _options(*options):
+    """Several of click's options as one decorator, the first on top."""
 
+    def decorate(command):
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+FILE = click.Path(path_type=Path)
+DEVICES = click.Choice(["auto", "cpu", "cuda"])
+device_option = click.option("--device", type=DEVICES, default="auto", show_default=True)
+scheduler_option = click.option(
+    "--scheduler", metavar="ADDRESS", help="Of a Dask cluster that does it."
+)
+csv_option = click.option("--csv", "file", type=FILE, help="Also write the table, a row a line.")
+network_options = _options(
+    click.option("--model", callback=_model, help=MODEL_HELP.format(DEFAULT_MODEL)),
+    click.option("--weights", type=FILE, help="A .safetensors, .pth or .pt in place of a model."),
+    click.option(
+        "--gamma", type=float, help="Applied after it; default: the model's own, 1: none."
+    ),
+)
+
+
+def _one_network(model, weights) -> None:
     if model and weights:
         raise click.UsageError(
             "--model and --weights exclude each other: a weights file is a model of its own"
         )
+
+
+@main.command(
+    epilog="""Files in OUT of the same name are replaced; an input is never overwritten, and a run that would is refused
+    before anything is written. Settings are recorded in each photograph's EXIF (ProcessingSoftware)."""
+)
+@click.argument("sources", nargs=-1, required=True, metavar="PHOTO_VIDEO_OR_FOLDER...", type=FILE)
+@click.option("-o", "--out", required=True, type=FILE, help="Folder, or a file for one source.")
+@network_options
+@click.option(
+    "--strength", type=float, default=1.0, show_default=True, help="0: original, 1: full."
+)
+@device_option
+@click.option("--speed", type=click.Choice(["faithful", "fast"]), help=SPEED_HELP)
+@click.option(
+    "--format", help="Write photos as jpg, png, tif, webp, avif, bmp; or videos as mp4, ..."
+)
+@click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG, WebP (95) and AVIF (90).")
+@click.option("--suffix", default="", help="Text behind names: _bright makes a.jpg a_bright.jpg.")
+@click.option("--compare", is_flag=True, help="Also a sheet, before | after: NAME_compare.jpg.")
+@click.option("--skip-done", is_flag=True, help="Leave alone what has an output that is not older.")
+@click.option("--dry-run", is_flag=True, help="Say what would be written where, and write nothing.")
+@scheduler_option
+def enhance(sources, out, model, weights, gamma, strength, device, speed, **options) -> None:
+    """Brighten photographs and videos, and folders of them, into OUT; names, places and formats are kept."""
+    from zdce import checkpoints
+    from zdce.enhance import Enhancer
+    from zdce.folders import enhance_files
+
+    _one_network(model, weights)
     with _plain_errors():
-        options = {
-            "model": model or checkpoints.DEFAULT,
-            "weights": weights,
-            "gamma": gamma,
-            "strength": strength,
-        }
-        enhancer = Enhancer(**options, device=device, speed=speed or "faithful")
-        how = {
-            "progress": sys.stderr.isatty(),
-            "skip_done": skip_done,
-            "scheduler": scheduler,
-            "video_speed": speed,
-        }
-        outcome = enhance_files(sources, out, enhancer, **how)
-    skipped = f", {len(outcome.skipped)} there already" if skip_done else ""
-    click.echo(f"{len(outcome.written)} enhanced, {len(outcome.failed)} failed{skipped}")
+        network = {"model": model or checkpoints.DEFAULT, "weights": weights, "gamma": gamma}
+        how = {"strength": strength, "device": device, "speed": speed or "faithful"}
+        enhancer = Enhancer(**network, **how)
+        options |= {"progress": sys.stderr.isatty(), "video_speed": speed}
+        outcome = enhance_files(sources, out, enhancer, **options)
+    for source, target in outcome.planned:
+        click.echo(escape_control_characters(f"{source} -> {target}"))
+    counts = f"{len(outcome.written)} enhanced, {len(outcome.failed)} failed"
+    if options["dry_run"]:
+        counts = f"{len(outcome.planned)} would be enhanced, {len(outcome.failed)} would fail"
+    skipped = f", {len(outcome.skipped)} there already" if options["skip_done"] else ""
+    click.echo("\n".join([counts + skipped, *outcome.lines()]))
+    if outcome.written and not importlib.util.find_spec("numba"):
+        click.echo('pip install "zdce[fast]" makes this several times faster', err=True)
     sys.exit(1 if outcome.failed else 0)
 
 
 @main.command()
-@click.option("--model", callback=_model, help=MODEL_HELP)
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    help="A .safetensors, .pth or .pt in place of a model.",
-)
-@click.option(
-    "--gamma", type=float, help="Post-processing; default: the model's own, 1 switches it off."
-)
+@network_options
 @click.option("--format", "fmt", type=click.Choice(["onnx"]), default="onnx", show_default=True)
-@click.option(
-    "-o",
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="File, such as zero-dce.onnx.",
-)
+@click.option("-o", "--out", required=True, type=FILE, help="File, such as zero-dce.onnx.")
 def export(model, weights, gamma, fmt, out) -> None:
     """Write a network for programs without PyTorch; the file is compared with PyTorch before it counts."""
     from zdce import checkpoints
     from zdce import export as exports
     from zdce.postprocess import check_gamma
 
-    if model and weights:
-        raise click.UsageError(
-            "--model and --weights exclude each other: a weights file is a model of its own"
-        )
+    _one_network(model, weights)
     with _plain_errors():
         if gamma is not None:
             check_gamma(gamma)
-        difference = exports.to_onnx(
-            checkpoints.load(weights or model or checkpoints.DEFAULT), out, gamma=gamma
-        )
-    click.echo(
-        f"{out}: {fmt}, any height and width, largest difference from PyTorch {difference:.1g}"
-    )
+        network = checkpoints.load(weights or model or checkpoints.DEFAULT)
+        difference = exports.to_onnx(network, out, gamma=gamma)
+    size = "any height and width"
+    click.echo(f"{out}: {fmt}, {size}, largest difference from PyTorch {difference:.1g}")
 
 
 @main.command()
-@click.option(
-    "--arm", default="zero-dce-improved", show_default=True, help="A configuration of the study."
-)
+@click.option("--arm", default="zero-dce-improved", show_default=True, help="One of the study's.")
 @click.option("--data", help="sice-train (the study's), bundled, or a folder of photographs.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the photographs.")
-@click.option(
-    "--steps", type=click.IntRange(1), help="Optimiser steps; default: 200 epochs of sice-train."
-)
+@click.option("--steps", type=click.IntRange(1), help="Default: 200 epochs of sice-train.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--size",
-    type=click.IntRange(16),
-    help="Side that photographs are resized to, pixels; default 256.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    help="Of the convolutions; default: the arm's.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Folder of the run; default: a name of its own in runs/.",
-)
+@click.option("--size", type=click.IntRange(16), help="Side that photographs get; default 256.")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="Of convolutions.")
+@click.option("--out", type=FILE, help="Folder of the run; default: a name of its own in runs/.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 @click.option(
-    "--save-every",
-    type=click.FloatRange(0),
-    default=60,
-    show_default=True,
-    help="Checkpoints, in seconds.",
+    "--save-every", type=click.FloatRange(0), default=60, show_default=True, help="Seconds."
 )
-@click.option(
-    "--tensorboard", is_flag=True, help="Also write curves for: tensorboard --logdir runs"
-)
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@click.option("--tensorboard", is_flag=True, help="Also curves for: tensorboard --logdir runs")
+@device_option
 def train(
     arm, data, epochs, steps, seed, size, precision, out, resume, save_every, tensorboard, device
 ) -> None:
@@ -259,25 +229,12 @@ def _numbers(_context, _parameter, text: str | None) -> tuple[int, ...] | None:
 
 
 @main.command()
-@click.option(
-    "--profile",
-    default="quick",
-    show_default=True,
-    help="How long each training lasts: quick or study.",
-)
+@click.option("--profile", default="quick", show_default=True, help="Their length: quick or study.")
 @click.option("--seeds", callback=_numbers, help="Such as 0,1,2; default: the profile's own.")
 @click.option("--arms", help="Only these configurations, with commas between them; default: all.")
-@click.option(
-    "--jobs",
-    type=click.IntRange(1),
-    help="Trainings at a time; default: one for each processor core.",
-)
-@click.option(
-    "--scheduler", metavar="ADDRESS", help="Train on a Dask cluster, such as tcp://host:8786."
-)
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@click.option("--jobs", type=click.IntRange(1), help="At a time; default: one for each core.")
+@scheduler_option
+@device_option
 def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
     """Train every configuration of the study; what was trained before is not trained again."""
     from zdce.study import experiments
@@ -298,56 +255,58 @@ def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
 
 @main.command()
 @click.argument("more", nargs=-1, metavar="[NAME...]")
+@click.option("--model", "models", multiple=True, metavar="NAME...", help="Names or weights files.")
+@click.option("--on", help=DATA_HELP)
 @click.option(
-    "--model",
-    "models",
-    multiple=True,
-    required=True,
-    metavar="NAME...",
-    help="Names or weights files.",
-)
-@click.option("--on", required=True, help="Data set: bundled, sice-pairs, lime, dicm or bursts.")
-@click.option(
-    "--limit",
-    type=click.IntRange(0),
-    default=0,
-    help="So many photographs, evenly spaced; 0 takes all.",
+    "--pairs", nargs=2, type=FILE, metavar="LOW REFERENCE", help="Two folders of your own."
 )
 @click.option(
-    "--csv", "file", type=click.Path(path_type=Path), help="Write a row for each photograph."
+    "--finished", multiple=True, metavar="[NAME=]FOLDER", help="Another method's pictures."
 )
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
-def evaluate(models, more, on, limit, file, device) -> None:
-    """Score models on a data set and print the means; the plain input is scored beside them."""
+@click.option("--limit", type=click.IntRange(0), default=0, help="Evenly spaced; 0 takes all.")
+@csv_option
+@device_option
+def evaluate(models, more, on, pairs, finished, limit, file, device) -> None:
+    """Score models, and finished pictures of other methods, and print the means; the plain input is scored beside them.
+
+    With --pairs, photographs of the two folders belong together by their names without suffix, as do those of
+    --finished: zdce evaluate --pairs low high --model auto --finished theirs
+    """
     from zdce.files import atomic_write
     from zdce.study import evaluation
 
+    names = [*models, *more]
+    if on and not pairs and (Path(on) / "low").is_dir() and (Path(on) / "high").is_dir():
+        pairs, on = (Path(on) / "low", Path(on) / "high"), None
+    if bool(on) == bool(pairs):
+        raise click.UsageError("give --on DATASET or --pairs LOW REFERENCE, and not both")
+    if not pairs and (finished or not names):
+        raise click.UsageError("--on wants a --model; --finished goes with --pairs")
     with _plain_errors():
-        rows = [evaluation.INPUT, *(evaluation.Method(name, name) for name in (*models, *more))]
-        if on == "bursts":
-            scores = evaluation.evaluate_bursts(rows, on, limit, device=device)
+        if pairs:
+            split = [text.rpartition("=")[::2] for text in finished]
+            folders = {name or Path(folder).name: folder for name, folder in split}
+            scores = evaluation.evaluate_pairs(*pairs, names, folders, device=device)
         else:
-            scores = evaluation.evaluate(
-                rows, on, limit, device=device, progress=sys.stderr.isatty()
-            )
+            rows = [evaluation.INPUT, *(evaluation.Method(name, name) for name in names)]
+            if on == "bursts":
+                scores = evaluation.evaluate_bursts(rows, on, limit, device=device)
+            else:
+                how = {"device": device, "progress": sys.stderr.isatty()}
+                scores = evaluation.evaluate(rows, on, limit, **how)
         if file:
             with atomic_write(file) as partial:
                 scores.to_csv(partial, index=False, float_format="%.6g")
-    click.echo(evaluation.summary(scores).T.to_string(float_format=lambda value: f"{value:.4f}"))
+    by = [column for column in ("dataset", "method") if column in scores]
+    means = evaluation.summary(scores, by).T
+    click.echo(means.to_string(float_format=lambda value: f"{value:.4f}"))
 
 
 @main.command()
-@click.option(
-    "--profile",
-    default="quick",
-    show_default=True,
-    help="Parameters: notebooks/profiles/<profile>.yaml.",
-)
+@click.option("--profile", default="quick", show_default=True, help="notebooks/profiles/NAME.yaml.")
 @click.option("--only", help="Numbers of notebooks, such as 01,06.")
 @click.option(
-    "--panels", type=click.Choice(["bundled", "datasets"]), help="Photographs shown in figures."
+    "--panels", type=click.Choice(["bundled", "datasets"]), help="Photographs in figures."
 )
 def report(profile, only, panels) -> None:
     """Run the notebooks and render reports/<profile>/index.html."""
@@ -362,12 +321,7 @@ def report(profile, only, panels) -> None:
 
 
 @main.command()
-@click.option(
-    "--csv",
-    "file",
-    type=click.Path(path_type=Path),
-    help="Write the table, settings and versions included.",
-)
+@csv_option
 def speed(file) -> None:
     """Time all paths and published peers on this machine, in turn, at 600×400 and 4K (some minutes)."""
     from zdce.files import atomic_write
@@ -406,13 +360,8 @@ def data_list() -> None:
 
 @data.command("fetch")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option(
-    "--mirror",
-    help="Folder or http(s) address with the same paths; default: where each is published.",
-)
-@click.option(
-    "--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Downloads at a time."
-)
+@click.option("--mirror", help="Folder or http(s) address with the same paths.")
+@click.option("--jobs", type=click.IntRange(1, 64), default=8, help="Downloads at a time.")
 def data_fetch(names, mirror, jobs) -> None:
     """Bring data sets ("all" for every one); each file is checked before it counts as there."""
     from zdce import datasets

@@ -6,110 +6,177 @@ import functools
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from zdce import video
+import zdce
+from zdce import photos, video
 from zdce.enhance import Enhancer
 from zdce.files import atomic_write, content, escape_control_characters
 from zdce.model import CurveNet
-from zdce.photos import (
-    MAX_BYTES,
-    SUFFIXES,
-    PhotoError,
-    read_photo,
-    write_photo,
-)
+from zdce.photos import Photo, PhotoError, read_photo, write_photo
 
-LARGE = (
-    2**25
-)  # pixels of a photograph during which no other is read ahead, so that memory stays bounded
+LARGE = 2**25  # pixels of a photograph during which no other is read ahead: memory stays bounded
+SHEET = 800  # pixels of the longer side of each half of a sheet, at most
+SHEET_NAME = "_compare.jpg"
+ONLY_READ = (*photos.HEIF_SUFFIXES, *photos.RAW_SUFFIXES)
+KNOWN = (*photos.SUFFIXES, *video.SUFFIXES)  # what is read and written
+
+
+@dataclass(frozen=True)
+class Options:
+    """How :func:`enhance_files` goes about it.
+
+    format: suffix of another format, such as "jpg" for photographs or "mp4" for videos; files of that kind are written
+    so, all others keep theirs. quality: 1 – 100, of JPEG, WebP and AVIF. suffix: text behind the names of outputs.
+    compare: write a sheet with the photograph before and after beside each, ``NAME_compare.jpg``. skip_done: leave
+    files alone whose output is there and not older than they. dry_run: plan and check everything, write nothing.
+    scheduler: address of a Dask cluster that enhances photographs instead; its workers need this package and the
+    weights, but no folder shared with this machine. video_speed: "fast" unless told otherwise, or "faithful" where a
+    network has no curves to estimate small.
+    """
+
+    format: str | None = None
+    quality: int | None = None
+    suffix: str = ""
+    compare: bool = False
+    skip_done: bool = False
+    dry_run: bool = False
+    scheduler: str | None = None
+    video_speed: str | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.format is not None and self.extension not in KNOWN:
+            raise ValueError(f"format={self.format!r}: choose one of {', '.join(KNOWN)}")
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise ValueError(f"quality={self.quality}: must lie in 1 – 100")
+        if any(character in self.suffix for character in "/\\\0"):
+            raise ValueError(f"suffix={self.suffix!r}: part of a file's name, so without / and \\")
+        if self.compare and self.scheduler:
+            raise ValueError("compare: sheets are made on this machine alone; leave scheduler out")
+
+    @property
+    def extension(self) -> str:
+        return f".{(self.format or '').lower().removeprefix('.')}"
+
+    def name(self, source: Path) -> str:
+        """Of the output of a file."""
+        kinds = photos.SUFFIXES if self.extension in photos.SUFFIXES else video.SUFFIXES
+        old = source.suffix.lower()
+        same_kind = video.is_video(source) == (self.extension in video.SUFFIXES)
+        keeps = self.format is None or not same_kind or kinds.get(old) == kinds[self.extension]
+        return source.stem + self.suffix + (source.suffix if keeps else self.extension)
 
 
 @dataclass
 class Outcome:
-    """What became of :func:`enhance_files`: the files written, (source, reason) of those that failed, and the files
-    that were there already."""
+    """What became of :func:`enhance_files`.
+
+    written: files, without sheets. failed: (source, reason). skipped: outputs that were there already. planned:
+    (source, output) of a dry run. left_out: how many files of a folder were no photograph or video that is taken, by
+    kind. notes: what could not travel along with a photograph, and the sources.
+    """
 
     written: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)
+    planned: list[tuple[Path, Path]] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: dict[str, list[Path]] = field(default_factory=dict)
 
     def fail(self, source: Path, reason: str) -> None:
         """Note a failure and say so on stderr."""
         self.failed.append((source, reason))
         tqdm.write(escape_control_characters(reason), file=sys.stderr)
 
+    def done(self, result: Result) -> None:
+        """Note what became of one file."""
+        if result.reason is not None:
+            self.fail(result.source, result.reason)
+            return
+        self.written.append(result.target)
+        for note in result.notes:
+            self.notes.setdefault(note, []).append(result.source)
 
-def enhance_files(
-    sources: Iterable[str | os.PathLike],
-    out: str | os.PathLike,
-    enhancer: Enhancer,
-    *,
-    progress: bool = True,
-    skip_done: bool = False,
-    scheduler: str | None = None,
-    video_speed: str | None = None,
-) -> Outcome:
-    """Enhance files, and folders with all that lies below them, into ``out``; format, name and place are kept.
+    def lines(self) -> list[str]:
+        """What is to be told at the end, once for all files."""
+        lines = [f"not taken: {_counted(self.left_out)}"] if self.left_out else []
+        for note, sources in self.notes.items():
+            which = escape_control_characters(sources[0].name)
+            which += f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+            lines.append(f"{which}: {note}")
+        return lines
 
-    sources: files with a video suffix are videos, others are taken as photographs whatever their name; in folders,
-    those with a photo or video suffix, hidden ones left out. out: a folder, created if need be; or a file name when
-    the one source is a file and ``out`` has a suffix of the same kind.
-    skip_done: leave photographs alone whose output is there and not older than they. scheduler: address of a Dask
-    cluster that enhances instead; its workers need this package and the weights, but no folder shared with this
-    machine. While one photograph is enhanced, the next is read and the one before written; large ones go alone.
-    Videos follow the photographs, on this machine, one after another (:func:`zdce.video.enhance_video`), at
-    ``video_speed``: "fast" unless told otherwise, or "faithful" where a network has no curves to estimate small.
 
-    A photograph or video that fails gives one line on stderr, the rest is still done, and the outcome lists it. An
-    output of an earlier run is replaced, an input never: ValueError, before anything is written, when an output would
-    fall on an input, when two sources would share an output, and when there is no source. Source: ours.
-    """
-    sources, out = [Path(source) for source in sources], Path(out)
-    outcome = Outcome()
-    jobs = _plan(sources, out, outcome)
-    for _, reason in outcome.failed:
-        tqdm.write(escape_control_characters(reason), file=sys.stderr)
-    if skip_done:
-        outcome.skipped = [target for source, target in jobs if _is_done(source, target)]
-        jobs = [(source, target) for source, target in jobs if not _is_done(source, target)]
-    videos = [job for job in jobs if video.is_video(job[0])]
-    jobs = [job for job in jobs if not video.is_video(job[0])]
-    with tqdm(
-        total=len(jobs), desc="enhance", unit="photo", disable=not (progress and jobs)
-    ) as bar:
-        run = _here if scheduler is None else functools.partial(_cluster, scheduler=scheduler)
-        for source, target, reason in run(jobs, enhancer) if jobs else ():
-            if reason is None:
-                outcome.written.append(target)
-            else:
-                outcome.fail(source, reason)
-            bar.update()
-    for source, target, reason in _videos(videos, enhancer, video_speed, progress):
-        if reason is None:
-            outcome.written.append(target)
-        else:
-            outcome.fail(source, reason)
-    return outcome
+@dataclass(frozen=True)
+class Result:
+    """Of one file: why it failed, or None; what was left out of the output."""
+
+    source: Path
+    target: Path
+    reason: str | None
+    notes: tuple[str, ...] = ()
 
 
 Job = tuple[Path, Path]  # source, target
 
 
-def _here(jobs: list[Job], enhancer: Enhancer) -> Iterator[tuple[Path, Path, str | None]]:
-    """(source, target, why it failed or None) in order; reading and writing go on beside the network."""
+def enhance_files(
+    sources: Iterable[str | os.PathLike], out: str | os.PathLike, enhancer: Enhancer, **options
+) -> Outcome:
+    """Enhance files, and folders with all that lies below them, into ``out``.
+
+    sources: files with a video suffix are videos, others are taken as photographs whatever their name; in folders,
+    those with a photo or video suffix, hidden ones left out. Name, place and format are kept unless ``options``, those
+    of :class:`Options`, say otherwise; HEIC and raw files are read alone, so they need a format. out: a folder, created
+    if need be; or a file name when the one source is a file and ``out`` has a suffix of the same kind. While one
+    photograph is enhanced, the next is read and the one before written; large ones go alone. Videos follow the
+    photographs, on this machine, one after another (:func:`zdce.video.enhance_video`).
+
+    A photograph or video that fails gives one line on stderr, the rest is still done, and the outcome lists it. Files
+    of the same name in ``out`` are replaced, an input never: ValueError, before anything is written, when an output
+    would fall on an input, when two sources would share an output, and when there is no source. Source: ours.
+    """
+    outcome, options = Outcome(), Options(**options)
+    jobs = _plan([Path(source) for source in sources], Path(out), options, outcome)
+    for _, reason in outcome.failed:
+        tqdm.write(escape_control_characters(reason), file=sys.stderr)
+    if options.skip_done:
+        outcome.skipped = [target for source, target in jobs if _is_done(source, target)]
+        jobs = [job for job in jobs if not _is_done(*job)]
+    if options.dry_run:
+        outcome.planned = jobs
+        return outcome
+    videos = [job for job in jobs if video.is_video(job[0])]
+    jobs = [job for job in jobs if not video.is_video(job[0])]
+    hidden = not (options.progress and jobs)
+    with tqdm(total=len(jobs), desc="enhance", unit="photo", disable=hidden) as bar:
+        run = _here if options.scheduler is None else _cluster
+        for result in run(jobs, enhancer, options) if jobs else ():
+            outcome.done(result)
+            bar.update()
+    for result in _videos(videos, enhancer, options):
+        outcome.done(result)
+    return outcome
+
+
+def _here(jobs: list[Job], enhancer: Enhancer, options: Options) -> Iterator[Result]:
+    """In order; reading and writing go on beside the network."""
+    write = functools.partial(_write, settings=_settings(enhancer), quality=options.quality)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        coming = reader.submit(read_photo, jobs[0][0]) if jobs else None
+        coming = reader.submit(read_photo, jobs[0][0])
         writing: tuple[Job, Future] | None = None
 
-        def written() -> Iterator[tuple[Path, Path, str | None]]:
+        def written() -> Iterator[Result]:
             if writing:
-                yield (*writing[0], _reason(writing[0][0], writing[1]))
+                yield _result(*writing)
 
         for job, after in zip(jobs, [*jobs[1:], None], strict=True):
             reading, coming = coming, None
@@ -117,17 +184,18 @@ def _here(jobs: list[Job], enhancer: Enhancer) -> Iterator[tuple[Path, Path, str
             if after and not large:
                 coming = reader.submit(read_photo, after[0])
             enhanced: Future = Future()
+            before = None
             try:
+                before = _small(reading.result()) if options.compare else None
                 enhanced.set_result(enhancer(reading.result()))
             except FAILURES as error:
                 enhanced.set_exception(error)
             del reading
             yield from written()
-            failed = enhanced.exception() is not None
-            writing = (
-                job,
-                enhanced if failed else writer.submit(write_photo, enhanced.result(), job[1]),
-            )
+            if enhanced.exception() is None:
+                writing = job, writer.submit(write, enhanced.result(), job[1], before=before)
+            else:
+                writing = job, enhanced
             del enhanced
             if large:
                 yield from written()
@@ -137,34 +205,67 @@ def _here(jobs: list[Job], enhancer: Enhancer) -> Iterator[tuple[Path, Path, str
         yield from written()
 
 
-def _videos(
-    jobs: list[Job], enhancer: Enhancer, speed: str | None, progress: bool
-) -> Iterator[tuple[Path, Path, str | None]]:
+def _write(
+    photo: Photo, target: Path, *, settings: str, quality: int | None, before: np.ndarray | None
+) -> tuple[str, ...]:
+    """Write a photograph, and its sheet where ``before`` is given; what could not travel along."""
+    notes = write_photo(photo, target, quality=quality, settings=settings)
+    if before is not None:
+        after = _small(photo)
+        line = np.full((len(after), 4, 3), np.iinfo(after.dtype).max, after.dtype)
+        sheet = replace(photo, pixels=np.hstack([before, line, after]), alpha=None, exif=None)
+        write_photo(replace(sheet, carried={}, dpi=None), _sheet(target))
+    return tuple(f"left out: {name}" for name in (*photo.notes, *notes))
+
+
+def _small(photo: Photo) -> np.ndarray:
+    """Its pixels, averaged down to what fits half a sheet."""
+    height, width = photo.pixels.shape[:2]
+    factor = -(-max(height, width) // SHEET)
+    if min(height, width) < factor:
+        factor = 1
+    whole = photo.pixels[: height // factor * factor, : width // factor * factor]
+    blocks = whole.reshape(height // factor, factor, width // factor, factor, 3)
+    return np.rint(blocks.mean((1, 3), dtype=np.float32)).astype(photo.pixels.dtype)
+
+
+def _settings(enhancer: Enhancer) -> str:
+    """The line that outputs record: version and all that the result depends on."""
+    weights = enhancer.options["weights"]
+    model = Path(weights).name if weights else enhancer.options["model"]
+    how = f"gamma {enhancer.gamma:g}, strength {enhancer.strength:g}, {enhancer.speed}"
+    return f"zdce {zdce.__version__}: model {model}, {how}"
+
+
+def _videos(jobs: list[Job], enhancer: Enhancer, options: Options) -> Iterator[Result]:
     """As :func:`_here`, for videos."""
     if jobs:
-        speed = speed or ("fast" if isinstance(enhancer.net, CurveNet) else "faithful")
+        curves = isinstance(enhancer.net, CurveNet)
+        speed = options.video_speed or ("fast" if curves else "faithful")
         if speed != enhancer.speed:
             enhancer = Enhancer(**enhancer.options | {"speed": speed})
     for source, target in jobs:
         done: Future = Future()
         try:
-            done.set_result(video.enhance_video(source, target, enhancer, progress=progress))
+            made = video.enhance_video(source, target, enhancer, progress=options.progress)
+            done.set_result(getattr(made, "notes", ()))
         except FAILURES as error:
             done.set_exception(error)
-        yield source, target, _reason(source, done)
+        yield _result((source, target), done)
 
 
 FAILURES = (PhotoError, MemoryError, RuntimeError)  # RuntimeError: out of memory, in torch
 
 
-def _reason(source: Path, done: Future) -> str | None:
-    """Why it failed, None if it did not; what is no fault of a photograph is raised."""
+def _result(job: Job, done: Future) -> Result:
+    """What became of a job; what is no fault of a photograph is raised."""
     error = done.exception()
     if error is None:
-        return None
+        return Result(*job, None, tuple(done.result()))
     if not isinstance(error, FAILURES):
         raise error
-    return str(error) if isinstance(error, PhotoError) else f"{source}: {_first_line(error)}"
+    ours = isinstance(error, PhotoError)
+    return Result(*job, str(error) if ours else f"{job[0]}: {_first_line(error)}")
 
 
 def _is_done(source: Path, target: Path) -> bool:
@@ -174,36 +275,28 @@ def _is_done(source: Path, target: Path) -> bool:
         return False
 
 
-def _cluster(
-    jobs: list[Job], enhancer: Enhancer, scheduler: str
-) -> Iterator[tuple[Path, Path, str | None]]:
+def _cluster(jobs: list[Job], enhancer: Enhancer, options: Options) -> Iterator[Result]:
     """As :func:`_here`, on the workers of a Dask cluster: file contents go there, and come back."""
     try:
         from distributed import Client, as_completed
     except ImportError:
         raise ValueError('--scheduler needs Dask: pip install "zdce[cluster]"') from None
     waiting = iter(jobs)
-    with Client(scheduler) as client:
+    with Client(options.scheduler) as client:
         most = 2 * max(1, sum(client.nthreads().values()))  # photographs on their way at a time
         running, done = {}, as_completed()
 
-        def more() -> Iterator[tuple[Path, Path, str | None]]:
+        def more() -> Iterator[Result]:
             """Submit one more; those that cannot be read are yielded instead."""
             for source, target in waiting:
                 try:
-                    data = content(source, MAX_BYTES)
+                    data = content(source, photos.MAX_BYTES)
                 except OSError as error:
-                    yield source, target, f"{source}: cannot be read: {error.strerror or error}"
+                    reason = f"{source}: cannot be read: {error.strerror or error}"
+                    yield Result(source, target, reason)
                     continue
-                future = client.submit(
-                    _on_worker,
-                    source.name,
-                    target.name,
-                    data,
-                    enhancer.options,
-                    pure=False,
-                    retries=1,
-                )
+                words = (source.name, target.name, data, enhancer.options, options.quality)
+                future = client.submit(_on_worker, *words, pure=False, retries=1)
                 running[future] = (source, target)
                 done.add(future)
                 return
@@ -214,14 +307,13 @@ def _cluster(
             return
         for future in done:
             source, target = running.pop(future)
-            reason = None
             if future.status != "finished":
-                reason = f"{source}: {_first_line(future.exception())}"
+                yield Result(source, target, f"{source}: {_first_line(future.exception())}")
             else:
-                data, reason = future.result()
+                data, reason, notes = future.result()
                 reason = _kept(data, target) if reason is None else f"{source}: {reason}"
+                yield Result(source, target, reason, notes)
             future.release()
-            yield source, target, reason
             yield from more()
 
 
@@ -235,18 +327,22 @@ def _kept(data: bytes, target: Path) -> str | None:
     return None
 
 
-def _on_worker(source: str, target: str, data: bytes, options: dict) -> tuple[bytes, str | None]:
-    """On a worker of the cluster: a file's content → the enhanced file's content, and why it failed or None."""
+def _on_worker(
+    source: str, target: str, data: bytes, options: dict, quality: int | None
+) -> tuple[bytes, str | None, tuple[str, ...]]:
+    """On a worker of the cluster: a file's content → the enhanced file's content, why it failed, notes."""
     enhancer = _enhancer(tuple(sorted(options.items())))
     with tempfile.TemporaryDirectory(prefix="zdce-") as folder:
         before, after = Path(folder) / "in" / source, Path(folder) / "out" / target
         before.parent.mkdir()
         before.write_bytes(data)
+        how = {"settings": _settings(enhancer), "quality": quality, "before": None}
         try:
-            write_photo(enhancer(read_photo(before)), after)
+            notes = _write(enhancer(read_photo(before)), after, **how)
         except FAILURES as error:
-            return b"", _first_line(error).replace(f"{before}: ", "").replace(f"{after}: ", "")
-        return after.read_bytes(), None
+            reason = _first_line(error).replace(f"{before}: ", "").replace(f"{after}: ", "")
+            return b"", reason, ()
+        return after.read_bytes(), None, notes
 
 
 @functools.lru_cache(maxsize=2)
@@ -254,65 +350,146 @@ def _enhancer(options: tuple) -> Enhancer:
     return Enhancer(**dict(options))
 
 
-def _plan(sources: list[Path], out: Path, outcome: Outcome) -> list[tuple[Path, Path]]:
-    """(source, target) of all there is to do; folders without a photograph go to ``outcome.failed``."""
-    known = (*SUFFIXES, *video.SUFFIXES)
-    to_file = out.suffix.lower() in known and not out.is_dir()
+# The plan
+
+
+def _plan(sources: list[Path], out: Path, options: Options, outcome: Outcome) -> list[Job]:
+    """All there is to do; what cannot be done goes to ``outcome.failed`` and ``outcome.left_out``."""
     if not sources:
         raise ValueError("sources: name at least one photograph, video or folder")
+    to_file = _is_file_name(sources, out, options)
+    jobs: dict[Path, Path] = {}  # by target
+    for source in sources:
+        left_out: Counter[str] = Counter()
+        unread: list[OSError] = []
+        if to_file:
+            pairs = [(source, out)]
+        elif source.is_dir():
+            pairs = list(_found(source, out, options, left_out, unread))
+        else:
+            pairs = [(source, out / options.name(source))]
+            reason = _only_read(source, options)
+            if reason:
+                outcome.failed.append((source, f"{source}: {reason}"))
+                continue
+        for error in unread:
+            reason = f"{error.filename}: cannot be read: {error.strerror}"
+            outcome.failed.append((Path(error.filename), reason))
+        if not pairs and not unread:
+            taken = f"; not taken: {_counted(left_out)}" if left_out else f" ({', '.join(KNOWN)})"
+            outcome.failed.append((source, f"{source}: holds no photographs or videos{taken}"))
+        else:
+            outcome.left_out += left_out
+        for path, target in sorted(pairs, key=lambda pair: pair[0].suffix != pair[1].suffix):
+            _add(jobs, path, target, options)
+    _check_inputs(jobs, out, options)
+    return [(path, target) for target, path in jobs.items()]
+
+
+def _is_file_name(sources: list[Path], out: Path, options: Options) -> bool:
+    """Whether ``out`` names the one output; ValueError where it can be neither that nor a folder."""
+    to_file = out.suffix.lower() in KNOWN and not out.is_dir()
+    if out.suffix.lower() in ONLY_READ and not out.is_dir():
+        raise ValueError(f"out={out}: HEIC and raw files are read, not written")
     if to_file and (len(sources) > 1 or sources[0].is_dir()):
         raise ValueError(
             f"out={out}: a file name goes with a single photograph or video; name a folder for more"
         )
+    if to_file and (options.format or options.suffix):
+        raise ValueError(f"out={out}: is a file's name already; leave format and suffix out")
     if out.exists() and not out.is_dir() and not to_file:
         raise ValueError(
             f"out={out}: is a file without a photo suffix; name a folder, a photo or a video file"
         )
-    jobs: dict[Path, Path] = {}  # by target
-    for source in sources:
-        unread: list[OSError] = []
-        pairs = [(source, out)] if to_file else list(_targets(source, out, unread))
-        for error in unread:
-            outcome.failed.append(
-                (Path(error.filename), f"{error.filename}: cannot be read: {error.strerror}")
-            )
-        if not pairs and not unread:
-            outcome.failed.append(
-                (source, f"{source}: holds no photographs or videos ({', '.join(known)})")
-            )
-        for path, target in pairs:
-            owner = jobs.setdefault(target, path)
-            if not _same(owner, path):
-                raise ValueError(
-                    f"{owner} and {path} would both be written to {target}: enhance them apart"
-                )
+    return to_file
+
+
+def _add(jobs: dict[Path, Path], path: Path, target: Path, options: Options) -> None:
+    """Note a job; where its name is taken, one of another format keeps its old suffix within the name."""
+    owner = jobs.get(target, path)
+    if not _same(owner, path) and path.suffix != target.suffix:  # a raw file beside its JPEG
+        target = target.with_name(path.name + options.suffix + target.suffix)
+        owner = jobs.get(target, path)
+    if not _same(owner, path):
+        raise ValueError(
+            f"{owner} and {path} would both be written to {target}: enhance them apart"
+        )
+    jobs.setdefault(target, path)
+
+
+def _check_inputs(jobs: dict[Path, Path], out: Path, options: Options) -> None:
+    """ValueError where an output, or a sheet, would fall on an input, or a sheet on an output."""
     inputs = {_identity(path): path for path in jobs.values()}
-    for target in jobs:
+    sheets = [_sheet(target) for target in jobs if options.compare]
+    for target in (*jobs, *sheets):
         if _identity(target) in inputs:
             raise ValueError(
                 f"out={out}: would overwrite the input {inputs[_identity(target)]}; name another folder"
             )
-    return [(path, target) for target, path in jobs.items()]
+    for sheet in sheets:
+        if sheet in jobs:
+            raise ValueError(f"compare: {sheet} is the output of {jobs[sheet]} already")
 
 
-def _targets(source: Path, out: Path, unread: list[OSError]) -> Iterator[tuple[Path, Path]]:
-    """(file, its place below ``out``) for a file or a folder; results of an earlier run inside it are left out.
+def _found(
+    source: Path, out: Path, options: Options, left_out: Counter[str], unread: list[OSError]
+) -> Iterator[Job]:
+    """(file, its place below ``out``) in a folder; results of an earlier run inside it are passed over.
 
-    Folders that cannot be read go to ``unread``."""
-    if not source.is_dir():
-        yield source, out / source.name
-        return
+    Files that are not taken are counted in ``left_out`` by kind; folders that cannot be read go to ``unread``."""
+    in_place = _same(source, out)
     for folder, folders, names in os.walk(source, onerror=unread.append):
         here = Path(folder)
         folders[:] = sorted(
-            n for n in folders if not n.startswith(".") and not _same(here / n, out)
+            n for n in folders if not n.startswith(".") and (in_place or not _same(here / n, out))
         )
         for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in (
-                *SUFFIXES,
-                *video.SUFFIXES,
-            ):
-                yield here / name, out / (here / name).relative_to(source)
+            path = here / name
+            if name.startswith("."):
+                left_out["hidden"] += 1
+            elif in_place and (_is_result(path, options) or name.endswith(SHEET_NAME)):
+                left_out["results of an earlier run"] += 1
+            elif reason := _not_taken(path, options):
+                left_out[reason] += 1
+            else:
+                yield path, out / path.relative_to(source).with_name(options.name(path))
+
+
+def _is_result(path: Path, options: Options) -> bool:
+    return bool(options.suffix) and path.stem.endswith(options.suffix)
+
+
+def _not_taken(path: Path, options: Options) -> str | None:
+    """Kind of a file of a folder that is no job, with what would make it one; None for a job."""
+    suffix = path.suffix.lower()
+    if suffix in KNOWN:
+        return None
+    kind = escape_control_characters(suffix[1:].upper()) or "without suffix"
+    reason = _only_read(path, options) if suffix in ONLY_READ else None
+    if suffix in ONLY_READ:
+        return f"{kind} ({reason})" if reason else None
+    return kind
+
+
+def _only_read(path: Path, options: Options) -> str | None:
+    """Why a HEIC or raw file cannot be a job; None for one that can, and for other files."""
+    if path.suffix.lower() not in ONLY_READ:
+        return None
+    kind = "HEIC/HEIF" if path.suffix.lower() in photos.HEIF_SUFFIXES else "raw files"
+    extra = photos.needed_extra(path)
+    if extra:
+        return f'{kind} need an extra: pip install "zdce[{extra}]"'
+    if options.extension not in photos.SUFFIXES:
+        return f"{kind} are read, not written: add --format jpg, or tif for 16 bits"
+    return None
+
+
+def _counted(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+
+
+def _sheet(target: Path) -> Path:
+    return target.with_name(target.stem + SHEET_NAME)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -1,11 +1,14 @@
-"""Photograph files ↔ arrays: upright, at their full bit depth, with transparency, colour profile and EXIF kept.
+"""Photograph files ↔ arrays: upright, in sRGB tones, at full bit depth; what belongs to them travels along.
 
 Pillow reads and writes most files. It turns 16-bit grey white and cuts 16-bit colour to 8 bits without a word, so
-16-bit PNG goes through imagecodecs, and grey and RGB TIFF of any depth through tifffile.
+16-bit PNG goes through imagecodecs, and grey and RGB TIFF of any depth through tifffile. HEIC goes through pillow-heif
+(extra ``heif``), raw camera files through rawpy (extra ``raw``).
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import io
 import logging
 import os
@@ -13,17 +16,20 @@ import struct
 import threading
 import warnings
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import tifffile
 import torch
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from zdce import color, metadata
+from zdce.color import ColorError, Encoding
 from zdce.files import atomic_write, content
+from zdce.metadata import ORIENTATION, png_chunk
 
 SUFFIXES = {
     ".jpg": "JPEG",
@@ -37,49 +43,109 @@ SUFFIXES = {
     ".webp": "WEBP",
     ".avif": "AVIF",
 }
+# Read, not written: their developed or decoded pixels go into a file of another format.
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+RAW_SUFFIXES = tuple(
+    [
+        ".3fr",
+        ".arw",
+        ".cr2",
+        ".cr3",
+        ".crw",
+        ".dcr",
+        ".dng",
+        ".erf",
+        ".fff",
+        ".gpr",
+        ".iiq",
+        ".kdc",
+        ".mef",
+        ".mos",
+        ".mrw",
+        ".nef",
+        ".nrw",
+        ".orf",
+        ".pef",
+        ".raf",
+        ".rw2",
+        ".rwl",
+        ".sr2",
+        ".srf",
+        ".srw",
+        ".x3f",
+    ]
+)
+NEEDS = {"HEIF": ("HEIC/HEIF", "heif", "pillow_heif"), "RAW": ("raw camera files", "raw", "rawpy")}
 READABLE = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "AVIF")
 SAME_AS = {"MPO": "JPEG", "DIB": "BMP"}  # phones write MPO: a JPEG with further pictures behind it
+QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90}  # of the formats that have one
 SAVE_OPTIONS = {
-    "JPEG": {"quality": 95, "subsampling": "4:4:4"},
+    "JPEG": {"subsampling": "4:4:4"},
     "PNG": {},
     "BMP": {},
-    "WEBP": {"quality": 95, "method": 4, "exact": True},
-    "AVIF": {"quality": 90, "subsampling": "4:4:4"},
+    "WEBP": {"method": 4, "exact": True},
+    "AVIF": {"subsampling": "4:4:4"},
+}
+XMP, IPTC, TEXT, TAIL = "XMP", "IPTC", "the PNG's texts", "the motion photo's video"
+EXIF = "EXIF"
+HOLDS = {  # what travels in each format, beside the pixels
+    "JPEG": {EXIF, XMP, IPTC, TAIL},
+    "PNG": {EXIF, XMP, TEXT},
+    "TIFF": {EXIF, XMP, IPTC},
+    "WEBP": {EXIF, XMP},
+    "AVIF": {EXIF, XMP},
+    "BMP": set(),
 }
 MAX_PIXELS = 2**28  # 268 million; telephones take 200
 UNSURE_PIXELS = (
     2 * Image.MAX_IMAGE_PIXELS
-)  # Pillow's own limit, 179 million: larger files must hold what they promise
-MAX_BYTES = (
-    1_800_000_000  # of memory that one photograph may take; the program itself has about 320 MB
-)
-COPIES = {
-    False: 3.0,
-    True: 3.4,
-}  # of a photograph that are there at a time, measured; True: deep, or not opaque
+)  # Pillow's own limit; larger files must hold what they promise
+MAX_BYTES = 1_800_000_000  # of memory that one photograph may take; the program has about 320 MB
+COPIES = {False: 3.0, True: 3.4}  # of a photograph at a time, measured; True: deep, or not opaque
 PIXELS_A_BYTE = (
     50  # of those files, at most; a photograph has about 5 as a JPEG, a bomb 300 and more
 )
 MAX_PAGES = 1000  # of a TIFF, that are looked at
 BAND = 2**22  # pixels that are copied at a time
-MAX_JPEG_EXIF = 65_533
+MAX_SEGMENT = 65_000  # bytes of EXIF or XMP that a JPEG holds
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-ORIENTATION, EXIF_IFD, WIDTH_IN_EXIF, HEIGHT_IN_EXIF, DNG_VERSION = 274, 34665, 40962, 40963, 50706
-# TIFF tags that say how pixels are stored, or hold a second copy (thumbnail, layers, XMP, ICC): never carried over.
-STRUCTURE_TAGS = frozenset(
-    {
-        *range(254, 267),
-        *range(273, 282),
-        *range(284, 294),
-        *range(317, 348),
-        *range(512, 533),
-        *(301, 700, 34377, 34675, 37724),
-    }
-) - {274, 285, 318, 319}  # orientation, page name, white point, primaries
+DNG_VERSION = 50706
+RAW_PHOTOMETRIC = (32803, 34892)  # of a sensor's values
+RAW_MAGIC = (b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"\0MRM", b"FOVb", b"IIII")
+HEIF_BRANDS = {
+    b"heic",
+    b"heix",
+    b"hevc",
+    b"hevx",
+    b"heim",
+    b"heis",
+    b"hevm",
+    b"hevs",
+    b"mif1",
+    b"msf1",
+}
+OTHER_KINDS = {  # that are recognised and not read
+    b"GIF8": "a GIF",
+    b"8BPS": "a Photoshop file",
+    b"\xff\x0a": "a JPEG XL",
+    b"\0\0\0\x0cJXL ": "a JPEG XL",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000",
+    b"\xff\x4f\xff\x51": "a JPEG 2000",
+    b"v/1\x01": "an OpenEXR picture of high dynamic range (HDR)",
+    b"#?RADIANCE": "a Radiance picture of high dynamic range (HDR)",
+    b"%PDF": "a PDF",
+    b"gimp xcf": "a GIMP file",
+    b"\0\0\x01\0": "an icon",
+    b"PK\x03\x04": "a ZIP archive",
+    b"<svg": "an SVG drawing",
+    b"<?xml": "an XML file",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
+}
 
 logging.getLogger("tifffile").setLevel(
     logging.CRITICAL
-)  # damaged files are told by PhotoError, in one line
+)  # PhotoError tells of damaged files, in one line
 
 
 class PhotoError(ValueError):
@@ -88,14 +154,18 @@ class PhotoError(ValueError):
 
 @dataclass
 class Photo:
-    """A photograph, upright.
+    """A photograph, upright, in sRGB tones.
 
     pixels: (H, W, 3) uint8 or uint16; three equal channels when ``gray``.
     alpha: (H, W) of the same dtype, 0 transparent, not premultiplied; or None.
     gray: the file was grey and is written grey.
-    icc: colour profile that fits the pixels (RGB, or grey when ``gray``); None means sRGB.
+    icc: colour profile of the file (RGB, or grey when ``gray``); None means sRGB.
     exif: EXIF block beginning ``Exif\\0\\0``, orientation 1, without thumbnail; or None.
-    format: "JPEG", "PNG", "BMP", "TIFF", "WEBP" or "AVIF".
+    format: "JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", or what is read alone: "HEIF", "RAW".
+    dpi: resolution in pixels an inch, across and down; or None.
+    carried: what else belongs to it (XMP, IPTC, ...), by the names that :data:`HOLDS` lists.
+    encoding: how the file's values differ from the pixels where its tones are not sRGB's; writing returns to them.
+    notes: what the file holds and reading left out, to be told.
     """
 
     pixels: np.ndarray
@@ -104,6 +174,10 @@ class Photo:
     icc: bytes | None = None
     exif: bytes | None = None
     format: str = "PNG"
+    dpi: tuple[float, float] | None = None
+    carried: dict[str, bytes] = field(default_factory=dict)
+    encoding: Encoding | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -116,16 +190,17 @@ class Photo:
 
 
 def read_photo(path: str | os.PathLike) -> Photo:
-    """Read a JPEG, PNG, BMP, TIFF, WebP or AVIF file, told by its content and not by its name.
+    """Read a JPEG, PNG, BMP, TIFF, WebP, AVIF, HEIC or raw camera file, told by its content and not by its name.
 
-    EXIF orientation is applied to pixels and alpha. 16-bit PNG and TIFF stay 16-bit; TIFF of 9 – 15 bits is
-    stretched to 16, float TIFF in [0, 1] is rounded to 16. CMYK turns into sRGB by the file's profile, or by
-    Pillow's plain formula where it has none. AVIF of 10 or 12 bits is read at 8.
+    EXIF orientation is applied to pixels and alpha. 16-bit PNG and TIFF stay 16-bit; TIFF of 9 – 15 bits and HEIC of 10
+    or 12 are stretched to 16, float TIFF in [0, 1] is rounded to 16; AVIF of 10 or 12 bits is read at 8. Tones other than
+    sRGB's, by the profile or the file's code points, become sRGB tones in 16 bits. CMYK, and RGB whose profile is a
+    table, turn into sRGB. Raw files are developed to 16 bits with the camera's white balance, without brightening.
 
     Raises PhotoError for anything else: no photograph, a pipe or device, cut short, too large (what takes more than
     2 GiB of memory: 200 megapixels in 8 bits, 88 in 16, 94 as WebP or AVIF; above 179 also files of less than a byte
-    for 50 pixels), unreadable, several pictures in one file, raw camera files, integers or floats outside the ranges
-    above. Source: ours.
+    for 50 pixels), unreadable, several pictures in one file, high dynamic range (PQ, HLG), an extra that is not
+    installed, integers or floats outside the ranges above. Source: ours.
     """
     path = Path(path)
     try:
@@ -137,79 +212,70 @@ def read_photo(path: str | os.PathLike) -> Photo:
             "ignore"
         )  # damaged metadata, sizes between Pillow's warning and its limit
         try:
-            return _decode(data)
-        except PhotoError as error:
+            return _decode(data, path.suffix.lower())
+        except (PhotoError, ColorError) as error:
             raise PhotoError(f"{path}: {error}") from error
         except Image.DecompressionBombError as error:
-            raise PhotoError(
-                f"{path}: more than {MAX_PIXELS // 10**6} megapixels, which are not read"
-            ) from error
+            most = f"more than {MAX_PIXELS // 10**6} megapixels, which are not read"
+            raise PhotoError(f"{path}: {most}") from error
         except UnidentifiedImageError as error:
-            reason = (
-                "empty"
-                if not data
-                else "no photograph (JPEG, PNG, BMP, TIFF, WebP, AVIF), or damaged"
-            )
-            raise PhotoError(f"{path}: {reason}") from error
+            reason = "no photograph (JPEG, PNG, BMP, TIFF, WebP, AVIF, HEIC, raw), or damaged"
+            raise PhotoError(f"{path}: {reason if data else 'empty'}") from error
         except Exception as error:  # decoders raise nearly anything on damaged bytes
             raise PhotoError(f"{path}: damaged or cut short: {_one_line(error)}") from error
 
 
-def write_photo(photo: Photo, path: str | os.PathLike) -> None:
+def write_photo(
+    photo: Photo,
+    path: str | os.PathLike,
+    *,
+    quality: int | None = None,
+    settings: str | None = None,
+) -> list[str]:
     """Write ``photo`` in the format that the name's suffix says, or in its own where the suffix says none.
 
-    JPEG quality 95 4:4:4, WebP 95, AVIF 90 4:4:4; PNG and TIFF lossless. EXIF and colour profile are carried
-    (BMP holds neither; EXIF above JPEG's 64 KB is left out). The file appears whole or not at all: it is written
-    under a temporary name in the same folder, which is created if need be, and then renamed.
+    quality: 1 – 100, of JPEG (default 95, always 4:4:4), WebP (95) and AVIF (90, 4:4:4); PNG, TIFF and BMP are lossless.
+    settings: a line that is recorded in the EXIF as ProcessingSoftware. Returns what the format could not hold, such as
+    "XMP", "16 bits". The file appears whole or not at all: it is written under a temporary name in the same folder,
+    which is created if need be, and then renamed.
 
-    Raises PhotoError for 16-bit pixels in a format other than PNG and TIFF, transparency in JPEG, a suffix of
-    another picture format, and when writing fails. Source: ours.
+    Raises PhotoError for transparency in JPEG, a suffix of another picture format, and when writing fails.
+    Source: ours.
     """
     path = Path(path)
     try:
-        data = _encode(photo, _format_of(path, photo))
+        data, lost = _encode(photo, _format_of(path, photo), quality, settings)
         with atomic_write(path) as partial:
             partial.write_bytes(data)
     except PhotoError as error:
         raise PhotoError(f"{path}: {error}") from error
     except OSError as error:
-        raise PhotoError(
-            f"{path}: cannot be written: {error.strerror or _one_line(error)}"
-        ) from error
+        reason = error.strerror or _one_line(error)
+        raise PhotoError(f"{path}: cannot be written: {reason}") from error
     except (ValueError, struct.error) as error:  # a picture too large for the format
         raise PhotoError(f"{path}: cannot be written: {_one_line(error)}") from error
+    return lost
+
+
+def needed_extra(path: str | os.PathLike) -> str | None:
+    """Extra of this package that reading ``path`` needs, by its suffix, where it is not installed; else None."""
+    suffix = Path(path).suffix.lower()
+    kind = "HEIF" if suffix in HEIF_SUFFIXES else "RAW" if suffix in RAW_SUFFIXES else None
+    if kind is None or importlib.util.find_spec(NEEDS[kind][2]):
+        return None
+    return NEEDS[kind][1]
 
 
 def from_pil(image: Image.Image) -> Photo:
     """Photo of a Pillow image: its pixels as they lie, EXIF orientation not applied, EXIF not carried.
 
     Any of Pillow's 8-bit modes, 1-bit, palette, CMYK, and ``I;16`` (16-bit grey); ``I`` when its values lie in
-    0 – 65535. Raises PhotoError for the other modes.
+    0 – 65535. Tones as in :func:`read_photo`. Raises PhotoError for the other modes.
     """
-    mode, icc = image.mode, image.info.get("icc_profile")
-    if mode.startswith("I"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise PhotoError(
-                f"{mode} image with values {values.min()} – {values.max()}: only 0 – 65535 is read"
-            )
-        array = values.astype(np.uint16)
-        key = image.info.get("transparency")
-        if isinstance(key, int):
-            array = np.dstack([array, np.where(array == key, 0, 65535).astype(np.uint16)])
-    elif mode in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"):
-        array, icc = _eight_bits(image, icc)
-    else:
-        raise PhotoError(f"{mode} image: convert it to RGB first")
-    pixels, alpha, gray = _split(array)
-    return Photo(
-        pixels,
-        alpha,
-        gray,
-        _fitting(icc, gray),
-        None,
-        SAME_AS.get(image.format, image.format or "PNG"),
-    )
+    try:
+        return _toned(_plain(image))
+    except ColorError as error:
+        raise PhotoError(str(error)) from error
 
 
 def to_pil(photo: Photo) -> Image.Image:
@@ -217,6 +283,7 @@ def to_pil(photo: Photo) -> Image.Image:
 
     Raises PhotoError for 16-bit colour and 16-bit grey with alpha, which Pillow does not have.
     """
+    photo = _as_stored(photo)
     array = _joined(photo)
     if array.dtype == np.uint16 and array.ndim == 3:
         raise PhotoError("Pillow has no 16-bit colour and no 16-bit alpha: use the photo's arrays")
@@ -247,27 +314,231 @@ def to_pixels(tensor: Tensor, dtype: np.typing.DTypeLike = np.uint8) -> np.ndarr
 # Reading
 
 
-def _decode(data: bytes) -> Photo:
+def _decode(data: bytes, suffix: str) -> Photo:
+    kind = _kind(data, suffix)
+    if kind == "RAW":
+        return _decode_raw(data)
+    if kind == "HEIF":
+        return _decode_heif(data)
+    if kind:
+        raise PhotoError(f"{kind}, which is not read: export it as PNG, TIFF or JPEG first")
     if data[:4] in TIFF_MAGIC:
         photo = _decode_tiff(data)
         if photo:
             return photo
     with _opened(data) as image:
         if image.format in ("PNG", "WEBP", "AVIF") and getattr(image, "n_frames", 1) > 1:
-            raise PhotoError(
-                f"an animation of {image.n_frames} pictures: save one of them as a file of its own"
-            )
+            frames = f"an animation of {image.n_frames} pictures"
+            raise PhotoError(f"{frames}: save one of them as a file of its own")
         image.load()
-        photo = from_pil(image)
+        photo = replace(_plain(image), dpi=_density(image.info.get("dpi")))
         if image.format == "PNG" and data[24] == 16:
             pixels, alpha, gray = _split(imagecodecs.png_decode(data))
             photo = replace(photo, pixels=pixels, alpha=alpha, gray=gray)
-        try:
-            exif = image.getexif()
-        except Exception:  # damaged: left behind
-            return photo
+        gamma, stated = _stated_encoding(data, image)
+        if stated is not False:
+            photo.icc = _fitting(stated, photo.gray)
+        exif, orientation = _exif(data, image)
+        photo.notes, photo.carried = _belongings(data, image)
         image.close()  # its pixels take as much memory as the photograph's
-    return _upright(photo, lambda: exif)
+    return _upright(_toned(photo, gamma), exif, orientation)
+
+
+def _kind(data: bytes, suffix: str) -> str | None:
+    """ "RAW", "HEIF", the name of a kind that is not read, or None for what is to be tried."""
+    if data[4:8] == b"ftyp":
+        brands = {
+            data[at : at + 4] for at in range(8, min(int.from_bytes(data[:4], "big"), 256), 4)
+        }
+        if data[8:12] == b"crx ":
+            return "RAW"
+        if brands & {b"avif", b"avis"}:
+            return None
+        return "HEIF" if brands & HEIF_BRANDS else "a video"
+    raw = data.startswith(RAW_MAGIC) or data[8:11] == b"CR\x02" or data[6:14] == b"HEAPCCDR"
+    if raw or (suffix in RAW_SUFFIXES and data[:4] in TIFF_MAGIC):
+        return "RAW"
+    return next((name for magic, name in OTHER_KINDS.items() if data.startswith(magic)), None)
+
+
+def _import_for(kind: str):
+    """The library that reads files of this kind; PhotoError where it is not installed."""
+    name, extra, library = NEEDS[kind]
+    try:
+        return importlib.import_module(library)
+    except ImportError:
+        raise PhotoError(f'{name} need an extra: pip install "zdce[{extra}]"') from None
+
+
+def _decode_heif(data: bytes) -> Photo:
+    library = _import_for("HEIF")
+    try:
+        file = library.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+        image = file[file.primary_index]
+        (width, height), info, alpha = image.size, image.info, image.has_alpha
+        points = info.get("nclx_profile") or {}
+        stated = points.get("color_primaries", 2), points.get("transfer_characteristics", 2)
+        color.refuse_high_dynamic_range(stated[1])
+        deep = 2 if info["bit_depth"] > 8 else 1
+        _check_size(width * height, data, 4 if alpha else 3, deep, 12)
+        pixels, alpha, gray = _split(np.array(image))
+    except (PhotoError, ColorError, Image.DecompressionBombError):
+        raise
+    except Exception as error:
+        raise PhotoError(f"a HEIC/HEIF file that cannot be decoded: {_one_line(error)}") from error
+    if image.premultiplied_alpha:
+        pixels = _unpremultiplied(pixels, alpha)
+    icc = info.get("icc_profile")
+    gamma, icc = (0.0, icc) if icc else color.by_code_points(*stated)
+    photo = Photo(pixels, alpha, gray, _fitting(icc, gray), None, "HEIF")
+    others = {
+        "a gain map (its HDR part)": "gainmap" in str(info.get("aux")).lower()
+        or b"tmap" in data[:4096]
+    }
+    others |= {"a depth map": info.get("depth_images"), "a video": b"mpvd" in data}
+    others |= {f"{len(file) - 1} further pictures": len(file) > 1}
+    photo.notes = tuple(name for name, there in others.items() if there)
+    if info.get("xmp"):
+        photo.carried = {XMP: metadata.clean_xmp(info["xmp"], gain_map_lost=True)}
+    return _upright(_toned(photo, gamma), info.get("exif"))
+
+
+def _decode_raw(data: bytes) -> Photo:
+    library = _import_for("RAW")
+    try:
+        with library.imread(io.BytesIO(data)) as raw:
+            _check_size(raw.sizes.width * raw.sizes.height, data, 3, 2, 10)
+            pixels = raw.postprocess(
+                output_bps=16,
+                use_camera_wb=True,
+                no_auto_bright=True,
+                gamma=(2.4, 12.92),  # sRGB's
+                output_color=library.ColorSpace.sRGB,
+            )
+            exif = _raw_exif(data, raw)
+    except PhotoError:
+        raise
+    except Exception as error:
+        raise PhotoError(
+            f"a raw camera file that cannot be developed: {_one_line(error)}"
+        ) from error
+    return _upright(Photo(np.ascontiguousarray(pixels), format="RAW", notes=("maker notes",)), exif)
+
+
+def _raw_exif(data: bytes, raw) -> bytes | None:
+    """EXIF of a raw file: its own where it is a TIFF, else that of its preview; maker notes left out."""
+    try:
+        if data[:4] in TIFF_MAGIC:
+            exif = metadata.exif_of_tiff(data, only=metadata.RAW_TAGS)
+        else:
+            exif = Image.open(io.BytesIO(raw.extract_thumb().data), formats=["JPEG"]).getexif()
+        exif.get_ifd(metadata.EXIF_IFD).pop(metadata.MAKER_NOTE, None)
+        return exif.tobytes() if exif else None
+    except Exception:  # none, or damaged
+        return None
+
+
+def _stated_encoding(data: bytes, image: Image.Image) -> tuple[float, bytes | bool | None]:
+    """Gamma that is to be undone (0 for none) and profile, by what a PNG or AVIF states in place of a profile; False
+    where it states nothing. ColorError for high dynamic range."""
+    icc, gamma = image.info.get("icc_profile"), image.info.get("gamma")
+    if image.format == "PNG":
+        points = dict(metadata.png_chunks(data)).get(b"cICP", b"")
+        if len(points) == 4:
+            return color.by_code_points(points[0], points[1])
+        if not icc and gamma and "srgb" not in image.info:
+            return color.by_gamma(gamma, image.info.get("chromaticity"))
+    if image.format == "AVIF" and not icc and (points := metadata.code_points(data)):
+        return color.by_code_points(*points)
+    return 0.0, False
+
+
+def _belongings(data: bytes, image: Image.Image) -> tuple[tuple[str, ...], dict[str, bytes]]:
+    """What is left out of a file that Pillow reads, and what travels beside pixels, EXIF and profile."""
+    notes, carried = [], {}
+    gain_map = any(mark in data for mark in metadata.GAIN_MAPS) or b"tmap" in data[:4096]
+    if SAME_AS.get(image.format, image.format) == "JPEG":
+        tail, pictures = metadata.behind_jpeg(data)
+        if pictures:
+            several = "a further picture" if pictures == 1 else f"{pictures} further pictures"
+            notes.append("a gain map (its HDR part)" if gain_map else several)
+        if b"ftyp" in tail or b"SEFT" in tail:  # a video, or what Samsung's phones put behind
+            carried[TAIL] = tail
+        blocks = image.info.get("photoshop")
+        if isinstance(blocks, dict) and isinstance(blocks.get(0x404), bytes):
+            carried[IPTC] = blocks[0x404]
+    elif image.format == "AVIF" and gain_map:
+        notes.append("a gain map (its HDR part)")
+    elif image.format == "PNG":
+        carried[TEXT] = metadata.png_texts(data)
+    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+    if xmp:
+        xmp = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+        carried[XMP] = metadata.clean_xmp(xmp, gain_map_lost=gain_map)
+        notes += ["the extended XMP"] if b"HasExtendedXMP" in xmp else []
+    return tuple(notes), {name: value for name, value in carried.items() if value}
+
+
+def _exif(data: bytes, image: Image.Image) -> tuple[bytes | None, int]:
+    """EXIF block and orientation of a file that Pillow reads; none where it is damaged."""
+    try:
+        found = image.getexif()  # also what XMP says of the orientation
+        if image.format == "TIFF":
+            return metadata.exif_of_tiff(data).tobytes(), found.get(ORIENTATION, 1)
+        block = image.info.get("exif") or (found.tobytes() if found else None)
+        return block, found.get(ORIENTATION, 1)
+    except Exception:
+        return None, 1
+
+
+def _density(dpi) -> tuple[float, float] | None:
+    """Pixels an inch, across and down; None where they make no sense."""
+    try:
+        across, down = (float(value) for value in dpi)
+    except Exception:
+        return None
+    return (across, down) if 1 <= across <= 65_535 and 1 <= down <= 65_535 else None
+
+
+def _toned(photo: Photo, gamma: float = 0.0) -> Photo:
+    """In sRGB tones: of a file with the given gamma, or else with the tones of its profile."""
+    icc, pixels = photo.icc, photo.pixels
+    if not gamma and icc and not photo.gray and color.has_tables(icc):
+        try:
+            pixels = color.to_srgb(pixels, icc)
+        except Exception:  # a damaged profile, which nobody else can follow either
+            return photo
+        return replace(photo, pixels=pixels, icc=None)
+    curve = color.power(gamma) if gamma else color.curve(icc)
+    if curve is None:
+        return photo
+    encoding = Encoding(pixels.dtype, None if gamma else curve)
+    alpha = photo.alpha
+    if alpha is not None and alpha.dtype == np.uint8:
+        alpha = alpha.astype(np.uint16) * 257
+    pixels = color.to_srgb_tones(pixels, curve)
+    return replace(photo, pixels=pixels, alpha=alpha, encoding=encoding)
+
+
+def _plain(image: Image.Image) -> Photo:
+    """Photo of a Pillow image as its values lie."""
+    mode, icc = image.mode, image.info.get("icc_profile")
+    if mode.startswith("I"):
+        values = np.asarray(image)
+        low, high = values.min(), values.max()
+        if low < 0 or high > 65535:
+            raise PhotoError(f"{mode} image with values {low} – {high}: only 0 – 65535 is read")
+        array = values.astype(np.uint16)
+        key = image.info.get("transparency")
+        if isinstance(key, int):
+            array = np.dstack([array, np.where(array == key, 0, 65535).astype(np.uint16)])
+    elif mode in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"):
+        array, icc = _eight_bits(image, icc)
+    else:
+        raise PhotoError(f"{mode} image: convert it to RGB first")
+    pixels, alpha, gray = _split(array)
+    fmt = SAME_AS.get(image.format, image.format or "PNG")
+    return Photo(pixels, alpha, gray, _fitting(icc, gray), None, fmt)
 
 
 _OPENING = threading.Lock()
@@ -283,15 +554,13 @@ def _opened(data: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=READABLE)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-    opaque = (
-        image.mode[:1] in "1LRI"
-        and "A" not in image.getbands()
-        and "transparency" not in image.info
-    )
-    depth = 2 if image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16) else 1
+    opaque = image.mode[:1] in "1LRI" and "A" not in image.getbands()
+    opaque = opaque and "transparency" not in image.info
+    deep = image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16)
+    deep = deep or "gamma" in image.info or color.curve(image.info.get("icc_profile")) is not None
     # Of a progressive JPEG all coefficients are held, of the others frames as they are coded.
     raw = 4 * 4 if image.format in ("WEBP", "AVIF") else 10 if image.info.get("progressive") else 0
-    _check_size(image.width * image.height, data, 3 if opaque else 4, depth, raw)
+    _check_size(image.width * image.height, data, 3 if opaque else 4, 2 if deep else 1, raw)
     return image
 
 
@@ -326,11 +595,11 @@ def _check_size(pixels: int, data: bytes, samples: int, depth: int, raw: int = 0
 
 
 def _decode_tiff(data: bytes) -> Photo | None:
-    """Grey or RGB TIFF of any depth; None for what Pillow reads as well (palette, 1-bit, CMYK, YCbCr, ...)."""
+    """Grey, RGB or raw TIFF of any depth; None for what Pillow reads as well (palette, 1-bit, CMYK, YCbCr, ...)."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
-        if page.is_reduced or DNG_VERSION in page.tags:
-            raise PhotoError("a raw camera file: develop it to a plain TIFF or JPEG first")
+        if page.is_reduced or DNG_VERSION in page.tags or page.photometric in RAW_PHOTOMETRIC:
+            return _decode_raw(data)
         full = _full_pages(file)
         if full > 1:
             raise PhotoError(f"a TIFF of {full} pages: save one of them as a file of its own")
@@ -343,7 +612,8 @@ def _decode_tiff(data: bytes) -> Photo | None:
             )
         if not simple or page.dtype is None or page.dtype.kind == "b":
             return None
-        samples, bytes_each = page.samplesperpixel, 1 if page.bitspersample <= 8 else 2
+        deep = page.bitspersample > 8 or color.curve(page.iccprofile) is not None
+        samples, bytes_each = page.samplesperpixel, 2 if deep else 1
         raw = samples * page.dtype.itemsize
         _check_size(
             page.imagewidth * page.imagelength, data, 3 if samples in (1, 3) else 4, bytes_each, raw
@@ -362,14 +632,34 @@ def _decode_tiff(data: bytes) -> Photo | None:
         pixels, alpha, gray = _split(values[..., : colors + has_alpha])
         if has_alpha and extra[0] == 1:
             pixels = _unpremultiplied(pixels, alpha)
-        icc = _fitting(page.iccprofile, gray)
+        photo = Photo(pixels, alpha, gray, _fitting(page.iccprofile, gray), None, "TIFF")
+        photo.dpi, photo.carried = _tiff_density(page), _tiff_belongings(page)
+    try:
+        exif = metadata.exif_of_tiff(data)
+        orientation = exif.get(ORIENTATION, 1)
+        exif = exif.tobytes()
+    except Exception:  # damaged
+        exif, orientation = None, 1
+    return _upright(_toned(photo), exif, orientation)
 
-    def exif() -> Image.Exif:
-        block = Image.Exif()
-        block.load(data)
-        return block
 
-    return _upright(Photo(pixels, alpha, gray, icc, None, "TIFF"), exif)
+def _tiff_belongings(page: tifffile.TiffPage) -> dict[str, bytes]:
+    found = {}
+    for name, tag in ((XMP, 700), (IPTC, 33723)):
+        value = page.tags.valueof(tag)
+        if isinstance(value, bytes) and value:
+            found[name] = metadata.clean_xmp(value) if name == XMP else value
+    return found
+
+
+def _tiff_density(page: tifffile.TiffPage) -> tuple[float, float] | None:
+    try:
+        inches = {2: 1.0, 3: 2.54}[int(page.tags.valueof(296, 2))]
+        return _density(
+            [inches * a / b for a, b in (page.tags.valueof(282), page.tags.valueof(283))]
+        )
+    except Exception:  # none, or damaged
+        return None
 
 
 def _full_pages(file: tifffile.TiffFile) -> int:
@@ -432,7 +722,7 @@ def _eight_bits(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, byte
     """(H, W), (H, W, 2), (H, W, 3) or (H, W, 4) uint8, and the profile that still holds."""
     mode = image.mode
     if mode == "CMYK":
-        return np.array(_cmyk_to_rgb(image, icc)), None
+        return np.array(color.from_cmyk(image, icc)), None
     if mode in ("P", "PA"):
         array = np.array(
             image.convert("RGBA" if mode == "PA" or "transparency" in image.info else "RGB")
@@ -469,24 +759,6 @@ def _array(image: Image.Image) -> np.ndarray:
     return array
 
 
-def _cmyk_to_rgb(image: Image.Image, icc: bytes | None) -> Image.Image:
-    """sRGB by the embedded profile, or by Pillow's plain formula where there is none or it is no good."""
-    if _space(icc) == b"CMYK":
-        try:
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            return ImageCms.profileToProfile(
-                image,
-                profile,
-                ImageCms.createProfile("sRGB"),
-                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                outputMode="RGB",
-                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-            )
-        except (ImageCms.PyCMSError, OSError):
-            pass
-    return image.convert("RGB")
-
-
 def _split(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, bool]:
     """Pixels (H, W, 3), alpha (H, W) or None, gray: from (H, W) or (H, W, 1 – 4)."""
     array = array[..., None] if array.ndim == 2 else array
@@ -496,25 +768,18 @@ def _split(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, bool]:
     return np.ascontiguousarray(color), alpha, samples < 3
 
 
-def _space(icc: bytes | None) -> bytes:
-    return icc[16:20] if icc else b""
-
-
 def _fitting(icc: bytes | None, gray: bool) -> bytes | None:
     """The profile if it describes pixels of this kind: a CMYK profile on RGB pixels would falsify every colour."""
-    return icc if _space(icc) == (b"GRAY" if gray else b"RGB ") else None
+    return icc if color.space(icc) == (b"GRAY" if gray else b"RGB ") else None
 
 
-def _upright(photo: Photo, read_exif) -> Photo:
+def _upright(photo: Photo, exif: bytes | None, orientation: int = 1) -> Photo:
     """Apply the EXIF orientation and keep the block without it; damaged EXIF is left behind."""
-    try:
-        exif = read_exif()
-        orientation = exif.get(ORIENTATION, 1)
-    except Exception:
-        return photo
     pixels = _turned(photo.pixels, orientation)
     alpha = None if photo.alpha is None else _turned(photo.alpha, orientation)
-    return replace(photo, pixels=pixels, alpha=alpha, exif=_clean_exif(exif, pixels.shape))
+    dpi = photo.dpi[::-1] if photo.dpi and orientation in (5, 6, 7, 8) else photo.dpi
+    exif = metadata.clean_exif(exif, pixels.shape) if exif else None
+    return replace(photo, pixels=pixels, alpha=alpha, dpi=dpi, exif=exif)
 
 
 def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -527,22 +792,6 @@ def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
-def _clean_exif(exif: Image.Exif, shape: tuple[int, ...]) -> bytes | None:
-    try:
-        for tag in STRUCTURE_TAGS.intersection(exif):
-            del exif[tag]
-        if not exif:
-            return None
-        exif[ORIENTATION] = 1
-        inner = exif.get_ifd(EXIF_IFD)
-        for tag, side in ((WIDTH_IN_EXIF, shape[1]), (HEIGHT_IN_EXIF, shape[0])):
-            if tag in inner:
-                inner[tag] = side
-        return exif.tobytes()
-    except Exception:  # values that do not fit their tag
-        return None
-
-
 # Writing
 
 
@@ -551,44 +800,94 @@ def _format_of(path: Path, photo: Photo) -> str:
     if suffix in SUFFIXES:
         return SUFFIXES[suffix]
     Image.init()
-    if suffix in Image.EXTENSION or photo.format not in SUFFIXES.values():
+    known = suffix in Image.EXTENSION or suffix in (*HEIF_SUFFIXES, *RAW_SUFFIXES)
+    if known or photo.format not in SUFFIXES.values():
         raise PhotoError(f"photographs are written as {', '.join(SUFFIXES)}")
     return photo.format
 
 
-def _encode(photo: Photo, fmt: str) -> bytes:
-    deep = photo.pixels.dtype == np.uint16
-    if deep and fmt not in ("PNG", "TIFF"):
-        raise PhotoError(
-            f"{fmt} holds 8 bits per channel and the photograph has 16: write .png or .tif"
-        )
+def _encode(
+    photo: Photo, fmt: str, quality: int | None, settings: str | None
+) -> tuple[bytes, list[str]]:
+    """The file's content, and what it could not hold."""
+    photo, lost = _as_held(photo, fmt)
+    dpi = photo.dpi if fmt in ("WEBP", "AVIF") else None  # they know it from EXIF alone
+    if fmt != "BMP" and (settings or dpi):
+        photo = replace(photo, exif=metadata.with_settings(photo.exif, settings, dpi))
+    if fmt == "TIFF":
+        return _encode_tiff(photo), lost
+    if fmt == "PNG":
+        return _encode_png(photo), lost
+    if fmt == "BMP" and photo.alpha is not None:
+        return _encode_transparent_bmp(photo), lost
+    options = dict(SAVE_OPTIONS[fmt])
+    if fmt in QUALITY:
+        options["quality"] = quality or QUALITY[fmt]
+    if fmt == "AVIF" and photo.gray and photo.alpha is None:
+        options["subsampling"] = "4:0:0"
+    if fmt == "AVIF" and photo.alpha is not None:  # colours are lossy, transparency is not
+        options |= {"codec": "aom", "advanced": {"alpha:lossless": "1"}}
+    if photo.exif:  # Pillow would arrange it anew for AVIF, if it stated the orientation
+        options["exif"] = metadata.without_orientation(photo.exif) if fmt == "AVIF" else photo.exif
+    options |= {"icc_profile": photo.icc} if photo.icc else {}
+    options |= {"dpi": photo.dpi} if photo.dpi else {}
+    options |= {"xmp": photo.carried[XMP]} if XMP in photo.carried else {}
+    if IPTC in photo.carried:
+        options["extra"] = metadata.iptc_segment(photo.carried[IPTC])
+    buffer = io.BytesIO()
+    to_pil(replace(photo, icc=None, exif=None)).save(buffer, fmt, **options)
+    return buffer.getvalue() + photo.carried.get(TAIL, b""), lost
+
+
+def _as_held(photo: Photo, fmt: str) -> tuple[Photo, list[str]]:
+    """The photograph as a file of this format holds it, and what is left out for that."""
+    colored = fmt == "WEBP" or (fmt == "AVIF" and photo.alpha is not None)  # no grey there
+    if photo.icc and photo.gray and colored:
+        keep = replace(photo.encoding, curve=None) if photo.encoding else None
+        photo = replace(photo, icc=None, encoding=keep)  # grey needs no primaries
+    photo = _as_stored(photo)
+    if photo.icc and fmt == "BMP":
+        pixels = photo.pixels if photo.gray else color.to_srgb(photo.pixels, photo.icc)
+        photo = replace(photo, pixels=pixels, icc=None)
+    lost = []
+    if photo.pixels.dtype == np.uint16 and fmt not in ("PNG", "TIFF"):
+        lost.append("16 bits (8 are kept)")
+        alpha = None if photo.alpha is None else _halved(photo.alpha)
+        photo = replace(photo, pixels=_halved(photo.pixels), alpha=alpha)
     if fmt == "JPEG" and photo.alpha is not None:
-        if (photo.alpha != np.iinfo(photo.alpha.dtype).max).any():
+        if (photo.alpha != 255).any():
             raise PhotoError(
                 "JPEG holds no transparency and the photograph has some: write .png, .tif or .webp"
             )
         photo = replace(photo, alpha=None)
-    if fmt == "TIFF":
-        return _encode_tiff(photo)
-    if deep:
-        return _encode_deep_png(photo)
-    if fmt == "BMP" and photo.alpha is not None:
-        return _encode_transparent_bmp(photo)
-    options = dict(SAVE_OPTIONS[fmt])
-    as_color = fmt == "WEBP" or (
-        fmt == "AVIF" and photo.alpha is not None
-    )  # grey, which they store as RGB
-    if fmt == "AVIF" and photo.gray and not as_color:
-        options["subsampling"] = "4:0:0"
-    if fmt == "AVIF" and photo.alpha is not None:  # colours are lossy, transparency is not
-        options |= {"codec": "aom", "advanced": {"alpha:lossless": "1"}}
-    if photo.exif and fmt != "BMP" and not (fmt == "JPEG" and len(photo.exif) > MAX_JPEG_EXIF):
-        options["exif"] = photo.exif
-    if photo.icc and not (photo.gray and as_color):
-        options["icc_profile"] = photo.icc
-    buffer = io.BytesIO()
-    to_pil(replace(photo, icc=None, exif=None)).save(buffer, fmt, **options)
-    return buffer.getvalue()
+    sizes = {name: len(value) for name, value in photo.carried.items()}
+    sizes |= {EXIF: len(photo.exif)} if photo.exif else {}
+    most = MAX_SEGMENT if fmt == "JPEG" else MAX_BYTES
+    out = {n for n, size in sizes.items() if n not in HOLDS[fmt] or (size > most and n != TAIL)}
+    carried = {name: value for name, value in photo.carried.items() if name not in out}
+    if TAIL in out and XMP in carried:
+        carried[XMP] = metadata.without_motion_photo(carried[XMP])
+    exif = None if EXIF in out else photo.exif
+    return replace(photo, carried=carried, exif=exif), lost + sorted(out)
+
+
+def _as_stored(photo: Photo) -> Photo:
+    """With the values of the file, its own tones and depth, in place of sRGB tones."""
+    if photo.encoding is None:
+        return photo
+    pixels, alpha = color.from_srgb_tones(photo.pixels, photo.encoding), photo.alpha
+    if alpha is not None and photo.encoding.depth == np.uint8:
+        alpha = _halved(alpha)
+    return replace(photo, pixels=pixels, alpha=alpha, encoding=None)
+
+
+def _halved(values: np.ndarray) -> np.ndarray:
+    """uint16 → uint8, rounded, by bands."""
+    out = np.empty(values.shape, np.uint8)
+    rows = max(1, BAND // values.shape[1])
+    for top in range(0, len(values), rows):
+        out[top : top + rows] = (values[top : top + rows].astype(np.uint32) + 128) // 257
+    return out
 
 
 def _joined(photo: Photo) -> np.ndarray:
@@ -602,32 +901,35 @@ def _joined(photo: Photo) -> np.ndarray:
     )  # encoders want plain strides, also for one row
 
 
-def _encode_deep_png(photo: Photo) -> bytes:
-    data = imagecodecs.png_encode(_joined(photo))
+def _encode_png(photo: Photo) -> bytes:
+    if photo.pixels.dtype == np.uint16:
+        data = imagecodecs.png_encode(_joined(photo))
+    else:
+        buffer = io.BytesIO()
+        Image.fromarray(_joined(photo)).save(buffer, "PNG")
+        data = buffer.getvalue()
     chunks = b""
     if photo.icc:
-        chunks += _png_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(photo.icc))
+        chunks += png_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(photo.icc))
+    if photo.dpi:
+        meters = [round(value / 0.0254) for value in photo.dpi]
+        chunks += png_chunk(b"pHYs", struct.pack(">IIB", *meters, 1))
     if photo.exif:
-        chunks += _png_chunk(b"eXIf", photo.exif.removeprefix(b"Exif\0\0"))
+        chunks += png_chunk(b"eXIf", photo.exif.removeprefix(metadata.PREFIX))
+    if XMP in photo.carried:
+        chunks += png_chunk(b"iTXt", metadata.XMP_KEYWORD + bytes(5) + photo.carried[XMP])
+    chunks += photo.carried.get(TEXT, b"")
     end_of_header = 33  # signature 8, IHDR 25
     return data[:end_of_header] + chunks + data[end_of_header:]
-
-
-def _png_chunk(name: bytes, content: bytes) -> bytes:
-    return (
-        struct.pack(">I", len(content))
-        + name
-        + content
-        + struct.pack(">I", zlib.crc32(name + content))
-    )
 
 
 def _encode_transparent_bmp(photo: Photo) -> bytes:
     """32-bit BMP with a version 4 header: Pillow's shorter header does not say that the fourth channel is alpha."""
     height, width = photo.alpha.shape
     rows = np.dstack([photo.pixels[..., ::-1], photo.alpha])[::-1].tobytes()
+    meters = [round(value / 0.0254) for value in photo.dpi or (72, 72)]
     masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
-    info = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(rows), 2835, 2835, 0, 0)
+    info = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(rows), *meters, 0, 0)
     info += masks + b"BGRs" + bytes(48)
     return (
         struct.pack("<2sIHHI", b"BM", 14 + len(info) + len(rows), 0, 0, 14 + len(info))
@@ -637,49 +939,32 @@ def _encode_transparent_bmp(photo: Photo) -> bytes:
 
 
 def _encode_tiff(photo: Photo) -> bytes:
-    exif = Image.Exif()
-    if photo.exif:
-        exif.load(photo.exif)
+    tiff = photo.exif.removeprefix(metadata.PREFIX) if photo.exif else b"II"
+    order = "<" if tiff[:2] == b"II" else ">"
+    tags = [(700, 1, XMP), (33723, 7, IPTC)]
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
         _joined(photo),
-        byteorder=exif.endian or "<",
+        byteorder=order,
         photometric="minisblack" if photo.gray else "rgb",
         planarconfig=None if photo.gray and photo.alpha is None else "contig",
         extrasamples=None if photo.alpha is None else ["unassalpha"],
         compression="zlib",
         predictor=True,
         iccprofile=photo.icc,
+        resolution=photo.dpi,
+        resolutionunit="inch" if photo.dpi else None,
+        extratags=[
+            (tag, kind, len(photo.carried[name]), photo.carried[name], True)
+            for tag, kind, name in tags
+            if name in photo.carried
+        ],
         metadata=None,
         software=False,
     )
-    return _with_exif(buffer.getvalue(), exif) if photo.exif else buffer.getvalue()
-
-
-def _with_exif(tiff: bytes, exif: Image.Exif) -> bytes:
-    """Add EXIF with its sub-directories to a TIFF of the same byte order, by a joint directory at the file's end.
-
-    tifffile writes no sub-directories of EXIF and GPS tags; the pixels stay where they are.
-    """
-    order = exif.endian
-    block = exif.tobytes(len(tiff) + len(tiff) % 2)[len(b"Exif\0\0") + 8 :]
-    tiff += bytes(len(tiff) % 2) + block + bytes(len(block) % 2)
-    own = _directory(tiff, struct.unpack_from(order + "I", tiff, 4)[0], order)
-    entries = own | _directory(block, 0, order)
-    table = (
-        struct.pack(order + "H", len(entries))
-        + b"".join(entries[tag] for tag in sorted(entries))
-        + bytes(4)
-    )
-    return tiff[:4] + struct.pack(order + "I", len(tiff)) + tiff[8:] + table
-
-
-def _directory(data: bytes, start: int, order: str) -> dict[int, bytes]:
-    """Entries of a TIFF directory, 12 bytes each, by tag."""
-    (count,) = struct.unpack_from(order + "H", data, start)
-    entries = [data[start + 2 + 12 * i : start + 14 + 12 * i] for i in range(count)]
-    return {struct.unpack_from(order + "H", entry)[0]: entry for entry in entries}
+    data = buffer.getvalue()
+    return metadata.exif_into_tiff(data, photo.exif, order) if photo.exif else data
 
 
 def _one_line(error: Exception) -> str:

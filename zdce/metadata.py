@@ -1,0 +1,276 @@
+"""What travels with a photograph: EXIF with its maker notes, XMP, IPTC, what lies behind a JPEG, text of a PNG."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+
+from PIL import Image
+
+PREFIX = b"Exif\0\0"
+ORIENTATION, EXIF_IFD, WIDTH_IN_EXIF, HEIGHT_IN_EXIF, PROCESSING_SOFTWARE = (
+    274,
+    34665,
+    40962,
+    40963,
+    11,
+)
+# TIFF tags that say how pixels are stored, or hold a second copy (thumbnail, layers, XMP, IPTC, ICC).
+STRUCTURE_TAGS = frozenset(
+    {
+        *range(254, 267),
+        *range(273, 282),
+        *range(284, 294),
+        *range(317, 348),
+        *range(512, 533),
+        *(301, 700, 33723, 34377, 34675, 37724),
+    }
+) - {274, 285, 318, 319}  # orientation, page name, white point, primaries
+X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, MAKER_NOTE = 282, 283, 296, 37500
+DENSITY_TAGS = (X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT)
+# Of a raw file: what says who took it, when and with what; the rest tells how its sensor is read.
+RAW_TAGS = frozenset({270, 271, 272, 306, 315, 33432, 34665, 34853})
+GAIN_MAPS = (b"hdrgm", b"hdrgainmap", b"HDRGainMap", b"urn:iso:std:iso:ts:21496")
+XMP_KEYWORD = b"XML:com.adobe.xmp"
+IPTC_RESOURCE = (
+    b"Photoshop 3.0\0008BIM\x04\x04\0\0"  # of Photoshop's blocks, the one that holds IPTC
+)
+
+
+# EXIF
+
+
+def clean_exif(block: bytes, shape: tuple[int, ...]) -> bytes | None:
+    """An EXIF block as it fits an upright picture of ``shape`` (H, W, ...): orientation 1, no thumbnail.
+
+    Only directories change, and the first moves to the end: whatever maker notes point at stays where it was.
+    None where the block is damaged or says nothing.
+    """
+    try:
+        tiff, order = bytearray(block.removeprefix(PREFIX)), _order(block.removeprefix(PREFIX))
+        first = struct.unpack_from(order + "I", tiff, 4)[0]
+        entries = directory(tiff, first, order)
+        behind = struct.unpack_from(order + "I", tiff, first + 2 + 12 * len(entries))[0]
+        if behind:
+            _remove_thumbnail(tiff, behind, order)
+        kept = {tag: entry for tag, entry in entries.items() if tag not in STRUCTURE_TAGS}
+        if kept:
+            kept[ORIENTATION] = struct.pack(order + "HHIHH", ORIENTATION, 3, 1, 1, 0)
+        if EXIF_IFD in kept:
+            inner = struct.unpack(order + "HHII", kept[EXIF_IFD])[3]
+            for tag, place in _places(tiff, inner, order):
+                if tag in (WIDTH_IN_EXIF, HEIGHT_IN_EXIF):
+                    side = shape[1] if tag == WIDTH_IN_EXIF else shape[0]
+                    struct.pack_into(order + "HHII", tiff, place, tag, 4, 1, side)
+        if not kept:
+            return None
+        cleaned = PREFIX + with_directory(bytes(tiff), kept, order)
+        Image.Exif().load(cleaned)
+        return cleaned
+    except Exception:  # damaged in any way
+        return None
+
+
+def with_settings(
+    block: bytes | None, settings: str | None, dpi: tuple[float, float] | None = None
+) -> bytes:
+    """The EXIF block, or a new one, with ``settings`` as its ProcessingSoftware (tag 11), and with the resolution
+    ``dpi`` where it states none."""
+    tiff = block.removeprefix(PREFIX) if block else b"II*\0\x08\0\0\0" + bytes(6)
+    order = _order(tiff)
+    entries = directory(tiff, struct.unpack_from(order + "I", tiff, 4)[0], order)
+    tiff += bytes(len(tiff) % 2)
+    if settings:
+        text = settings.encode("ascii", "replace").ljust(4) + b"\0"  # shorter stand in the entry
+        entries[PROCESSING_SOFTWARE] = struct.pack(
+            order + "HHII", PROCESSING_SOFTWARE, 2, len(text), len(tiff)
+        )
+        tiff += text + bytes(len(text) % 2)
+    if dpi and X_RESOLUTION not in entries:
+        for tag, value in zip((X_RESOLUTION, Y_RESOLUTION), dpi, strict=True):
+            entries[tag] = struct.pack(order + "HHII", tag, 5, 1, len(tiff))
+            tiff += struct.pack(order + "II", round(100 * value), 100)
+        entries[RESOLUTION_UNIT] = struct.pack(order + "HHIHH", RESOLUTION_UNIT, 3, 1, 2, 0)
+    return PREFIX + with_directory(tiff, entries, order)
+
+
+def without_orientation(block: bytes) -> bytes:
+    """The EXIF block without an orientation that is upright."""
+    tiff = block.removeprefix(PREFIX)
+    order = _order(tiff)
+    entries = directory(tiff, struct.unpack_from(order + "I", tiff, 4)[0], order)
+    if entries.get(ORIENTATION, b"")[8:10] not in (b"\1\0", b"\0\1"):
+        return block
+    del entries[ORIENTATION]
+    return PREFIX + with_directory(tiff, entries, order)
+
+
+def exif_of_tiff(data: bytes, only: frozenset[int] | None = None) -> Image.Exif:
+    """EXIF of a TIFF file, or of a raw file of that kind; tags of its structure left out."""
+    exif = Image.Exif()
+    exif.load(data)
+    for tag in list(exif):
+        if tag in STRUCTURE_TAGS or (only and tag not in only):
+            del exif[tag]
+    return exif
+
+
+def exif_into_tiff(tiff: bytes, block: bytes, order: str) -> bytes:
+    """A TIFF file with EXIF, sub-directories included, by a joint directory at its end.
+
+    tifffile writes no sub-directories of EXIF and GPS tags; the pixels stay where they are.
+    """
+    exif = Image.Exif()
+    exif.load(block)
+    tiff += bytes(len(tiff) % 2)
+    moved = exif.tobytes(len(tiff))[len(PREFIX) + 8 :]
+    own = directory(tiff, struct.unpack_from(order + "I", tiff, 4)[0], order)
+    density = {tag: entry for tag, entry in own.items() if tag in DENSITY_TAGS}
+    if own[RESOLUTION_UNIT][8:10] in (b"\1\0", b"\0\1"):  # it states none of its own
+        density = {}
+    entries = own | directory(moved, 0, order) | density
+    return with_directory(tiff + moved, entries, order)
+
+
+def with_directory(tiff: bytes, entries: dict[int, bytes], order: str) -> bytes:
+    """``tiff`` with a new first directory at its end; nothing else moves."""
+    tiff += bytes(len(tiff) % 2)
+    table = b"".join(entries[tag] for tag in sorted(entries))
+    start = struct.pack(order + "I", len(tiff))
+    return tiff[:4] + start + tiff[8:] + struct.pack(order + "H", len(entries)) + table + bytes(4)
+
+
+def directory(tiff: bytes, start: int, order: str) -> dict[int, bytes]:
+    """Entries of a TIFF directory, 12 bytes each, by tag."""
+    return {tag: bytes(tiff[at : at + 12]) for tag, at in _places(tiff, start, order)}
+
+
+def _places(tiff: bytes, start: int, order: str) -> Iterator[tuple[int, int]]:
+    (count,) = struct.unpack_from(order + "H", tiff, start)
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        yield struct.unpack_from(order + "H", tiff, at)[0], at
+
+
+def _order(tiff: bytes) -> str:
+    return {b"II": "<", b"MM": ">"}[bytes(tiff[:2])]
+
+
+def _remove_thumbnail(tiff: bytearray, start: int, order: str) -> None:
+    where = {
+        tag: struct.unpack_from(order + "I", entry, 8)[0]
+        for tag, entry in directory(tiff, start, order).items()
+    }
+    begin, length = where.get(513, 0), where.get(514, 0)
+    if 8 < begin < begin + length <= len(tiff):
+        tiff[begin : begin + length] = bytes(length)
+        if begin + length == len(tiff):
+            del tiff[begin:]
+
+
+# XMP and IPTC
+
+
+def clean_xmp(xmp: bytes, gain_map_lost: bool = False) -> bytes:
+    """XMP as it fits an upright picture, without the marks of a gain map that is left out."""
+    xmp = re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>))\d", rb"\g<1>1", xmp)
+    return re.sub(rb"\shdrgm:\w+\s*=\s*(\"[^\"]*\"|'[^']*')", b"", xmp) if gain_map_lost else xmp
+
+
+def without_motion_photo(xmp: bytes) -> bytes:
+    """XMP without the marks of a video that is left out."""
+    mark = rb"\s\w*Camera:(?:MotionPhoto|MicroVideo)\w*\s*=\s*(\"[^\"]*\"|'[^']*')"
+    return re.sub(mark, b"", xmp)
+
+
+def iptc_segment(iptc: bytes) -> bytes:
+    """IPTC as a JPEG's APP13 segment; empty where it is too long for one."""
+    body = IPTC_RESOURCE + struct.pack(">I", len(iptc)) + iptc + bytes(len(iptc) % 2)
+    return b"\xff\xed" + struct.pack(">H", len(body) + 2) + body if len(body) < 65_534 else b""
+
+
+# What lies behind the picture of a JPEG
+
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # no stuffed zero, no restart, no filling
+
+
+def jpeg_end(data: bytes, start: int = 0) -> int:
+    """Where the JPEG that begins at ``start`` ends; ValueError where it does not."""
+    at = start + 2
+    while at + 4 <= len(data) or data[at : at + 2] == b"\xff\xd9":
+        kind = data[at + 1]
+        if data[at] != 0xFF:
+            break
+        if kind == 0xD9:
+            return at + 2
+        if kind == 0xFF:
+            at += 1
+            continue
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if kind == 0xDA:
+            found = _MARKER.search(data, at)
+            if not found:
+                break
+            at = found.start()
+    raise ValueError("a JPEG without an end")
+
+
+def behind_jpeg(data: bytes) -> tuple[bytes, int]:
+    """What follows the picture of a JPEG file, further JPEGs left out, and how many those are."""
+    pictures = 0
+    try:
+        rest = data[jpeg_end(data) :]
+        while (more := rest.lstrip(b"\0")).startswith(b"\xff\xd8\xff"):
+            rest, pictures = more[jpeg_end(more) :], pictures + 1
+    except ValueError:
+        return b"", pictures
+    return rest, pictures
+
+
+# PNG and the boxes of HEIF and AVIF
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and content of a PNG's chunks; of its pixels the name alone. Ends where the file is damaged."""
+    at = 8
+    while at + 12 <= len(data):
+        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        yield name, b"" if name == b"IDAT" else data[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+def png_texts(data: bytes) -> bytes:
+    """The chunks of a PNG that hold its texts (title, author, ...), but XMP and what else has a place of its own."""
+    texts = [c for c in png_chunks(data) if c[0] in (b"tEXt", b"zTXt", b"iTXt")]
+    return b"".join(
+        png_chunk(*c) for c in texts if not c[1].startswith((XMP_KEYWORD, b"Raw profile type"))
+    )
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    """A chunk as it stands in a PNG."""
+    check = struct.pack(">I", zlib.crc32(name + content))
+    return struct.pack(">I", len(content)) + name + content + check
+
+
+def meta_box(data: bytes) -> bytes:
+    """The first ``meta`` box of a HEIF or AVIF file; empty where there is none."""
+    at = 0
+    while at + 8 <= len(data):
+        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if name == b"meta":
+            return data[at : at + length] if length else data[at:]
+        if length == 1:
+            length = int.from_bytes(data[at + 8 : at + 16], "big")
+        if length < 8:
+            break
+        at += length
+    return b""
+
+
+def code_points(data: bytes) -> tuple[int, int] | None:
+    """Colour primaries and transfer function of an AVIF, ITU-T H.273; None where it states none."""
+    meta = meta_box(data)
+    at = meta.find(b"colrnclx")
+    return struct.unpack_from(">HH", meta, at + 8) if 0 <= at <= len(meta) - 12 else None
