@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from zdce import losses, model
 from zdce.losses import (
     FORMS,
     IMPROVED,
@@ -21,9 +20,7 @@ from zdce.losses import (
     color_constancy,
     exposure_control,
     illumination_smoothness,
-    light_exposure,
     loss_terms,
-    photograph_exposure,
     spatial_consistency,
 )
 
@@ -297,7 +294,6 @@ def test_a_term_of_weight_zero_is_zero_and_not_computed(left_out):
         ({"smoothness": float("nan")}, "smoothness=nan"),
         ({"color": float("inf")}, "color=inf"),
         ({"exposure_target": 1.5}, "exposure_target=1.5"),
-        ({"exposure_of": "patches"}, "exposure_of='patches'"),
     ],
 )
 def test_wrong_configurations_are_named(fields, message):
@@ -321,125 +317,3 @@ def test_wrong_arguments_are_named():
     ):
         with pytest.raises(ValueError, match="form='best'"):
             loss()
-
-
-def test_exposure_of_photographs_equals_a_loop():
-    original, enhanced = random(6, 3, 20, 20), random(6, 3, 20, 20, seed=1)
-    original *= torch.tensor([0.01, 0.05, 0.2, 0.6, 0.9, 1.0], dtype=torch.float64).view(6, 1, 1, 1)
-    total = 0.0
-    for before, after in zip(original.numpy(), enhanced.numpy(), strict=True):
-        seen = np.array(
-            [min(max((255 * pixel.max() - 1) / 3, 0), 1) for pixel in before.reshape(3, -1).T]
-        )
-        change = ((after - before) ** 2).mean(axis=0).ravel()
-        good = before.mean() > 0.33
-        asked = before.mean() if good else max(before.mean(), 0.46 * seen.mean())
-        total += (
-            (after.mean() - min(asked, 0.6)) ** 2
-            + good * change.mean() / 2
-            + ((1 - seen) * change).mean() / 10
-        )
-    assert photograph_exposure(enhanced, original).item() == pytest.approx(total / 6, rel=1e-6)
-
-
-def test_exposure_of_photographs_leaves_good_ones_and_black():
-    for level in (0.0, 0.4, 0.55):
-        image = torch.full((1, 3, 16, 16), level)
-        assert photograph_exposure(image, image).item() == pytest.approx(0, abs=1e-12)
-    dark = torch.full((1, 3, 16, 16), 0.1)
-    assert photograph_exposure(dark, dark).item() > photograph_exposure(dark + 0.3, dark).item()
-
-
-def test_exposure_of_photographs_is_a_choice():
-    original, enhanced = random(2, 3, 32, 32), random(2, 3, 32, 32, seed=1)
-    config = LossConfig(exposure=3.0, exposure_target=0.5, exposure_of="photograph")
-    term = loss_terms(enhanced, original, random(2, 8, 32, 32), config)["exposure"]
-    torch.testing.assert_close(term, 3 * photograph_exposure(enhanced, original, 0.5))
-
-
-def test_exposure_of_photographs_spares_highlights():
-    night = torch.full((1, 3, 16, 16), 0.03)
-    night[..., :2, :] = 0.8  # lamps: one pixel in eight
-    day = torch.full((1, 3, 16, 16), 0.03)
-
-    def best(original, **fields):
-        levels = torch.linspace(0.1, 0.6, 51)
-        losses = [
-            photograph_exposure(torch.full_like(original, level), original, **fields)
-            for level in levels
-        ]
-        return levels[torch.stack(losses).argmin()].item()
-
-    assert best(day, highlights=0.95) == pytest.approx(
-        best(day), abs=0.011
-    )  # nothing there that could clip
-    assert best(night, highlights=0.95) < best(night) - 0.05
-    assert best(night, highlights=0.5) == pytest.approx(
-        best(night), abs=0.05
-    )  # a lamp in eight is above the quantile
-    blown = night.clamp_min(0.2).where(night < 0.5, torch.ones(()))
-    kept = night.clamp_min(0.2)
-    spared = [photograph_exposure(each, night * 1.3, highlights=0.95) for each in (blown, kept)]
-    assert spared[0] > spared[1]
-    with pytest.raises(ValueError, match="highlights=1"):
-        LossConfig(highlights=1.0)
-
-
-def test_exposure_by_light_equals_a_loop():
-    original, enhanced = random(6, 3, 20, 20), random(6, 3, 20, 20, seed=1)
-    original *= torch.tensor([0.01, 0.05, 0.2, 0.6, 0.9, 1.0], dtype=torch.float64).view(6, 1, 1, 1)
-    original[2, :, :5] = original[2, :, 5:8] = 0  # black beside light
-    total = 0.0
-    for before, after in zip(original.numpy(), enhanced.numpy(), strict=True):
-        brightest = before.max(axis=0).ravel()
-        seen = np.clip((255 * brightest - 1) / 3, 0, 1)
-        change = ((after - before) ** 2).mean(axis=0).ravel()
-        lit = np.clip((np.quantile(brightest, 0.98) - 0.25) / 0.25, 0, 1)
-        night = lit * (1 - np.clip((seen.mean() - 0.6) / 0.2, 0, 1))
-        asked = max(0.46 * (1 - night), min(2 * before.mean(), 0.46))
-        asked = max(before.mean(), min(asked, 10 * before.mean()))
-        good = before.mean() > 0.33
-        total += (after.mean() - min(before.mean() if good else asked, 0.6)) ** 2
-        total += good * change.mean() / 2 + ((1 - seen) * change).mean() / 10
-        lamps = np.clip((brightest - 0.4) / 0.6, 0, 1)
-        total += night * (lamps * change).sum() / (lamps.sum() + 0.01 * lamps.size)
-    assert light_exposure(enhanced, original).item() == pytest.approx(total / 6, rel=1e-6)
-
-
-def best_level(original: torch.Tensor) -> float:
-    """Mean to which a photograph is brought at the least loss, its light pixels left as they are."""
-    levels = torch.linspace(0, 0.6, 61)
-    rest = [torch.where(original > 0.4, original, level) for level in levels]
-    losses = torch.stack([light_exposure(image, original) for image in rest])
-    return rest[losses.argmin()].mean().item()
-
-
-def test_exposure_by_light_keeps_a_night_dark():
-    day = torch.full((1, 3, 20, 20), 0.08)
-    lit = day.clone()
-    lit[..., :2, :] = 0.9
-    night = torch.where(lit > 0.4, lit, 0.0)
-    dark = torch.zeros(1, 3, 20, 20)
-    dark[..., 10:, :] = 0.08  # black beside dim pixels, and no light
-    assert best_level(day) == pytest.approx(0.46, abs=0.01)
-    assert best_level(lit) == pytest.approx(0.46, abs=0.01)  # a window, and nothing black
-    assert night.mean() <= best_level(night) <= 2 * night.mean() + 0.01
-    assert best_level(dark) > 2 * dark.mean() + 0.1
-    faint = torch.full((1, 3, 20, 20), 0.02)
-    assert best_level(faint) == pytest.approx(10 * 0.02, abs=0.01)
-
-
-def test_exposure_by_light_leaves_good_photographs_and_is_a_choice():
-    for level in (0.0, 0.4, 0.55):
-        image = torch.full((1, 3, 16, 16), level)
-        assert light_exposure(image, image).item() == pytest.approx(0, abs=1e-12)
-    original, enhanced = 0.2 * random(2, 3, 32, 32), random(2, 3, 32, 32, seed=1)
-    config = LossConfig(exposure=3.0, exposure_target=0.5, exposure_of="light")
-    term = loss_terms(enhanced, original, random(2, 8, 32, 32), config)["exposure"]
-    torch.testing.assert_close(term, 3 * light_exposure(enhanced, original, 0.5))
-
-
-def test_what_counts_as_black_and_a_night_s_room_are_the_same_for_the_network():
-    """Losses and model know nothing of each other, but say alike what is black and how bright a night may be."""
-    for name in ("BLACK", "SEEN", "ROOM"):
-        assert getattr(losses, name) == getattr(model, name), name

@@ -560,7 +560,6 @@ def test_folder_name_changes_with_every_field():
         "exposure_target": 0.5,
         "form": "paper",
     }
-    loss |= {"exposure_of": "photograph", "highlights": 0.9}
     assert set(net) == {field.name for field in fields(NetConfig)}
     assert set(loss) == {field.name for field in fields(LossConfig)}
     needs = {

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from zdce.model import apply_curves
 from zdce.postprocess import NOISE_BLOCK, estimate_noise, guided_filter, highlight_protection
 
+VERSION = 1  # of the constants below: kept scores of other versions are not looked up
 ITERATIONS = 8  # paper
 TARGET_MEAN = 0.44  # mean that a dark photograph is brought to
 LIMIT = 0.45  # |r| at most; beyond it whatever is not black turns white

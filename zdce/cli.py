@@ -180,9 +180,7 @@ def train(
     import torch
 
     from zdce.datasets import training_set
-    from zdce.study.experiments import ARMS, BEYOND
-
-    known = ARMS | BEYOND
+    from zdce.study.experiments import EXPERIMENTS as known
     from zdce.training import train as run_training
 
     if epochs and steps:

@@ -40,7 +40,7 @@ COLUMNS = (
 
 # Fields that joined the configurations after the first trainings, and their defaults.
 LATER = {"darkened": 0.0, "decay": False}
-LATER_LOSS = {"exposure_of": "regions", "highlights": 0.0}
+LATER_LOSS = {}
 STOPS = 4.0  # ours: the most light that is taken from a darkened photograph
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from zdce import checkpoints, datasets, paths
 from zdce.files import atomic_write
 from zdce.losses import IMPROVED, PAPER, TERMS, LossConfig
-from zdce.model import ZERO_DCE_IMPROVED, NetConfig
+from zdce.model import ZERO_DCE_IMPROVED
 from zdce.study.claims_old import verdict  # noqa: F401  for modules that go
 from zdce.training import COLUMNS, TrainConfig, weights_name
 
@@ -86,97 +86,6 @@ _experiment("not-over-exposed", REFERENCE, data=f"sice-train{datasets.NOT_OVER}"
 _experiment("float32", REFERENCE, precision="float32")
 
 ARMS = EXPERIMENTS  # the old name
-
-# Beyond the study (notebook 08): a network that sees the whole photograph, and what each of its ideas is worth. Not in
-# ARMS, since another size, budget and learning rate than theirs would compare with nothing there.
-CONTEXT = TrainConfig(
-    "zero-dce-context",
-    net=NetConfig(width=16, fixed_size=32, statistics=True, grey_curves=True, denoise=3.0),
-    loss=LossConfig(
-        spatial=0.1,
-        exposure=40.0,
-        color=0.0,
-        smoothness=100.0,
-        exposure_target=0.46,
-        exposure_of="photograph",
-    ),
-    size=64,
-    steps=2000,
-    learning_rate=2e-3,
-    weight_decay=0.0,
-    clip=1.0,
-    darkened=0.5,
-    decay=True,
-)
-
-
-# The same, asked for what a photograph's light allows, so that night stays night; it reads where that light is.
-NIGHT = replace(
-    CONTEXT,
-    name="zero-dce-night",
-    net=replace(CONTEXT.net, light=True),
-    loss=replace(CONTEXT.loss, exposure_of="light", exposure_target=0.45),
-)
-
-
-# The same, with one curve for the whole photograph, which brings every dark photograph of a day to one mean and spares
-# what is bright, and with a filter for the noise that is there. Training leaves all four out: its weights are those of
-# NIGHT.
-LEVEL = replace(
-    NIGHT,
-    name="zero-dce-level",
-    net=replace(NIGHT.net, level=0.44, one_curve=True, spared=True, denoise=5.0, measured=True),
-)
-
-
-def _beyond() -> dict[str, TrainConfig]:
-    """Arms of notebook 08: the reference row, then rows that leave out one idea each and ideas that were tried; the
-    same of NIGHT and of LEVEL."""
-    net, loss = CONTEXT.net, CONTEXT.loss
-    without = {
-        "no-context": {"net": replace(net, fixed_size=None, statistics=False)},
-        "no-statistics": {"net": replace(net, statistics=False)},
-        "three-curves": {"net": replace(net, grey_curves=False)},
-        "no-denoising": {"net": replace(net, denoise=0.0)},
-        "exposure-of-regions": {"loss": replace(loss, exposure_of="regions")},
-        "not-darkened": {"darkened": 0.0},
-        "target-50": {"loss": replace(loss, exposure_target=0.5)},
-        "highlights-95": {"loss": replace(loss, highlights=0.95)},
-        "highlights-98": {"loss": replace(loss, highlights=0.98)},
-    }
-    arms = {
-        f"context-{name}": replace(CONTEXT, name=f"context-{name}", **change)
-        for name, change in without.items()
-    }
-    arms = {CONTEXT.name: CONTEXT} | arms
-    without = {
-        "no-figures": {"net": replace(NIGHT.net, light=False)},
-        "exposure-of-photograph": {"loss": replace(NIGHT.loss, exposure_of="photograph")},
-        "target-46": {"loss": replace(NIGHT.loss, exposure_target=0.46)},
-    }
-    rows = {
-        f"night-{name}": replace(NIGHT, name=f"night-{name}", **change)
-        for name, change in without.items()
-    }
-    arms |= {NIGHT.name: NIGHT} | rows
-    without = {
-        "not-levelled": {"net": replace(LEVEL.net, level=0.0)},
-        "mean-46": {"net": replace(LEVEL.net, level=0.46)},
-        "many-curves": {"net": replace(LEVEL.net, one_curve=False)},
-        "not-spared": {"net": replace(LEVEL.net, spared=False)},
-        "denoise-4": {"net": replace(LEVEL.net, denoise=4.0, measured=False)},
-        "denoise-1": {"net": replace(LEVEL.net, denoise=1.0, measured=False)},
-    }
-    rows = {
-        f"level-{name}": replace(LEVEL, name=f"level-{name}", **change)
-        for name, change in without.items()
-    }
-    return arms | {LEVEL.name: LEVEL} | rows
-
-
-BEYOND = _beyond()
-BEYOND_SEEDS = (0, 1, 2)  # of the reference rows; the others have seed 0
-
 
 # --- how long they last ---------------------------------------------------------------------------
 
