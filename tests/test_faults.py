@@ -17,7 +17,7 @@ import soak
 import torch
 from click.testing import CliRunner
 
-from zdce import files, paths
+from zdce import paths
 from zdce.cli import main
 from zdce.study import experiments
 from zdce.training import train
@@ -27,8 +27,9 @@ HAS_OWN_DISKS = not subprocess.run(
     ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"], capture_output=True, check=False
 ).returncode
 own_disk = pytest.mark.skipif(
-    not HAS_OWN_DISKS, reason="this machine allows no mounts of one's own (unshare -rm)"
+    not HAS_OWN_DISKS, reason="needs mounts of one's own: run where `unshare -rm` is allowed"
 )
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def start(home: Path, *words: str, before: list[str] | None = None) -> subproces
 
 def end(process: subprocess.Popen) -> tuple[int, str]:
     """Its exit code and all that it said; never a traceback."""
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=2000)
     assert "Traceback" not in out + err, out + err
     return process.returncode, out + err
 
@@ -64,14 +65,8 @@ def on_a_disk(size: str, at: Path) -> list[str]:
     """Words before a command that give it a disk of its own at ``at``, of ``size`` or ``ro`` for read-only."""
     at.mkdir(parents=True, exist_ok=True)
     option = "ro" if size == "ro" else f"size={size}"
-    return [
-        "unshare",
-        "-rm",
-        "sh",
-        "-c",
-        f'mount -t tmpfs -o {option} tmpfs "{at}" && exec "$@"',
-        "own",
-    ]
+    mount = f'mount -t tmpfs -o {option} tmpfs "{at}" && exec "$@"'
+    return ["unshare", "-rm", "sh", "-c", mount, "own"]
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -80,40 +75,6 @@ def hashes(folder: Path) -> dict[str, str]:
         str(place.relative_to(folder)): hashlib.sha256(place.read_bytes()).hexdigest()
         for place in places
     }
-
-
-# --- one helper that all files are written by ---------------------------------------------------------------------
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
-    with files.atomic_write(tmp_path / "deep" / "a.txt") as partial:
-        partial.write_text("whole")
-        assert not (tmp_path / "deep" / "a.txt").exists()
-    with pytest.raises(KeyError), files.atomic_write(tmp_path / "deep" / "a.txt") as partial:
-        partial.write_text("half")
-        raise KeyError
-    assert hashes(tmp_path) == {"deep/a.txt": hashlib.sha256(b"whole").hexdigest()}
-
-
-def test_what_a_killed_process_left_is_overwritten_and_leaves_no_tail(tmp_path):
-    with files.atomic_write(tmp_path / "a.txt") as partial:
-        name = partial.name
-    (tmp_path / name).write_text("left over, and longer")
-    with files.atomic_write(tmp_path / "a.txt") as partial:
-        partial.write_text("new")
-    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"] and (
-        tmp_path / "a.txt"
-    ).read_text() == "new"
-
-
-def test_a_link_planted_under_the_name_of_the_unfinished_file_is_not_followed(tmp_path):
-    with files.atomic_write(tmp_path / "a.txt") as partial:
-        name = partial.name
-    (tmp_path / "mine").write_text("mine")
-    (tmp_path / name).symlink_to(tmp_path / "mine")
-    with pytest.raises(OSError, match=r"a\.txt"), files.atomic_write(tmp_path / "a.txt") as partial:
-        partial.write_text("theirs")
-    assert (tmp_path / "mine").read_text() == "mine"
 
 
 WRITER = """
@@ -142,13 +103,6 @@ def test_many_writers_of_one_file_take_turns(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_folders_of_killed_processes_go_and_those_in_use_stay(tmp_path):
-    (tmp_path / ".partial-left").mkdir()
-    with files.scratch(tmp_path) as one, files.scratch(tmp_path) as other:
-        assert one != other and one.is_dir() and not (tmp_path / ".partial-left").exists()
-    assert not list(tmp_path.iterdir())
-
-
 # --- disks --------------------------------------------------------------------------------------------------------
 
 
@@ -165,59 +119,37 @@ def test_enhance_on_a_full_disk_says_so_for_each_and_leaves_nothing_half(clones)
     assert code == 1 and written > 0 and written + failed == 24 and len(lines) == failed > 0
 
 
+TRAIN = ["train", "--arm", "channels-8", "--data", "in", "--steps", "3"]
+SWEEP = ["sweep", "--arms", "channels-8", "--jobs", "1"]
+FETCH = ["data", "fetch", "lime", "--mirror", "mirror"]
+
+
 @own_disk
 @pytest.mark.parametrize(
-    ("words", "place", "size"),
+    ("words", "place", "sizes"),
     [
-        (
-            ["train", "--arm", "channels-8", "--data", "in", "--size", "32", "--steps", "3"],
-            "runs",
-            "16k",
-        ),
-        (
-            ["train", "--arm", "channels-8", "--data", "in", "--size", "256", "--steps", "3"],
-            "data/cache",
-            "16k",
-        ),
-        (["data", "fetch", "lime", "--mirror", "mirror"], "data/test_data", "16k"),
-        (["data", "fetch", "lime", "--mirror", "mirror"], "data/test_data", "ro"),
-        (["report"], "reports", "ro"),
-        (["report"], "reports", "40k"),
-        (["enhance", "in", "-o", "out"], "out", "ro"),
-        (
-            ["train", "--arm", "channels-8", "--data", "in", "--size", "32", "--steps", "3"],
-            "runs",
-            "ro",
-        ),
-        (["sweep", "--arms", "channels-8", "--jobs", "1"], "runs", "16k"),
-        (["sweep", "--arms", "channels-8", "--jobs", "1"], "runs", "ro"),
+        ([*TRAIN, "--size", "32"], "runs", ("16k", "ro")),
+        ([*TRAIN, "--size", "256"], "data/cache", ("16k",)),
+        (FETCH, "data/test_data", ("16k", "ro")),
+        (["report"], "reports", ("40k", "ro")),
+        (["enhance", "in", "-o", "out"], "out", ("ro",)),
+        (SWEEP, "runs", ("16k", "ro")),
     ],
-    ids=lambda value: value if isinstance(value, str) else value[0],
+    ids=["train", "cache", "fetch", "report", "enhance", "sweep"],
 )
-def test_a_full_or_read_only_disk_ends_a_command_in_a_line(clones, words, place, size):
+def test_a_full_or_read_only_disk_ends_a_command_in_a_line(clones, words, place, sizes):
     home = clones("disk")
-    code, said = end(start(home, *words, before=on_a_disk(size, home / place)))
-    reason = "Read-only file system" if size == "ro" else "No space left on device"
-    assert code == 1 and reason in said, said
-    assert place.split("/")[0] in said
+    for size in sizes:
+        code, said = end(start(home, *words, before=on_a_disk(size, home / place)))
+        reason = "Read-only file system" if size == "ro" else "No space left on device"
+        assert code == 1 and reason in said and place.split("/")[0] in said, (size, said)
 
 
 def test_a_limit_on_file_sizes_ends_a_training_in_a_line_and_keeps_the_last_checkpoint(
     clones, monkeypatch
 ):
     home = clones("limit")
-    words = [
-        "train",
-        "--arm",
-        "channels-8",
-        "--data",
-        "in",
-        "--size",
-        "32",
-        "--out",
-        "run",
-        "--resume",
-    ]
+    words = [*TRAIN[:-2], "--size", "32", "--out", "run", "--resume"]
     monkeypatch.chdir(home)
     for name, value in environment(home).items():
         monkeypatch.setenv(name, value)
@@ -297,9 +229,7 @@ def test_two_of_one_command_at_once_do_what_one_does(clones, name):
     assert soak.litter(home) == 0
 
 
-SHORT = soak.COMMANDS | {
-    "sweep": replace(soak.COMMANDS["sweep"], words=["sweep", "--arms", "channels-8", "--jobs", "1"])
-}
+SHORT = soak.COMMANDS | {"sweep": replace(soak.COMMANDS["sweep"], words=SWEEP)}
 
 
 @pytest.mark.parametrize("name", ["train", "sweep"])

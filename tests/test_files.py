@@ -1,0 +1,43 @@
+"""Files that appear whole or not at all, and folders that one process works in."""
+
+from __future__ import annotations
+
+import pytest
+
+from zdce.files import atomic_write, scratch
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    with atomic_write(tmp_path / "deep" / "a.txt") as partial:
+        partial.write_text("whole")
+        assert not (tmp_path / "deep" / "a.txt").exists()
+    with pytest.raises(KeyError), atomic_write(tmp_path / "deep" / "a.txt") as partial:
+        partial.write_text("half")
+        raise KeyError
+    assert [file.read_text() for file in (tmp_path / "deep").iterdir()] == ["whole"]
+
+
+def test_what_a_killed_process_left_is_overwritten_and_leaves_no_tail(tmp_path):
+    with atomic_write(tmp_path / "a.txt") as partial:
+        name = partial.name
+    (tmp_path / name).write_text("left over, and longer")
+    with atomic_write(tmp_path / "a.txt") as partial:
+        partial.write_text("new")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a.txt": "new"}
+
+
+def test_a_link_planted_under_the_name_of_the_unfinished_file_is_not_followed(tmp_path):
+    with atomic_write(tmp_path / "a.txt") as partial:
+        name = partial.name
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / name).symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match=r"a\.txt"), atomic_write(tmp_path / "a.txt") as partial:
+        partial.write_text("theirs")
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_folders_of_killed_processes_go_and_those_in_use_stay(tmp_path):
+    (tmp_path / ".partial-left").mkdir()
+    with scratch(tmp_path) as one, scratch(tmp_path) as other:
+        assert one != other and one.is_dir() and not (tmp_path / ".partial-left").exists()
+    assert not list(tmp_path.iterdir())
