@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
@@ -93,6 +94,28 @@ def without(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("without")
     (folder / "sitecustomize.py").write_text(HIDES.format(names=hidden - {"pip", "setuptools"}))
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """Headless Chromium, driven by selenium; tells what pages log and ask for."""
+    driver = shutil.which("chromedriver")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if not (driver and chromium):
+        message = "install Chromium and its driver to run this (Debian: chromium, chromium-driver)"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    browser.set_page_load_timeout(600)
+    yield browser
+    browser.quit()
 
 
 def dark(height=24, width=30, dtype=np.uint8, seed=0):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -14,29 +13,7 @@ from zdce import paths
 REPORTS = paths.reports("study")
 PAGES = sorted(REPORTS.glob("*.html"))
 WIDTHS = (390, 1280)  # CSS pixels: a phone, a desktop
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    driver, chromium = (
-        shutil.which("chromedriver"),
-        shutil.which("chromium") or shutil.which("google-chrome"),
-    )
-    if not (driver and chromium):
-        message = "Chromium and its driver are not installed (Debian: chromium, chromium-driver)"
-        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    browser.set_page_load_timeout(60)
-    yield browser
-    browser.quit()
+pytestmark = pytest.mark.long
 
 
 def show(browser, page, width: int) -> None:

@@ -56,11 +56,13 @@ def report_page(notebook: nbformat.NotebookNode, notice: str = "") -> str:
     )
 
 
-def index_page(folder: Path, about: dict, stamp: dict, claims: pd.DataFrame, glance: str) -> str:
+def index_page(
+    folder: Path, about: dict, stamp: dict, claims: pd.DataFrame, glance: str, soak: str = ""
+) -> str:
     """The index of the finished reports in ``folder``.
 
     ``about``: profile, date and commit; ``stamp``: what else the results were made with; ``claims``: the ledger;
-    ``glance``: its verdicts at a glance, in Markdown.
+    ``glance``: its verdicts at a glance, in Markdown; ``soak``: what long runs with faults found, in Markdown.
     """
     import nbformat
     from nbconvert.filters import markdown2html
@@ -74,6 +76,7 @@ def index_page(folder: Path, about: dict, stamp: dict, claims: pd.DataFrame, gla
         for kind in ("tables", "figures")
     }
     sections = [("claims", "The claims"), ("reports", "Reports")]
+    sections += [("soak", "What the commands were put through")] if soak else []
     sections += [(kind, kind.capitalize()) for kind, files in listed.items() if files]
     return _page(
         "index",
@@ -86,6 +89,7 @@ def index_page(folder: Path, about: dict, stamp: dict, claims: pd.DataFrame, gla
         glance=markdown2html(glance),
         cards={card["name"]: card for card in cards}.values(),
         listed=listed,
+        soak=markdown2html(soak),
         names={book.stem[:2]: book.stem for book in paths.notebooks().glob("[0-9]*.ipynb")},
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +15,12 @@ from zdce.study import claims as ledger
 
 PROFILE = "study"
 ON = "sice-pairs"
-# column of tables/06_summary.csv → its heading, decimals
+# rows of tables/06_summary.csv that the README shows, as far as they are there
+SHOWN = (
+    *("input", "auto", "zero-dce (published)", "zero-dce-improved + gamma (published)"),
+    *("zero-dce", "zero-dce-improved", "zero-dce-improved + gamma", "zero-dce++", "sci-medium"),
+)
+# its columns → heading, decimals
 FIGURES = {
     "psnr": ("PSNR, dB ↑", 2),
     "ssim": ("SSIM ↑", 3),
@@ -23,24 +28,12 @@ FIGURES = {
     "ssim_matched": ("SSIM, means matched ↑", 3),
     "mean": ("mean brightness", 2),
 }
-# column of soak.csv → its heading
-HARM = (
-    ("lost", "lost"),
-    ("partial", "in part"),
-    ("different", "different"),
-    ("litter", "unfinished files left"),
-)
 
 
 def blocks() -> dict[Path, dict[str, Callable[[], str]]]:
     """Every file with generated parts, and what makes each part."""
     return {
-        paths.root() / "README.md": {
-            "video": videos,
-            "claims": verdicts,
-            "headline": headline,
-            "soak": soak,
-        },
+        paths.root() / "README.md": {"claims": verdicts, "headline": headline},
         paths.weights() / "README.md": {"weights": weights_card},
     }
 
@@ -56,13 +49,20 @@ def write() -> None:
 
 
 def replaced(text: str, name: str, block: str) -> str:
-    """``text`` with ``block`` between ``<!-- name: … -->`` and ``<!-- /name -->``; ValueError without the two marks."""
+    """``text`` with ``block`` between ``<!-- name: … -->`` and ``<!-- /name -->``; ValueError without the marks."""
     pattern = re.compile(rf"(<!-- {name}: .*? -->\n)(.*?)(<!-- /{name} -->)", re.DOTALL)
     if len(pattern.findall(text)) != 1:
-        raise ValueError(
-            f"block {name!r}: needs one <!-- {name}: … --> and one <!-- /{name} --> after it"
-        )
+        marks = f"one <!-- {name}: … --> and one <!-- /{name} --> after it"
+        raise ValueError(f"block {name!r}: needs {marks}")
     return pattern.sub(lambda match: f"{match[1]}{block.strip()}\n{match[3]}", text)
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable], words: int = 1) -> str:
+    """A Markdown table; the first ``words`` columns are text, the others numbers."""
+    heads = list(heads)
+    rule = "|---" * words + "|---:" * (len(heads) - words) + "|"
+    lines = ["| " + " | ".join(map(str, cells)) + " |" for cells in (heads, *rows)]
+    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def verdicts() -> str:
@@ -71,85 +71,46 @@ def verdicts() -> str:
 
 
 def headline() -> str:
-    """Scores of every method on real pairs, and its noise on bursts, from the study's committed tables."""
+    """Scores of the methods on real pairs, and their noise on bursts, from the study's committed tables."""
     tables = paths.reports(PROFILE) / "tables"
     scores = pd.read_csv(tables / "06_summary.csv").query("dataset == @ON").set_index("method")
     noise = pd.read_csv(tables / "06_noise.csv").query("dataset == 'bursts'")
     noise = noise.groupby("method", sort=False)["relative_noise"].agg(["mean", "size"])
-    heads = ["method", *(head for head, _ in FIGURES.values()), "noise on bursts ÷ brightness ↓"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
-    for method, row in scores.iterrows():
-        cells = [f"{row[column]:.{decimals}f}" for column, (_, decimals) in FIGURES.items()]
-        cells.append(f"{noise['mean'][method]:.3f}" if method in noise.index else "")
-        lines.append("| " + " | ".join([str(method), *cells]) + " |")
+    rows = []
+    for method in (name for name in SHOWN if name in scores.index):
+        cells = [f"{scores.at[method, name]:.{digits}f}" for name, (_, digits) in FIGURES.items()]
+        grain = f"{noise['mean'][method]:.3f}" if method in noise.index else ""
+        rows.append([f"**{method}**" if method == "auto" else method, *cells, grain])
+    heads = ["method", *(head for head, _ in FIGURES.values()), "noise ÷ brightness ↓"]
     caption = (
-        f"n = {int(scores['n'].iloc[0])} real pairs of low and normal exposure (`{ON}`), {noise['size'].iloc[0]} "
-        "scenes of `bursts`; 8-bit images at full size; made by "
-        f"`zdce report --profile {PROFILE}`, tables `06_summary.csv` and `06_noise.csv`."
+        f"n = {int(scores['n'].iloc[0])} real pairs of low and normal exposure (`{ON}`), noise over "
+        f"{noise['size'].iloc[0]} scenes of `bursts`; 8-bit images at full size. Rows without "
+        "“(published)” are trained by this project. Source: `06_summary.csv` and `06_noise.csv` of "
+        f"`zdce report --profile {PROFILE}`."
     )
-    return "\n".join([*lines, "", caption])
+    return f"{table(heads, rows)}\n\n{caption}"
 
 
-def videos() -> str:
-    """Speed and flicker of a 1080p video, from the committed table of ``benchmarks/video.py``."""
-    table = pd.read_csv(paths.reports(PROFILE) / "speed" / "video.csv", index_col="way")
-    work, rate = table["core_ms_a_frame"], table["frames_per_second"]
-    flicker, first = table["flicker_percent"], table.iloc[0]
-    return (
-        f"1080p in H.264 by `{first['model']}`, {first['frames']} frames, {first['device']} "
-        f"([video.csv](reports/{PROFILE}/speed/video.csv)): {rate['fast']:.0f} frames/s from file to file, "
-        f"{rate['codec']:.0f} by decoding and encoding alone; of {work['fast']:.0f} ms of processor time a frame "
-        f"{work['codec']:.0f} are the codec's. What stands still flickers by {first['flicker_input']:.2f} % of its "
-        f"brightness in the input, by {flicker['unsteadied']:.2f} % with every frame's own curves and by "
-        f"{flicker['fast']:.2f} % steadied."
-    )
-
-
-def soak() -> str:
-    """What the long runs with faults found, from the table that ``make soak`` writes."""
-    table = pd.read_csv(paths.reports(PROFILE) / "soak.csv")
-    heads = [
-        "command",
-        "what was done to it",
-        "times",
-        "outputs",
-        *(head for _, head in HARM),
-        "memory, MiB",
-    ]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * 2 + "|---:" * (len(heads) - 2) + "|"]
-    for row in table.to_dict("records"):
-        counts = [
-            f"{row[column]:,}"
-            for column in ("times", "outputs", *(column for column, _ in HARM), "peak_MiB")
-        ]
-        lines.append("| " + " | ".join([f"`{row['what']}`", row["done"], *counts]) + " |")
-    return "\n".join(lines)
+def soak(folder: Path) -> str:
+    """What the long runs with faults found, from ``soak.csv`` in ``folder``; empty where it is not there."""
+    if not (folder / "soak.csv").is_file():
+        return ""
+    heads = {"what": "command", "done": "what was done to it", "times": "times"}
+    heads |= {"outputs": "outputs", "lost": "lost", "partial": "in part", "different": "different"}
+    heads |= {"litter": "unfinished files left", "peak_MiB": "memory, MiB"}
+    found = pd.read_csv(folder / "soak.csv")[list(heads)]
+    return table(heads.values(), found.to_numpy().tolist(), words=2)
 
 
 def weights_card() -> str:
     """Budget and fingerprint of every shipped weights file, from the files' own headers."""
-    heads = [
-        "file",
-        "bytes",
-        "seed",
-        "steps",
-        "batch",
-        "photographs seen",
-        "size, pixels",
-        "sha256",
-    ]
-    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 2) + "|---|"]
+    numbers, rows = ["seed", "steps", "batch", "size"], []
     for file in sorted(paths.weights().glob("*.safetensors")):
         run = checkpoints.read(file).header["train"]
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        seen = f"{run['steps'] * run['batch']:,}"
-        cells = [
-            f"`{file.name}`",
-            f"{file.stat().st_size:,}",
-            run["seed"],
-            f"{run['steps']:,}",
-            run["batch"],
-            seen,
-        ]
-        lines.append("| " + " | ".join(map(str, [*cells, run["size"], f"`{digest}`"])) + " |")
-    return "\n".join(lines)
+        digest, seen = hashlib.sha256(file.read_bytes()).hexdigest(), run["steps"] * run["batch"]
+        cells = [f"{run[name]:,}" for name in numbers]
+        rows.append(
+            [f"`{file.name}`", f"`{digest}`", f"{file.stat().st_size:,}", *cells, f"{seen:,}"]
+        )
+    heads = ["file", "sha256", "bytes", "seed", "steps", "batch", "size, pixels"]
+    return table([*heads, "photographs seen"], rows, words=2)

@@ -27,8 +27,8 @@ from matplotlib.figure import Figure
 
 from zdce import __version__, paths
 from zdce.files import atomic_write, lock, scratch
-from zdce.study import claims_old as ledger
-from zdce.study import pages, plots
+from zdce.study import claims as ledger
+from zdce.study import pages, plots, readme
 
 # Every notebook imports this module to save its results; what only a run needs is imported where it is used,
 # which spares each kernel a second or two.
@@ -466,8 +466,13 @@ def write_index(profile: str) -> Path:
     """Write ``claims.csv`` and ``index.html`` of a profile from its finished reports; the page's path."""
     folder, made = paths.reports(profile), stamp()
     made.pop("commit")
-    table = ledger.claims(folder / "tables")
-    page = pages.index_page(folder, _made(profile), made, table, ledger.glance(table))
+    try:
+        table = ledger.ledger(folder / "tables")
+    except ValueError as error:  # a table of an earlier version
+        print(error, file=sys.stderr, flush=True)
+        table = ledger.ledger(folder / "none")
+    glance, harm = ledger.glance(table), readme.soak(folder)
+    page = pages.index_page(folder, _made(profile), made, table, glance, harm)
     with atomic_write(folder / "claims.csv") as partial:
         table.to_csv(partial, index=False)
     with atomic_write(folder / "index.html") as partial:
