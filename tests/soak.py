@@ -350,7 +350,7 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
             "OMP_NUM_THREADS": "1",
         }
         arm = replace(
-            experiments.ARMS["channels-8"],
+            experiments.EXPERIMENTS["channels-8"],
             data=str(home / "in"),
             size=32,
             steps=150,

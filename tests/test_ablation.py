@@ -11,9 +11,9 @@ import pytest
 
 from zdce import checkpoints, losses, metrics
 from zdce.model import CurveNet
+from zdce.step import batches
 from zdce.study import ablation, evaluation, experiments
 from zdce.study import claims_old as ledger
-from zdce.training import batches
 
 SEEDS = ("seed 0", "seed 1")
 

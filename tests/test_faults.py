@@ -273,7 +273,7 @@ def test_same_seed_same_bits_and_how_far_threads_move_them(clones, tmp_path, mon
     home, before = clones("threads"), torch.get_num_threads()
     monkeypatch.setenv("ZDCE_DATA", str(home / "data"))
     fields = {"data": str(home / "in"), "size": 64, "steps": 20, "precision": "float32"}
-    config, nets = replace(experiments.ARMS["channels-8"], **fields), {}
+    config, nets = replace(experiments.EXPERIMENTS["channels-8"], **fields), {}
     for name, threads in (("one", 1), ("again", 1), ("two", 2)):
         torch.set_num_threads(threads)
         nets[name] = train(config, tmp_path / name, progress=False).net.state_dict()

@@ -18,8 +18,9 @@ from PIL import Image
 
 from zdce import checkpoints, paths
 from zdce.cli import main
+from zdce.step import TrainConfig
 from zdce.study import experiments, sweep
-from zdce.training import TrainConfig, train
+from zdce.training import train
 
 
 @pytest.fixture(autouse=True)
@@ -47,14 +48,14 @@ def home(tmp_path, monkeypatch):
 
 
 def configs(home, count: int, steps: int) -> list[TrainConfig]:
-    arm = replace(
-        experiments.ARMS["channels-8"],
+    small = replace(
+        experiments.EXPERIMENTS["channels-8"],
         data=str(home / "photos"),
         size=32,
         steps=steps,
         precision="float32",
     )
-    return [replace(arm, seed=seed) for seed in range(count)]
+    return [replace(small, seed=seed) for seed in range(count)]
 
 
 def undisturbed(config: TrainConfig, folder) -> dict[str, torch.Tensor]:
@@ -75,6 +76,7 @@ def assert_correct(wanted: list[TrainConfig], home) -> None:
         assert record.equals(pd.read_csv(home / "alone" / config.run_name() / "record.csv"))
 
 
+@pytest.mark.long
 def test_a_worker_killed_midway_and_four_correct_runs(home):
     from distributed import LocalCluster
 
@@ -116,14 +118,16 @@ def test_a_worker_killed_midway_and_four_correct_runs(home):
 def test_a_cluster_without_shared_folders_sends_its_files(home):
     """What a worker returns is enough; its own folders need not be seen from here."""
     (config,) = configs(home, count=1, steps=3)
-    _, files = sweep._on_worker(config, "cpu")
-    there = {name: (sweep.folder(config) / name).read_bytes() for name in sweep.FILES}
-    for name in sweep.FILES:
+    _, files = sweep._on_worker(config, sweep.Saving(snapshots=(2,)), "cpu")
+    there = {name: (sweep.folder(config) / name).read_bytes() for name in files}
+    assert len(there) == 5
+    for name in there:
         (sweep.folder(config) / name).unlink()
     sweep._bring(config, files)
-    assert there == {name: (sweep.folder(config) / name).read_bytes() for name in sweep.FILES}
+    assert there == {name: (sweep.folder(config) / name).read_bytes() for name in files}
 
 
+@pytest.mark.long
 def test_a_killed_process_of_this_machine_is_started_again(home):
     wanted = configs(home, count=2, steps=150)
     killed = []
@@ -132,9 +136,10 @@ def test_a_killed_process_of_this_machine_is_started_again(home):
         while not killed:
             for process in os.listdir("/proc"):
                 try:
-                    with open(f"/proc/{process}/cmdline") as file:
+                    with open(f"/proc/{process}/environ") as file:
                         words = file.read().split("\0")
-                    if str(home / "photos") in words and any((home / "runs").glob("*/log.txt")):
+                    ours = int(process) != os.getpid() and f"ZDCE_RUNS={home / 'runs'}" in words
+                    if ours and any((home / "runs").glob("*/log.txt")):
                         time.sleep(1)
                         os.kill(int(process), signal.SIGKILL)
                         killed.append(words)
@@ -147,7 +152,7 @@ def test_a_killed_process_of_this_machine_is_started_again(home):
     murderer.start()
     outcomes = list(sweep.sweep(wanted, jobs=2, device="cpu"))
     murderer.join()
-    assert "train" in killed[0]
+    assert killed
     assert {o.state for o in outcomes} == {"trained"}, [o.error for o in outcomes]
     assert_correct(wanted, home)
     assert {o.state for o in sweep.sweep(wanted, jobs=2)} == {"there already"}
@@ -167,19 +172,20 @@ def test_a_training_that_cannot_succeed_is_reported(home, monkeypatch):
     )
 
 
-def test_only_what_the_command_can_train_again_is_swept(home):
-    (config,) = configs(home, count=1, steps=2)
-    assert sweep.command(config) == [
-        *("zdce", "train", "--arm", "channels-8", "--data", str(home / "photos")),
-        *("--size", "32", "--steps", "2", "--seed", "0", "--precision", "float32", "--resume"),
-    ]
-    as_planned = replace(config, precision=experiments.ARMS["channels-8"].precision)
-    assert "--precision" not in sweep.command(as_planned)
-    for other in (replace(config, name="another"), replace(config, batch=3)):
-        with pytest.raises(ValueError, match="no arm of the study"):
-            sweep.command(other)
+def test_trainings_that_share_a_device_take_turns_and_are_as_if_alone(home):
+    """What packs a GPU, on the processor: three trainings, two at a time, one of which fails."""
+    *wanted, bad = configs(home, count=3, steps=6)
+    bad = replace(bad, data=str(home / "nowhere"))
+    snapshots = sweep.Saving(snapshots=(3,))
+    tasks = [(wanted[0], snapshots), (bad, sweep.Saving()), (wanted[1], sweep.Saving())]
+    states = {o.config: o.state for o in sweep._gpu(tasks, jobs=2, device="cpu")}
+    assert states == {wanted[0]: "trained", bad: "failed", wanted[1]: "trained"}
+    (sweep.folder(bad)).rmdir()
+    assert_correct(wanted, home)
+    assert len(list((sweep.folder(wanted[0]) / "snapshots").iterdir())) == 1
 
 
+@pytest.mark.long
 def test_the_command_trains_keeps_and_does_not_repeat(home, monkeypatch):
     reports = home / "reports"
     monkeypatch.setattr(paths, "reports", lambda profile="": reports / profile)
@@ -189,7 +195,9 @@ def test_the_command_trains_keeps_and_does_not_repeat(home, monkeypatch):
         replace(experiments.BUDGETS["quick"], data=str(home / "photos"), size=32),
     )
     monkeypatch.setitem(
-        experiments.ARMS, "channels-8", replace(experiments.ARMS["channels-8"], data="sice-train")
+        experiments.EXPERIMENTS,
+        "channels-8",
+        replace(experiments.EXPERIMENTS["channels-8"], data="sice-train"),
     )
     words = ["sweep", "--arms", "channels-8", "--seeds", "0,1", "--jobs", "2", "--device", "cpu"]
     first = CliRunner().invoke(main, words)

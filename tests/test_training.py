@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -21,9 +21,21 @@ from safetensors import safe_open
 
 from zdce import checkpoints, paths, training
 from zdce.datasets import TrainingSet, training_set
-from zdce.losses import IMPROVED, RELEASED, LossConfig, loss_terms
-from zdce.model import ZERO_DCE_IMPROVED, CurveNet, NetConfig
-from zdce.training import COLUMNS, Run, TrainConfig, TrainingError, batches, train
+from zdce.losses import IMPROVED, RELEASED, TERMS, LossConfig, loss_terms
+from zdce.model import CurveNet, NetConfig
+from zdce.step import (
+    COLUMNS,
+    Captured,
+    State,
+    TrainConfig,
+    TrainingError,
+    batches,
+    loss_function,
+)
+from zdce.study.experiments import EXPERIMENTS
+from zdce.training import Run, Saving, finished, train
+
+OFTEN = Saving(seconds=0)
 
 PHOTOGRAPHS, SIZE, BATCH, STEPS = 7, 64, 2, 30
 PER_EPOCH = 4  # 7 photographs in batches of 2: three whole batches and one of a single photograph
@@ -55,10 +67,11 @@ def photographs(tmp_path_factory) -> TrainingSet:
 CONFIG = TrainConfig(
     name="small",
     net=NetConfig(width=4, pooling="overlapping"),
-    data="pictures",
+    data="bundled",
     size=SIZE,
     batch=BATCH,
     steps=STEPS,
+    precision="float32",
 )
 
 
@@ -89,7 +102,7 @@ def steps_done(checkpoint) -> int:
 
 def stop_at(monkeypatch, step: int, what=None) -> None:
     """Let ``what(state)`` happen, by default an interruption, before that step."""
-    advance = training._State.advance
+    advance = training.State.advance
 
     def stopping(state, *arguments):
         if state.step == step:
@@ -98,7 +111,7 @@ def stop_at(monkeypatch, step: int, what=None) -> None:
             what(state)
         advance(state, *arguments)
 
-    monkeypatch.setattr(training._State, "advance", stopping)
+    monkeypatch.setattr(training.State, "advance", stopping)
 
 
 # ---- the same again ---------------------------------------------------------------------------------------------
@@ -112,15 +125,10 @@ def test_same_seed_gives_the_same_bits(photographs, whole, tmp_path):
     assert torch.equal(before, torch.get_rng_state())  # … nor is it touched
 
 
-def test_a_single_step_is_repeated_to_the_bit(photographs, tmp_path):
-    config = replace(CONFIG, net=ZERO_DCE_IMPROVED, loss=IMPROVED, steps=1, batch=4)
-    assert_same(*(quick(config, tmp_path / name, photographs) for name in "ab"))
-
-
 def test_another_seed_gives_other_weights_and_another_order(photographs, whole, tmp_path):
     other = quick(replace(CONFIG, seed=1, steps=2), tmp_path, photographs)
     assert not torch.equal(other.net.e_conv1.weight, whole.net.e_conv1.weight)
-    assert not np.array_equal(next(batches(50, 50, 0)), next(batches(50, 50, 1)))
+    assert not np.array_equal(next(batches(50, 5, 0)), next(batches(50, 5, 1)))
 
 
 @pytest.mark.parametrize("step", [1, PER_EPOCH, PER_EPOCH + 1, STEPS - 1])
@@ -130,7 +138,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     with monkeypatch.context() as patch:
         stop_at(patch, step)
         with pytest.raises(KeyboardInterrupt):
-            quick(CONFIG, tmp_path, photographs, checkpoint_seconds=0)
+            quick(CONFIG, tmp_path, photographs, saving=OFTEN)
     assert steps_done(tmp_path / "checkpoint.safetensors") == step
     assert not (tmp_path / "model.safetensors").exists()
     assert_same(whole, quick(CONFIG, tmp_path, photographs, resume=True))
@@ -144,7 +152,7 @@ def test_bfloat16_is_resumed_to_the_bit_and_stays_near_float32(
     with monkeypatch.context() as patch:
         stop_at(patch, 3)
         with pytest.raises(KeyboardInterrupt):
-            quick(half, tmp_path / "stopped", photographs, checkpoint_seconds=0)
+            quick(half, tmp_path / "stopped", photographs, saving=OFTEN)
     assert_same(straight, quick(half, tmp_path / "stopped", photographs, resume=True))
     full = whole.record.head(6)
     assert not straight.record.equals(full)
@@ -158,17 +166,19 @@ from pathlib import Path
 from zdce import training
 from zdce.datasets import TrainingSet
 from zdce.model import NetConfig
+from zdce.step import TrainConfig
 torch.set_num_threads(1)
-advance = training._State.advance
-training._State.advance = lambda state, *rest: (time.sleep(0.02), advance(state, *rest))
+advance = training.State.advance
+training.State.advance = lambda state, *rest: (time.sleep(0.02), advance(state, *rest))
 images = np.load(sys.argv[1])
-config = training.TrainConfig(name="small", net=NetConfig(width=4, pooling="overlapping"), data="pictures",
-                              size=64, batch=2, steps=30)
+config = TrainConfig(name="small", net=NetConfig(width=4, pooling="overlapping"), data="bundled",
+                              size=64, batch=2, steps=30, precision="float32")
 training.train(config, sys.argv[2], photographs=TrainingSet(images, [f"{k}.png" for k in range(len(images))]),
-               progress=False, checkpoint_seconds=0.05)
+               progress=False, saving=training.Saving(0.05))
 """
 
 
+@pytest.mark.long
 def test_killed_process_is_resumed_to_the_bit(photographs, whole, tmp_path):
     np.save(tmp_path / "images.npy", photographs.images)
     out = tmp_path / "run"
@@ -193,8 +203,12 @@ def test_killed_process_is_resumed_to_the_bit(photographs, whole, tmp_path):
     assert_same(whole, quick(CONFIG, out, photographs, resume=True))
 
 
-def test_resume_without_a_checkpoint_starts(photographs, whole, tmp_path):
-    assert_same(whole, quick(CONFIG, tmp_path / "new", photographs, resume=True))
+def test_resume_without_a_checkpoint_starts_anew_and_says_so(photographs, whole, tmp_path, capsys):
+    run = train(CONFIG, tmp_path / "new", photographs=photographs, resume=True)
+    assert_same(whole, run)
+    (run.folder / "checkpoint.safetensors").unlink()  # a model alone is no beginning either
+    assert_same(whole, train(CONFIG, run.folder, photographs=photographs, resume=True))
+    assert capsys.readouterr().out.count("no checkpoint to go on from; starts anew") == 2
 
 
 def test_finished_run_is_returned_as_it_is(photographs, tmp_path):
@@ -210,33 +224,6 @@ def test_finished_run_is_returned_as_it_is(photographs, tmp_path):
 def test_finished_run_goes_on_when_steps_are_raised(photographs, whole, tmp_path):
     quick(replace(CONFIG, steps=9), tmp_path, photographs)
     assert_same(whole, quick(CONFIG, tmp_path, photographs, resume=True))
-
-
-def test_a_longer_run_goes_on_from_a_shorter_one_beside_it(
-    photographs, whole, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("ZDCE_RUNS", str(tmp_path))
-    for config in (
-        CONFIG,
-        replace(CONFIG, batch=3),
-        replace(CONFIG, seed=1),
-        replace(CONFIG, loss=IMPROVED),
-    ):
-        quick(replace(config, steps=4), None, photographs)
-    shorter = quick(replace(CONFIG, steps=9), None, photographs, resume=True)
-    before = {file: file.read_bytes() for file in shorter.folder.iterdir()}
-    steps = []
-    advance = training._State.advance
-    monkeypatch.setattr(
-        training._State, "advance", lambda state, *a: (steps.append(state.step), advance(state, *a))
-    )
-    (tmp_path / "small-seed0-damaged").mkdir()
-    (tmp_path / "small-seed0-damaged" / "checkpoint.safetensors").write_bytes(b"nothing")
-    longer = quick(CONFIG, None, photographs, resume=True)
-    assert steps == list(range(9, STEPS))
-    assert_same(whole, longer)
-    assert longer.seconds > shorter.seconds > 0
-    assert before == {file: file.read_bytes() for file in shorter.folder.iterdir()}
 
 
 WAITING = """
@@ -273,8 +260,8 @@ def test_tensorboard_shows_every_step_once(photographs, whole, tmp_path, monkeyp
     with monkeypatch.context() as patch:
         stop_at(patch, 12)
         with pytest.raises(KeyboardInterrupt):
-            quick(CONFIG, tmp_path, photographs, tensorboard=True, checkpoint_seconds=0)
-    quick(CONFIG, tmp_path, photographs, tensorboard=True, resume=True)
+            quick(CONFIG, tmp_path, photographs, saving=Saving(0, tensorboard=True))
+    quick(CONFIG, tmp_path, photographs, saving=Saving(tensorboard=True), resume=True)
     events = EventAccumulator(str(tmp_path)).Reload()
     assert sorted(events.Tags()["scalars"]) == sorted(COLUMNS)
     for column in COLUMNS:
@@ -296,38 +283,60 @@ def test_without_resume_a_run_starts_anew(photographs, tmp_path):
 # ---- what a run leaves ------------------------------------------------------------------------------------------
 
 
-def test_record_has_every_step_and_its_columns(photographs, whole):
+def test_record_has_every_step_and_the_model_its_training(whole):
     table = pd.read_csv(whole.folder / "record.csv", index_col="step")
-    assert list(table.columns) == [
-        "spatial",
-        "exposure",
-        "color",
-        "smoothness",
-        "loss",
-        "gradient_norm",
-    ]
-    assert list(table.columns) == list(COLUMNS) == list(whole.record.columns)
     assert list(table.index) == list(range(STEPS))
-    assert np.isfinite(table).all(axis=None)
     np.testing.assert_allclose(table.to_numpy(), whole.record.to_numpy(), rtol=1e-5)
-    np.testing.assert_allclose(table.iloc[:, :4].sum(axis=1), table["loss"], rtol=1e-5)
-    assert sorted(file.name for file in whole.folder.iterdir()) == [
-        "checkpoint.safetensors",
-        "model.safetensors",
-        "record.csv",
-        "run.json",
-    ]
-
-
-def test_model_carries_its_training(whole):
+    np.testing.assert_allclose(table[list(TERMS)].sum(axis=1), table["loss"], rtol=1e-5)
     model = checkpoints.read(whole.weights)
-    assert model.header["train"] == json.loads(json.dumps(CONFIG.header()))
-    assert model.net.config == CONFIG.net
-    assert (model.name, model.gamma) == ("small", 1.0)
-    assert all(
-        torch.equal(t, whole.net.state_dict()[name]) for name, t in model.net.state_dict().items()
-    )
-    assert not whole.net.training
+    assert model.header["train"] == CONFIG.header()
+    assert checkpoints.fingerprint(whole.weights) == checkpoints.fingerprint(model.net.state_dict())
+
+
+def test_snapshots_are_the_weights_of_shorter_trainings(photographs, whole, tmp_path):
+    run = quick(CONFIG, tmp_path, photographs, saving=Saving(snapshots=(PER_EPOCH, 9)))
+    assert_same(whole, run)
+    for steps, name in ((PER_EPOCH, "small-seed0-epoch001"), (9, "small-seed0-epoch002")):
+        shorter = quick(replace(CONFIG, steps=steps), tmp_path / str(steps), photographs)
+        kept = run.folder / "snapshots" / f"{name}.safetensors"
+        assert kept.read_bytes() == shorter.weights.read_bytes()
+
+
+def test_a_folder_of_ones_own_leaves_a_picture(photographs, tmp_path):
+    run = quick(replace(CONFIG, data="pictures", steps=5), tmp_path, photographs)
+    assert Image.open(run.picture).width > 400
+
+
+# ---- other beginnings ---------------------------------------------------------------------------
+
+
+def test_training_goes_on_from_given_weights(photographs, whole, tmp_path):
+    config = replace(CONFIG, steps=1, learning_rate=1e-12)
+    run = quick(config, tmp_path / "a", photographs, weights=whole.weights)
+    for name, tensor in run.net.state_dict().items():
+        torch.testing.assert_close(tensor, whole.net.state_dict()[name], rtol=0, atol=1e-9)
+    assert run.config.start == checkpoints.fingerprint(whole.weights)
+    assert run.config.run_name() != config.run_name()
+    with pytest.raises(TrainingError, match="another start"):
+        quick(config, tmp_path / "a", photographs, resume=True)
+    with pytest.raises(TrainingError, match="another network than small's"):
+        quick(replace(CONFIG, net=NetConfig()), tmp_path, photographs, weights=whole.weights)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_number_format_is_never_emulated_unless_asked_for(
+    photographs, tmp_path, monkeypatch, native
+):
+    monkeypatch.setattr(training, "native_bfloat16", lambda device: native)
+    run = quick(replace(CONFIG, steps=2, precision="auto"), tmp_path, photographs)
+    assert run.precision == ("bfloat16" if native else "float32")
+    assert json.loads((tmp_path / "run.json").read_text())["precision"] == run.precision
+    assert finished(
+        replace(CONFIG, steps=2, precision="auto"), tmp_path
+    )  # equal configurations stay equal
+    monkeypatch.setattr(training, "native_bfloat16", lambda device: not native)
+    further = quick(replace(CONFIG, steps=4, precision="auto"), tmp_path, photographs, resume=True)
+    assert further.precision == run.precision
 
 
 # ---- order ------------------------------------------------------------------------------------------------------
@@ -354,24 +363,76 @@ def test_batches_from_any_step_on_are_those_of_the_beginning():
         assert all(np.array_equal(next(later), everything[k]) for k in range(start, start + 3))
 
 
-def test_training_sees_every_photograph_once_an_epoch(photographs, tmp_path, monkeypatch):
-    seen = []
-    advance = training._State.advance
-
-    def watching(state, pixels, names):
-        for picture, name in zip(pixels, names, strict=True):
-            assert np.array_equal(picture, photographs.images[photographs.names.index(name)])
-        seen.append(list(names))
-        advance(state, pixels, names)
-
-    monkeypatch.setattr(training._State, "advance", watching)
-    quick(replace(CONFIG, steps=2 * PER_EPOCH), tmp_path, photographs)
-    assert [len(names) for names in seen] == [2, 2, 2, 1] * 2
-    for epoch in (seen[:PER_EPOCH], seen[PER_EPOCH:]):
-        assert sorted(name for batch in epoch for name in batch) == sorted(photographs.names)
-
-
 # ---- the arithmetic ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["zero-dce-improved", "stride2-transposed", "paper-losses"])
+def test_both_forms_of_the_step_equal_the_plain_loop_to_the_bit(photographs, name):
+    """The form that a GPU captures, launched step by step on the processor, and the usual one."""
+    config = replace(EXPERIMENTS[name], size=SIZE, steps=9, batch=BATCH)
+    torch.manual_seed(config.seed)
+    net = CurveNet(config.net)
+    adam = torch.optim.Adam(net.parameters(), lr=1e-4, weight_decay=1e-4)
+    for _, numbers in zip(range(9), batches(PHOTOGRAPHS, BATCH, config.seed), strict=False):
+        image = torch.from_numpy(photographs.images[numbers]).permute(0, 3, 1, 2).float() / 255
+        enhanced, curves = net(image)
+        adam.zero_grad()
+        sum(loss_terms(enhanced, image, curves, config.loss).values()).backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
+        adam.step()
+    processor = torch.device("cpu")
+    usual = State(config, processor, "float32", photographs)
+    resident = Captured(config, processor, "float32", photographs, capture=False)
+    for state in (usual, resident):
+        for _ in range(9):
+            state.advance()
+        state.settle()
+        for key, tensor in net.state_dict().items():
+            assert torch.equal(tensor, state.parameters[key]), key
+    np.testing.assert_array_equal(usual.record, resident.record)
+
+
+@pytest.mark.long  # a compiler is called
+def test_the_compiled_loss_is_the_loss(photographs):
+    config = EXPERIMENTS["zero-dce-improved"]
+    function = loss_function(config.net, config.loss, "float32", torch.device("cpu"))
+    parameters = dict(CurveNet(config.net).named_parameters())
+    image = torch.from_numpy(photographs.images[:2]).permute(0, 3, 1, 2).float() / 255
+    torch.testing.assert_close(
+        torch.compile(function)(parameters, image), function(parameters, image)
+    )
+
+
+def test_a_resident_training_goes_on_where_it_was_saved(photographs, tmp_path):
+    about = (replace(CONFIG, steps=9), torch.device("cpu"), "float32", photographs)
+    straight, stopped, again = (Captured(*about, capture=False) for _ in range(3))
+    for _ in range(9):
+        straight.advance()
+    for _ in range(5):
+        stopped.advance()
+    stopped.settle()
+    stopped.save(tmp_path / "checkpoint.safetensors")
+    header, tensors = training._read_checkpoint(tmp_path / "checkpoint.safetensors", about[0])
+    again.restore(tmp_path / "checkpoint.safetensors", header["step"], tensors)
+    for _ in range(4):
+        again.advance()
+    np.testing.assert_array_equal(
+        straight.settle(), np.concatenate([stopped.record, again.settle()])
+    )
+    for name, tensor in straight.parameters.items():
+        assert torch.equal(tensor, again.parameters[name])
+
+
+def test_a_resident_training_names_the_step_at_fault(photographs):
+    images = photographs.images.astype(np.float32)
+    images[3] = np.nan
+    bad = TrainingSet(images, photographs.names)
+    state = Captured(CONFIG, torch.device("cpu"), "float32", bad, capture=False)
+    for _ in range(STEPS):
+        state.advance()
+    step = next(k for k, b in enumerate(batches(PHOTOGRAPHS, BATCH, 0)) if 3 in b)
+    with pytest.raises(TrainingError, match=rf"^step {step}: spatial is nan, .*3\.png"):
+        state.settle()
 
 
 def test_two_steps_equal_adam_by_hand(photographs, tmp_path):
@@ -429,7 +490,7 @@ def test_broken_photograph_stops_the_training_at_once(photographs, tmp_path):
     assert step > 0, "choose another photograph: a checkpoint before the fault is wanted"
     batch = [photographs.names[k] for k in sorted(order[step * BATCH : (step + 1) * BATCH])]
     with pytest.raises(TrainingError) as caught:
-        quick(CONFIG, tmp_path, bad, checkpoint_seconds=0)
+        quick(CONFIG, tmp_path, bad, saving=OFTEN)
     assert str(caught.value) == f"step {step}: spatial is nan, photographs {', '.join(batch)}"
     assert steps_done(tmp_path / "checkpoint.safetensors") == step
     assert not (tmp_path / "model.safetensors").exists()
@@ -454,7 +515,7 @@ def test_fault_in_the_network_keeps_the_last_good_checkpoint(
         with pytest.raises(
             TrainingError, match=rf"^step 6: {term} is nan, photographs \d\.png, \d\.png$"
         ):
-            quick(CONFIG, tmp_path, photographs, checkpoint_seconds=0)
+            quick(CONFIG, tmp_path, photographs, saving=OFTEN)
     assert steps_done(tmp_path / "checkpoint.safetensors") == 6
     assert_same(whole, quick(CONFIG, tmp_path, photographs, resume=True))
 
@@ -480,33 +541,25 @@ def test_weights_lost_in_the_last_step_are_not_saved(photographs, tmp_path):
 
 
 OTHER = {
-    "name": "other",
     "net": NetConfig(width=4),
     "loss": IMPROVED,
     "data": "elsewhere",
     "size": 48,
     "batch": 3,
-    "steps": 31,
     "learning_rate": 2e-4,
     "weight_decay": 0.0,
-    "clip": 0.2,
-    "gamma": 1.15,
     "precision": "bfloat16",
     "seed": 1,
-    "darkened": 0.5,
-    "decay": True,
 }
 
 
 def test_resume_with_another_configuration_is_refused(photographs, whole):
-    assert set(OTHER) == {field.name for field in fields(TrainConfig)}
     before = {file: file.read_bytes() for file in whole.folder.iterdir()}
     for name, value in OTHER.items():
-        if name != "steps":
-            with pytest.raises(
-                TrainingError, match=rf"trained with another {name}; choose another folder"
-            ):
-                quick(replace(CONFIG, **{name: value}), whole.folder, photographs, resume=True)
+        other = replace(CONFIG, **{name: value})
+        assert other.run_name() != CONFIG.run_name()
+        with pytest.raises(TrainingError, match=f"another {name}; choose another folder"):
+            quick(other, whole.folder, photographs, resume=True)
     with pytest.raises(TrainingError, match="already at step 30, beyond steps=8"):
         quick(replace(CONFIG, steps=8), whole.folder, photographs, resume=True)
     assert before == {file: file.read_bytes() for file in whole.folder.iterdir()}
@@ -540,61 +593,10 @@ def test_folder_without_photographs_is_refused(tmp_path):
 # ---- configuration ----------------------------------------------------------------------------------------------
 
 
-def test_folder_name_changes_with_every_field():
-    changed = [replace(CONFIG, **{name: value}) for name, value in OTHER.items()]
-    net = {
-        "width": 5,
-        "iterations": 7,
-        "pooling": "stride2",
-        "pools": 2,
-        "upsampling": "transposed",
-    }
-    net |= {"separable": True, "shared_curves": True, "scale": 2.0, "fixed_size": 64}
-    net |= {"statistics": True, "grey_curves": True, "denoise": 3.0, "light": True, "level": 0.4}
-    net |= {"one_curve": True, "spared": True, "measured": True}
-    loss = {
-        "spatial": 2.0,
-        "exposure": 2.0,
-        "color": 2.0,
-        "smoothness": 2.0,
-        "exposure_target": 0.5,
-        "form": "paper",
-    }
-    assert set(net) == {field.name for field in fields(NetConfig)}
-    assert set(loss) == {field.name for field in fields(LossConfig)}
-    needs = {
-        "light": {"statistics": True},
-        "level": {"fixed_size": 64},
-        "one_curve": {"fixed_size": 64},
-    }
-    needs |= {"spared": {"fixed_size": 64}, "measured": {"fixed_size": 64, "denoise": 3.0}}
-    changed += [
-        replace(CONFIG, net=replace(CONFIG.net, **{k: v}, **needs.get(k, {})))
-        for k, v in net.items()
-    ]
-    changed += [replace(CONFIG, loss=replace(CONFIG.loss, **{k: v})) for k, v in loss.items()]
-    names = [config.run_name() for config in (CONFIG, *changed)]
-    assert len(set(names)) == len(names)
-    assert names[0] == replace(CONFIG).run_name()
-    assert names[0].startswith("small-seed0-")
-
-
 def test_run_goes_to_its_own_folder_by_default(photographs, tmp_path, monkeypatch):
     monkeypatch.setenv("ZDCE_RUNS", str(tmp_path))
     config = replace(CONFIG, steps=1)
     assert quick(config, None, photographs).folder == tmp_path / config.run_name()
-
-
-def test_defaults_are_the_released_codes():
-    config = TrainConfig()
-    assert (config.size, config.batch, config.learning_rate, config.weight_decay) == (
-        256,
-        8,
-        1e-4,
-        1e-4,
-    )
-    assert (config.clip, config.loss, config.gamma) == (0.1, RELEASED, 1.0)
-    assert config.steps == 200 * -(-2002 // 8) == 50_200
 
 
 @pytest.mark.parametrize("wrong", [{"size": 15}, {"batch": 0}, {"steps": 0}])
@@ -602,7 +604,7 @@ def test_wrong_configurations_are_named(wrong):
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{name}={value}: must be"):
         replace(CONFIG, **wrong)
-    with pytest.raises(ValueError, match="precision='half': choose one of float32, bfloat16"):
+    with pytest.raises(ValueError, match="precision='half': choose one of auto, float32, bfloat16"):
         replace(CONFIG, precision="half")
 
 
@@ -627,31 +629,3 @@ def test_exposure_warning_is_printed(photographs, tmp_path, capsys):
     quick(config, tmp_path / "quiet", dark)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
-
-
-def test_darkened_photographs_are_darker_noisy_and_repeatable(photographs):
-    images = torch.from_numpy(np.array(photographs.images[:4])).permute(0, 3, 1, 2).float() / 255
-    state = training._State(replace(CONFIG, darkened=0.5), torch.device("cpu"))
-    once, again = state._darkened(images), state._darkened(images)
-    assert torch.equal(once, again)
-    changed = [not torch.equal(a, b) for a, b in zip(once, images, strict=True)]
-    assert sum(changed) == 2
-    assert all(a.mean() < b.mean() for a, b, c in zip(once, images, changed, strict=True) if c)
-    state.step = 1
-    assert not torch.equal(state._darkened(images), once)
-
-
-def test_a_decaying_rate_ends_near_nothing_and_resumes_exactly(photographs, tmp_path):
-    config = replace(CONFIG, decay=True, darkened=0.5)
-    whole = quick(config, tmp_path / "whole", photographs)
-    state = training._State(config, torch.device("cpu"))
-    state.load(tmp_path / "whole" / "checkpoint.safetensors")
-    assert state.step == STEPS
-    with pytest.raises(TrainingError, match="another steps"):
-        quick(replace(config, steps=STEPS + 1), tmp_path / "whole", photographs, resume=True)
-    assert np.isfinite(whole.record.to_numpy()).all()
-
-
-def test_a_share_above_one_is_refused():
-    with pytest.raises(ValueError, match=r"darkened=1\.5"):
-        replace(CONFIG, darkened=1.5)

@@ -7,6 +7,7 @@ none; its architecture is told from the tensors' names and shapes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -167,6 +168,21 @@ def save(path: str | os.PathLike, net: CurveNet, name: str, gamma: float = 1.0, 
         {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()},
         {"zdce": text},
     )
+
+
+def fingerprint(weights: str | os.PathLike | dict[str, Tensor]) -> str:
+    """16 hexadecimal digits of the sha256 of a network's tensors: names, shapes, float32 values.
+
+    weights: a ``.safetensors`` or a network's ``state_dict()``. The same for every file that holds
+    the same weights, whatever its header.
+    """
+    tensors = weights if isinstance(weights, dict) else safetensors.torch.load_file(weights)
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().float().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def write_atomically(

@@ -163,8 +163,13 @@ def export(model, weights, gamma, fmt, out) -> None:
 @click.option("--steps", type=click.IntRange(1), help="Default: 200 epochs of sice-train.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--size", type=click.IntRange(16), help="Side that photographs get; default 256.")
-@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="Of convolutions.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    help="Of convolutions; auto: bfloat16 where the device computes with it.",
+)
 @click.option("--out", type=FILE, help="Folder of the run; default: a name of its own in runs/.")
+@click.option("--weights", type=FILE, help="Weights to start from, in place of random values.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 @click.option(
     "--save-every", type=click.FloatRange(0), default=60, show_default=True, help="Seconds."
@@ -172,48 +177,57 @@ def export(model, weights, gamma, fmt, out) -> None:
 @click.option("--tensorboard", is_flag=True, help="Also curves for: tensorboard --logdir runs")
 @device_option
 def train(
-    arm, data, epochs, steps, seed, size, precision, out, resume, save_every, tensorboard, device
+    arm,
+    data,
+    epochs,
+    steps,
+    seed,
+    size,
+    precision,
+    out,
+    weights,
+    resume,
+    save_every,
+    tensorboard,
+    device,
 ) -> None:
-    """Train one network from scratch; no reference photographs are needed."""
+    """Train one network; no reference photographs are needed."""
     from dataclasses import replace
 
     import torch
 
+    from zdce import training
     from zdce.datasets import training_set
-    from zdce.study.experiments import EXPERIMENTS as known
-    from zdce.training import train as run_training
+    from zdce.study.experiments import EXPERIMENTS
 
     if epochs and steps:
         raise click.UsageError("--epochs and --steps exclude each other")
-    if arm not in known:
-        raise click.UsageError(f"--arm {arm}: unknown; choose one of {', '.join(known)}")
+    if arm not in EXPERIMENTS:
+        raise click.UsageError(f"--arm {arm}: unknown; choose one of {', '.join(EXPERIMENTS)}")
     changes = {"data": data, "steps": steps, "size": size, "seed": seed, "precision": precision}
     config = replace(
-        known[arm], **{key: value for key, value in changes.items() if value is not None}
+        EXPERIMENTS[arm], **{key: value for key, value in changes.items() if value is not None}
     )
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    if (
-        device == "cpu"
-        and config.precision == "bfloat16"
-        and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    ):
-        click.echo(
-            "this processor emulates bfloat16, slowly: --precision float32 trains faster", err=True
-        )
     with _plain_errors():
         photographs = training_set(config.data, config.size)
         if epochs:
             config = replace(config, steps=epochs * -(-len(photographs) // config.batch))
-        options = {
-            "photographs": photographs,
-            "checkpoint_seconds": save_every,
-            "tensorboard": tensorboard,
-        }
-        run = run_training(config, out, resume=resume, device=device, **options)
+        run = training.train(
+            config,
+            out,
+            weights=weights,
+            resume=resume,
+            photographs=photographs,
+            device=device,
+            saving=training.Saving(seconds=save_every, tensorboard=tensorboard),
+        )
     last = run.record.tail(max(1, len(run.record) // 10)).mean()
     click.echo(
         f"{run.weights}: {len(run.record)} steps, loss {last['loss']:.4f} (mean of the last tenth)"
     )
+    if run.picture:
+        click.echo(f"{run.picture}: the loss over the steps")
 
 
 def _numbers(_context, _parameter, text: str | None) -> tuple[int, ...] | None:
@@ -241,9 +255,9 @@ def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
     with _plain_errors():
         configs = experiments.plan(profile, seeds, arms.split(",") if arms else None)
         failed = 0
-        for number, each in enumerate(
-            sweeps.sweep(configs, jobs=jobs, scheduler=scheduler, device=device), 1
-        ):
+        options = {"jobs": jobs, "scheduler": scheduler, "device": device}
+        options["snapshots"] = experiments.BUDGETS[profile].snapshots
+        for number, each in enumerate(sweeps.sweep(configs, **options), 1):
             click.echo(f"[{number}/{len(configs)}] {each.line()}")
             failed += each.state == "failed"
             if each.state != "failed":

@@ -1,20 +1,19 @@
 """Training without references: photographs and four losses in, weights and a record of every step out.
 
-The loop is the released code's (Adam, clipped gradients, one pass over shuffled photographs an epoch), on photographs
-that were decoded and resized once. All randomness comes from the seed and the epoch, so that a training stopped at
-any instant goes on bit for bit as if it had not been.
+The loop is the released code's (Adam, clipped gradients, one pass over shuffled photographs an epoch),
+on photographs that were decoded and resized once. All randomness comes from the seed and the epoch, so
+that a training stopped at any instant goes on bit for bit as if it had not been. On a GPU the same step
+is compiled, captured once and replayed, with all that it reads on the device.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,24 +23,21 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
-from zdce import checkpoints, memory, paths
-from zdce.datasets import CAMERA, TrainingSet, exposure_warning, training_set
+from zdce import checkpoints, datasets, memory, paths
+from zdce.datasets import TrainingSet, exposure_warning, training_set
 from zdce.files import atomic_write, lock
-from zdce.losses import RELEASED, TERMS, LossConfig, loss_terms
-from zdce.model import ZERO_DCE, CurveNet, NetConfig
+from zdce.losses import TERMS
+from zdce.model import CurveNet
+from zdce.step import (
+    COLUMNS,
+    Captured,
+    State,
+    TrainConfig,
+    TrainingError,
+    native_bfloat16,
+)
 
-PRECISIONS = ("float32", "bfloat16")
-COLUMNS = (
-    *TERMS,
-    "loss",
-    "gradient_norm",
-)  # of the record: four weighted terms, their sum, norm before clipping
-
-
-# Fields that joined the configurations after the first trainings, and their defaults.
-LATER = {"darkened": 0.0, "decay": False}
-LATER_LOSS = {}
-STOPS = 4.0  # ours: the most light that is taken from a darkened photograph
+LOOKED_AT = 500  # steps on a GPU between two looks at whether the losses are finite
 
 
 def weights_name(name: str, seed: int, epochs: float) -> str:
@@ -49,198 +45,241 @@ def weights_name(name: str, seed: int, epochs: float) -> str:
     return f"{name}-seed{seed}-epoch{int(epochs):03d}.safetensors"
 
 
-class TrainingError(RuntimeError):
-    """Training that cannot go on; one line that says at which step and why."""
-
-
 @dataclass(frozen=True)
-class TrainConfig:
-    """One training, whole: equal configurations give equal weights on one machine's CPU with as many threads.
+class Saving:
+    """What is written while a training runs.
 
-    data: name of a data set or a folder of photographs. size: side of the square that photographs are resized to,
-    pixels. steps: optimiser steps in all. darkened: share of each batch that is taken again with up to four stops less
-    light, noise of a camera included. decay: the learning rate falls along a half cosine, to 0 at the last step;
-    another number of steps is then another training from the start.
+    seconds: between two checkpoints. snapshots: steps after which the weights are kept in the run's
+    folder ``snapshots``. tensorboard: every step's record, for ``tensorboard --logdir runs``.
     """
 
-    name: str = "zero-dce"
-    net: NetConfig = ZERO_DCE
-    loss: LossConfig = RELEASED
-    data: str = "sice-train"
-    size: int = 256  # released code
-    batch: int = 8  # released code; the improved study takes 4
-    steps: int = 50_200  # released code: 200 epochs of 2,002 photographs in batches of 8
-    learning_rate: float = 1e-4  # released code
-    weight_decay: float = 1e-4  # released code
-    clip: float = 0.1  # released code: largest gradient norm
-    gamma: float = 1.0  # post-processing that goes with the weights
-    precision: str = (
-        "float32"  # released code; of the convolutions alone, the rest is float32 always
-    )
-    seed: int = 0
-    darkened: float = 0.0  # ours
-    decay: bool = False  # ours
-
-    def __post_init__(self) -> None:
-        for key, least in (("size", 16), ("batch", 1), ("steps", 1)):
-            if getattr(self, key) < least:
-                raise ValueError(f"{key}={getattr(self, key)}: must be {least} or more")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision={self.precision!r}: choose one of {', '.join(PRECISIONS)}")
-        if not 0 <= self.darkened <= 1:
-            raise ValueError(f"darkened={self.darkened}: a share, must lie in [0, 1]")
-
-    def header(self) -> dict:
-        """Plain values, for a checkpoint's header.
-
-        Fields that joined later are left out where they hold their defaults, so that earlier trainings keep their
-        names.
-        """
-        header = asdict(self) | {"net": self.net.header()}
-        for part, defaults in ((header, LATER), (header["loss"], LATER_LOSS)):
-            for key, default in defaults.items():
-                if part[key] == default:
-                    del part[key]
-        return header
-
-    def run_name(self) -> str:
-        """Folder name: the arm, the seed, and a hash of everything else, so that nothing stale is ever read."""
-        digest = hashlib.sha256(json.dumps(self.header(), sort_keys=True).encode()).hexdigest()
-        return f"{self.name}-seed{self.seed}-{digest[:10]}"
+    seconds: float = 60.0
+    snapshots: tuple[int, ...] = ()
+    tensorboard: bool = False
 
 
 @dataclass
 class Run:
-    """A training's outcome. record: one row a step, columns :data:`COLUMNS`, weighted terms."""
+    """A training's outcome.
+
+    record: one row a step, columns :data:`COLUMNS`, weighted terms. seconds: that the training took,
+    the parts before interruptions included. precision: that the convolutions had.
+    """
 
     config: TrainConfig
     folder: Path
     net: CurveNet
     record: pd.DataFrame
-    seconds: float  # that the training took, the parts before interruptions included
+    seconds: float
+    precision: str
 
     @property
     def weights(self) -> Path:
         """The trained network, ``.safetensors``."""
         return self.folder / "model.safetensors"
 
-
-def hash_of(seed: int, step: int) -> int:
-    """A seed for the draws of one step, 0 … 2^63 − 1: neighbouring steps and seeds share nothing."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def batches(count: int, batch: int, seed: int, start: int = 0) -> Iterator[np.ndarray]:
-    """Endless batches of photograph numbers, from step ``start`` on.
-
-    Each epoch is a fresh permutation drawn from (seed, epoch); its last batch may be smaller (released code).
-    """
-    per_epoch = -(-count // batch)
-    epoch, first = divmod(start, per_epoch)
-    while True:
-        order = np.random.default_rng((seed, epoch)).permutation(count)
-        for k in range(first, per_epoch):
-            yield order[k * batch : (k + 1) * batch]
-        epoch, first = epoch + 1, 0
+    @property
+    def picture(self) -> Path | None:
+        """The loss over the steps, ``.png``; None where the photographs are a named data set."""
+        return None if _is_named(self.config.data) else self.folder / "loss.png"
 
 
 def train(
     config: TrainConfig,
     out: str | Path | None = None,
     *,
+    weights: str | Path | None = None,
     resume: bool = False,
     photographs: TrainingSet | None = None,
     device: str = "cpu",
     progress: bool = True,
-    checkpoint_seconds: float = 60.0,
-    tensorboard: bool = False,
+    saving: Saving | None = None,
 ) -> Run:
     """Train ``config`` into the folder ``out`` (default: ``runs/`` and the configuration's own name).
 
-    resume: go on from the folder's last checkpoint if it has one; a finished run is then returned as it is. A run
-    without a checkpoint goes on from a shorter run of the same training beside it, if there is one. Without
-    ``resume`` the run starts anew. A finished run goes on when ``steps`` was raised. tensorboard: write every step's
-    record there as well, for ``tensorboard --logdir runs``. A second process that trains into the same folder waits
-    for the first.
+    weights: a file to start from, in place of random values. resume: go on from the folder's last
+    checkpoint; without one it starts anew and says so. A finished run is returned as it is, and goes
+    on when ``steps`` was raised. A second process that trains into the same folder waits for the
+    first.
 
-    Raises :class:`TrainingError` for a loss that is not finite (the last good checkpoint stays) and for a checkpoint
-    that is damaged or of another configuration, and ValueError for a folder without photographs or photographs of
-    another size.
+    Raises :class:`TrainingError` for a loss that is not finite (the last good checkpoint stays), for
+    a checkpoint that is damaged or of another configuration and for weights of another network, and
+    ValueError for a folder without photographs or photographs of another size.
     """
     memory.keep_freed()
-    folder = Path(out) if out else paths.runs() / config.run_name()
-    with lock(folder, "trains"):
-        return _train(
-            config, folder, resume, photographs, device, progress, checkpoint_seconds, tensorboard
-        )
+    job = Job(config, out, weights, resume, photographs, device, progress, saving or Saving())
+    with lock(job.folder, "trains"):
+        for _ in job.steps():
+            pass
+    return job.run
 
 
-def _train(
-    config: TrainConfig,
-    folder: Path,
-    resume: bool,
-    photographs: TrainingSet | None,
-    device: str,
-    progress: bool,
-    checkpoint_seconds: float,
-    tensorboard: bool,
-) -> Run:
-    state = _State(config, torch.device(device))
-    if resume:
-        state.load(_last_checkpoint(config, folder))
-    if state.step < config.steps:
-        if photographs is None:
-            photographs = training_set(config.data, config.size)
-        if photographs.images.shape[1:] != (config.size, config.size, 3):
-            raise ValueError(
-                f"photographs are {photographs.images.shape[1:]}: size={config.size} needs another set"
-            )
-        state.photographs = len(photographs)
+class Job:
+    """One training as a series of steps, so that several can take turns; see :func:`train`.
+
+    The caller holds the folder's lock. ``run`` is there when :meth:`steps` has ended.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        out: str | Path | None = None,
+        weights: str | Path | None = None,
+        resume: bool = False,
+        photographs: TrainingSet | None = None,
+        device: str = "cpu",
+        progress: bool = False,
+        saving: Saving = Saving(),
+    ) -> None:
+        self.start = _starting_weights(config, weights) if weights else None
+        if self.start is not None:
+            config = replace(config, start=checkpoints.fingerprint(self.start))
+        self.config, self.resume, self.photographs = config, resume, photographs
+        self.device, self.progress, self.saving = torch.device(device), progress, saving
+        self.folder = Path(out) if out else paths.runs() / config.run_name()
+        self.run: Run | None = None
+
+    def steps(self) -> Iterator[None]:
+        """Train to the end; gives way after every step."""
+        config, kept = self.config, None
+        if self.resume:
+            kept = self.folder / "checkpoint.safetensors"
+            if not kept.exists():
+                kept = None
+            if kept is None and self.progress:
+                print(f"{self.folder}: no checkpoint to go on from; starts anew", flush=True)
+        header, tensors = _read_checkpoint(kept, config) if kept else ({}, {})
+        precision = header.get("precision") or config.precision
+        if precision == "auto":
+            precision = "bfloat16" if native_bfloat16(self.device) else "float32"
+        photographs = self.photographs
+        done = header.get("step") == config.steps and finished(config, self.folder)
+        if photographs is None and not done:
+            photographs = training_set(config.data, config.size, self.progress)
+        kind = Captured if self.device.type == "cuda" and not done else State
+        state = kind(config, self.device, precision, photographs)
+        if self.start is not None:
+            state.put(self.start)
+        if kept:
+            state.restore(kept, header["step"], tensors)
+        if state.step < config.steps:
+            self._check(photographs)
+            yield from self._loop(state)
+        self.run = self._finish(state)
+
+    def _check(self, photographs: TrainingSet) -> None:
+        size = self.config.size
+        if photographs.images.shape[1:] != (size, size, 3):
+            shape = photographs.images.shape[1:]
+            raise ValueError(f"photographs are {shape}: size={size} needs another set")
         warning = exposure_warning(photographs.images)
-        if warning and progress:
+        if warning and self.progress:
             print(f"warning: {warning}", flush=True)
-        with _board(folder, state.step) if tensorboard else nullcontext() as board:
-            _loop(
-                state,
-                photographs,
-                folder / "checkpoint.safetensors",
-                progress,
-                checkpoint_seconds,
-                board,
-            )
-    run = Run(config, folder, state.net.eval(), state.frame(), state.seconds)
-    if not (resume and finished(config, folder)):
-        with atomic_write(folder / "record.csv") as partial:
-            run.record.to_csv(partial, index_label="step", float_format="%.6g")
-        checkpoints.save(run.weights, state.net, config.name, config.gamma, train=config.header())
-    return run
+
+    def _loop(self, state: State) -> Iterator[None]:
+        """Steps until the configured number, with checkpoints and snapshots on the way."""
+        config, saving = self.config, self.saving
+        stops = {config.steps, *saving.snapshots}
+        saved, began = time.monotonic(), time.perf_counter() - state.seconds
+        board = _board(self.folder, state.step) if saving.tensorboard else nullcontext()
+        bar = tqdm(
+            total=config.steps,
+            initial=state.step,
+            unit="step",
+            disable=not self.progress,
+            mininterval=5,
+            file=sys.stdout,
+        )
+        with bar, board as writer:
+            while state.step < config.steps:
+                state.advance()
+                bar.update()
+                yield
+                epoch = state.step % state.per_epoch == 0
+                due = time.monotonic() - saved > saving.seconds
+                if not (epoch or due or state.step in stops or state.step % LOOKED_AT == 0):
+                    continue
+                rows = state.settle()
+                if writer is not None:
+                    _write_rows(writer, rows, state.step)
+                if self.progress and (epoch or state.step == config.steps):
+                    bar.write(_epoch_line(state))
+                if state.step in saving.snapshots:
+                    self._keep_snapshot(state)
+                if due or state.step == config.steps:
+                    state.seconds = time.perf_counter() - began
+                    state.save(self.folder / "checkpoint.safetensors")
+                    saved = time.monotonic()
+
+    def _keep_snapshot(self, state: State) -> None:
+        config = replace(self.config, steps=state.step)
+        name = weights_name(config.name, config.seed, state.step / state.per_epoch)
+        about = {"train": config.header(), "precision": state.precision}
+        file = self.folder / "snapshots" / name
+        checkpoints.save(file, state.net, config.name, config.gamma, **about)
+
+    def _finish(self, state: State) -> Run:
+        config, frame = self.config, pd.DataFrame(state.record, columns=list(COLUMNS))
+        run = Run(config, self.folder, state.net.eval(), frame, state.seconds, state.precision)
+        if self.resume and finished(config, self.folder):
+            return run
+        with atomic_write(self.folder / "record.csv") as partial:
+            frame.to_csv(partial, index_label="step", float_format="%.6g")
+        if run.picture:
+            _draw(frame, state.per_epoch, run.picture)
+        about = {"train": config.header(), "precision": state.precision}
+        checkpoints.save(run.weights, state.net, config.name, config.gamma, **about)
+        return run
 
 
-def _last_checkpoint(config: TrainConfig, folder: Path) -> Path:
-    """The folder's own checkpoint; where it has none, that of the longest run beside it that differs in ``steps``
-    alone and has gone no further: the learning rate is constant, so it is this very training's beginning."""
-    own = folder / "checkpoint.safetensors"
-    if own.exists() or config.decay:
-        return own
-    ours, best, furthest = {**_plain(config.header()), "steps": None}, own, 0
-    for other in sorted(
-        folder.parent.glob(f"{config.name}-seed{config.seed}-*/checkpoint.safetensors")
-    ):
-        try:
-            with safe_open(other, framework="pt") as file:
-                header = json.loads(file.metadata()["zdce"])
-            if {**header["train"], "steps": None} == ours and furthest < header[
-                "step"
-            ] <= config.steps:
-                best, furthest = other, header["step"]
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-            continue  # damaged, or no checkpoint of a training: no help, no harm
-    return best
+def finished(config: TrainConfig, folder: Path) -> bool:
+    """Whether ``folder`` holds the finished model of just this training."""
+    try:
+        header = checkpoints.read(folder / "model.safetensors").header
+    except checkpoints.CheckpointError:
+        return False
+    return header.get("train") == config.header()
+
+
+# --- files ------------------------------------------------------------------------------------------
+
+
+def _is_named(data: str) -> bool:
+    return data.removesuffix(datasets.NOT_OVER) in datasets.DATASETS
+
+
+def _starting_weights(config: TrainConfig, file: str | Path) -> dict[str, Tensor]:
+    """The tensors of a weights file, ours or a published one, that fits the experiment's network."""
+    net = checkpoints.read(file).net
+    if getattr(net, "config", None) != config.net:
+        raise TrainingError(f"{file}: holds another network than {config.name}'s; choose --arm")
+    return net.state_dict()
+
+
+def _read_checkpoint(file: Path, config: TrainConfig) -> tuple[dict, dict[str, Tensor]]:
+    """Header and tensors of a checkpoint that ``config`` can go on from."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header = json.loads(opened.metadata()["zdce"])
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        step, theirs, _ = int(header["step"]), dict(header["train"]), tensors["record"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        raise TrainingError(
+            f"{file}: damaged, or no checkpoint of a training; remove it or start anew"
+        ) from None
+    ours = config.header()
+    if different := [key for key in ours if key != "steps" and ours[key] != theirs.get(key)]:
+        raise TrainingError(
+            f"{file}: was trained with another {', '.join(different)}; choose another folder"
+        )
+    if step > config.steps:
+        raise TrainingError(f"{file}: already at step {step}, beyond steps={config.steps}")
+    return header, tensors
 
 
 @contextmanager
 def _board(folder: Path, step: int) -> Iterator:
-    """TensorBoard's writer; what an interrupted run had written from ``step`` on is shown no more."""
+    """TensorBoard's writer; what an interrupted run had written after ``step`` is shown no more."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -251,216 +290,32 @@ def _board(folder: Path, step: int) -> Iterator:
         yield writer
 
 
-def finished(config: TrainConfig, folder: Path) -> bool:
-    """Whether ``folder`` holds the finished model of just this training."""
-    try:
-        return checkpoints.read(folder / "model.safetensors").header.get("train") == _plain(
-            config.header()
-        )
-    except checkpoints.CheckpointError:
-        return False
+def _write_rows(writer, rows: np.ndarray, step: int) -> None:
+    """The last ``rows`` of the record, of which the last belongs to step ``step`` − 1."""
+    for number, row in enumerate(rows, step - len(rows)):
+        for column, value in zip(COLUMNS, row.tolist(), strict=True):
+            writer.add_scalar(column, value, number)
 
 
-def _plain(header: dict) -> dict:
-    """``header`` as it reads after a journey through JSON."""
-    return json.loads(json.dumps(header))
+def _epoch_line(state: State) -> str:
+    means = zip(COLUMNS, state.record[-state.per_epoch :].mean(axis=0), strict=True)
+    values = ", ".join(f"{column} {value:.4f}" for column, value in means)
+    return f"epoch {state.step / state.per_epoch:.4g}: {values}"
 
 
-def _loop(
-    state: _State, photographs: TrainingSet, checkpoint: Path, progress: bool, every: float, board
-) -> None:
-    """Steps until the configured number, saving every ``every`` seconds and at the end."""
-    config, images = state.config, photographs.images
-    if state.device.type != "cpu":  # all photographs resident: 394 MB at 256×256
-        images = torch.from_numpy(np.array(images)).to(state.device)
-    per_epoch = -(-len(images) // config.batch)
-    saved = time.monotonic()
-    started = time.perf_counter() - state.seconds
-    with tqdm(
-        total=config.steps,
-        initial=state.step,
-        unit="step",
-        disable=not progress,
-        mininterval=5,
-        file=sys.stdout,
-    ) as bar:
-        for numbers in batches(len(images), config.batch, config.seed, state.step):
-            numbers = np.sort(numbers)
-            state.advance(images[numbers], [photographs.names[k] for k in numbers])
-            bar.update()
-            if board is not None:
-                for column, value in zip(COLUMNS, state.record[-1], strict=True):
-                    board.add_scalar(column, value, state.step - 1)
-            done = state.step >= config.steps
-            if progress and (state.step % per_epoch == 0 or done):
-                means = zip(COLUMNS, state.record[-per_epoch:].mean(axis=0), strict=True)
-                bar.write(
-                    f"epoch {state.step / per_epoch:.4g}: "
-                    + ", ".join(f"{c} {v:.4f}" for c, v in means)
-                )
-            if done or time.monotonic() - saved > every:
-                state.seconds = time.perf_counter() - started
-                state.save(checkpoint)
-                saved = time.monotonic()
-            if done:
-                break
+def _draw(record: pd.DataFrame, per_epoch: int, file: Path) -> None:
+    """The loss of every step and the mean of every epoch as a picture."""
+    from matplotlib.figure import Figure
 
-
-class _State:
-    """Everything that changes while training: weights, optimiser, record; one file holds it all.
-
-    Convolutions in bfloat16 run channels-last, where that pays; in float32 neither that nor ``torch.compile`` does
-    (``benchmarks/training_speed.py``).
-    """
-
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        self.config, self.device = config, device
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.net = CurveNet(config.net)
-        half = config.precision == "bfloat16"
-        self.net.to(
-            device, memory_format=torch.channels_last if half else torch.contiguous_format
-        ).train()
-        self.optimizer = torch.optim.Adam(
-            self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        self._record = np.zeros((config.steps, len(COLUMNS)), np.float32)
-        self.step, self.seconds, self.photographs = 0, 0.0, 0
-
-    @property
-    def record(self) -> np.ndarray:
-        return self._record[: self.step]
-
-    def frame(self) -> pd.DataFrame:
-        return pd.DataFrame(self.record, columns=list(COLUMNS))
-
-    def advance(self, pixels: np.ndarray, names: list[str]) -> None:
-        """One optimiser step on ``pixels`` (N, size, size, 3) uint8, array or tensor: the photographs ``names``."""
-        image = (
-            torch.as_tensor(pixels, device=self.device)
-            .permute(0, 3, 1, 2)
-            .contiguous()
-            .float()
-            .div_(255)
-        )
-        if self.config.darkened:
-            image = self._darkened(image)
-        if self.config.decay:
-            rate = (
-                self.config.learning_rate
-                * (1 + math.cos(math.pi * self.step / self.config.steps))
-                / 2
-            )
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
-        ):
-            enhanced, curves = self.net(image)
-        terms = loss_terms(enhanced, image, curves, self.config.loss)
-        loss = sum(terms.values())
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
-        values = torch.stack([*terms.values(), loss, norm]).tolist()  # one wait for the device
-        for column, value in zip(COLUMNS, values, strict=True):
-            if not np.isfinite(value):
-                column = column.replace("_", " ")
-                raise TrainingError(
-                    f"step {self.step}: {column} is {value}, photographs {', '.join(names)}"
-                )
-        self.optimizer.step()
-        self._record[self.step] = values
-        self.step += 1
-
-    def _darkened(self, image: Tensor) -> Tensor:
-        """As many photographs of a batch as ``darkened`` says, any of them, with 0 – 4 stops less light.
-
-        As :func:`zdce.datasets.expose`, with a normal distribution in place of the Poisson one. The draw comes from the
-        seed and the step alone.
-        """
-        count = round(self.config.darkened * len(image))
-        rng = torch.Generator().manual_seed(hash_of(self.config.seed, self.step))
-        order = torch.randperm(len(image), generator=rng)
-        light = 2.0 ** (-STOPS * torch.rand(count, 1, 1, 1, generator=rng))
-        noise = torch.randn(count, *image.shape[1:], generator=rng)
-        light, noise, part = (
-            light.to(image.device),
-            noise.to(image.device),
-            image[order[:count].to(image.device)],
-        )
-        linear = torch.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
-        electrons = CAMERA.white * light * linear
-        electrons = electrons + noise * (electrons + CAMERA.read_noise**2).sqrt()
-        linear = (electrons / CAMERA.white).clamp(0, 1)
-        part = torch.where(
-            linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp_min(1e-9) ** (1 / 2.4) - 0.055
-        )
-        return image.index_copy(0, order[:count].to(image.device), (255 * part).round() / 255)
-
-    def save(self, path: Path) -> None:
-        if not all(torch.isfinite(parameter).all() for parameter in self.net.parameters()):
-            raise TrainingError(
-                f"step {self.step}: weights are not finite; {path.name} is left as it was"
-            )
-        tensors = {"record": torch.from_numpy(self.record.copy())}
-        for name, parameter in self.net.named_parameters():
-            moments = self.optimizer.state[parameter]
-            tensors[f"net.{name}"] = parameter.detach().cpu().contiguous()
-            for moment in ("exp_avg", "exp_avg_sq"):
-                tensors[f"{moment}.{name}"] = moments[moment].cpu().contiguous()
-        header = {"step": self.step, "train": self.config.header()}
-        checkpoints.write_atomically(path, tensors, {"zdce": json.dumps(header, sort_keys=True)})
-        # Beside the checkpoint, not in it: what differs between two trainings of equal configuration.
-        run = {"config": self.config.header(), "step": self.step, "seconds": round(self.seconds, 1)}
-        run |= {
-            "device": str(self.device),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "photographs": self.photographs,
-            "precision": self.config.precision,
-        }
-        with atomic_write(path.with_name("run.json")) as partial:
-            partial.write_text(json.dumps(run, indent=1, sort_keys=True), "utf-8")
-
-    def load(self, path: Path) -> None:
-        if not path.exists():
-            return
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads(file.metadata()["zdce"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            header["step"], header["train"], tensors["record"]
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-            raise TrainingError(
-                f"{path}: damaged, or no checkpoint of a training; remove it or start anew"
-            ) from None
-        ours = _plain(self.config.header())
-        may_differ = () if self.config.decay else ("steps",)
-        if different := [
-            k for k in ours if k not in may_differ and ours[k] != header["train"].get(k)
-        ]:
-            raise TrainingError(
-                f"{path}: was trained with another {', '.join(different)}; choose another folder"
-            )
-        if header["step"] > self.config.steps:
-            raise TrainingError(
-                f"{path}: already at step {header['step']}, beyond steps={self.config.steps}"
-            )
-        self.step = header["step"]
-        try:
-            self.seconds = float(
-                json.loads(path.with_name("run.json").read_text("utf-8"))["seconds"]
-            )
-        except (OSError, KeyError, TypeError, ValueError):
-            self.seconds = 0.0  # unknown: of no consequence for the training
-        self._record[: self.step] = tensors["record"].numpy()
-        for name, parameter in self.net.named_parameters():
-            parameter.data.copy_(tensors[f"net.{name}"])
-            moments = {
-                m: tensors[f"{m}.{name}"].to(parameter).clone() for m in ("exp_avg", "exp_avg_sq")
-            }
-            for moment in moments:
-                moments[moment] = torch.empty_like(parameter).copy_(moments[moment])
-            self.optimizer.state[parameter] = {"step": torch.tensor(float(self.step)), **moments}
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    steps = np.arange(1, len(record) + 1)
+    axes.plot(steps, record["loss"], color="0.75", linewidth=0.8, label="loss of each step")
+    epochs = record.groupby((steps - 1) // per_epoch)
+    ends = np.minimum((np.arange(len(epochs)) + 1) * per_epoch, len(record))
+    for column, width in (("loss", 2.0), *((term, 1.0) for term in TERMS)):
+        axes.plot(ends, epochs[column].mean(), linewidth=width, label=f"{column}, mean of epochs")
+    axes.set(xlabel="step", ylabel="weighted loss", ylim=(0, None))
+    axes.legend(fontsize="small")
+    with atomic_write(file) as partial:
+        figure.savefig(partial, format="png", dpi=120)

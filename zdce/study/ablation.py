@@ -17,9 +17,9 @@ from scipy.sparse.linalg import lsqr
 
 from zdce import datasets, losses, metrics
 from zdce.model import CurveNet, count_parameters, multiply_adds
+from zdce.step import batches
 from zdce.study import claims_old as ledger
-from zdce.study import evaluation, experiments, sweep
-from zdce.training import batches
+from zdce.study import evaluation, experiments
 
 REFERENCE = "zero-dce-improved"
 # Rows of the two tables, the reference first: arms whose network differs from it, and arms with its network.
@@ -93,7 +93,10 @@ def rows(arms: Sequence[str], profile: str = "study") -> pd.DataFrame:
             "reference": experiments.REFERENCES.get(config.name, ""),
             "change": change(config.name),
         }
-        row |= {"command": " ".join(sweep.command(config)), "budget": experiments.budget(config)}
+        row |= {
+            "command": f"zdce sweep --profile {profile} --arms {config.name}",
+            "budget": experiments.budget(config),
+        }
         table.append(row | {"weights": files.get(f"{config.run_name()}.safetensors")})
     return pd.DataFrame(table).astype({"weights": object})
 

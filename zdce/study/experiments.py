@@ -7,7 +7,6 @@ the reports, its weights and a compact record, is kept in the repository and rea
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import safetensors.torch
-from torch import Tensor
 
 from zdce import checkpoints, datasets, paths
+from zdce.checkpoints import fingerprint  # noqa: F401  where the list of snapshots is
 from zdce.files import atomic_write
 from zdce.losses import IMPROVED, PAPER, TERMS, LossConfig
 from zdce.model import ZERO_DCE_IMPROVED
@@ -49,7 +47,7 @@ def _experiment(
 
 # The paper's network as its released code trains it, and the improved study's: 200 epochs of 2,002
 # photographs, in batches of 8 and of 4.
-EXPERIMENTS["zero-dce"] = TrainConfig("zero-dce", precision="bfloat16")
+EXPERIMENTS["zero-dce"] = TrainConfig("zero-dce")
 EXPERIMENTS["zero-dce-improved"] = TrainConfig(
     "zero-dce-improved",
     net=ZERO_DCE_IMPROVED,
@@ -57,7 +55,6 @@ EXPERIMENTS["zero-dce-improved"] = TrainConfig(
     batch=4,
     steps=100_200,
     gamma=checkpoints.IMPROVED_GAMMA,
-    precision="bfloat16",
 )
 MAIN = tuple(EXPERIMENTS)
 REFERENCE = "zero-dce-improved"  # of the ablation tables
@@ -182,12 +179,6 @@ def plan(
     ]
 
 
-def snapshot_steps(config: TrainConfig, profile: str) -> tuple[int, ...]:
-    """The steps after which the weights of ``config`` are kept on the way, in the profile."""
-    wanted = BUDGETS[profile].snapshots.get(config.name, ())
-    return tuple(step for step in wanted if step < config.steps)
-
-
 def budget(config: TrainConfig | dict) -> str:
     """In words, for tables: ``5,000 steps × 4 at 128 px, seed 0``. config: also a file's header."""
     known = config if isinstance(config, dict) else config.header()
@@ -255,8 +246,7 @@ def keep_training(config: TrainConfig, profile: str = "study") -> None:
     files = {config.steps: run / "model.safetensors"}
     if compared:
         name = weights_name(config.name, config.seed, compared / per_epoch)
-        if (run / "snapshots" / name).is_file():
-            files[compared] = run / "snapshots" / name
+        files[compared] = run / "snapshots" / name
     row = {
         "experiment": config.name,
         **{key: getattr(config, key) for key in ("seed", "steps", "batch", "size", "data")},
@@ -369,21 +359,6 @@ def _kept_records(name: str, profile: str) -> Iterable[tuple]:
 
 
 # --- weights on the way ---------------------------------------------------------------------------
-
-
-def fingerprint(weights: Path | dict[str, Tensor]) -> str:
-    """16 hexadecimal digits of the sha256 of a network's tensors: names, shapes, float32 values.
-
-    weights: a ``.safetensors`` or a network's ``state_dict()``. The same for every file that holds
-    the same weights, whatever its header.
-    """
-    tensors = weights if isinstance(weights, dict) else safetensors.torch.load_file(weights)
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().float().contiguous()
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def snapshots(name: str, profile: str = "study") -> pd.DataFrame:
