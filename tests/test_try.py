@@ -152,4 +152,6 @@ def test_the_result_is_saved(page, tmp_path):
     from selenium.webdriver.support.ui import WebDriverWait
 
     WebDriverWait(page, 60, poll_frequency=0.1).until(lambda _: file.exists())
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(file.read_bytes())).convert("RGBA")), expected)
+    assert np.array_equal(
+        np.asarray(Image.open(io.BytesIO(file.read_bytes())).convert("RGBA")), expected
+    )
