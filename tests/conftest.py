@@ -1,4 +1,6 @@
-"""Shared fixtures and markers. Real photographs and published weights are used where they are at hand."""
+"""Shared fixtures and markers. Real photographs and published weights are used where they are at
+hand.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory) -> dict[str, str]:
-    """The environment of a user who has this clone and nothing else: no data, no mirror, an empty home."""
+    """The environment of a user who has this clone and nothing else: no data, no mirror, an empty
+    home.
+    """
     place = tmp_path_factory.mktemp("bare")
     own = {name: str(place / name) for name in ("home", "data", "runs")}
     for folder in own.values():
@@ -74,7 +78,9 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Rest
 
 @pytest.fixture(scope="session")
 def without(tmp_path_factory) -> Path:
-    """A folder for PYTHONPATH with which Python finds only what ``pip install .`` without extras brings."""
+    """A folder for PYTHONPATH with which Python finds only what ``pip install .`` without extras
+    brings.
+    """
 
     def canonical(name: str) -> str:
         return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,4 +1,6 @@
-"""Odd and hostile photograph files, made by a script so that none has to be stored: ``make(folder)``."""
+"""Odd and hostile photograph files, made by a script so that none has to be stored:
+``make(folder)``.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def png(width: int, height: int, data: bytes = b"", depth: int = 8, color: int =
 
 
 def packed(rows: int, row: int) -> bytes:
-    """As many black rows of ``row`` bytes for a PNG, deflated to a thousandth: one piece, again and again."""
+    """As many black rows of ``row`` bytes for a PNG, deflated to a thousandth: one piece, again and
+    again.
+    """
     size, squeeze = rows * (1 + row), zlib.compressobj(9, zlib.DEFLATED, -15)
     piece = squeeze.compress(bytes(2**20)) + squeeze.flush(zlib.Z_FULL_FLUSH)
     last = squeeze.compress(bytes(size % 2**20)) + squeeze.flush()
@@ -262,7 +266,8 @@ def _odd() -> Iterator[tuple[str, bytes, str]]:
         avif[:place] + struct.pack(">II", 60_000, 60_000) + avif[place + 8 :],
         REFUSED,
     )
-    # Sizes that are read, in files that hold them well packed: what they take is known before it is taken.
+    # Sizes that are read, in files that hold them well packed: what they take is known before it is
+    # taken.
     yield "bomb-alpha.png", png(13_000, 13_000, packed(13_000, 13_000 * 4), color=6), REFUSED
     yield "bomb-deep-packed.png", png(10_000, 10_000, packed(10_000, 10_000 * 6), depth=16), REFUSED
     yield (

@@ -1,10 +1,12 @@
-"""Long runs with faults, one table at the end: commands killed at random instants, thousands of photographs, starved
-memory, a sweep under fire.
+"""Long runs with faults, one table at the end: commands killed at random instants, thousands of
+photographs, starved memory, a sweep under fire.
 
-    python tests/soak.py [--kills 50] [--photographs 2000] [--only enhance,train] [--csv reports/study/soak.csv]
+    python tests/soak.py [--kills 50] [--photographs 2000] [--only enhance,train] [--csv
+    reports/study/soak.csv]
 
-Every killed command is run to its end afterwards; its outputs must equal those of a run that nothing disturbed, byte
-for byte, none may ever be there in part, none that was finished may be lost, and no litter may stay beside them.
+Every killed command is run to its end afterwards; its outputs must equal those of a run that
+nothing disturbed, byte for byte, none may ever be there in part, none that was finished may be
+lost, and no litter may stay beside them.
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ finally:
 
 @dataclass
 class Command:
-    """A command that is killed. home: a folder of its own; words: of ``zdce``; outputs: files that it finishes."""
+    """A command that is killed. home: a folder of its own; words: of ``zdce``; outputs: files that
+    it finishes.
+    """
 
     name: str
     words: list[str]
@@ -113,7 +117,9 @@ class Command:
 
 
 def clone(home: Path) -> Path:
-    """A clone as far as commands can tell: the package, a small data set, one small notebook, some photographs."""
+    """A clone as far as commands can tell: the package, a small data set, one small notebook, some
+    photographs.
+    """
     shutil.copytree(paths.PACKAGE, home / "zdce", ignore=shutil.ignore_patterns("__pycache__"))
     (home / "notebooks" / "profiles").mkdir(parents=True)
     (home / "notebooks" / "profiles" / "quick.yaml").write_text("01_first: {}\n")
@@ -191,7 +197,9 @@ COMMANDS = {
 
 
 def killed(command: Command, kills: int, seed: int = 0) -> dict:
-    """Kill ``command`` at ``kills`` instants drawn over its duration, starting it again each time; a row."""
+    """Kill ``command`` at ``kills`` instants drawn over its duration, starting it again each time;
+    a row.
+    """
     rng, started = random.Random(seed), time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         alone, home = clone(Path(scratch) / "alone"), clone(Path(scratch) / "home")
@@ -232,8 +240,9 @@ def killed(command: Command, kills: int, seed: int = 0) -> dict:
 
 
 def _same(home: Path, alone: Path, name: str, there: dict, wanted: dict) -> bool:
-    """Whether an output equals that of the undisturbed run; of a notebook, what it holds, not when it was made; of a
-    page, which tells its date and duration, whether it is whole."""
+    """Whether an output equals that of the undisturbed run; of a notebook, what it holds, not when
+    it was made; of a page, which tells its date and duration, whether it is whole.
+    """
     if name.endswith(".html"):
         return name in wanted and (home / name).read_text("utf-8").rstrip().endswith("</html>")
     if not name.endswith(".ipynb"):
@@ -265,7 +274,9 @@ def _own_peak() -> int:
 
 
 def load(count: int) -> dict:
-    """``count`` photographs through ``zdce enhance``: every output there, and memory that does not grow with them."""
+    """``count`` photographs through ``zdce enhance``: every output there, and memory that does not
+    grow with them.
+    """
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         peaks = {}
@@ -296,7 +307,7 @@ def load(count: int) -> dict:
 
 
 def _reads_as(file: Path, source: Path) -> bool:
-    """Whether a photograph can be read to its end, has the size of its source and is no copy of it."""
+    """Whether a photograph can be read to its end, has its source's size and is no copy of it."""
     try:
         with Image.open(file) as after, Image.open(source) as before:
             after.load()
@@ -332,7 +343,9 @@ def starved(limit_MiB: int = 8192) -> dict:
 
 
 def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
-    """A sweep of tiny trainings on a Dask cluster, one of whose workers is killed every few seconds."""
+    """A sweep of tiny trainings on a Dask cluster, one of whose workers is killed every few
+    seconds.
+    """
     from dataclasses import replace
 
     import torch
@@ -428,7 +441,9 @@ def main() -> None:
 
 
 def keep(row: dict, file: Path) -> None:
-    """Write ``row`` into the table ``file``, in place of the one of an earlier run, in the order of the parts."""
+    """Write ``row`` into the table ``file``, in place of the one of an earlier run, in the order of
+    the parts.
+    """
 
     def place(row: dict) -> tuple:
         return list(COMMANDS).index(row["what"].removeprefix("zdce ")), row["done"].split()[0]

@@ -1,4 +1,6 @@
-"""Full disks, clocks set back, two of one command at once, killed commands: a clear end or correct work."""
+"""Full disks, clocks set back, two of one command at once, killed commands: a clear end or correct
+work.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def end(process: subprocess.Popen) -> tuple[int, str]:
 
 
 def on_a_disk(size: str, at: Path) -> list[str]:
-    """Words before a command that give it a disk of its own at ``at``, of ``size`` or ``ro`` for read-only."""
+    """Words before a command that give it a disk of its own at ``at``, of ``size`` or ``ro`` for
+    read-only.
+    """
     at.mkdir(parents=True, exist_ok=True)
     option = "ro" if size == "ro" else f"size={size}"
     mount = f'mount -t tmpfs -o {option} tmpfs "{at}" && exec "$@"'
@@ -103,7 +107,7 @@ def test_many_writers_of_one_file_take_turns(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
-# --- disks --------------------------------------------------------------------------------------------------------
+# --- disks ----------------------------------------------------------------------------------------
 
 
 @own_disk
@@ -162,7 +166,7 @@ def test_a_limit_on_file_sizes_ends_a_training_in_a_line_and_keeps_the_last_chec
     assert CliRunner().invoke(main, [*words, "--steps", "4"]).exit_code == 0
 
 
-# --- clocks -------------------------------------------------------------------------------------------------------
+# --- clocks ---------------------------------------------------------------------------------------
 
 
 def test_a_clock_set_back_costs_no_work_and_no_output(clones):
@@ -201,14 +205,16 @@ def test_a_clock_set_back_on_the_way_changes_no_result(clones, name):
 
 
 def assert_equal(command: soak.Command, home: Path, alone: Path) -> None:
-    """All outputs of ``command`` are in ``home``, as in ``alone``, and nothing unfinished beside them."""
+    """All outputs of ``command`` are in ``home``, as in ``alone``, and nothing unfinished beside
+    them.
+    """
     there, wanted = command.prints(home), command.prints(alone)
     assert wanted and set(there) == set(wanted)
     assert all(soak._same(home, alone, name, there, wanted) for name in wanted)
     assert soak.litter(home) == 0
 
 
-# --- two at once --------------------------------------------------------------------------------------------------
+# --- two at once ----------------------------------------------------------------------------------
 
 TWICE = {
     "enhance": (["enhance", "in", "-o", "out"], "out", 24),
@@ -241,7 +247,7 @@ def test_two_trainings_of_one_kind_at_once_give_what_one_gives(clones, name):
     assert_equal(command, home, alone)
 
 
-# --- short versions of the long runs ------------------------------------------------------------------------------
+# --- short versions of the long runs --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -284,9 +290,7 @@ def test_same_seed_same_bits_and_how_far_threads_move_them(clones, tmp_path, mon
     assert torch.equal(one, again)
     difference = (one - two).abs().max() / one.abs().max()
     with capsys.disabled():
-        print(
-            f"\n1 and 2 threads, {config.steps} steps: weights differ by {difference:.1g} of the largest"
-        )
+        print(f"\n1 and 2 threads, {config.steps} steps: weights differ by {difference:.1g}")
     assert difference < 1e-4
 
 
@@ -296,7 +300,7 @@ from pathlib import Path
 from zdce import paths
 from zdce.study import report
 paths.reports = lambda profile="": Path(sys.argv[1]) / profile
-report.read_profile = lambda profile: {"02_problem_analysis": {"data": "bundled", "limit": 1, "side": 64}}
+report.read_profile = lambda profile: {}
 sys.exit(len(report.run("quick", ["02"])))
 """
 

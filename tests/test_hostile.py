@@ -1,4 +1,6 @@
-"""Hostile and odd photographs through the command: enhanced, or refused in one line; nothing lost, nothing half."""
+"""Hostile and odd photographs through the command: enhanced, or refused in one line; nothing lost,
+nothing half.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ try:
     main(sys.argv[1:])
 finally:
     # Not of getrusage, which begins with what the process had that started this one.
-    print("peak", int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024, file=sys.stderr)
+    peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]
+    print("peak", int(peak) // 1024, file=sys.stderr)
 """
 
 
@@ -41,7 +44,9 @@ def enhance(*words) -> SimpleNamespace:
 
 
 def in_a_process(*words, before: str = "", ahead=()) -> subprocess.CompletedProcess:
-    """The same in a process of its own, after the Python lines ``before``, by the command ``ahead``."""
+    """The same in a process of its own, after the Python lines ``before``, by the command
+    ``ahead``.
+    """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(paths.PACKAGE.parent)}
     command = [*ahead, sys.executable, "-c", before + COMMAND, "enhance", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=3000)
@@ -133,7 +138,8 @@ def test_all_eight_orientations_come_out_upright(done, suffix):
     turns |= {7: plain[::-1, ::-1].swapaxes(0, 1), 8: plain[:, ::-1].swapaxes(0, 1)}
     for orientation, upright in turns.items():
         after = read_photo(home / "out" / f"orientation-{orientation}.{suffix}").pixels.astype(int)
-        # The network looks at the upright picture, so a turned one is near a turn of the other and not the same.
+        # The network looks at the upright picture, so a turned one is near a turn of the other and
+        # not the same.
         assert after.shape == upright.shape and np.abs(after - upright).mean() < 3, orientation
 
 

@@ -1,4 +1,6 @@
-"""Every notebook has the anatomy that readers and nbval rely on, and runs with nothing but the clone."""
+"""Every notebook has the anatomy that readers and nbval rely on, and runs with nothing but the
+clone.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def dump(tree: ast.AST) -> str:
 
 
 def shows(tree: ast.Module, modules: set[str]) -> bool:
-    """Whether a cell holds a formula, a definition, a loop or a table expression, and not only calls of modules."""
+    """Whether a cell holds a formula, a definition, a loop or a table expression, and not only
+    calls of modules.
+    """
     todo: list[ast.AST] = [tree]
     while todo:
         node = todo.pop()
@@ -150,13 +154,15 @@ def test_profiles_name_parameters_that_exist(profile):
     report.read_profile(profile)
 
 
-# ---- nothing but the clone -------------------------------------------------------------------------------------------
+# ---- nothing but the clone -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("extras", ["all extras", pytest.param("none", marks=pytest.mark.long)])
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_runs_by_plain_papermill_with_nothing_at_hand(file, extras, bare, without, tmp_path):
-    """From another folder, with one parameter changed: no mirror, no data, no home, and then no extra either."""
+    """From another folder, with one parameter changed: no mirror, no data, no home, and then no
+    extra either.
+    """
     environment = bare | {"ZDCE_REPORT_DIR": str(tmp_path / "report")}
     if extras == "none":
         environment["PYTHONPATH"] = f"{without}:{environment['PYTHONPATH']}"

@@ -1,4 +1,6 @@
-"""The committed pages in a real browser: they open without errors, ask for nothing outside, and sliders move."""
+"""The committed pages in a real browser: they open without errors, ask for nothing outside, and
+sliders move.
+"""
 
 from __future__ import annotations
 

@@ -38,7 +38,9 @@ def pins() -> dict[str, str]:
 
 
 def imported(*sources: str) -> set[str]:
-    """Distributions that the sources import, without the standard library and this project's own modules."""
+    """Distributions that the sources import, without the standard library and this project's own
+    modules.
+    """
     nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
     names = {a.name.split(".")[0] for n in nodes if isinstance(n, ast.Import) for a in n.names}
     names |= {

@@ -1,4 +1,6 @@
-"""README, model card and the other pages in Markdown: generated from result files, short, and with links that lead."""
+"""README, model card and the other pages in Markdown: generated from result files, short, and with
+links that lead.
+"""
 
 from __future__ import annotations
 

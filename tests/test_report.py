@@ -1,4 +1,6 @@
-"""Reports: notebooks run, pages that load nothing, and finished reports that only a finished one replaces."""
+"""Reports: notebooks run, pages that load nothing, and finished reports that only a finished one
+replaces.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def study(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
-    """Three notebooks, of which the second fails in a second run: the folder, its page before, the failures."""
+    """Three notebooks, of which the second fails in a second run: the folder, its page before, the
+    failures.
+    """
     study = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "root", lambda: study)

@@ -1,4 +1,6 @@
-"""Executed notebooks as pages that open offline, and the index of a profile's reports: templates/page.html.j2."""
+"""Executed notebooks as pages that open offline, and the index of a profile's reports:
+templates/page.html.j2.
+"""
 
 from __future__ import annotations
 
@@ -61,8 +63,9 @@ def index_page(
 ) -> str:
     """The index of the finished reports in ``folder``.
 
-    ``about``: profile, date and commit; ``stamp``: what else the results were made with; ``claims``: the ledger;
-    ``glance``: its verdicts at a glance, in Markdown; ``soak``: what long runs with faults found, in Markdown.
+    ``about``: profile, date and commit; ``stamp``: what else the results were made with;
+    ``claims``: the ledger; ``glance``: its verdicts at a glance, in Markdown; ``soak``: what long
+    runs with faults found, in Markdown.
     """
     import nbformat
     from nbconvert.filters import markdown2html
@@ -148,7 +151,9 @@ def _title(notebook: nbformat.NotebookNode) -> str:
 
 
 def _paragraph(notebook: nbformat.NotebookNode, heading: str) -> str:
-    """The first paragraph after the heading that starts so, of text cells and rendered Markdown alike."""
+    """The first paragraph after the heading that starts so, of text cells and rendered Markdown
+    alike.
+    """
     texts = []
     for cell in notebook.cells:
         texts += [cell.source] if cell.cell_type == "markdown" else []
@@ -167,7 +172,9 @@ def _inline(text: str) -> str:
 
 
 def _tidy_tables(text: str) -> str:
-    """pandas' tables without borders, scoped style and running index; numbers to the right, gaps as dashes."""
+    """pandas' tables without borders, scoped style and running index; numbers to the right, gaps as
+    dashes.
+    """
     text = re.sub(r"<style scoped>.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<tr) style="text-align: \w+;"', r"\1", text).replace(' border="1"', "")
     return re.sub(r"<table.*?</table>", lambda match: _tidy(match[0]), text, flags=re.DOTALL)

@@ -1,4 +1,5 @@
-"""Figures of the reports: one style, photographs side by side with crops, training curves, alt text on every picture.
+"""Figures of the reports: one style, photographs side by side with crops, training curves, alt text
+on every picture.
 
 Figures are made without pyplot's global state, so nothing is drawn twice and nothing stays open.
 """
@@ -20,7 +21,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
-# Okabe and Ito's colours, told apart by colour-blind readers; line styles tell them apart in grey print.
+# Okabe and Ito's colours, told apart by colour-blind readers; line styles tell them apart in grey
+# print.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000", "#e69f00")
 STYLE = {
     "axes.axisbelow": True,
@@ -49,7 +51,9 @@ DPI = 150
 
 @dataclass(frozen=True)
 class Picture:
-    """A rendered figure, ``width`` CSS pixels wide, with its alt text; a report files it as ``name``."""
+    """A rendered figure, ``width`` CSS pixels wide, with its alt text; a report files it as
+    ``name``.
+    """
 
     data: bytes
     mime: str
@@ -69,7 +73,9 @@ class Picture:
 def figure(
     rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.2, 3.4), **subplots
 ) -> tuple:
-    """Figure and axes in the reports' style; ``size`` in inches, ``subplots`` as in ``Figure.subplots``."""
+    """Figure and axes in the reports' style; ``size`` in inches, ``subplots`` as in
+    ``Figure.subplots``.
+    """
     with mpl.rc_context(STYLE):
         fig = Figure(figsize=size, layout="constrained")
         return fig, fig.subplots(rows, columns, **subplots)
@@ -78,8 +84,8 @@ def figure(
 def show(fig: Figure, alt: str, name: str | None = None) -> Picture:
     """Render ``fig`` for a notebook's last line: JPEG if it holds photographs, else PNG.
 
-    ``alt`` says in words what the figure shows; ``name`` (such as ``06_panels``) files it among the report's figures.
-    Raises ValueError without an alt text.
+    ``alt`` says in words what the figure shows; ``name`` (such as ``06_panels``) files it among the
+    report's figures. Raises ValueError without an alt text.
     """
     if not alt.strip():
         raise ValueError("alt: a figure needs a text that says what it shows")
@@ -107,7 +113,8 @@ def show(fig: Figure, alt: str, name: str | None = None) -> Picture:
 def crops(images: Sequence[np.ndarray], box: tuple[int, int, int]) -> list[np.ndarray]:
     """The same square of each image.
 
-    ``images`` (H, W, 3) uint8; ``box`` (left, top, size) in pixels, moved and shrunk to lie inside the image.
+    ``images`` (H, W, 3) uint8; ``box`` (left, top, size) in pixels, moved and shrunk to lie inside
+    the image.
     """
     cut = []
     for image in images:
@@ -121,7 +128,8 @@ def crops(images: Sequence[np.ndarray], box: tuple[int, int, int]) -> list[np.nd
 def differing(images: Sequence[np.ndarray], share: float = 0.25) -> tuple[int, int, int]:
     """The square (left, top, size) in which the images, (H, W, 3) uint8 of one size, differ most.
 
-    Difference: range over the images, summed over channels and the square. ``share``: size by the shorter side.
+    Difference: range over the images, summed over channels and the square. ``share``: size by the
+    shorter side.
     """
     stack = np.stack(images).astype(np.int16)
     spread = np.ptp(stack, axis=0).sum(axis=-1).astype(np.float64)
@@ -141,10 +149,11 @@ def panel(
 ) -> Figure:
     """Rows of photographs, each row with its enlarged crops beneath.
 
-    ``images``: one row (list of (H, W, 3) or (H, W) uint8 arrays) or several rows; ``titles``: one a column;
-    ``labels``: one a row; ``boxes``: one (left, top, size) a row, framed in the photographs and shown enlarged below
-    them without smoothing; ``width`` in inches. (H, W) arrays are maps from 0 (dark) to 255 (light).
-    Raises ValueError when titles, labels or boxes do not fit the rows.
+    ``images``: one row (list of (H, W, 3) or (H, W) uint8 arrays) or several rows; ``titles``: one
+    a column; ``labels``: one a row; ``boxes``: one (left, top, size) a row, framed in the
+    photographs and shown enlarged below them without smoothing; ``width`` in inches. (H, W) arrays
+    are maps from 0 (dark) to 255 (light). Raises ValueError when titles, labels or boxes do not fit
+    the rows.
     """
     rows = [list(row) for row in (images if isinstance(images[0], list | tuple) else [images])]
     for name, given, wanted in (
@@ -233,10 +242,11 @@ def curve(
 def terms(
     records: pd.DataFrame, columns: Sequence[str], by: str = "seed", weight: float = 0.99
 ) -> Figure:
-    """Terms of a loss over steps, one plot a column: single values of the first run pale, every run smoothed bold.
+    """Terms of a loss over steps, one plot a column: single values of the first run pale, every run
+    smoothed bold.
 
-    ``records``: one row a step and run, with ``step``, the ``columns`` and ``by``, which tells runs apart. ``weight``
-    of the exponential mean: what stands of it after one more step.
+    ``records``: one row a step and run, with ``step``, the ``columns`` and ``by``, which tells runs
+    apart. ``weight`` of the exponential mean: what stands of it after one more step.
     """
     across = -(-(len(columns) + 1) // 2)  # the legend takes a place
     fig, places = figure(2, across, (9.6, 5.4), sharex=True)
@@ -283,10 +293,12 @@ def terms(
 def epochs(
     table: pd.DataFrame, published: dict[int, float], swings: dict[int, tuple[float, float]]
 ) -> Figure:
-    """Means of the loss by epoch, and where single batches lie, beside published values; epochs on a log scale.
+    """Means of the loss by epoch, and where single batches lie, beside published values; epochs on
+    a log scale.
 
-    ``table``: one row a seed and epoch with ``mean`` and the middle 95 % of single batches, ``low`` to ``high``, which
-    is drawn over all seeds; ``published``: epoch → mean; ``swings``: epoch → lowest and highest published batch.
+    ``table``: one row a seed and epoch with ``mean`` and the middle 95 % of single batches, ``low``
+    to ``high``, which is drawn over all seeds; ``published``: epoch → mean; ``swings``: epoch →
+    lowest and highest published batch.
     """
     fig, axes = figure(1, 1, (7.2, 3.8))
     band = table.groupby("epoch")[["low", "high"]].mean()
@@ -340,9 +352,11 @@ def lines(
     across: str,
     size: tuple[float, float] = (7.2, 3.4),
 ) -> Figure:
-    """Lines of ``y`` over ``x``, one a value of the column ``by``, in one plot a value of the column ``across``.
+    """Lines of ``y`` over ``x``, one a value of the column ``by``, in one plot a value of the
+    column ``across``.
 
-    Columns' names stand at the axes, the values of ``by`` in the legend beside the plots; ``size`` in inches.
+    Columns' names stand at the axes, the values of ``by`` in the legend beside the plots; ``size``
+    in inches.
     """
     parts = list(frame.groupby(across, sort=False))
     fig, places = figure(1, len(parts), size, sharex=True, sharey=True, squeeze=False)
@@ -357,7 +371,8 @@ def lines(
 
 
 def loglog(frame: pd.DataFrame, x: str, y: str, by: str, names: dict[str, str]) -> Figure:
-    """``y`` over ``x``, both axes logarithmic: one line a value of the column ``by``, and a grey one of slope 1.
+    """``y`` over ``x``, both axes logarithmic: one line a value of the column ``by``, and a grey
+    one of slope 1.
 
     Bars go from the column ``<y>_low`` to ``<y>_high``; ``names``: what stands for a column's name.
     """
@@ -395,8 +410,9 @@ def against(
 ) -> Figure:
     """Points of each column of ``values`` over the column ``x``, one plot a column.
 
-    Colours tell the column ``by`` apart, markers the column ``across``; ``names``: what stands for a column's name.
-    An axis spans 0.02 at least, so that rounding crumbs do not look like differences.
+    Colours tell the column ``by`` apart, markers the column ``across``; ``names``: what stands for
+    a column's name. An axis spans 0.02 at least, so that rounding crumbs do not look like
+    differences.
     """
     fig, places = figure(1, len(values), (9.6, 3.7), squeeze=False)
     groups, kinds = list(dict.fromkeys(frame[by])), list(dict.fromkeys(frame[across]))
@@ -436,9 +452,11 @@ def _dot(number: int) -> dict[str, str]:
 def strips(
     frame: pd.DataFrame, values: Sequence[str], by: str, names: dict[str, str], mark: float = 1.0
 ) -> Figure:
-    """Every row's figure as a dot, one line a value of the column ``by``, one plot a column of ``values``.
+    """Every row's figure as a dot, one line a value of the column ``by``, one plot a column of
+    ``values``.
 
-    A bar marks each line's mean, a vertical line the value ``mark``; ``names``: what stands for a column's name.
+    A bar marks each line's mean, a vertical line the value ``mark``; ``names``: what stands for a
+    column's name.
     """
     groups = list(dict.fromkeys(frame[by]))
     fig, places = figure(
@@ -463,9 +481,29 @@ def strips(
     return fig
 
 
+OVER = "position:absolute;inset:0;width:100%;height:100%;margin:0"
+SLIDER = (
+    '<div class="slider" style="position:relative;max-width:{width}px;'
+    'aspect-ratio:{width}/{height};--at:50%">'
+    f'<img src="{{second}}" alt="After: {{alt}}" style="{OVER}">'
+    f'<img src="{{first}}" alt="Before: {{alt}}" style="{OVER};'
+    'clip-path:inset(0 calc(100% - var(--at)) 0 0)">'
+    '<span style="position:absolute;top:0;bottom:0;left:var(--at);width:2px;margin-left:-1px;'
+    'background:#fff;box-shadow:0 0 4px #000;pointer-events:none">'
+    '<span style="position:absolute;top:50%;left:-15px;width:32px;height:32px;margin-top:-16px;'
+    "border-radius:50%;background:#fff;color:#222;box-shadow:0 0 5px #000;"
+    'font:15px/32px sans-serif;text-align:center">⇔</span></span>'
+    '<input type="range" min="0" max="100" value="50" aria-label="Before and after: {alt}" '
+    "oninput=\"this.parentNode.style.setProperty('--at',this.value+'%')\" "
+    f'style="{OVER};opacity:0;cursor:ew-resize;touch-action:pan-y"></div>'
+)
+
+
 @dataclass(frozen=True)
 class Slider:
-    """Two photographs one over the other with a divider to move by mouse, finger or arrow keys; needs no network."""
+    """Two photographs one over the other with a divider to move by mouse, finger or arrow keys;
+    needs no network.
+    """
 
     before: bytes
     after: bytes
@@ -481,20 +519,8 @@ class Slider:
             for x in (self.before, self.after)
         )
         alt, (width, height) = html.escape(self.alt, quote=True), self.size
-        over = "position:absolute;inset:0;width:100%;height:100%;margin:0"
-        # The range input lies invisibly over the pictures: it is the handle, the touch target and the focus.
-        return (
-            f'<div class="slider" style="position:relative;max-width:{width}px;aspect-ratio:{width}/{height};--at:50%">'
-            f'<img src="{second}" alt="After: {alt}" style="{over}">'
-            f'<img src="{first}" alt="Before: {alt}" style="{over};clip-path:inset(0 calc(100% - var(--at)) 0 0)">'
-            '<span style="position:absolute;top:0;bottom:0;left:var(--at);width:2px;margin-left:-1px;background:#fff;'
-            'box-shadow:0 0 4px #000;pointer-events:none"><span style="position:absolute;top:50%;left:-15px;width:32px;'
-            "height:32px;margin-top:-16px;border-radius:50%;background:#fff;color:#222;box-shadow:0 0 5px #000;"
-            'font:15px/32px sans-serif;text-align:center">⇔</span></span>'
-            f'<input type="range" min="0" max="100" value="50" aria-label="Before and after: {alt}" '
-            "oninput=\"this.parentNode.style.setProperty('--at',this.value+'%')\" "
-            f'style="{over};opacity:0;cursor:ew-resize;touch-action:pan-y"></div>'
-        )
+        # The range input lies invisibly over the pictures: handle, touch target and focus in one.
+        return SLIDER.format(first=first, second=second, alt=alt, width=width, height=height)
 
 
 def slider(before: np.ndarray, after: np.ndarray, alt: str, width: int = 960) -> Slider:

@@ -49,7 +49,9 @@ def write() -> None:
 
 
 def replaced(text: str, name: str, block: str) -> str:
-    """``text`` with ``block`` between ``<!-- name: … -->`` and ``<!-- /name -->``; ValueError without the marks."""
+    """``text`` with ``block`` between ``<!-- name: … -->`` and ``<!-- /name -->``; ValueError
+    without the marks.
+    """
     pattern = re.compile(rf"(<!-- {name}: .*? -->\n)(.*?)(<!-- /{name} -->)", re.DOTALL)
     if len(pattern.findall(text)) != 1:
         marks = f"one <!-- {name}: … --> and one <!-- /{name} --> after it"
@@ -71,7 +73,9 @@ def verdicts() -> str:
 
 
 def headline() -> str:
-    """Scores of the methods on real pairs, and their noise on bursts, from the study's committed tables."""
+    """Scores of the methods on real pairs, and their noise on bursts, from the study's committed
+    tables.
+    """
     tables = paths.reports(PROFILE) / "tables"
     scores = pd.read_csv(tables / "06_summary.csv").query("dataset == @ON").set_index("method")
     noise = pd.read_csv(tables / "06_noise.csv").query("dataset == 'bursts'")
@@ -92,7 +96,9 @@ def headline() -> str:
 
 
 def soak(folder: Path) -> str:
-    """What the long runs with faults found, from ``soak.csv`` in ``folder``; empty where it is not there."""
+    """What the long runs with faults found, from ``soak.csv`` in ``folder``; empty where it is not
+    there.
+    """
     if not (folder / "soak.csv").is_file():
         return ""
     heads = {"what": "command", "done": "what was done to it", "times": "times"}

@@ -1,4 +1,6 @@
-"""Reports: what notebooks save, and the notebooks run one after the other and filed as pages that open offline."""
+"""Reports: what notebooks save, and the notebooks run one after the other and filed as pages that
+open offline.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,8 @@ from zdce.files import atomic_write, lock, scratch
 from zdce.study import claims as ledger
 from zdce.study import pages, plots, readme
 
-# Every notebook imports this module to save its results; what only a run needs is imported where it is used,
-# which spares each kernel a second or two.
+# Every notebook imports this module to save its results; what only a run needs is imported where it
+# is used, which spares each kernel a second or two.
 if TYPE_CHECKING:
     import nbformat
     from jupyter_client.manager import AsyncKernelManager
@@ -43,7 +45,9 @@ STAMPED = ("torch", "numpy", "scikit-image", "pillow", "pandas")
 
 
 def output() -> Path:
-    """Folder that a notebook saves to: ``ZDCE_REPORT_DIR``, which ``run`` sets, or ``reports/interactive``."""
+    """Folder that a notebook saves to: ``ZDCE_REPORT_DIR``, which ``run`` sets, or
+    ``reports/interactive``.
+    """
     return Path(os.environ.get("ZDCE_REPORT_DIR") or paths.reports("interactive")).absolute()
 
 
@@ -56,10 +60,11 @@ def _place(folder: str, name: str, suffix: str) -> Path:
 
 
 def save_table(frame: pd.DataFrame, name: str, decimals: int = 3) -> pd.DataFrame:
-    """Save ``frame`` as ``tables/<name>.csv`` (six significant digits) and return it rounded, for display.
+    """Save ``frame`` as ``tables/<name>.csv`` (six significant digits) and return it rounded, for
+    display.
 
-    A table of more than 10,000 rows is packed, as ``.csv.gz``. A named index is saved as columns, an unnamed one is
-    dropped. Raises ValueError for a name without its number.
+    A table of more than 10,000 rows is packed, as ``.csv.gz``. A named index is saved as columns,
+    an unnamed one is dropped. Raises ValueError for a name without its number.
     """
     flat = frame.reset_index() if any(label is not None for label in frame.index.names) else frame
     suffix, packed = (
@@ -80,15 +85,15 @@ def load_table(name: str) -> pd.DataFrame:
         for file in (folder / "tables" / f"{name}.csv", folder / "tables" / f"{name}.csv.gz"):
             if file.is_file():
                 return pd.read_csv(file)
-    raise FileNotFoundError(
-        f"tables/{name}.csv is not there: run notebook {name[:2]} first (zdce report --only {name[:2]})"
-    )
+    which = f"run notebook {name[:2]} first (zdce report --only {name[:2]})"
+    raise FileNotFoundError(f"tables/{name}.csv is not there: {which}")
 
 
 def save_figure(figure: Figure | plots.Picture, name: str, alt: str = "") -> plots.Picture:
     """Save ``figure`` as ``figures/<name>.jpg`` or ``.png`` and return the picture, for display.
 
-    A Figure needs its ``alt`` text here; a Picture from ``plots.show`` has one. Raises ValueError without it.
+    A Figure needs its ``alt`` text here; a Picture from ``plots.show`` has one. Raises ValueError
+    without it.
     """
     picture = (
         plots.show(figure, alt, name) if isinstance(figure, Figure) else replace(figure, name=name)
@@ -98,8 +103,9 @@ def save_figure(figure: Figure | plots.Picture, name: str, alt: str = "") -> plo
 
 
 def commit() -> str:
-    """Short hash of the clone's commit, with a ``+`` when files other than reports have changed since; ``unknown``
-    outside a clone."""
+    """Short hash of the clone's commit, with a ``+`` when files other than reports have changed
+    since; ``unknown`` outside a clone.
+    """
 
     def git(*words: str) -> subprocess.CompletedProcess:
         command = ["git", "-C", str(paths.root()), *words]
@@ -144,7 +150,9 @@ def stamp(seed: int | None = None, device: str | None = None) -> Stamp:
 
 
 class Prose(str):
-    """Text that Jupyter renders as Markdown; its plain form is the text itself, so that it can be compared."""
+    """Text that Jupyter renders as Markdown; its plain form is the text itself, so that it can be
+    compared.
+    """
 
     def __repr__(self) -> str:
         return str(self)
@@ -164,12 +172,14 @@ def prose(*lines: str) -> Prose:
 def run(
     profile: str = "quick", only: Iterable[str] | None = None, panels: str | None = None
 ) -> list[str]:
-    """Run the notebooks with a profile's parameters and render ``reports/<profile>/``, index included.
+    """Run the notebooks with a profile's parameters and render ``reports/<profile>/``, index
+    included.
 
-    ``only``: numbers or names of notebooks (``01``, ``06_result_comparison``), None for all; ``panels``: photographs
-    shown in figures, ``bundled`` or ``datasets``, for notebooks that have such a parameter (None: as the profile says).
-    A notebook that fails leaves ``NN_name.failed.html`` and ``.ipynb`` and what was finished before stays.
-    Returns a line for each notebook that failed. Raises ValueError, before anything runs, for an unknown notebook or
+    ``only``: numbers or names of notebooks (``01``, ``06_result_comparison``), None for all;
+    ``panels``: photographs shown in figures, ``bundled`` or ``datasets``, for notebooks that have
+    such a parameter (None: as the profile says). A notebook that fails leaves
+    ``NN_name.failed.html`` and ``.ipynb`` and what was finished before stays. Returns a line for
+    each notebook that failed. Raises ValueError, before anything runs, for an unknown notebook or
     profile and for a parameter that its notebook lacks or that has another type.
     """
     chosen, parameters = _choose(only), read_profile(profile)
@@ -224,9 +234,11 @@ def declared(book: Path) -> dict[str, str]:
 
 
 def read_profile(profile: str) -> dict[str, dict]:
-    """Parameters of each notebook from ``notebooks/profiles/<profile>.yaml``, checked against the notebooks.
+    """Parameters of each notebook from ``notebooks/profiles/<profile>.yaml``, checked against the
+    notebooks.
 
-    Raises ValueError naming profile, notebook and parameter when one is unknown or has another type.
+    Raises ValueError naming profile, notebook and parameter when one is unknown or has another
+    type.
     """
     folder = paths.notebooks() / "profiles"
     file = folder / f"{profile}.yaml"
@@ -251,7 +263,9 @@ def read_profile(profile: str) -> dict[str, dict]:
 
 
 def _check_type(what: str, value: object, kind: str) -> None:
-    """ValueError unless ``value`` is of ``kind``, such as ``float`` or ``list[int]``; ``what`` names it."""
+    """ValueError unless ``value`` is of ``kind``, such as ``float`` or ``list[int]``; ``what``
+    names it.
+    """
     outer, _, inner = kind.partition("[")
     known = {"float": (int, float), "int": int, "str": str, "bool": bool, "list": list}
     if outer == "list" and isinstance(value, list):
@@ -269,7 +283,9 @@ def _check_type(what: str, value: object, kind: str) -> None:
 
 @contextmanager
 def _one_kernel(place: Path) -> Iterator[_Kernel]:
-    """One process for all notebooks: this Python with this package, whatever kernels and start-up files a user has."""
+    """One process for all notebooks: this Python with this package, whatever kernels and start-up
+    files a user has.
+    """
     folder = place / "jupyter" / "kernels" / "python3"
     folder.mkdir(parents=True)
     command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "--log-level=50"]
@@ -282,7 +298,8 @@ def _one_kernel(place: Path) -> Iterator[_Kernel]:
         JUPYTER_RUNTIME_DIR=place / "runtime",
         IPYTHONDIR=place / "ipython",
         PYTHONPATH=os.pathsep.join(filter(None, searched)),
-        PYTHONWARNINGS="ignore:IProgress not found",  # tqdm.auto, imported by others, asks for widgets
+        # tqdm.auto, imported by others, asks for widgets
+        PYTHONWARNINGS="ignore:IProgress not found",
         PYDEVD_DISABLE_FILE_VALIDATION=1,
         # As many threads give the same sums on every machine, and leave a laptop usable.
         OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "2"),
@@ -308,7 +325,8 @@ def _environment(**values: object) -> Iterator[None]:
                 os.environ[name] = value
 
 
-# What a notebook finds as in a process of its own: no names, counts from 1, options and generators as they begin.
+# What a notebook finds as in a process of its own: no names, counts from 1, options and generators
+# as they begin.
 FRESH = """
 import os, sys, warnings
 get_ipython().reset(new_session=True)
@@ -329,7 +347,9 @@ class _Kernel:
     manager: AsyncKernelManager | None = None
 
     def begin(self, **values: str) -> AsyncKernelManager:
-        """Ready for a notebook, with nothing left of the one before, and ``values`` in its environment."""
+        """Ready for a notebook, with nothing left of the one before, and ``values`` in its
+        environment.
+        """
         from jupyter_client.manager import AsyncKernelManager
         from jupyter_core.utils import run_sync
 
@@ -395,7 +415,9 @@ def _execute(
 def _finish(
     book: Path, profile: str, stage: Path, finished: Path, seconds: float, failure: str | None
 ) -> None:
-    """Render what ``stage`` holds, then move it into place: over the old report if it finished, else beside it."""
+    """Render what ``stage`` holds, then move it into place: over the old report if it finished,
+    else beside it.
+    """
     import nbformat
 
     if not (stage / book.name).is_file():
@@ -427,7 +449,9 @@ def _made(profile: str) -> dict[str, str]:
 
 
 def _replace(source: Path, target: Path, prefix: str) -> None:
-    """Move the files of ``source`` into ``target``, in place of those that an earlier run left under ``prefix``."""
+    """Move the files of ``source`` into ``target``, in place of those that an earlier run left
+    under ``prefix``.
+    """
     target.mkdir(exist_ok=True)
     fresh = {file.name for file in source.glob("*")}
     for file in source.glob("*"):
@@ -438,7 +462,9 @@ def _replace(source: Path, target: Path, prefix: str) -> None:
 
 
 def _clean(notebook: nbformat.NotebookNode) -> None:
-    """Take papermill's marks, folders of this machine and progress bars out of an executed notebook."""
+    """Take papermill's marks, folders of this machine and progress bars out of an executed
+    notebook.
+    """
     notebook.metadata.pop("papermill", None)
     notebook.cells = [
         c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])
@@ -463,7 +489,9 @@ def _is_bar(output: nbformat.NotebookNode) -> bool:
 
 
 def write_index(profile: str) -> Path:
-    """Write ``claims.csv`` and ``index.html`` of a profile from its finished reports; the page's path."""
+    """Write ``claims.csv`` and ``index.html`` of a profile from its finished reports; the page's
+    path.
+    """
     folder, made = paths.reports(profile), stamp()
     made.pop("commit")
     try:
