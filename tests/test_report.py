@@ -128,12 +128,17 @@ def test_failure_keeps_the_finished_report_and_the_next_notebook_runs(rendered):
     assert (folder / "02_second.failed.ipynb").is_file() and (folder / "03_third.html").is_file()
 
 
-def test_a_kernel_that_dies_fails_its_notebook_alone(study):
+def test_a_kernel_that_dies_fails_its_notebook_alone_and_tables_no_longer_made_go(study):
     write(study, "02_dies", [*READS, new_code_cell("os._exit(3)")])
     write(study, "03_third", READS)
+    tables = study / "reports" / "quick" / "tables"
+    tables.mkdir(parents=True)
+    for name in ("01_gone.csv", "02_kept.csv"):
+        (tables / name).write_text("n\n1\n")
     failures = report.run()
     assert len(failures) == 1 and failures[0].startswith("02_dies.ipynb failed: DeadKernelError")
     assert (study / "reports" / "quick" / "03_third.html").is_file()
+    assert {file.name for file in tables.iterdir()} == {"01_counts.csv", "02_kept.csv"}
 
 
 def test_nothing_unfinished_is_left_behind(rendered):
@@ -179,16 +184,6 @@ def test_pages_name_no_folder_of_this_machine(rendered):
     folder, _, _ = rendered
     for file in folder.glob("*.html"):
         assert str(folder.parent.parent) not in file.read_text("utf-8"), file.name
-
-
-def test_rerun_drops_tables_that_are_no_longer_made(study):
-    assert report.run() == []
-    tables = study / "reports" / "quick" / "tables"
-    (tables / "02_other.csv").write_text("n\n1\n")
-    cells = [c for c in GOOD if "save_table" not in c.source and "load_table" not in c.source]
-    write(study, "01_first", cells)
-    assert report.run() == []
-    assert [file.name for file in tables.iterdir()] == ["02_other.csv"]
 
 
 @pytest.mark.parametrize(

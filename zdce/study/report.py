@@ -15,8 +15,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -190,7 +190,7 @@ def run(
     with (
         lock(finished, "reports"),
         scratch(finished.parent) as place,
-        _one_kernel(place) as kernel,
+        closing(_Kernel(place)) as kernel,
     ):
         for book in chosen:
             stage = place / book.stem
@@ -281,50 +281,6 @@ def _check_type(what: str, value: object, kind: str) -> None:
     raise ValueError(f"{what} must be {kind}, not {value!r}{hint}")
 
 
-@contextmanager
-def _one_kernel(place: Path) -> Iterator[_Kernel]:
-    """One process for all notebooks: this Python with this package, whatever kernels and start-up
-    files a user has.
-    """
-    folder = place / "jupyter" / "kernels" / "python3"
-    folder.mkdir(parents=True)
-    command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "--log-level=50"]
-    spec = {"display_name": "Python 3", "language": "python"}
-    spec["argv"] = [*command, "-f", "{connection_file}"]
-    (folder / "kernel.json").write_text(json.dumps(spec))
-    searched = [str(paths.PACKAGE.parent), os.environ.get("PYTHONPATH")]
-    with _environment(
-        JUPYTER_PATH=place / "jupyter",
-        JUPYTER_RUNTIME_DIR=place / "runtime",
-        IPYTHONDIR=place / "ipython",
-        PYTHONPATH=os.pathsep.join(filter(None, searched)),
-        # tqdm.auto, imported by others, asks for widgets
-        PYTHONWARNINGS="ignore:IProgress not found",
-        PYDEVD_DISABLE_FILE_VALIDATION=1,
-        # As many threads give the same sums on every machine, and leave a laptop usable.
-        OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "2"),
-    ):
-        kernel = _Kernel()
-        try:
-            yield kernel
-        finally:
-            kernel.stop()
-
-
-@contextmanager
-def _environment(**values: object) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update({name: str(value) for name, value in values.items()})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 # What a notebook finds as in a process of its own: no names, counts from 1, options and generators
 # as they begin.
 FRESH = """
@@ -342,20 +298,33 @@ del os, sys, warnings
 
 
 class _Kernel:
-    """A process that runs notebooks, started when the first begins."""
+    """The process that runs all notebooks: this Python with this package, started at the first."""
 
-    manager: AsyncKernelManager | None = None
+    def __init__(self, place: Path):
+        searched = [str(paths.PACKAGE.parent), os.environ.get("PYTHONPATH")]
+        self.place, self.manager = place, None
+        self.environment = os.environ | {
+            "IPYTHONDIR": str(place / "ipython"),  # without a user's start-up files
+            "PYTHONPATH": os.pathsep.join(filter(None, searched)),
+            "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm.auto of others asks for widgets
+            # As many threads give the same sums on every machine, and leave a laptop usable.
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
+        }
 
     def begin(self, **values: str) -> AsyncKernelManager:
-        """Ready for a notebook, with nothing left of the one before, and ``values`` in its
+        """Ready for a notebook: nothing is left of the one before, ``values`` are in the
         environment.
         """
+        from jupyter_client.kernelspec import KernelSpecManager
         from jupyter_client.manager import AsyncKernelManager
         from jupyter_core.utils import run_sync
 
         if self.manager is None:
-            self.manager = AsyncKernelManager(kernel_name="python3")
-            run_sync(self.manager.start_kernel)(cwd=str(paths.root()))
+            self.manager = AsyncKernelManager(
+                kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # none of the user's kernels
+                connection_file=str(self.place / "kernel.json"),
+            )
+            run_sync(self.manager.start_kernel)(cwd=str(paths.root()), env=self.environment)
         client = self.manager.blocking_client()
         client.start_channels()
         try:
@@ -367,7 +336,7 @@ class _Kernel:
             raise RuntimeError(f"{reply['content']['ename']}: {reply['content']['evalue']}")
         return self.manager
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End the process; the next notebook begins with a new one."""
         from jupyter_core.utils import run_sync
 
@@ -405,7 +374,7 @@ def _execute(
         failure = f"{book.name} failed: {type(error).__name__}: {message}"
     else:
         return None
-    kernel.stop()
+    kernel.close()
     return failure
 
 
