@@ -55,7 +55,7 @@ def stages(folder: Path) -> dict[str, list[tuple[str, list[Method]]]]:
     sets = ("bursts", "lime", "sice-pairs", "dicm")
     return {
         "main": [(on, main) for on in sets],
-        "arms": [(on, arms) for on in ("bursts", "sice-pairs")],
+        "arms": [(on, arms) for on in ("sice-pairs", "bursts", "bundled", "bundled-bursts")],
         "gammas": [("sice-pairs", gammas)],
         "epochs": [("sice-pairs-agreement", [INPUT, *plain, *published[:2], *epochs])],
         "short": [("sice-pairs-50", short), ("bursts", short)],
@@ -65,8 +65,8 @@ def stages(folder: Path) -> dict[str, list[tuple[str, list[Method]]]]:
 
 def score(on: str, methods: list[Method]) -> None:
     began = time.time()
-    if on == "bursts":
-        evaluation.evaluate_bursts(methods, on)
+    if on.endswith("bursts"):
+        evaluation.evaluate_bursts(methods, on.removesuffix("-bursts"))
     elif on == "sice-pairs-agreement":
         evaluation.evaluate(methods, "sice-pairs", EVENLY, figures="agreement")
     else:
@@ -78,6 +78,7 @@ def score(on: str, methods: list[Method]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=Path("runs/weights"))
+    parser.add_argument("--aside", action="store_true", help="leave the scores in runs/scores")
     parser.add_argument("--stages", default="main,arms,gammas,epochs,short,auto")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -88,7 +89,8 @@ def main() -> None:
             for method in methods:
                 if method.model not in (None, "auto"):
                     evaluation.name_weights(method.model)
-    evaluation.keep()
+            if not arguments.aside:
+                evaluation.keep()
 
 
 if __name__ == "__main__":

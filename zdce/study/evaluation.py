@@ -325,6 +325,7 @@ def keep() -> None:
 
 def name_weights(model: str, name: str = "") -> None:
     """Note under which name the weights of ``model`` are known, so that their scores are found without the file."""
+    own().mkdir(parents=True, exist_ok=True)
     with (own() / "names.csv").open("a") as file:
         file.write(f"{name or _stem(model)},{_hash(model)}\n")
 
