@@ -1,5 +1,4 @@
-"""What the committed study derives from its scores follows from them: each derived table, made anew from the committed
-tables of scores, comes out the same."""
+"""The committed scores agree with the published ones, and what the study derives from them follows from them."""
 
 from __future__ import annotations
 
@@ -7,73 +6,81 @@ import pandas as pd
 import pytest
 
 from zdce import paths
-from zdce.study import ablation, comparison, evaluation, gammas
+from zdce.study import claims, evaluation
+from zdce.study.evaluation import INPUT, Method, trained
 
 TABLES = paths.reports("study") / "tables"
-
-
-def read(name: str) -> pd.DataFrame:
-    return pd.read_csv(next(TABLES.glob(f"{name}.csv*")))
-
-
-def summary(number: str) -> pd.DataFrame:
-    return evaluation.summary(read(f"{number}_scores")).reset_index()
-
-
-def differences(number: str, arms: tuple[str, ...]) -> pd.DataFrame:
-    parts = [read(f"{number}_scores"), read(f"{number}_noise")]
-    told = read(f"{number}_differences")
-    seeds = [
-        label for label in parts[0]["method"].unique() if label.startswith(f"{ablation.REFERENCE},")
-    ]
-    names = told["figure"].unique()
-    figures = [[name for name in names if name != "noise_gain_relative"], ["noise_gain_relative"]]
-    found = [
-        ablation.differences(part, arms, each, [ablation.REFERENCE, *seeds])
-        for part, each in zip(parts, figures, strict=True)
-    ]
-    return pd.concat(found, ignore_index=True)
-
-
-def compared() -> pd.DataFrame:
-    seeds = read("06_seeds")
-    parts = {
-        "06_scores": seeds[seeds["burst_noise"].isna()],
-        "06_noise": seeds[seeds["burst_noise"].notna()],
-    }
-    both = [
-        pd.concat([read(name), part.dropna(axis="columns", how="all")])
-        for name, part in parts.items()
-    ]
-    return pd.concat([comparison.differences(part) for part in both], ignore_index=True)
-
-
-MADE = {
-    "03_summary": lambda: summary("03"),
-    "03_differences": lambda: differences("03", ablation.NETWORK),
-    "03_size": lambda: ablation.size_ranks(ablation.training_size()),
-    "04_summary": lambda: summary("04"),
-    "04_differences": lambda: differences("04", ablation.LOSSES),
-    "04_targets": lambda: ablation.brightness_by_target(read("04_scores")).reset_index(),
-    "05_gains": lambda: gammas.gains(read("05_scores")),
-    "05_relative": lambda: gammas.relative(read("05_scores"), read("05_noise")),
-    "05_best": lambda: gammas.best_gammas(read("05_fine"), 0),
-    "05_by_place": lambda: gammas.by_place(read("05_placed")),
-    "05_policy": lambda: gammas.policy_table(read("05_policies")),
-    "06_differences": compared,
-    "06_verdicts": lambda: comparison.answers(read("06_differences")),
-    "06_claims": lambda: comparison.claims(read("06_differences")),
-    "06_spread": lambda: comparison.over_seeds(
-        pd.concat([read("06_scores"), read("06_seeds")]), read("06_spread")["figure"].unique()
-    ),
+EXPECTED = {  # name in the expected scores → method
+    "input": INPUT,
+    "zero-dce": Method("", "zero-dce-published", 1.0),
+    "zero-dce-improved": Method("", "zero-dce-improved-published", 1.0),
+    "zero-dce-improved + gamma 1.15": Method("", "zero-dce-improved-published", 1.15),
+    "zero-dce++": Method("", "zero-dce++", 1.0),
+    "zero-dce++ (12x)": Method("", "zero-dce++-12x", 1.0),
+    "sci-easy": Method("", "sci-easy", 1.0),
+    "sci-medium": Method("", "sci-medium", 1.0),
+    "sci-difficult": Method("", "sci-difficult", 1.0),
 }
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_a_derived_table_follows_from_the_committed_scores(name, tmp_path):
-    made = MADE[name]()
-    made.to_csv(tmp_path / "made.csv", index=False, float_format="%.6g")
-    made, kept = pd.read_csv(tmp_path / "made.csv"), read(name)
-    made = made.drop(columns=[column for column in made if column not in kept])
-    pd.testing.assert_frame_equal(made, kept[made.columns], rtol=2e-3, atol=2e-4, check_dtype=False)
-    assert set(kept) == set(made)
+@pytest.mark.parametrize("name", EXPECTED)
+def test_committed_scores_of_published_weights_are_the_published_ones(name, shared):
+    every = pd.read_csv(shared / "expected" / "sice_pairs_published_weights.csv")
+    expected = every[every["method"] == name].set_index("low")
+    found = evaluation.evaluate([EXPECTED[name]], "sice-pairs").set_index("photograph")
+    assert len(found) == 250
+    for figure in ("psnr", "ssim", "mae", "mean"):
+        assert (found[figure] - expected[figure]).abs().max() < 0.002
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pd.DataFrame]:
+    """Scores and noise of every method that a claim compares, from the store alone."""
+    gamma = 0.8696
+    name = "zero-dce-improved"
+    rows = [
+        *(m for each in ("zero-dce", name) for m in trained(each)),
+        *trained(name, 1.15),
+        *trained(name, gamma, label=f"{name} + gamma 0.87"),
+        *trained(name, before=gamma, label=f"gamma 0.87 + {name}"),
+        Method(f"{name} + gamma 0.87 (published)", f"{name}-published", gamma),
+        Method(f"gamma 0.87 + {name} (published)", f"{name}-published", 1.0, gamma),
+        *trained(name, epochs=60, label=claims.REFERENCE),
+    ]
+    arms = ("no-pool", "pools-2", "pools-3", "stride2-bilinear", "stride2-transposed", "tv-200")
+    rows += [INPUT, *evaluation.PUBLISHED, *(m for each in arms for m in trained(each))]
+    kept = {
+        on: [m for m in rows if evaluation.is_kept(m, on)] for on in ("sice-pairs", "lime", "dicm")
+    }
+    scores = [evaluation.evaluate(methods, on) for on, methods in kept.items() if methods]
+    noisy = [m for m in rows if evaluation.is_kept(m, "bursts-noise")]
+    return {
+        "scores": pd.concat(scores, ignore_index=True),
+        "bursts": evaluation.evaluate_bursts(noisy, "bursts"),
+    }
+
+
+@pytest.mark.parametrize("number", ["02", "03", "04", "05", "06"])
+def test_verdicts_follow_from_the_committed_scores(number, tables):
+    file = TABLES / f"{number}_claims.csv"
+    table = pd.read_csv(file, keep_default_na=False)
+    names = [name for name, claim in claims.CLAIMS.items() if claim.notebook == number]
+    made = claims.judge(*names, **tables)
+    made = made[
+        made["part"].isin(
+            [
+                t.part
+                for n in names
+                for t in claims.CLAIMS[n].tests
+                if isinstance(t, claims.Comparison)
+            ]
+        )
+    ]
+    kept = table.merge(made, on=["claim", "part", "on"], suffixes=("", "_made"))
+    assert len(kept) == len(made)
+    assert kept["outcome"].tolist() == kept["outcome_made"].tolist()
+    for column in ("measured", "low", "high"):
+        numbers = pd.to_numeric(kept[column])
+        assert numbers.tolist() == pytest.approx(
+            kept[f"{column}_made"].tolist(), rel=1e-3, nan_ok=True
+        )

@@ -406,8 +406,7 @@ class Metric:
 
     direction: what is better, ``"higher"``, ``"lower"``, ``"nearer 0"`` or ``"–"``. needs:
     ``"nothing"`` but the image, its ``"input"``, a ``"reference"``, a ``"burst"`` of frames, or
-    NIQE's ``"model file"``. least: the smallest difference between two methods that counts, in the
-    figure's unit (ours; ``study.claims`` says why).
+    NIQE's ``"model file"``.
     """
 
     name: str
@@ -415,14 +414,12 @@ class Metric:
     range: str
     unit: str
     needs: str
-    least: float
     definition: str
 
 
 def _table() -> tuple[Metric, ...]:
     with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return tuple(Metric(**row | {"least": float(row["least"])}) for row in rows)
+        return tuple(Metric(**row) for row in csv.DictReader(file))
 
 
 METRICS = _table()

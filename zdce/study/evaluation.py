@@ -220,7 +220,8 @@ def evaluate_bursts(
     """
     chosen = [row if isinstance(row, Method) else _named(row) for row in rows]
     frames = cache(lambda: datasets.bursts(on))
-    scenes = datasets.burst_scenes(on) if hasattr(datasets, "burst_scenes") else list(frames())
+    known = datasets.BUNDLED if on == "bundled" else [s.scene for s in datasets.samples(on)]
+    scenes = list(dict.fromkeys(known))
     units = {scene: (scene, scene) for scene in scenes[: limit or None]}
 
     def prepare(scene: str) -> Scorer:
@@ -304,6 +305,16 @@ def weights_key(model: str | None) -> str:
     return _hash(str(model))
 
 
+def is_kept(method: Method, group: str) -> bool:
+    """Whether scores of ``method`` lie in the store; group: a data set, or ``SET-noise`` for its bursts."""
+    try:
+        key = weights_key(method.model)
+    except (FileNotFoundError, checkpoints.CheckpointError):
+        return False
+    kept = _kept(group).index
+    return (key, float(method.before), float(method.own_gamma())) in kept.droplevel("photograph")
+
+
 def keep() -> None:
     """Move the scores computed here into :func:`committed`, one file a group, and list the names of their weights."""
     for folder in sorted(own().glob("*")):
@@ -360,7 +371,7 @@ def _known(model: str | None) -> str | None:
     if model == "auto":
         from zdce import auto
 
-        return f"auto-{auto.VERSION}"
+        return f"auto-{getattr(auto, 'VERSION', 1)}"
     return _names().get(_stem(model))
 
 
@@ -420,7 +431,7 @@ def _table(
     about["method"] = [method.label for method in methods] * len(units)
     if any(method.seed is not None for method in methods):
         about["seed"] = pd.array([method.seed for method in methods] * len(units), dtype="Int64")
-    return pd.concat([pd.DataFrame(about), found], axis=1).dropna(axis="columns", how="all")
+    return pd.concat([pd.DataFrame(about), found], axis=1)
 
 
 def _through(methods: Sequence[Method], device: str) -> Iterator[tuple[Method, Callable]]:

@@ -1,0 +1,180 @@
+"""Scores are computed once, kept by what they depend on, and found again without the photographs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from zdce import checkpoints, datasets, metrics
+from zdce.model import CurveNet
+from zdce.postprocess import apply_gamma
+from zdce.study import evaluation
+from zdce.study.evaluation import INPUT, Method
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path, monkeypatch):
+    """A store of the test's own; the committed one is left alone."""
+    monkeypatch.setenv("ZDCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(evaluation, "committed", lambda: tmp_path / "committed")
+    caches = (evaluation._kept, evaluation._hash, evaluation._names, evaluation._network)
+    for each in caches:
+        each.cache_clear()
+    yield
+    for each in caches:
+        each.cache_clear()
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Weights files of two small networks."""
+
+    def save(seed: int) -> str:
+        torch.manual_seed(seed)
+        net = CurveNet(width=4)
+        for parameter in net.parameters():
+            torch.nn.init.normal_(parameter, 0, 0.1)
+        file = tmp_path / f"net-seed{seed}-epoch001.safetensors"
+        checkpoints.save(file, net, "zero-dce")
+        return str(file)
+
+    return [save(0), save(1)]
+
+
+def refuse(*_):
+    raise AssertionError("computed again")
+
+
+def test_scores_are_those_of_metrics_and_are_computed_once(weights, monkeypatch):
+    rows = [INPUT, Method("net", weights[0], 1.0, seed=0), Method("net", weights[1], 1.3, seed=1)]
+    found = evaluation.evaluate(rows, "bundled", 2)
+    assert found["method"].tolist() == ["input", "net", "net"] * 2
+    assert found["seed"].isna().tolist() == [True, False, False] * 2
+    sample = datasets.samples("bundled", 2)[1]
+    before = sample.image()
+    after = apply_gamma(evaluation._network(weights[1], "auto")(before), 1.3)
+    for name, value in metrics.scores(after, before, sample.reference()).items():
+        assert found[name].iloc[5] == pytest.approx(value, rel=1e-5, nan_ok=True)
+    monkeypatch.setattr(metrics, "scores", refuse)
+    evaluation._network.cache_clear()
+    monkeypatch.setattr(evaluation, "Enhancer", refuse)
+    again = evaluation.evaluate(rows, "bundled", 2)
+    pd.testing.assert_frame_equal(again, found)
+    renamed = evaluation.evaluate([Method("other", weights[0], 1.0)], "bundled", 2)
+    assert renamed["psnr"].tolist() == found["psnr"][found["seed"] == 0].tolist()
+
+
+def test_other_weights_gamma_or_metrics_are_computed_anew(weights, monkeypatch):
+    rows = [Method("net", weights[0], 1.0)]
+    plain = evaluation.evaluate(rows, "bundled", 1)
+    for other in (Method("net", weights[1], 1.0), Method("net", weights[0], 1.2)):
+        assert evaluation.evaluate([other], "bundled", 1)["psnr"][0] != plain["psnr"][0]
+    before = evaluation.evaluate([Method("net", weights[0], 1.0, before=1.2)], "bundled", 1)
+    assert before["mean"][0] != plain["mean"][0]
+    monkeypatch.setattr(metrics, "VERSION", metrics.VERSION + 1)
+    evaluation._kept.cache_clear()
+    monkeypatch.setattr(metrics, "scores", lambda *_: {"psnr": 1.0})
+    assert evaluation.evaluate(rows, "bundled", 1)["psnr"][0] == 1.0
+
+
+def test_what_was_finished_before_a_stop_is_kept(weights, monkeypatch):
+    monkeypatch.setattr(evaluation, "CHUNK", 2)
+    scored = []
+
+    def stopping(*arrays):
+        if len(scored) == 5:
+            raise KeyboardInterrupt
+        scored.append(arrays)
+        return {"psnr": float(len(scored))}
+
+    monkeypatch.setattr(metrics, "scores", stopping)
+    rows = [Method("net", weights[0], 1.0)]
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.evaluate(rows, "bundled", 6)
+    monkeypatch.setattr(metrics, "scores", lambda *_: scored.append(1) or {"psnr": 0.5})
+    found = evaluation.evaluate(rows, "bundled", 6)
+    assert found["psnr"].tolist() == [1, 2, 3, 4, 0.5, 0.5]
+
+
+def test_committed_scores_are_found_by_name_without_weights_and_photographs(weights, monkeypatch):
+    rows = [INPUT, Method("net", weights[0], 1.0, seed=0)]
+    found = evaluation.evaluate(rows, "bundled", 2)
+    noise = evaluation.evaluate_bursts(rows, "bundled", 1)
+    evaluation.name_weights(weights[0])
+    evaluation.keep()
+    assert not list(evaluation.own().rglob("*.csv"))
+    key = evaluation.weights_key(weights[0])
+    evaluation.Path(weights[0]).unlink()
+    evaluation._hash.cache_clear()
+    monkeypatch.setattr(datasets.Sample, "image", refuse)
+    monkeypatch.setattr(datasets, "bursts", refuse)
+    assert evaluation.weights_key(weights[0]) == key
+    assert evaluation.methods(rows[1:]) == rows
+    pd.testing.assert_frame_equal(evaluation.evaluate(rows, "bundled", 2), found)
+    pd.testing.assert_frame_equal(evaluation.evaluate_bursts(rows, "bundled", 1), noise)
+    evaluation.keep()  # nothing new: nothing changes
+    pd.testing.assert_frame_equal(evaluation.evaluate(rows, "bundled", 2), found)
+
+
+def test_keys_tell_weights_apart_by_their_tensors(weights, tmp_path):
+    first = evaluation.weights_key(weights[0])
+    model = checkpoints.load(weights[0])
+    checkpoints.save(tmp_path / "again.safetensors", model.net, "another name", note="header")
+    assert evaluation.weights_key(str(tmp_path / "again.safetensors")) == first
+    assert evaluation.weights_key(weights[1]) != first
+    assert evaluation.weights_key(None) == "input"
+
+
+def test_agreement_alone_is_kept_apart(weights):
+    rows = [Method("net", weights[0], 1.0)]
+    cheap = evaluation.evaluate(rows, "bundled", 2, figures="agreement")
+    every = evaluation.evaluate(rows, "bundled", 2)
+    assert "detail_kept" not in cheap
+    pd.testing.assert_series_equal(cheap["ssim_matched"], every["ssim_matched"])
+
+
+def test_bursts_and_summary(weights):
+    rows = [INPUT, *(Method("net", file, 1.0, seed=k) for k, file in enumerate(weights))]
+    noise = evaluation.evaluate_bursts(rows, "bundled", 2)
+    assert noise.loc[noise["method"] == "input", "noise_gain"].tolist() == [1, 1]
+    table = evaluation.summary(noise).reset_index().set_index("method")
+    assert table["n"].tolist() == [2, 2] and table["seeds"].tolist() == [0, 2]
+    mine = noise.loc[noise["method"] == "net", "burst_noise"]
+    assert table.loc["net", "burst_noise"] == pytest.approx(mine.mean())
+
+
+def write(folder, **pictures: np.ndarray):
+    folder.mkdir(exist_ok=True)
+    for name, pixels in pictures.items():
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+def test_own_pairs_and_finished_pictures_of_another_method(weights, tmp_path):
+    random = np.random.default_rng(0)
+    high = {name: random.integers(0, 256, (24, 32, 3), dtype=np.uint8) for name in "ab"}
+    low = write(tmp_path / "low", **{name: pixels // 4 for name, pixels in high.items()})
+    reference = write(tmp_path / "high", **high)
+    done = write(tmp_path / "done", **high)
+    found = evaluation.evaluate_pairs(
+        low, reference, [Method("net", weights[0], 1.0)], {"theirs": done}
+    ).set_index(["method", "photograph"])
+    assert found.loc[("theirs", "a.png"), "psnr"] == np.inf
+    assert found.loc[("input", "b.png"), "psnr"] < found.loc[("theirs", "b.png"), "psnr"]
+    assert len(found) == 6
+    (done / "b.png").unlink()
+    with pytest.raises(ValueError, match=r"done.*'b'"):
+        evaluation.evaluate_pairs(low, reference, (), {"theirs": done})
+    write(reference, a=high["a"][:20])
+    with pytest.raises(ValueError, match=r"a\.png.*one size"):
+        evaluation.evaluate_pairs(low, reference)
+    with pytest.raises(ValueError, match="empty: no photographs"):
+        evaluation.evaluate_pairs(write(tmp_path / "empty"), reference)
+
+
+def test_an_unknown_set_is_named():
+    with pytest.raises(ValueError, match="'limes'"):
+        evaluation.sets("bundled, limes")
