@@ -3,7 +3,7 @@
 They go into ``reports/study/scores``, keyed by the weights' hash and ``metrics.VERSION``. ``main``: the input, the two
 networks (three seeds) without and with gamma, published weights and peers, on every photograph of sice-pairs, lime, dicm
 and bursts; ``auto``: the curve alone on the same; ``arms``: every training of 60 epochs on sice-pairs and bursts;
-``gammas``: gamma 0.87 before and after the improved network on sice-pairs; ``epochs``: snapshots of the two
+``gammas``: gamma 0.87 before and after the improved network on 50 pairs; ``epochs``: snapshots of the two
 networks on 50 pairs, evenly spaced; ``short``: the short trainings on the same 50. Needs the photographs, and the snapshots in the folder ``--weights``.
 """
 
@@ -23,7 +23,7 @@ FINAL = {"zero-dce": 200, "zero-dce-improved": 181}
 ARMS = ("no-pool", "pools-2", "pools-3", "stride2-bilinear", "stride2-transposed", "tv-200")
 GAMMA = 1.15
 EVENLY = 50  # pairs, evenly spaced, on which snapshots are scored
-EPOCHS = (1, 2, 5, 10, 20, 40, 60, 80, 100, 120, 140, 160, 180, 190, 195, 198, 199)
+EPOCHS = (1, 2, 5, 10, 20, 40, 60, 100, 140, 180, 190, 195, 198, 199)
 
 
 def training(folder: Path, name: str, epoch: int, **fields) -> list[Method]:
@@ -56,7 +56,7 @@ def stages(folder: Path) -> dict[str, list[tuple[str, list[Method]]]]:
     return {
         "main": [(on, main) for on in sets],
         "arms": [(on, arms) for on in ("sice-pairs", "bursts", "bundled", "bundled-bursts")],
-        "gammas": [("sice-pairs", gammas)],
+        "gammas": [("sice-pairs-50", gammas)],
         "epochs": [("sice-pairs-agreement", [INPUT, *plain, *published[:2], *epochs])],
         "short": [("sice-pairs-50", short), ("bursts", short)],
         "auto": [(on, [Method("auto", "auto")]) for on in sets],
