@@ -114,6 +114,20 @@ def still() -> np.ndarray:
     return mask
 
 
+def brightness_of(path: Path, mask: np.ndarray, first: int) -> np.ndarray:
+    """Mean brightness, in [0, 1], of the pixels in a mask (H, W), of every frame from ``first`` on."""
+    pixels = (video.pixels_of(frame) for frame in decoded(path)[first:])
+    return np.array([each[mask].mean(dtype=np.float64) / 255 for each in pixels])
+
+
+def flicker(brightness: np.ndarray) -> float:
+    """Flicker of what does not move: mean |m(t) − m(t−1)| over the mean of m, in per cent.
+
+    Relative, because brightening multiplies every difference; 0 is perfectly steady.
+    """
+    return float(100 * np.abs(np.diff(brightness)).mean() / brightness.mean())
+
+
 def decoded(path: Path, most: int | None = None) -> list[av.VideoFrame]:
     """The first frames, decoded with threads."""
     with av.open(str(path)) as file:
@@ -216,8 +230,7 @@ def main() -> None:
                 )
         seen = {"input": clip, "fast": outputs["fast"], "unsteadied": outputs["unsteadied"]}
         flickers = {
-            way: video.flicker(video.brightness_of(path, still(), PANNED + 1))
-            for way, path in seen.items()
+            way: flicker(brightness_of(path, still(), PANNED + 1)) for way, path in seen.items()
         }
         rates = {
             way: path.stat().st_size * 8e-6 * RATE / (PANNED + STILL) for way, path in seen.items()

@@ -1,4 +1,4 @@
-"""Video files through the enhancer: frames at their times, sound as it was, steady brightness, whole or not at all."""
+"""Video files: frames at their times, sound as it was, what cameras write, steady brightness, whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -20,22 +19,35 @@ from conftest import dark, trained
 from PIL import Image
 
 from zdce import checkpoints, datasets, video
-from zdce.engine import Curves, Reference
+from zdce.engine import Curves
+from zdce.engine.planes import MATRICES, Form, from_pixels, to_pixels
 from zdce.enhance import Enhancer
 from zdce.folders import enhance_files
+from zdce.model import apply_curves
+from zdce.photos import SUFFIXES as PHOTOGRAPHS
 from zdce.photos import Photo, PhotoError, write_photo
-from zdce.video import SUFFIXES, VideoError, enhance_video, flicker
+from zdce.video import SUFFIXES, VideoError, enhance_video
 
 av = pytest.importorskip("av")
-
-
-def box_mean(pixels, factor):
-    means = Reference(trained()).box_mean(torch.from_numpy(pixels), factor)
-    return means[0].permute(1, 2, 0).numpy()
-
-
 TICK = Fraction(1, 1000)  # s
 EVEN = [40 * number for number in range(10)]  # ticks: 25 frames a second
+QUICK = {"preset": "ultrafast"}
+QUARTER = (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)  # display matrices
+MIRROR = (-(1 << 16), 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+
+
+class Doubling:
+    """An engine that makes every pixel twice as bright."""
+
+    def curves(self, pixels):
+        return None
+
+    def render(self, pixels, curves, *, gamma, strength, gray):
+        top = np.iinfo(pixels.dtype).max
+        return (pixels.astype(np.uint32) * 2).clip(0, top).astype(pixels.dtype)
+
+
+DOUBLING = SimpleNamespace(engine=Doubling(), gamma=1.0, strength=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +62,18 @@ def enhancer(weights):
     return Enhancer(weights=weights, device="cpu", speed="fast")
 
 
-def scene(number=0, width=64, height=48, light=1.0, scale=1):
+def scene(number=0, width=64, height=48, light=1.0):
     """(height, width, 3) uint8, dark, with noise that differs from number to number."""
-    still = dark(height, width, seed=7).astype(float) * light * scale
-    return (
-        (still + np.random.default_rng(number).normal(0, 2, still.shape))
-        .clip(0, 255)
-        .astype(np.uint8)
-    )
+    still = dark(height, width, seed=7).astype(float) * light
+    noise = np.random.default_rng(number).normal(0, 2, still.shape)
+    return (still + noise).clip(0, 255).astype(np.uint8)
+
+
+def bar(number):
+    """(48, 96, 3) uint8: a bright bar stands where the number says."""
+    picture = np.full((48, 96, 3), 20, np.uint8)
+    picture[:, 4 * number : 4 * number + 4] = 110
+    return picture
 
 
 def clip(
@@ -69,33 +85,44 @@ def clip(
     sound="aac",
     options=None,
     tags=None,
-):
-    """Write a video of RGB pictures, shown at ``times`` (ticks), with a tone."""
+    metadata=None,
+    tick=TICK,
+    sound_at=0.0,
+    movflags=None,
+):  # fmt: skip
+    """Write a video of RGB pictures, shown at ``times`` (ticks), with a tone from ``sound_at`` s on."""
     pictures = [scene(number) for number in range(len(times))] if pictures is None else pictures
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream(codec, rate=25, options=options or {})
+    with av.open(str(path), "w", options={"movflags": movflags} if movflags else {}) as file:
+        file.metadata.update(metadata or {})
+        options = QUICK if options is None and codec == "libx264" else options or {}
+        stream = file.add_stream(codec, rate=25, options=options)
         stream.height, stream.width, stream.pix_fmt = *pictures[0].shape[:2], form
-        stream.codec_context.time_base = TICK
+        stream.codec_context.time_base = tick
         for name, value in (tags or {}).items():
             setattr(stream.codec_context, name, value)
         tone = file.add_stream(sound, rate=48000, layout="mono") if sound else None
-        for number, (picture, at) in enumerate(zip(pictures, times, strict=True)):
+        for picture, at in zip(pictures, times, strict=True):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=form)
-            frame.pts, frame.time_base = at, TICK
+            frame.pts, frame.time_base = at, tick
             file.mux(stream.encode(frame))
-            if tone:
-                wave = 0.1 * np.sin(np.arange(1920) / 20 + number)
-                samples = av.AudioFrame.from_ndarray(
-                    wave.astype(np.float32)[None], format="fltp", layout="mono"
-                )
-                samples.sample_rate, samples.pts, samples.time_base = (
-                    48000,
-                    1920 * number,
-                    Fraction(1, 48000),
-                )
-                file.mux(tone.encode(samples))
+        for start in range(0, 1152 * 15 if tone else 0, 1152):
+            wave = 0.1 * np.sin(np.arange(start, start + 1152) / 20)
+            wave = wave.astype(np.float32)[None]
+            samples = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+            samples.sample_rate, samples.time_base = 48000, Fraction(1, 48000)
+            samples.pts = start + int(48000 * sound_at)
+            file.mux(tone.encode(samples))
         for each in filter(None, (stream, tone)):
             file.mux(each.encode(None))
+    return path
+
+
+def turn(path, matrix):
+    """Write a display matrix into an MP4's header."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 44
+    data[at : at + 36] = struct.pack(">9i", *matrix)
+    path.write_bytes(data)
     return path
 
 
@@ -111,16 +138,22 @@ def times(path):
 def packets(path, kind):
     with av.open(str(path)) as file:
         stream = next(s for s in file.streams if s.type == kind)
-        return [(p.pts * p.time_base, bytes(p)) for p in file.demux(stream) if p.size]
+        return [(float(p.pts * p.time_base), bytes(p)) for p in file.demux(stream) if p.size]
 
 
 def pictures(path):
-    """Frames as R'G'B', (n, H, W, 3) uint8 or uint16, by this package's own conversion."""
-    found = []
-    for frame in frames(path):
-        form = video._form(frame, 0)
-        found.append(video.to_pixels(video.planes(frame, form), form))
-    return np.array(found)
+    """Frames as R'G'B', (n, H, W, 3) uint8 or uint16."""
+    return np.array([video.pixels_of(frame) for frame in frames(path)])
+
+
+def seen(path):
+    """Mean luma of every frame, in [0, 1]."""
+    return pictures(path).mean(axis=(1, 2, 3)) / 255
+
+
+def flicker(means):
+    """Mean change from frame to frame, over the mean."""
+    return np.abs(np.diff(means)).mean() / np.mean(means)
 
 
 # What is kept
@@ -130,110 +163,57 @@ def pictures(path):
     ("name", "codec", "sound"),
     [
         ("a.mp4", "libx264", "aac"),
-        ("a.mov", "libx264", "aac"),
-        ("a.mkv", "libx264", "libopus"),
-        ("a.ts", "libx264", "aac"),
-        ("a.webm", "libvpx-vp9", "libopus"),
-        ("a.mp4", "mpeg4", "aac"),
+        ("a.mov", "mpeg4", "aac"),
         ("a.mkv", "ffv1", "flac"),
+        ("a.webm", "libvpx-vp9", "libopus"),
+        ("a.ts", "libx264", "aac"),
         ("a.avi", "mjpeg", "mp3"),
+        ("a.mpg", "mpeg2video", "mp2"),
+        ("a.wmv", "wmv2", "mp3"),
+        ("a.flv", "flv", "mp3"),
     ],
 )
-def test_every_frame_at_its_time_and_the_sound_bit_for_bit(tmp_path, enhancer, name, codec, sound):
-    form = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-    options = {"preset": "ultrafast"} if codec == "libx264" else {}
-    source = clip(tmp_path / name, codec=codec, sound=sound, form=form, options=options)
+def test_every_frame_at_its_time_and_the_sound_bit_for_bit(tmp_path, name, codec, sound):
+    form, tick = "yuvj420p" if codec == "mjpeg" else "yuv420p", Fraction(1, 25)
+    source = clip(tmp_path / name, None, range(10), codec, form, sound, tick=tick)
     target = tmp_path / "out" / name
-    done = enhance_video(source, target, enhancer)
-    assert done.frames == len(EVEN) == len(frames(target)) and not done.left_out
-    shift = (
-        times(target)[0] - times(source)[0]
-    )  # where times may not be negative, all streams begin later
-    assert shift == 0 or name.endswith(".ts")
-    assert times(target) == pytest.approx([at + shift for at in times(source)], abs=1e-9)
+    done = enhance_video(source, target, DOUBLING)
+    assert done.frames == 10 == len(frames(target)) and not done.notes
+    assert times(target) == pytest.approx(times(source), abs=1e-3) or video.SUFFIXES[
+        source.suffix
+    ] in ("mpegts", "vob")
+    assert np.diff(times(target)) == pytest.approx(np.diff(times(source)), abs=1e-3)
     heard, kept = packets(source, "audio"), packets(target, "audio")
     assert [data for _, data in kept] == [data for _, data in heard]
-    assert [float(at) for at, _ in kept] == pytest.approx(
-        [float(at) + shift for at, _ in heard], abs=1e-9
-    )
+    before, after = (ats[0][0] - times(path)[0] for ats, path in ((heard, source), (kept, target)))
+    assert after == pytest.approx(before, abs=2e-3 if name != "a.mpg" else 2e-2)
     before, after = frames(source)[0], frames(target)[0]
-    assert (after.width, after.height, after.format.name) == (
-        before.width,
-        before.height,
-        before.format.name,
-    )
-    assert pictures(target).mean() > 1.2 * pictures(source).mean()
+    assert (after.width, after.height) == (before.width, before.height)
+    assert after.format.name == before.format.name
+    assert pictures(target).mean() == pytest.approx(2 * pictures(source).mean(), rel=0.1)
     with av.open(str(source)) as one, av.open(str(target)) as other:
-        names = [
-            [s.codec_context.codec.canonical_name for s in file.streams] for file in (one, other)
-        ]
+        names = [[s.codec_context.codec.canonical_name for s in f.streams] for f in (one, other)]
     assert names[0] == names[1]
 
 
-def test_variable_frame_rate(tmp_path, enhancer):
-    uneven = [0, 40, 60, 100, 200, 230, 231, 500, 520, 900]
-    for name in ("a.mp4", "a.mkv"):
-        source = clip(tmp_path / name, times=uneven)
-        enhance_video(source, tmp_path / "out" / name, enhancer)
-        assert times(tmp_path / "out" / name) == times(source)
-        assert times(source) == pytest.approx([at / 1000 for at in uneven], abs=1e-3)
-
-
-@pytest.mark.parametrize("size", [(64, 48), (65, 47), (7, 5), (1, 1), (130, 9)])
+@pytest.mark.parametrize("size", [(64, 48), (7, 5), (1, 1)])
 @pytest.mark.parametrize("form", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "gray"])
-def test_any_size_and_form_without_loss(tmp_path, enhancer, size, form):
-    source = clip(
-        tmp_path / "a.mkv", [scene(n, *size) for n in range(3)], EVEN[:3], "ffv1", form, None
-    )
-    target = tmp_path / "b.mkv"
-    enhance_video(source, target, enhancer)
-    for before, after in zip(frames(source), frames(target), strict=True):
-        assert (before.width, before.height, before.format.name) == (
-            after.width,
-            after.height,
-            after.format.name,
-        )
-    before, after = pictures(source), pictures(target)
-    assert after.mean() > 1.2 * before.mean()
-    if form == "gray":
-        assert (after[..., :1] == after).all()
+def test_any_size_and_form_without_loss(tmp_path, size, form):
+    shown = [scene(n, *size) // 2 + 20 for n in range(3)]
+    source = clip(tmp_path / "a.mkv", shown, EVEN[:3], "ffv1", form, None)
+    enhance_video(source, tmp_path / "b.mkv", DOUBLING)
+    before, after = pictures(source), pictures(tmp_path / "b.mkv")
+    assert before.shape == after.shape and frames(tmp_path / "b.mkv")[0].format.name == form
+    assert after.mean() == pytest.approx(2 * before.mean(), rel=0.03)
+    assert form != "gray" or (after[..., :1] == after).all()
 
 
-def test_colour_tags(tmp_path, enhancer):
+def test_colour_tags_title_chapters_languages_and_attachments(tmp_path):
     tags = {"color_range": 2, "colorspace": 1, "color_primaries": 1, "color_trc": 1}
-    source = clip(tmp_path / "a.mp4", tags=tags)
-    enhance_video(source, tmp_path / "b.mp4", enhancer)
-    after = frames(tmp_path / "b.mp4")[0]
-    assert {tag: getattr(after, tag) for tag in tags} == {
-        tag: getattr(frames(source)[0], tag) for tag in tags
-    }
-    assert after.color_range == 2 and after.colorspace == 1
-
-
-def test_rotation(tmp_path, enhancer):
-    source = clip(tmp_path / "a.mp4")
-    data = bytearray(source.read_bytes())
-    at = (
-        data.index(b"tkhd") + 4 + 40
-    )  # a track's header: the matrix follows 40 bytes of other things
-    data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
-    source.write_bytes(data)
-    assert frames(source)[0].rotation == -90
-    enhance_video(source, tmp_path / "b.mp4", enhancer)
-    after = frames(tmp_path / "b.mp4")[0]
-    assert after.rotation == -90 and (after.width, after.height) == (64, 48)
-
-
-def test_title_chapters_languages_notes_and_shape_of_pixels(tmp_path, enhancer):
-    source = clip(tmp_path / "a.mkv", tags={"sample_aspect_ratio": Fraction(4, 3)})
+    shape = {"sample_aspect_ratio": Fraction(4, 3)}
+    source = clip(tmp_path / "a.mkv", tags=tags | shape)
     titled = tmp_path / "titled.mkv"
-    chapter = {
-        "id": 1,
-        "start": 40,
-        "end": 200,
-        "time_base": TICK,
-        "metadata": {"title": "the second frame"},
-    }
+    chapter = {"id": 1, "start": 40, "end": 200, "time_base": TICK, "metadata": {"title": "two"}}
     with av.open(str(source)) as file, av.open(str(titled), "w") as copy:
         copy.metadata["title"] = "a night"
         copy.set_chapters([chapter])
@@ -245,244 +225,342 @@ def test_title_chapters_languages_notes_and_shape_of_pixels(tmp_path, enhancer):
             if packet.size:
                 packet.stream = streams[packet.stream.index]
                 copy.mux(packet)
-    assert not enhance_video(titled, tmp_path / "b.mkv", enhancer).left_out
+    assert not enhance_video(titled, tmp_path / "b.mkv", DOUBLING).notes
     with av.open(str(tmp_path / "b.mkv")) as file:
         assert file.metadata["title"] == "a night"
-        assert [c["metadata"]["title"] for c in file.chapters()] == ["the second frame"]
+        assert [c["metadata"]["title"] for c in file.chapters()] == ["two"]
         assert file.streams.video[0].codec_context.sample_aspect_ratio == Fraction(4, 3)
         assert file.streams.audio[0].language == "fra"
         assert file.streams.audio[0].disposition & av.stream.Disposition.original
         assert file.streams.attachments[0].data == b"some notes"
+        after = next(file.decode(video=0))
+    assert {tag: getattr(after, tag) for tag in tags} == tags
+    into_mp4 = enhance_video(titled, tmp_path / "b.mp4", DOUBLING)
+    assert any("attachment" in note for note in into_mp4.notes)
 
 
-def test_another_container(tmp_path, enhancer):
-    source = clip(tmp_path / "a.mp4")
-    enhance_video(source, tmp_path / "b.mkv", enhancer)
-    shift = times(tmp_path / "b.mkv")[
-        0
-    ]  # Matroska knows no negative times, at which this sound begins
-    assert times(tmp_path / "b.mkv") == pytest.approx(
-        [at + shift for at in times(source)], abs=1e-3
+PHONE = {
+    "com.apple.quicktime.creationdate": "2024-05-01T22:10:11+0200",
+    "com.apple.quicktime.location.ISO6709": "+48.8584+002.2945+035/",
+    "com.apple.quicktime.model": "iPhone 15",
+    "com.android.version": "14",
+    "creation_time": "2024-05-01T20:10:11.000000Z",
+    "title": "Night",
+}
+
+
+@pytest.mark.parametrize("name", ["a.mov", "a.mp4", "a.mkv", "a.avi"])
+def test_date_place_and_camera_of_phones(tmp_path, name):
+    moved = "use_metadata_tags"
+    source = clip(tmp_path / "in.mov", times=EVEN[:3], metadata=PHONE, movflags=moved)
+    done = enhance_video(source, tmp_path / name, DOUBLING)
+    with av.open(str(tmp_path / name)) as file:
+        kept = {key.lower(): value for key, value in file.metadata.items()}
+    lost = {key for key, value in PHONE.items() if kept.get(key.lower()) != value}
+    if name == "a.avi":
+        assert "com.apple.quicktime.model" in done.notes[0] and ".mov and .mkv" in done.notes[0]
+    else:
+        assert not lost and not done.notes
+
+
+@pytest.mark.parametrize("matrix", [QUARTER, MIRROR], ids=["quarter", "mirror"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
+def test_turned_videos_are_shown_upright(tmp_path, name, matrix):
+    picture = np.full((48, 64, 3), 20, np.uint8)
+    picture[:12, :16] = 110  # one corner
+    source = turn(clip(tmp_path / "in.mp4", [picture] * 3, EVEN[:3]), matrix)
+    enhance_video(source, tmp_path / name, DOUBLING)
+
+    def shown(path):
+        frame = frames(path)[0]
+        matrix = video._display_matrix(frame)
+        pixels = video.pixels_of(frame)
+        return pixels if matrix is None else video._turned(pixels, matrix)
+
+    before, after = shown(source), shown(tmp_path / name)
+    assert before.shape == after.shape
+    bright = [np.argwhere(each.mean(axis=2) > 70).mean(axis=0) for each in (before, after)]
+    assert bright[0] == pytest.approx(bright[1], abs=2)
+
+
+@pytest.mark.parametrize("codec", ["libx265", "libsvtav1", "libvpx-vp9"])
+def test_the_turn_is_kept_with_every_codec(tmp_path, codec):
+    options = {"libsvtav1": {"preset": "12"}, "libx265": QUICK | {"x265-params": "log-level=error"}}
+    shown = [scene(n, 128, 96) for n in range(3)]
+    source = clip(
+        tmp_path / "a.mp4", shown, EVEN[:3], codec, options=options.get(codec), sound=None
     )
-    heard, kept = packets(source, "audio"), packets(tmp_path / "b.mkv", "audio")
-    assert [data for _, data in kept] == [data for _, data in heard]
-    assert [float(at) for at, _ in kept] == pytest.approx(
-        [float(at) + shift for at, _ in heard], abs=1e-3
+    enhance_video(turn(source, QUARTER), tmp_path / "b.mp4", DOUBLING)
+    assert video._display_matrix(frames(tmp_path / "b.mp4")[0])[:5] == QUARTER[:5]
+
+
+# Times as cameras write them
+
+
+def number(picture):
+    return int(np.argmax(picture.mean(axis=(0, 2))) // 4)
+
+
+@pytest.mark.parametrize("out", ["b.avi", "b.mp4"])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_avi_with_b_frames_comes_in_order(tmp_path, codec, out):
+    options = {"bf": "3"} if codec == "libx264" else {"bf": "2", "qmax": "2"}
+    shown, tick = [bar(n) for n in range(16)], Fraction(1, 25)
+    source = clip(tmp_path / "a.avi", shown, range(16), codec, "yuv420p", "mp3", options, tick=tick)
+    enhance_video(source, tmp_path / out, DOUBLING)
+    assert [number(each) for each in pictures(tmp_path / out)] == list(range(16))
+    assert np.diff(times(tmp_path / out)) == pytest.approx(0.04, abs=2e-3)
+    assert times(tmp_path / out)[0] <= 0.04
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_variable_frame_rate(tmp_path, name):
+    uneven = [0, 40, 60, 100, 200, 230, 231, 500, 520, 900]
+    source = clip(tmp_path / name, times=uneven)
+    enhance_video(source, tmp_path / "out" / name, DOUBLING)
+    assert times(tmp_path / "out" / name) == times(source)
+    with pytest.raises(VideoError, match=r"uneven times do not go into avi: .*\.mkv"):
+        enhance_video(source, tmp_path / "b.avi", DOUBLING)
+
+
+def test_times_that_repeat_or_go_back(tmp_path):
+    source = clip(tmp_path / "a.mkv", times=EVEN[:6], sound=None, codec="mjpeg", form="yuvj420p")
+    with av.open(str(source)) as file:
+        found = [packet for packet in file.demux() if packet.size]
+        for packet, at in zip(found, (0, 40, 40, 80, 70, 160), strict=True):
+            packet.pts = packet.dts = at
+        clock = video._Clock(file, Fraction(25))
+        assert clock.moves == [0]
+        given = []
+        for packet in found:
+            clock.packet(packet)
+            frame = SimpleNamespace(pts=packet.pts)
+            clock.frame(frame, TICK)
+            given.append(frame.pts)
+    assert given == [0, 40, 41, 80, 81, 160]
+
+
+def test_recordings_put_together_and_begun_in_the_middle(tmp_path):
+    options = {"g": "5", "bf": "0"}
+    part = clip(tmp_path / "a.ts", None, EVEN * 1, options=QUICK | options).read_bytes()
+    (tmp_path / "twice.ts").write_bytes(part + part)
+    done = enhance_video(tmp_path / "twice.ts", tmp_path / "b.mp4", DOUBLING)
+    assert done.frames == 20
+    assert np.diff(times(tmp_path / "b.mp4")) == pytest.approx(0.04, abs=0.06)
+    sound = [at for at, _ in packets(tmp_path / "b.mp4", "audio")]
+    assert min(np.diff(sound)) > 0 and abs(sound[-1] - times(tmp_path / "b.mp4")[-1]) < 0.2
+    pieces = [part[at : at + 188] for at in range(0, len(part), 188)]
+    (tmp_path / "late.ts").write_bytes(b"".join([*pieces[:3], *pieces[len(pieces) // 3 :]]))
+    done = enhance_video(tmp_path / "late.ts", tmp_path / "c.mkv", DOUBLING)
+    assert 3 <= done.frames < 10 and times(tmp_path / "c.mkv")[0] < 1
+
+
+@pytest.mark.parametrize("name", ["b.mp4", "b.mkv", "b.ts"])
+@pytest.mark.parametrize("sound_at", [0.3, -0.2])
+def test_sound_that_begins_later_or_earlier_stays_in_step(tmp_path, name, sound_at):
+    moved = [at + 200 for at in EVEN]
+    source = clip(tmp_path / "a.mkv", times=moved, sound="mp3", sound_at=sound_at + 0.2)
+    enhance_video(source, tmp_path / name, DOUBLING)
+    before, after = (
+        packets(path, "audio")[0][0] - times(path)[0] for path in (source, tmp_path / name)
     )
+    assert after == pytest.approx(before, abs=2e-3)
+
+
+def test_interlaced_pictures_become_whole_ones(tmp_path):
+    rows = np.arange(48)[:, None, None]
+    shown = [np.where(rows % 2 == 0, bar(n), bar(n + 1)).astype(np.uint8) for n in range(8)]
+    options = {"x264-params": "interlaced=1", "preset": "veryfast"}
+    source = clip(tmp_path / "a.mp4", shown, EVEN[:8], options=options)
+    assert frames(source)[0].interlaced_frame
+    done = enhance_video(source, tmp_path / "b.mp4", DOUBLING)
+    assert "interlaced" in done.notes[0] and done.frames == 8
+    after = frames(tmp_path / "b.mp4")
+    assert times(tmp_path / "b.mp4") == times(source) and not after[0].interlaced_frame
+    comb = [np.abs(np.diff(p.astype(int), axis=0)).mean() for p in pictures(tmp_path / "b.mp4")]
+    assert np.mean(comb) < 0.5 * np.mean(
+        [2 * np.abs(np.diff(p.astype(int), axis=0)) for p in shown]
+    )
+
+
+def test_what_a_container_cannot_hold_is_said_with_one_that_can(tmp_path):
+    vp9 = clip(tmp_path / "a.webm", codec="libvpx-vp9", sound="libopus", times=EVEN[:3])
+    with pytest.raises(VideoError, match=r"audio 1 \(.*opus\) does not go into asf: .*\.mkv"):
+        enhance_video(vp9, tmp_path / "a.wmv", DOUBLING)
+    assert not (tmp_path / "a.wmv").exists()
+    silent = clip(tmp_path / "b.webm", codec="libvpx-vp9", sound=None, times=EVEN[:3])
+    enhance_video(silent, tmp_path / "a.3gp", DOUBLING)
+    with av.open(str(tmp_path / "a.3gp")) as file:
+        assert file.streams.video[0].codec_context.name == "h264"
 
 
 # What is done
 
 
 def test_frames_equal_photographs(tmp_path, weights):
-    source = clip(tmp_path / "a.mkv", codec="ffv1", form="yuv444p", sound=None)
-    for options in ({}, {"gamma": 1.0}, {"strength": 0.4}):
-        fast_one = Enhancer(weights=weights, device="cpu", speed="fast", **options)
-        enhance_video(source, tmp_path / "b.mkv", fast_one, steady=0)
+    source = clip(tmp_path / "a.mkv", None, EVEN[:2], "ffv1", "yuv444p", None)
+    for options in ({"speed": "fast"}, {"speed": "fast", "gamma": 1.0, "strength": 0.4}, {}):
+        one = Enhancer(weights=weights, device="cpu", **options)
+        enhance_video(source, tmp_path / "b.mkv", one, steady=0)
         for before, after in zip(pictures(source), pictures(tmp_path / "b.mkv"), strict=True):
-            error = np.abs(fast_one(before).astype(int) - after)
-            assert (
-                np.median(error) <= 1 and np.quantile(error, 0.99) <= 6
-            )  # what was rounded to fewer levels is lifted
+            assert np.abs(one(before).astype(int) - after).max() <= 3  # rounded to fewer levels
 
 
-def test_the_faithful_path_sees_every_pixel(tmp_path, weights):
-    source = clip(tmp_path / "a.mkv", codec="ffv1", form="yuv444p", sound=None, times=EVEN[:3])
-    faithful = Enhancer(weights=weights, device="cpu")
-    enhance_video(source, tmp_path / "b.mkv", faithful)
-    for before, after in zip(pictures(source), pictures(tmp_path / "b.mkv"), strict=True):
-        assert np.abs(faithful(before).astype(int) - after).max() <= 3
+def test_strength_zero_leaves_pictures_alone(tmp_path):
+    source = clip(tmp_path / "a.mkv", codec="ffv1", times=EVEN[:3])
+    nothing = SimpleNamespace(engine=Doubling(), gamma=1.0, strength=0)
+    enhance_video(source, tmp_path / "b.mkv", nothing)
+    assert np.array_equal(pictures(source), pictures(tmp_path / "b.mkv"))
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"scale": 4.0},
-        {"fixed_size": 16},
-        {"shared_curves": True, "separable": True},
-        {"fixed_size": 16, "denoise": 5.0, "spared": True},
-        {
-            "fixed_size": 16,
-            "denoise": 5.0,
-            "spared": True,
-            "one_curve": True,
-            "level": 0.4,
-            "measured": True,
-        },
-    ],
-)
-def test_networks_that_reduce_for_themselves(tmp_path, monkeypatch, fields):
-    monkeypatch.setattr(
-        checkpoints, "load", lambda _: SimpleNamespace(net=trained(**fields), gamma=1.0)
-    )
-    enhancer = Enhancer(device="cpu", speed="fast")
-    source = clip(
-        tmp_path / "a.mkv",
-        [scene(n, 200, 150) for n in range(2)],
-        EVEN[:2],
-        "ffv1",
-        "yuv444p",
-        None,
-    )
-    enhance_video(source, tmp_path / "b.mkv", enhancer, steady=0)
-    for before, after in zip(pictures(source), pictures(tmp_path / "b.mkv"), strict=True):
-        expected = enhancer.engine.render(
-            before, replace(enhancer.engine.curves(before), noise=None)
-        )
-        assert np.median(np.abs(expected.astype(int) - after)) <= 1
-
-
-def test_without_curves_nothing_changes():
+def test_planes_to_pixels_and_back_change_nothing():
     rng = np.random.default_rng(0)
-    nothing = Curves(np.zeros((3, 4, 8, 3), np.float32), 16, False)
-    for depth, full, shift in itertools.product(
-        (8, 10, 12), (False, True), ((0, 0), (1, 0), (1, 1), (2, 0))
-    ):
-        form = video.Form(61, 45, depth, False, shift, full, *video.MATRICES[1])
+    shifts = ((0, 0), (1, 0), (1, 1), (2, 0))
+    for depth, full, shift in itertools.product((8, 10, 12), (False, True), shifts):
+        form = Form(61, 45, depth, False, shift, full)
         sides = (45, 61), *[(-(-45 // 2 ** shift[1]), -(-61 // 2 ** shift[0]))] * 2
         middle = 2 ** (depth - 1)
-        source = [
-            rng.integers(middle - middle // 8, middle + middle // 8, side).astype(form.dtype)
-            for side in sides
-        ]
+        low, high = middle - middle // 8, middle + middle // 8
+        source = [rng.integers(low, high, side).astype(form.dtype) for side in sides]
         target = [np.zeros_like(plane) for plane in source]
-        video.bend(source, target, form, nothing)
+        from_pixels(to_pixels(source, form), target, form)
         for before, after in zip(source, target, strict=True):
-            assert np.abs(before.astype(int) - after).max() == 0, (depth, full, shift)
+            assert np.abs(before.astype(int) - after).max() <= 1, (depth, full, shift)
 
 
 def test_conversion_agrees_with_the_standard():
-    form = video.Form(1, 1, 8, False, (0, 0), False, *video.MATRICES[1])
-    for stored, rgb in {
-        (16, 128, 128): (0, 0, 0),
-        (235, 128, 128): (255, 255, 255),
-        (63, 102, 240): (255, 0, 0),
-    }.items():
+    colors = {(16, 128, 128): 0, (235, 128, 128): 255, (63, 102, 240): (255, 0, 0)}
+    for stored, rgb in colors.items():
         plane = [np.array([[value]], np.uint8) for value in stored]
-        assert np.abs(video.to_pixels(plane, form)[0, 0].astype(int) - rgb).max() <= 1
-    deep = video.Form(1, 1, 10, False, (0, 0), False, *video.MATRICES[9])
+        found = to_pixels(plane, Form(1, 1, 8, False, (0, 0), False, 1))[0, 0]
+        assert np.abs(found.astype(int) - rgb).max() <= 1
     white = [np.array([[value]], np.uint16) for value in (940, 512, 512)]
-    assert video.to_pixels(white, deep).tolist() == [[[65535] * 3]]
-
-
-def test_box_mean_of_planes_equals_that_of_the_picture():
-    rng = np.random.default_rng(0)
-    form = video.Form(61, 45, 8, False, (1, 1), False, *video.MATRICES[6])
-    stored = [
-        rng.integers(100, 150, side).astype(np.uint8) for side in ((45, 61), (23, 31), (23, 31))
-    ]
-    whole = video.reduced(stored, form, 1)
-    small = box_mean(whole, 7)
-    assert np.allclose(video.reduced(stored, form, 7), small, atol=1e-5)
-
-
-def test_strength_zero_leaves_pictures_alone(tmp_path, weights):
-    source = clip(tmp_path / "a.mkv", codec="ffv1")
-    enhance_video(source, tmp_path / "b.mkv", Enhancer(weights=weights, strength=0, speed="fast"))
-    assert np.array_equal(pictures(source), pictures(tmp_path / "b.mkv"))
+    for matrix in MATRICES:
+        form = Form(1, 1, 10, False, (0, 0), False, matrix)
+        assert to_pixels(white, form).tolist() == [[[65535] * 3]]
 
 
 # Steadiness
 
 
+def one_curve(r):
+    return Curves(np.full((1, 1, 1, 3), r, np.float32), repeated=8)
+
+
+def dimmed(pictures, wanted=0.4, steady=None):
+    """Means of pictures after one curve each, that brings each to a mean of ``wanted``, steadied."""
+    steady, means = steady or video.Steady(), []
+    for small in pictures:
+        image = torch.from_numpy(small).permute(2, 0, 1)[None]
+        numbers = np.linspace(-0.45, 0, 200)
+        bent = [float(apply_curves(image, torch.full_like(image, r), 8).mean()) for r in numbers]
+        own = one_curve(numbers[np.argmin(np.abs(np.array(bent) - wanted))])
+        curves, _ = steady(own, small, 0.04)
+        held = torch.full_like(image, float(curves.values[0, 0, 0, 0]))
+        means.append(float(apply_curves(image, held, 8).mean()))
+    return np.array(means)
+
+
+@pytest.mark.parametrize("seconds", [1, 2])
+def test_a_fade_to_black_is_followed_and_comes_back(seconds):
+    base = np.random.default_rng(0).uniform(0.05, 0.9, (9, 16, 3)).astype(np.float32)
+    down = np.linspace(0.7, 0, 25 * seconds)
+    levels = np.r_[np.full(10, 0.7), down, np.zeros(5), down[::-1], np.full(20, 0.7)]
+    shown = [np.round(255 * base * level).astype(np.float32) / 255 for level in levels]
+    means = 255 * dimmed(shown)
+    falling = means[10 : 10 + len(down)]
+    assert falling.max() < means[9] + 5 and np.abs(np.diff(means)).max() < 20
+    assert abs(means[-1] - means[9]) < 5
+
+
+def test_what_rises_from_night_never_falls():
+    base = np.random.default_rng(0).uniform(0.05, 0.9, (9, 16, 3)).astype(np.float32)
+    levels = np.r_[np.full(10, 0.05), np.linspace(0.05, 1.1, 75), np.full(10, 1.1)]
+    means = 255 * dimmed([(base * level).clip(0, 1) for level in levels])
+    assert (np.maximum.accumulate(means) - means).max() < 5
+
+
+def test_a_video_that_begins_black_does_not_burst_into_light():
+    base = np.random.default_rng(0).uniform(0.05, 0.9, (9, 16, 3)).astype(np.float32)
+    means = 255 * dimmed([base * level for level in np.r_[np.zeros(3), np.linspace(0, 0.7, 25)]])
+    assert np.abs(np.diff(means)).max() < 20
+
+
 def test_flicker_falls_below_frame_by_frame_and_below_the_input(tmp_path, enhancer):
-    light = np.random.default_rng(1).normal(1, 0.02, 40)
+    light = np.random.default_rng(1).normal(1, 0.02, 30)
     still = [scene(number, light=each) for number, each in enumerate(light)]
-    source = clip(tmp_path / "a.mkv", still, [40 * n for n in range(40)], "ffv1", "yuv420p", None)
-    found = {"input": flicker(video.brightness_of(source))}
+    source = clip(tmp_path / "a.mkv", still, [40 * n for n in range(30)], "ffv1", sound=None)
+    found = {"input": flicker(seen(source))}
     for name, seconds in {"steady": video.STEADY, "alone": 0.0}.items():
         enhance_video(source, tmp_path / f"{name}.mkv", enhancer, steady=seconds)
-        found[name] = flicker(video.brightness_of(tmp_path / f"{name}.mkv"))
+        found[name] = flicker(seen(tmp_path / f"{name}.mkv"))
     assert found["steady"] < found["alone"] and found["steady"] <= found["input"]
 
 
-def test_flicker_is_relative_and_told_in_per_cent():
-    assert flicker([0.2, 0.2, 0.2]) == 0
-    assert (
-        flicker([0.1, 0.102])
-        == pytest.approx(flicker([0.5, 0.51]))
-        == pytest.approx(100 * 0.002 / 0.101)
-    )
-    for wrong in ([0.1], [0.0, 0.0], [[0.1, 0.2]]):
-        with pytest.raises(ValueError, match="brightness"):
-            flicker(wrong)
-
-
 def test_a_cut_starts_the_curves_anew(tmp_path, enhancer):
-    scenes = [scene(n) for n in range(5)] + [
-        scene(n, scale=1)[::-1, ::-1] // 2 + 90 for n in range(5)
-    ]
-    source = clip(tmp_path / "a.mkv", scenes, codec="ffv1", sound=None)
+    other = [scene(n)[::-1, ::-1] // 2 + 90 for n in range(3)]
+    source = clip(tmp_path / "a.mkv", [scene(n) for n in range(3)] + other, EVEN[:6], "ffv1")
     done = enhance_video(source, tmp_path / "steady.mkv", enhancer, steady=10)
     enhance_video(source, tmp_path / "alone.mkv", enhancer, steady=0)
     steady, alone = pictures(tmp_path / "steady.mkv"), pictures(tmp_path / "alone.mkv")
-    assert done.cuts == (0.2,)
-    assert np.array_equal(steady[5], alone[5]) and not np.array_equal(steady[4], alone[4])
+    assert done.cuts == (0.12,)
+    assert np.array_equal(steady[3], alone[3]) and not np.array_equal(steady[2], alone[2])
 
 
 def test_what_moves_has_its_own_curves_at_once_and_what_is_still_keeps_them():
-    small, curves = np.full((4, 4, 3), 0.1, np.float32), np.full((4, 4, 8, 3), -0.4, np.float32)
+    small, values = np.full((4, 4, 3), 0.1, np.float32), np.full((4, 4, 8, 3), -0.4, np.float32)
     steady = video.Steady(0.5)
-    steady(Curves(curves, 24, False), small, 0)
-    moved, changed = small.copy(), curves.copy()
+    steady(Curves(values, 24, False), small, 0)
+    moved, changed = small.copy(), values.copy()
     moved[0, 0], changed[0, 0], changed[3, 3] = 0.4, -0.1, -0.6
     result, cut = steady(Curves(changed, 24, False), moved, 0.04)
     assert not cut and result.values[0, 0] == pytest.approx(-0.1, abs=0.01)
-    assert (
-        result.values[1, 1] == pytest.approx(-0.4, abs=0.01) and result.values[3, 3].min() > -0.45
-    )
+    assert result.values[1, 1] == pytest.approx(-0.4, abs=0.01)
+    assert result.values[3, 3].min() > -0.45
 
 
 def test_unsteady_exposure_is_levelled_and_a_lasting_change_is_followed():
-    rng, curves = np.random.default_rng(0), np.full((9, 16, 8, 3), -0.4, np.float32)
-    scene_, grid = (
-        rng.uniform(0.02, 0.3, (9, 16, 3)).astype(np.float32),
-        Curves(curves, 24, False),
-    )
+    rng, values = np.random.default_rng(0), np.full((9, 16, 8, 3), -0.3, np.float32)
+    base, curves = rng.uniform(0.02, 0.3, (9, 16, 3)).astype(np.float32), Curves(values, 24, False)
     light = np.concatenate([rng.normal(1, 0.02, 30), np.full(50, 1.15)]).astype(np.float32)
 
     def bent(steady):
-        means = []
-        for each in light:
-            result, _ = steady(grid, scene_ * each, 0.04)
-            means.append(np.exp(video._brightness(scene_ * each, result, result.values)).mean())
-        return means
+        held = [(base * each, steady(curves, base * each, 0.04)[0]) for each in light]
+        return [np.exp(video._brightness(small, each)).mean() for small, each in held]
 
     steadied, alone = bent(video.Steady(0.5)), bent(video.Steady(0))
     assert flicker(steadied[:30]) < 0.5 * flicker(alone[:30])
-    assert max(np.diff(steadied[29:])) < 0.5 * max(np.diff(alone[29:]))
+    assert max(np.diff(steadied[29:])) < 0.6 * max(np.diff(alone[29:]))
     assert steadied[-1] == pytest.approx(alone[-1], rel=0.01)
 
 
 def test_the_mean_follows_time_and_not_frames():
-    grid, small = (
-        Curves(np.zeros((1, 1, 8, 3), np.float32), 1, False),
-        np.ones((1, 1, 3), np.float32),
-    )
-    other = Curves(np.ones((1, 1, 8, 3), np.float32), 1, False)
+    small = np.ones((1, 1, 3), np.float32)
+    before, after = (Curves(np.full((1, 1, 8, 3), r, np.float32)) for r in (-1.0, 0.0))
     for steps in (1, 5, 50):
         steady = video.Steady(0.5)
-        steady(grid, small, 0)
+        steady(before, small, 0)
         for _ in range(steps):
-            result, cut = steady(other, small, 0.5 / steps)
+            result, cut = steady(after, small, 0.5 / steps)
             assert not cut
-        assert result.values == pytest.approx(1 - np.exp(-1), abs=1e-5)
+        assert result.values == pytest.approx(-np.exp(-1), abs=1e-4)
     for wrong in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="seconds="):
             video.Steady(wrong)
 
 
 def test_cuts_are_told_from_noise_and_from_pans():
-    """Between any two bundled photographs is a cut; noise, and a pan of a twentieth of the width a frame, are none."""
+    """Between bundled photographs are cuts; noise, and a pan of a twentieth a frame, are none."""
     views = {}
     for sample in datasets.samples("bundled"):
         if sample.stops == 4:
-            whole = Image.fromarray(sample.reference()).resize((400, 225))
+            whole = np.asarray(Image.fromarray(sample.reference()).resize((400, 225)))
             for take in (0, 1):
-                views[sample.scene, take] = datasets.expose(np.asarray(whole), 4, take)
+                views[sample.scene, take] = datasets.expose(whole, 4, take)
 
     def small(pixels):
-        return box_mean(np.ascontiguousarray(pixels), 5)
+        blocks = pixels.reshape(45, 5, -1, 5, 3).mean(axis=(1, 3))
+        return (blocks / 255).astype(np.float32)
 
     names = {name for name, _ in views}
     cuts = [
@@ -491,35 +569,32 @@ def test_cuts_are_told_from_noise_and_from_pans():
     ]
     noise = [video.change(small(views[a, 0]), small(views[a, 1])) for a in names]
     pans = [video.change(small(views[a, 0][:, :350]), small(views[a, 1][:, 20:370])) for a in names]
-    assert max(noise) < max(pans) < video.CUT < min(cuts)
+    assert max(noise) < max(pans) < video.CUT < min(cuts), (max(noise), max(pans), min(cuts))
 
 
 # What is refused, and never half written
 
 
-def test_refusals_in_one_line(tmp_path, enhancer):
+def test_refusals_in_one_line(tmp_path):
     good = clip(tmp_path / "good.mp4").read_bytes()
-    long = clip(tmp_path / "long.mkv", times=[40 * n for n in range(100)]).read_bytes()
+    long = clip(tmp_path / "long.mkv", times=[40 * n for n in range(60)]).read_bytes()
     with av.open(str(tmp_path / "sound.mp4"), "w") as file:
         tone = file.add_stream("aac", rate=48000, layout="mono")
-        samples = av.AudioFrame.from_ndarray(
-            np.zeros((1, 4800), np.float32), format="fltp", layout="mono"
-        )
+        silence = np.zeros((1, 4800), np.float32)
+        samples = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
         samples.sample_rate = 48000
         file.mux(tone.encode(samples))
         file.mux(tone.encode(None))
     clip(tmp_path / "hdr.mkv", codec="ffv1", form="yuv420p10le", tags={"color_trc": 16})
     clip(tmp_path / "rgb.mkv", codec="ffv1", form="bgr0")
+    listing = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\ngood.mp4\n#EXT-X-ENDLIST\n"
     wrong = {
         "missing.mp4": (None, "cannot be read: No such file"),
         "empty.mp4": (b"", "empty"),
         "text.mp4": (b"no video at all\n" * 100, "no video"),
-        "list.mp4": (
-            b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\ngood.mp4\n#EXT-X-ENDLIST\n",
-            "no video",
-        ),
+        "list.mp4": (listing, "no video"),
         "half.mp4": (good[: len(good) // 2], "no video|damaged|cut short"),
-        "half.mkv": (long[: len(long) // 2], "cut short"),
+        "half.mkv": (long[: len(long) // 3], "cut short"),
         "holes.mp4": (good[:200] + bytes(3000) + good[3200:], "damaged|no video|no frame"),
         "sound.mp4": (None, "no moving pictures"),
         "hdr.mkv": (None, r"high dynamic range \(PQ\)"),
@@ -529,78 +604,63 @@ def test_refusals_in_one_line(tmp_path, enhancer):
         if data is not None:
             (tmp_path / name).write_bytes(data)
         with pytest.raises(VideoError, match=words) as told:
-            enhance_video(tmp_path / name, tmp_path / "out" / name, enhancer)
+            enhance_video(tmp_path / name, tmp_path / "out" / name, DOUBLING)
         assert str(told.value).startswith(f"{tmp_path / name}: ") and "\n" not in str(told.value)
         assert not list((tmp_path / "out").glob("*")) and not list((tmp_path / "out").glob(".*"))
     with pytest.raises(VideoError, match=r"b\.jpg: videos are written as \.mp4"):
-        enhance_video(tmp_path / "good.mp4", tmp_path / "b.jpg", enhancer)
-    with pytest.raises(VideoError, match=r"vp9 does not go into|cannot be written as"):
-        source = clip(tmp_path / "a.webm", codec="libvpx-vp9", sound=None)
-        enhance_video(source, tmp_path / "a.3gp", enhancer)
+        enhance_video(tmp_path / "good.mp4", tmp_path / "b.jpg", DOUBLING)
 
 
-def test_frames_too_large_to_read(tmp_path, enhancer, monkeypatch):
-    source = clip(tmp_path / "a.mkv")
+def test_frames_too_large_to_read(tmp_path, monkeypatch):
+    source = clip(tmp_path / "a.mkv", times=EVEN[:2])
     monkeypatch.setattr(video, "MAX_PIXELS", 64 * 48 - 1)
     with pytest.raises(VideoError, match="frames of 64×48"):
-        enhance_video(source, tmp_path / "b.mkv", enhancer)
+        enhance_video(source, tmp_path / "b.mkv", DOUBLING)
 
 
-def test_odd_names_are_names(tmp_path, enhancer):
+def test_odd_names_are_names(tmp_path):
     for name in ("--help.mp4", "a?b#%20c.mp4", "concat:a|b.mp4", "new\nline.mp4"):
         source = clip(tmp_path / "a.mp4", times=EVEN[:2]).rename(tmp_path / name)
-        assert enhance_video(source, tmp_path / "out" / name, enhancer).frames == 2
+        assert enhance_video(source, tmp_path / "out" / name, DOUBLING).frames == 2
 
 
-def test_without_the_extra_one_line_says_how_to_install_it(tmp_path, enhancer, monkeypatch):
-    source = clip(tmp_path / "a.mp4")
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(PhotoError, match=r'a\.mp4: .* pip install "zdce\[video\]"'):
-        enhance_video(source, tmp_path / "b.mp4", enhancer)
-    monkeypatch.undo()
-    monkeypatch.setattr(video, "numba", None)
-    with pytest.raises(PhotoError, match=r'a\.mp4: .* pip install "zdce\[video\]"'):
-        enhance_video(source, tmp_path / "b.mp4", enhancer)
+def test_without_the_extra_one_line_says_how_to_install_it(tmp_path, monkeypatch):
+    source = clip(tmp_path / "a.mp4", times=EVEN[:2])
+    for place, value in ((sys.modules, "av"), (vars(video), "numba")):
+        with monkeypatch.context() as without:
+            without.setitem(place, value, None)
+            with pytest.raises(PhotoError, match=r'a\.mp4: .* pip install "zdce\[video\]"'):
+                enhance_video(source, tmp_path / "b.mp4", DOUBLING)
 
 
-def test_an_error_on_the_way_leaves_nothing_and_the_older_output_as_it_was(tmp_path, weights):
-    class Failing(Enhancer):
+def test_an_error_on_the_way_leaves_nothing_and_the_older_output_as_it_was(tmp_path):
+    class Failing(Doubling):
         seen = 0
 
-        def __call__(self, photo):
+        def render(self, pixels, curves, **options):
             self.seen += 1
             if self.seen == 5:
                 raise RuntimeError("not enough memory")
-            return super().__call__(photo)
+            return super().render(pixels, curves, **options)
 
     source = clip(tmp_path / "a.mp4")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.mp4").write_bytes(b"of an earlier run")
+    failing = SimpleNamespace(engine=Failing(), gamma=1.0, strength=1.0)
     with pytest.raises(RuntimeError, match="not enough memory"):
-        enhance_video(source, tmp_path / "out" / "a.mp4", Failing(weights=weights))
+        enhance_video(source, tmp_path / "out" / "a.mp4", failing)
     assert [file.read_bytes() for file in (tmp_path / "out").iterdir()] == [b"of an earlier run"]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_killed_on_the_way_leaves_no_output(tmp_path, weights):
     source = clip(tmp_path / "a.mp4", times=[40 * n for n in range(500)], sound=None)
-    command = [
-        sys.executable,
-        "-m",
-        "zdce",
-        "enhance",
-        str(source),
-        "-o",
-        str(tmp_path / "out"),
-        "--weights",
-        weights,
-    ]
-    process = subprocess.Popen([*command, "--speed", "faithful"])
+    command = [sys.executable, "-m", "zdce", "enhance", str(source), "-o", str(tmp_path / "out")]
+    process = subprocess.Popen([*command, "--weights", weights, "--speed", "faithful"])
     out = tmp_path / "out"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not any(
-        file.suffix == ".part" for file in out.glob(".*")
-    ):
+    deadline = time.monotonic() + 1200
+    while time.monotonic() < deadline and not any(f.suffix == ".part" for f in out.glob(".*")):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -616,11 +676,11 @@ def test_folders_of_photographs_and_videos(tmp_path, weights, capsys):
     write_photo(Photo(dark()), source / "a.jpg")
     clip(source / "b.MP4", times=EVEN[:3])
     (source / "below").mkdir()
-    clip(source / "below" / "c.mkv", times=EVEN[:3])
+    clip(source / "below" / "c.mpg", None, range(3), "mpeg2video", sound=None, tick=Fraction(1, 25))
     (source / "bad.mp4").write_bytes(b"none")
     faithful = Enhancer(weights=weights)
     outcome = enhance_files([source], out, faithful, progress=True)
-    assert outcome.written == [out / "a.jpg", out / "b.MP4", out / "below" / "c.mkv"]
+    assert outcome.written == [out / "a.jpg", out / "b.MP4", out / "below" / "c.mpg"]
     assert [file.name for file, _ in outcome.failed] == ["bad.mp4"]
     assert "bad.mp4: no video" in capsys.readouterr().err
     again = enhance_files([source], out, faithful, progress=False, skip_done=True)
@@ -632,22 +692,19 @@ def test_folders_of_photographs_and_videos(tmp_path, weights, capsys):
 
 
 def test_videos_are_fast_unless_told_otherwise(tmp_path, weights, monkeypatch):
-    source, seen = clip(tmp_path / "a.mp4", times=EVEN[:2]), []
-    monkeypatch.setattr(
-        video, "enhance_video", lambda source, target, enhancer, **_: seen.append(enhancer.speed)
-    )
+    source, speeds = clip(tmp_path / "a.mp4", times=EVEN[:2]), []
+
+    def noted(source, target, enhancer, **_):
+        speeds.append(enhancer.speed)
+        return video.Enhanced(2)
+
+    monkeypatch.setattr(video, "enhance_video", noted)
     for speed in (None, "fast", "faithful"):
-        enhance_files(
-            [source], tmp_path / "out", Enhancer(weights=weights), progress=False, video_speed=speed
-        )
-    assert seen == ["fast", "fast", "faithful"]
+        enhancer = Enhancer(weights=weights)
+        enhance_files([source], tmp_path / "out", enhancer, progress=False, video_speed=speed)
+    assert speeds == ["fast", "fast", "faithful"]
 
 
 def test_suffixes_are_no_photographs():
-    from zdce.photos import SUFFIXES as PHOTOGRAPHS
-
-    assert (
-        not set(SUFFIXES) & set(PHOTOGRAPHS)
-        and video.is_video("A.MP4")
-        and not video.is_video("mp4")
-    )
+    assert not set(SUFFIXES) & set(PHOTOGRAPHS)
+    assert video.is_video("A.MP4") and not video.is_video("mp4")

@@ -1,0 +1,173 @@
+"""Frames as codecs keep them ↔ pixels: a plane of luma and two of colour differences ↔ (H, W, 3).
+
+libswscale's quick conversion rounds towards black by most of a grey level, which a strong curve
+makes visible; its accurate one takes fifteen times as long as these rows. Needs numba.
+Source: ours; conversions by ITU-R BT.601, BT.709 and BT.2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+try:
+    import numba
+except ImportError:  # the extra "video" is not installed
+    numba = None
+
+# Matrices by their number in files (ITU-T H.273): weights of red and blue in luma.
+MATRICES = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+}
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a video's pictures are stored.
+
+    depth: bits, 8 to 16. gray: there are no planes of colour. shift: by how many bits their columns
+    and rows are fewer. full: values fill the depth; else luma is 16 … 235 and colour 16 … 240 of
+    255. matrix: a key of :data:`MATRICES`.
+    """
+
+    width: int
+    height: int
+    depth: int = 8
+    gray: bool = False
+    shift: tuple[int, int] = (1, 1)
+    full: bool = False
+    matrix: int = 1
+
+    @property
+    def dtype(self) -> type:
+        """Of a sample in memory, and of the pixels: uint8, or uint16 above 8 bits."""
+        return np.uint8 if self.depth == 8 else np.uint16
+
+    def numbers(self) -> np.ndarray:
+        """What the kernels need, float32.
+
+        Offset and span of luma, offset and span of colour, weights of red, green and blue in luma,
+        what of V goes into red, of U and V into green, of U into blue, and the pixels' top.
+        """
+        unit, top = 2.0 ** (self.depth - 8), 2.0**self.depth - 1
+        luma = (0.0, top) if self.full else (16 * unit, 219 * unit)
+        color = (128 * unit, top) if self.full else (128 * unit, 224 * unit)
+        # Grey is BT.601 luma, as of photographs.
+        red, blue = MATRICES[6 if self.gray else self.matrix]
+        green = 1 - red - blue
+        into_red, into_blue = 2 * (1 - red), 2 * (1 - blue)
+        mixes = (into_red, -blue * into_blue / green, -red * into_red / green, into_blue)
+        pixels_top = np.iinfo(self.dtype).max
+        return np.array([*luma, *color, red, green, blue, *mixes, pixels_top], np.float32)
+
+
+def to_pixels(planes: Sequence[np.ndarray], form: Form) -> np.ndarray:
+    """Planes of a frame, lines as long as they are or longer → (H, W, 3) of ``form.dtype``.
+
+    Each sample of colour counts for all pixels that share it; values are rounded and clipped.
+    """
+    pixels = np.empty((form.height, form.width * 3), form.dtype)
+    if form.gray:
+        planes = [planes[0], *[np.zeros((1, 1), form.dtype)] * 2]
+    _to_pixels(*planes, form.width, *form.shift, form.gray, form.numbers(), pixels)
+    return pixels.reshape(form.height, form.width, 3)
+
+
+def from_pixels(pixels: np.ndarray, planes: Sequence[np.ndarray], form: Form) -> None:
+    """(H, W, 3) of ``form.dtype`` into planes; colour is the mean of the pixels that share it."""
+    if form.gray:
+        planes = [planes[0], *[np.zeros((1, 1), form.dtype)] * 2]
+    lines = np.ascontiguousarray(pixels).reshape(form.height, -1)
+    _from_pixels(lines, *planes, form.width, *form.shift, form.gray, form.numbers())
+
+
+if numba:
+    _machine_code = numba.njit(
+        nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}
+    )
+    _f = np.float32
+
+    @_machine_code
+    def _spread(u, v, n, red, green, blue):
+        """What a row of colour adds to luma, rounding included."""
+        middle, scale, half = n[2], n[11] / n[3], _f(0.5)
+        for x in range(red.shape[0]):
+            p, q = (_f(u[x]) - middle) * scale, (_f(v[x]) - middle) * scale
+            red[x] = n[7] * q + half
+            green[x] = n[8] * p + n[9] * q + half
+            blue[x] = n[10] * p + half
+
+    @_machine_code
+    def _joined(y, red, green, blue, across, n, out):
+        """A row of luma and what colour adds to it: pixels (3·width)."""
+        low, scale, top, zero = n[0], n[11] / n[1], n[11], _f(0)
+        paired = y.shape[0] & ~1 if across == 1 else 0
+        for k in range(paired >> 1):  # for vectors: a pair shares its colour
+            a, b = (_f(y[2 * k]) - low) * scale, (_f(y[2 * k + 1]) - low) * scale
+            out[6 * k] = np.int32(min(max(a + red[k], zero), top))
+            out[6 * k + 1] = np.int32(min(max(a + green[k], zero), top))
+            out[6 * k + 2] = np.int32(min(max(a + blue[k], zero), top))
+            out[6 * k + 3] = np.int32(min(max(b + red[k], zero), top))
+            out[6 * k + 4] = np.int32(min(max(b + green[k], zero), top))
+            out[6 * k + 5] = np.int32(min(max(b + blue[k], zero), top))
+        for x in range(paired, y.shape[0]):
+            a, k = (_f(y[x]) - low) * scale, x >> across
+            out[3 * x] = np.int32(min(max(a + red[k], zero), top))
+            out[3 * x + 1] = np.int32(min(max(a + green[k], zero), top))
+            out[3 * x + 2] = np.int32(min(max(a + blue[k], zero), top))
+
+    @_machine_code
+    def _to_pixels(y, u, v, width, across, down, gray, n, out):
+        colors = (width + (1 << across) - 1) >> across
+        adds = np.full((3, colors), _f(0.5), np.float32)
+        for r in range(out.shape[0]):
+            if not gray and r & ((1 << down) - 1) == 0:
+                _spread(u[r >> down], v[r >> down], n, adds[0], adds[1], adds[2])
+            _joined(y[r, :width], adds[0], adds[1], adds[2], across, n, out[r])
+
+    @_machine_code
+    def _luma(line, n, first, y, blues, reds):
+        """A row of pixels → luma, and what blue and red have more than it, added up over rows."""
+        low, span = n[0] + _f(0.5), n[1] / n[11]
+        for x in range(y.shape[0]):
+            red, green, blue = _f(line[3 * x]), _f(line[3 * x + 1]), _f(line[3 * x + 2])
+            luma = n[4] * red + n[5] * green + n[6] * blue
+            y[x] = np.int32(luma * span + low)
+            blues[x] = blue - luma if first else blues[x] + (blue - luma)
+            reds[x] = red - luma if first else reds[x] + (red - luma)
+
+    @_machine_code
+    def _mean(sums, across, scale, middle, top, out):
+        """A row of colour from what was added up; scale: of a mean over one pixel."""
+        width = sums.shape[0]
+        pairs = width >> 1 if across == 1 else 0
+        for x in range(pairs):
+            value = (sums[2 * x] + sums[2 * x + 1]) * (scale * _f(0.5)) + middle
+            out[x] = np.int32(min(value, top))
+        for x in range(pairs, (width + (1 << across) - 1) >> across):
+            start, stop, total = x << across, min((x + 1) << across, width), _f(0)
+            for i in range(start, stop):
+                total += sums[i]
+            out[x] = np.int32(min(total * scale / _f(stop - start) + middle, top))
+
+    @_machine_code
+    def _from_pixels(pixels, y, u, v, width, across, down, gray, n):
+        blues, reds = np.empty(width, np.float32), np.empty(width, np.float32)
+        height, middle = pixels.shape[0], n[2] + _f(0.5)
+        top = _f(2) * n[2] - _f(1)
+        for r in range(height):
+            first = r & ((1 << down) - 1) == 0
+            _luma(pixels[r], n, first, y[r, :width], blues, reds)
+            last = r == height - 1 or (r + 1) & ((1 << down) - 1) == 0
+            if last and not gray:
+                rows = _f((r & ((1 << down) - 1)) + 1)
+                scale = n[3] / n[11] / rows
+                _mean(blues, across, scale / n[10], middle, top, u[r >> down])
+                _mean(reds, across, scale / n[7], middle, top, v[r >> down])
