@@ -24,7 +24,6 @@ from zdce.model import (
     count_parameters,
 )
 from zdce.peers import ZERO_DCE_PP, SciNet
-from zdce.study.experiments import CONTEXT, LEVEL, NIGHT
 
 PUBLISHED = {  # file → (network, gamma)
     "zero_dce_Epoch99.pth": (ZERO_DCE, 1.0),
@@ -135,9 +134,6 @@ def test_shipped_models_load():
     for name, config, gamma in (
         ("zero-dce", ZERO_DCE, 1.0),
         ("zero-dce-improved", ZERO_DCE_IMPROVED, 1.15),
-        ("zero-dce-context", CONTEXT.net, 1.0),
-        ("zero-dce-night", NIGHT.net, 1.0),
-        ("zero-dce-level", LEVEL.net, 1.0),
     ):
         if not (paths.weights() / f"{name}.safetensors").is_file():
             pytest.skip("weights of this project are not there yet")
@@ -145,6 +141,16 @@ def test_shipped_models_load():
         assert (model.name, model.gamma, model.net.config) == (name, gamma, config)
         image = torch.full((1, 3, 32, 32), 0.1)
         assert model.net(image)[0].mean() > 0.15  # a dark image becomes brighter
+
+
+def test_the_default_has_no_weights_and_old_names_say_what_took_their_place():
+    model = load(checkpoints.DEFAULT)
+    assert model.name == "auto" and model.file is None
+    assert model.net(torch.full((1, 3, 32, 32), 0.1))[0].mean() > 0.15
+    for name in ("zero-dce-context", "zero-dce-night", "zero-dce-level"):
+        with pytest.raises(CheckpointError, match="'auto' took its place") as caught:
+            load(name)
+        assert "\n" not in str(caught.value)
 
 
 # ---- published files --------------------------------------------------------------------------------------------

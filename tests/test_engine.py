@@ -10,7 +10,8 @@ import torch
 from conftest import dark, trained
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from zdce import engine
+from zdce import auto, engine
+from zdce.auto import AutoCurve
 from zdce.engine import Compiled, Reference, compiled, reference, tiling
 
 needs_numba = pytest.mark.skipif(compiled.numba is None, reason="numba is not installed")
@@ -47,10 +48,10 @@ class OneDevice(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("reduced", [False, True])
-def test_no_tensor_leaves_its_device_between_pixels_in_and_pixels_out(kind, reduced):
+@pytest.mark.parametrize("way", ["full", "reduced", "auto"])
+def test_no_tensor_leaves_its_device_between_pixels_in_and_pixels_out(kind, way):
     """On the device "meta", which has no values: whatever asked for one would fail."""
-    one = Reference(trained(), reduced=reduced)
+    one = Reference(AutoCurve() if way == "auto" else trained(), reduced=way == "reduced")
     one.net.to("meta")
     one.device = torch.device("meta")
     reference._table(1.15, getattr(torch, np.dtype(kind).name), one.device)
@@ -76,12 +77,37 @@ def test_machine_code_gives_what_the_reference_gives(fields, reduced, kind, size
 
 
 @needs_numba
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "size", [(400, 603), (700, 320), (15, 100), (16, 16), (1, 1), (3, 50), (50, 3), (131, 1)]
+)
+def test_machine_code_of_the_curve_alone_gives_what_the_reference_gives(kind, size):
+    """Bright, black, clipped and noisy parts; gamma, strength and grey as well."""
+    pixels = pixels_of(*size, kind)
+    pixels[: size[0] // 3], pixels[: size[0] // 5] = 0, pixels.max() * 2 // 3
+    for options in ({}, {"gamma": 1.2, "strength": 0.4}, {"gray": True}):
+        given = np.ascontiguousarray(pixels[..., :1].repeat(3, 2)) if "gray" in options else pixels
+        exact = Reference(AutoCurve()).render(given, **options)
+        quick = Compiled(AutoCurve()).render(given, **options)
+        unit = {np.uint8: 1, np.uint16: 257, np.float32: 1 / 255}[kind]
+        apart = np.abs(quick.astype(float) - exact) / unit
+        assert apart.max() <= 2 and (apart > 1).mean() <= 0.001
+
+
+def test_the_reference_of_the_curve_alone_is_what_its_module_says():
+    pixels = pixels_of(90, 131, np.float32)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    expected = auto.apply(image, auto.curve_of(pixels))[0].permute(1, 2, 0)
+    assert np.allclose(Reference(AutoCurve()).render(pixels), expected, atol=1e-5)
+
+
+@needs_numba
 @pytest.mark.parametrize("reduced", [False, True])
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch, reduced):
     monkeypatch.setattr(reference, "TILE", (16, 16))
     before, pixels = torch.get_num_threads(), dark(300, 50)
-    for kind in (Reference, Compiled):
-        one, results = kind(trained(), reduced=reduced), []
+    for kind, net in itertools.product((Reference, Compiled), (trained(), AutoCurve())):
+        one, results = kind(net, reduced=reduced), []
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             results.append(one.render(pixels))

@@ -98,7 +98,7 @@ def test_a_file_comes_out_in_its_kind_depth_and_size(height, width, kind, streng
     width=st.integers(1, 90),
     tile=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     speed=st.sampled_from(["faithful", "fast"]),
-    model=st.sampled_from(["zero-dce-improved", "zero-dce-level"]),
+    model=st.sampled_from(["zero-dce-improved", "auto"]),
     depth=st.sampled_from([np.uint8, np.uint16]),
     strength=st.sampled_from([1.0, 0.4]),
     seed=st.integers(0, 99),

@@ -122,19 +122,19 @@ def noise_table(r: Tensor, estimated: Tensor) -> Tensor:
     return strength[:, None] / 255 * ((gain - 1) / 3).clamp(0, 1).sqrt()
 
 
-def block_places(size: int) -> Tensor:
+def block_places(size: int, device: torch.device | None = None) -> Tensor:
     """Where the 32 blocks along a side of ``size`` pixels lie, evenly spaced: (32, 16) int64.
 
     Blocks overlap where there are fewer than 512 pixels; the last pixel is repeated below 16.
     """
-    start = torch.arange(BLOCKS) * (size - NOISE_BLOCK) // (BLOCKS - 1)
-    return (start[:, None] + torch.arange(NOISE_BLOCK)).clamp(0, size - 1)
+    start = torch.arange(BLOCKS, device=device) * (size - NOISE_BLOCK) // (BLOCKS - 1)
+    return (start[:, None] + torch.arange(NOISE_BLOCK, device=device)).clamp(0, size - 1)
 
 
 def brightness_points(blocks: Tensor) -> Tensor:
     """Of blocks (N, 3, 512, 512) side by side, four pixels each: (N, 3, 64, 64)."""
-    at = (NOISE_BLOCK * torch.arange(BLOCKS)[:, None] + torch.tensor(POINTS)).flatten()
-    at = at.to(blocks.device)
+    first = NOISE_BLOCK * torch.arange(BLOCKS, device=blocks.device)
+    at = torch.stack([first + point for point in POINTS], dim=1).flatten()
     return blocks.index_select(2, at).index_select(3, at)
 
 
@@ -143,7 +143,7 @@ class AutoCurve(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) in [0, 1] → the enhanced images and their curves, both (N, 3, H, W)."""
-        rows, columns = (block_places(size).flatten().to(image.device) for size in image.shape[-2:])
+        rows, columns = (block_places(size, image.device).flatten() for size in image.shape[-2:])
         blocks = image.index_select(2, rows).index_select(3, columns)
         r, _ = search(brightness_points(blocks))
         return render(image, r, noise_table(r, estimate_noise(blocks)))

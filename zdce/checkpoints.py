@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from zdce import datasets, paths
+from zdce.auto import AutoCurve
 from zdce.files import atomic_write
 from zdce.model import ZERO_DCE, ZERO_DCE_IMPROVED, CurveNet, NetConfig
 from zdce.peers import ZERO_DCE_PP, SciNet
@@ -38,37 +39,24 @@ class CheckpointError(ValueError):
 class Model:
     """A network ready to run.
 
-    net: :class:`~zdce.model.CurveNet` or :class:`~zdce.peers.SciNet` in evaluation mode, (N, 3, H, W) in [0, 1] →
-    (enhanced, curves or illumination). gamma: the post-processing it goes with (1: none). file: where its weights
-    came from. header: the file's configuration, empty for published files.
+    net: :class:`~zdce.model.CurveNet`, :class:`~zdce.auto.AutoCurve` or :class:`~zdce.peers.SciNet`
+    in evaluation mode, (N, 3, H, W) in [0, 1] → (enhanced, curves or illumination). gamma: the
+    post-processing it goes with (1: none). file: where its weights came from, None for ``auto``.
+    header: the file's configuration, empty for published files.
     """
 
     name: str
     net: nn.Module
     gamma: float
-    file: Path
+    file: Path | None
     header: dict
 
 
 # name → (title, file: below zdce/weights/ or a path of the data manifest, network or None to read it from the file)
 MODELS: dict[str, tuple[str, str, NetConfig | None]] = {
+    "auto": ("the curve alone, one number a photograph, no network: the default", "", None),
     "zero-dce": ("Zero-DCE, trained here", "zero-dce.safetensors", None),
     "zero-dce-improved": ("improved Zero-DCE, trained here", "zero-dce-improved.safetensors", None),
-    "zero-dce-context": (
-        "Zero-DCE that sees the whole photograph, trained here",
-        "zero-dce-context.safetensors",
-        None,
-    ),
-    "zero-dce-night": (
-        "the same, asked for what its light allows, trained here",
-        "zero-dce-night.safetensors",
-        None,
-    ),
-    "zero-dce-level": (
-        "the same, brought to one brightness, bright areas spared, trained here: the default",
-        "zero-dce-level.safetensors",
-        None,
-    ),
     "zero-dce-published": ("Zero-DCE, published weights", "weights/zero_dce_Epoch99.pth", ZERO_DCE),
     "zero-dce-improved-published": (
         "improved Zero-DCE, published weights",
@@ -87,7 +75,11 @@ MODELS: dict[str, tuple[str, str, NetConfig | None]] = {
 }
 
 
-DEFAULT = "zero-dce-level"  # what enhances where nobody says otherwise
+GONE = dict.fromkeys(
+    ("zero-dce-context", "zero-dce-night", "zero-dce-level"),
+    "'auto' took its place, the curve alone, which scores the same without a network",
+)
+DEFAULT = "auto"  # what enhances where nobody says otherwise
 
 
 def load(name_or_path: str | os.PathLike) -> Model:
@@ -97,8 +89,12 @@ def load(name_or_path: str | os.PathLike) -> Model:
     that were not fetched yet.
     """
     text = os.fspath(name_or_path)
+    if text in GONE:
+        raise CheckpointError(f"model {text!r} is gone: {GONE[text]}")
     if text in MODELS:
         _, file, config = MODELS[text]
+        if not file:
+            return Model(text, AutoCurve().eval(), 1.0, None, {})
         if file.startswith("weights/"):
             return replace(read(datasets.find(file), config), name=text)
         return read(paths.weights() / file)

@@ -12,7 +12,7 @@ import click
 
 from zdce.files import escape_control_characters
 
-DEFAULT_MODEL = "zero-dce-level"  # checkpoints.DEFAULT, which takes seconds to import
+DEFAULT_MODEL = "auto"  # checkpoints.DEFAULT, which takes seconds to import
 
 MODEL_HELP = (
     "auto, zero-dce, zero-dce-improved, or a published peer; default {}; --model help lists all."

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from zdce import checkpoints, engine
-from zdce.model import CurveNet
+from zdce.peers import SciNet
 from zdce.photos import Photo, from_pil, to_pil
 from zdce.postprocess import check_gamma, check_strength
 
@@ -53,7 +53,7 @@ class Enhancer:
         self.device = _device(device)
         self.model = checkpoints.load(model if weights is None else weights)
         self.net = self.model.net
-        if speed == "fast" and not isinstance(self.net, CurveNet):
+        if speed == "fast" and isinstance(self.net, SciNet):
             kind = self.net.__class__.__name__
             raise ValueError(f"speed='fast': {kind} has no curves to estimate on a reduced copy")
         self.engine = engine.choose(self.net, self.device, reduced=speed == "fast")

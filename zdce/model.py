@@ -349,12 +349,24 @@ def _box(x: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(x, (1, side), padding=(0, radius), **near)
 
 
+class Conv3x3(nn.Conv2d):
+    """3×3 convolution, stride 1, padding 1: (N, Cin, H, W) → (N, Cout, H, W)."""
+
+    def __init__(self, cin: int, cout: int, groups: int = 1) -> None:
+        super().__init__(cin, cout, 3, padding=1, groups=groups)
+
+    def reset_parameters(self) -> None:
+        """Start values; none on the device "meta", where asking for them imports a compiler."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class SeparableConv2d(nn.Module):
     """Depthwise 3×3 then pointwise 1×1 convolution, (N, Cin, H, W) → (N, Cout, H, W). Source: Zero-DCE++ code."""
 
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
-        self.depth_conv = nn.Conv2d(cin, cin, 3, padding=1, groups=cin)
+        self.depth_conv = Conv3x3(cin, cin, groups=cin)
         self.point_conv = nn.Conv2d(cin, cout, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -375,9 +387,7 @@ class CurveNet(nn.Module):
             raise ValueError(f"give config or its fields, not both (got {', '.join(fields)})")
         self.config = config or NetConfig(**fields)
         c, w = self.config, self.config.width
-        conv = (
-            SeparableConv2d if c.separable else lambda cin, cout: nn.Conv2d(cin, cout, 3, padding=1)
-        )
+        conv = SeparableConv2d if c.separable else Conv3x3
         self.e_conv1 = conv(3 + 6 * c.statistics + 4 * c.light, w)
         self.e_conv2 = conv(w, w)
         self.e_conv3 = conv(w, w)
@@ -388,6 +398,8 @@ class CurveNet(nn.Module):
         if c.pooling == "stride2" and c.upsampling == "transposed":
             self.up = nn.ModuleList(nn.ConvTranspose2d(w, w, 2, stride=2) for _ in range(c.pools))
         for name, parameter in self.named_parameters():
+            if parameter.is_meta:
+                continue
             if name.endswith("weight") and c.statistics and "e_conv7" not in name:
                 nn.init.kaiming_normal_(parameter)
             elif name.endswith("weight"):

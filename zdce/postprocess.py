@@ -15,6 +15,9 @@ from torch import Tensor
 LUMA = (0.299, 0.587, 0.114)  # BT.601
 NOISE_BLOCK = 16  # pixels a side of the blocks in which noise is estimated (ours)
 NOISE_QUANTILE = 0.05  # share of blocks that are taken to hold noise alone (ours)
+FILTER_FLOOR = (
+    1e-6  # variance below which slopes are not told from rounding: a quarter grey level squared
+)
 FILTER_BLOCK = 4  # pixels a side of the blocks on which the guided filter is worked out (ours)
 
 
@@ -122,7 +125,7 @@ def guided_filter(image: Tensor, noise: Tensor) -> Tensor:
     variance = luma(covariance).clamp_min(0)  # luma is linear: it also turns means into the guide's
     level = (255 * (luma(mean) + centre)).round().long().clamp(0, 255)
     deviation = noise.gather(1, level.flatten(1)).view(level.shape)
-    slope = covariance / (variance + deviation.square() + 1e-9)
+    slope = covariance / (variance + deviation.square() + FILTER_FLOOR)
     lines = _box(torch.cat([slope, mean - slope * luma(mean)], dim=1))
     lines = F.interpolate(lines, scale_factor=FILTER_BLOCK, mode="bilinear", align_corners=False)
     slope, offset = lines[..., : image.shape[-2], : image.shape[-1]].split(3, dim=1)

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zdce import auto, postprocess
 from zdce.engine.tiling import TILE, TILE_CUDA, Tile, parallel, tiles
-from zdce.model import LUMA, SMOOTH_RADIUS, CurveNet, Sample, apply_curves, smoothed, sparing
+from zdce.model import CurveNet, apply_curves
 from zdce.peers import SciNet
-from zdce.postprocess import _table as tone_table
 
 SMALL_SIDE = 80  # pixels of the longer side of the copy that a network sees when reduced; ours
 REDUCE_FIRST = 2**24  # pixels above which a network with a scale is given a box mean, for memory
@@ -29,11 +29,12 @@ REDUCE_FIRST = 2**24  # pixels above which a network with a scale is given a box
 class Curves:
     """Curves of one photograph, on a grid or one for all pixels, and what is done beside them.
 
-    values: (h, w, iterations, 3) float32 in [−1, 1], an array or a tensor. factor: of how many
-    pixels a side each point of the grid is the middle; or, with ``corners``, the outer points lie
-    on the photograph's outer pixels (as the released code of Zero-DCE++ enlarges). noise: (h, w)
-    float32 in [0, 1], what the guided filter takes out before, None for no filter. repeated: how
-    often each curve is applied in a row. highlight_protection: whether curves fade towards white.
+    values: (h, w, iterations, 3) float32 in [−1, 1], an array or a tensor; (1, 1, 1, 3) is one curve
+    for all pixels. factor: of how many pixels a side each point of the grid is the middle; or, with
+    ``corners``, the outer points lie on the photograph's outer pixels (as the released code of
+    Zero-DCE++ enlarges). noise: (256,) float32 in [0, 1], what the guided filter takes out before,
+    by the brightness of the surroundings; None for no filter. repeated: how often each curve is
+    applied in a row. highlight_protection: whether curves fade towards white.
     """
 
     values: np.ndarray | Tensor
@@ -71,8 +72,9 @@ class Curves:
 class Reference:
     """Renders photographs with a network, in torch on one device.
 
-    net: a :class:`~zdce.model.CurveNet` or :class:`~zdce.peers.SciNet` in evaluation mode. reduced:
-    show it a copy reduced to 80 pixels, in place of every pixel. precision: of the convolutions;
+    net: a :class:`~zdce.model.CurveNet`, :class:`~zdce.auto.AutoCurve` or
+    :class:`~zdce.peers.SciNet` in evaluation mode. reduced: show a network of curves a copy reduced
+    to 80 pixels, in place of every pixel. precision: of the convolutions;
     float32, or bfloat16 or float16 where the device has units for them. reason: why it was chosen.
     """
 
@@ -106,18 +108,25 @@ class Reference:
 
         None where the network is to see every pixel: :meth:`render` then finds them tile by tile.
         """
-        if not isinstance(self.net, CurveNet) or not (self.reduced or reduces(self.net)):
+        if isinstance(self.net, auto.AutoCurve):
+            return self.one_curve(self.put(pixels))
+        if not isinstance(self.net, CurveNet) or not (self.reduced or self.net.config.scale > 1):
             return None
         pixels = self.put(pixels)
-        if not reduces(self.net):
+        if self.net.config.scale == 1:
             return self.curves_of_copy(pixels)
-        small = self.look(pixels)
-        sample = self.sample(pixels) if self.net.samples else None
-        curves = self.estimate(small, sample)
-        noise = self.net.noise_levels(small, curves, sample)
-        noise = None if noise is None else noise[0, 0].contiguous()
-        values = on_grid(curves, self.net.config)
-        return Curves(values, 1, True, noise, 1, self.net.config.spared)
+        values = on_grid(self.estimate(self.look(pixels)))
+        return Curves(values, repeated=self.net.config.iterations // values.shape[2])
+
+    def one_curve(self, pixels: Tensor) -> Curves:
+        """The curve that :mod:`zdce.auto` finds for a photograph (H, W, 3) on the device."""
+        rows, columns = (
+            auto.block_places(side, self.device).flatten() for side in pixels.shape[:2]
+        )
+        blocks = scaled(taken(taken(pixels, rows, 0), columns, 1))
+        r, _ = auto.search(auto.brightness_points(blocks))
+        noise = auto.noise_table(r, postprocess.estimate_noise(blocks))[0]
+        return protected(r.view(1, 1, 1, 1).expand(1, 1, 1, 3), noise)
 
     @torch.inference_mode()
     def curves_of_copy(
@@ -130,14 +139,13 @@ class Reference:
         pixels = self.put(pixels)
         factor = factor_for(*pixels.shape[:2], side)
         small = self.box_mean(pixels, factor)
-        curves = self.estimate(small)
-        noise = self.net.noise_levels(small, curves)
-        noise = None if noise is None else noise[0, 0].contiguous()
-        if not shared:
-            return Curves(on_grid(curves, self.net.config), factor, False, noise)
-        # They follow one differential equation, x' = x² − x, for r each: their sum is what counts.
-        mean = _mean_of_iterations(curves, self.net.config)
-        return Curves(mean, factor, False, noise, self.net.config.iterations)
+        values = on_grid(self.estimate(small))
+        if (
+            shared
+        ):  # they follow one differential equation, x' = x² − x, for r each: their sum counts
+            values = (sum(values.unbind(2)) / values.shape[2])[:, :, None].contiguous()
+        repeated = self.net.config.iterations // values.shape[2]
+        return Curves(values, factor, False, repeated=repeated)
 
     @torch.inference_mode()
     def render(
@@ -189,50 +197,30 @@ class Reference:
             return apply_curves(image[inside].contiguous(), part, self.net.config.iterations)
         height, width = source.shape[:2]
         if curves.noise is not None:
-            seen = (tile.seen_rows, tile.seen_columns)
-            noise = enlarged(curves.noise, curves, seen, (height, width))
-            image = smoothed(image, noise[None, None], SMOOTH_RADIUS)
+            image = postprocess.guided_filter(image, curves.noise[None])
         image = image[inside].contiguous()
-        parts = (tile.rows, tile.columns)
-        full = enlarged(curves.values, curves, parts, (height, width))
+        full = enlarged(curves, (tile.rows, tile.columns), (height, width))
         full = full.flatten(2).permute(2, 0, 1)[None].contiguous()
         if curves.highlight_protection:
-            full = full * sparing(image)
+            full = full * postprocess.highlight_protection(image)
         return apply_curves(image, full, curves.iterations)
 
-    def estimate(self, image: Tensor, sample: Sample | None = None) -> Tensor:
+    def estimate(self, image: Tensor) -> Tensor:
         """Curves of what the network looks at, (1, 3, h, w) → (1, channels, h, w) in [−1, 1]."""
         if self.convolving is self.net:
-            return self.net._estimate(image, sample=sample)
+            return self.net._estimate(image)
         image = image.to(self.precision, memory_format=torch.channels_last)
         return self.convolving._convolved(image)
 
     def look(self, pixels: Tensor) -> Tensor:
-        """What a network that reduces for itself looks at, (1, 3, h, w) float32 in [0, 1]."""
+        """What a network with a scale looks at, (1, 3, h, w) float32 in [0, 1]."""
         height, width = pixels.shape[:2]
-        c = self.net.config
-        size = (
-            (c.fixed_size,) * 2
-            if c.fixed_size
-            else [max(1, int(s / c.scale)) for s in (height, width)]
-        )
+        size = tuple(max(1, int(side / self.net.config.scale)) for side in (height, width))
         factor = min(height // (4 * size[0]), width // (4 * size[1]))
-        if factor > 1 and (height * width > REDUCE_FIRST or (self.reduced and c.fixed_size)):
+        if factor > 1 and height * width > REDUCE_FIRST:
             image = self.box_mean(pixels, factor).contiguous()
-            return F.interpolate(
-                image,
-                size=tuple(size),
-                mode="bilinear",
-                align_corners=False,
-                antialias=bool(c.fixed_size),
-            )
+            return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
         return self.net._reduced(scaled(pixels).contiguous())
-
-    def sample(self, pixels: Tensor) -> Sample:
-        from zdce.model import block_places
-
-        rows, columns = (block_places(size).flatten().to(self.device) for size in pixels.shape[:2])
-        return Sample.of_blocks(scaled(pixels[rows[:, None], columns]))
 
     def box_mean(self, pixels: Tensor, factor: int) -> Tensor:
         """Means over blocks of factor × factor pixels, those at the right and lower border cut short.
@@ -258,10 +246,14 @@ class Reference:
 
     def _tiles(self, source: Tensor | np.ndarray, curves: Curves | None) -> list[Tile]:
         height, width = source.shape[:2]
-        reach = halo(self.net, curves is not None)
+        most = TILE if self.device.type == "cpu" else TILE_CUDA
+        if curves is not None:
+            block = postprocess.FILTER_BLOCK if curves.noise is not None else 1
+            return list(tiles(height, width, 3 * block if block > 1 else 0, most, block))
+        reach = halo(self.net)
         if reach is None:
             return list(tiles(height, width, 0, (height, width)))
-        return list(tiles(height, width, reach, TILE if self.device.type == "cpu" else TILE_CUDA))
+        return list(tiles(height, width, reach, most))
 
     def _each(self, call, items: list) -> None:
         if self.device.type == "cpu":
@@ -275,7 +267,7 @@ class Reference:
     ) -> Tensor:
         """An enhanced tile (1, 3, h, w) as pixels (h, w, 3) of the type of ``part``, mixed with it."""
         if gray:
-            image = (image * image.new_tensor(LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
+            image = postprocess.luma(image)
             image = image.expand(-1, 3, -1, -1)
         image = image[0].permute(1, 2, 0)
         if part.is_floating_point():
@@ -293,9 +285,9 @@ class Reference:
 
 @functools.lru_cache(maxsize=8)
 def _table(gamma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """``postprocess.tone_table`` on a device, as int32."""
+    """The gamma table on a device, as int32."""
     kind = np.uint8 if dtype == torch.uint8 else np.uint16
-    return torch.from_numpy(tone_table(gamma, kind).astype(np.int32)).to(device)
+    return torch.from_numpy(postprocess._table(gamma, kind).astype(np.int32)).to(device)
 
 
 def top_of(dtype: torch.dtype) -> float:
@@ -309,27 +301,25 @@ def scaled(pixels: Tensor) -> Tensor:
     return image if pixels.is_floating_point() else image.div_(top_of(pixels.dtype))
 
 
-def reduces(net: nn.Module) -> bool:
-    """Whether the network itself estimates its curves on a reduced copy."""
-    return isinstance(net, CurveNet) and (net.config.scale > 1 or net.config.fixed_size is not None)
+def taken(pixels: Tensor, at: Tensor, axis: int) -> Tensor:
+    """``index_select``, which torch lacks for 16 bits without a sign."""
+    if pixels.dtype != torch.uint16:
+        return pixels.index_select(axis, at)
+    return pixels.view(torch.int16).index_select(axis, at).view(torch.uint16)
 
 
-def halo(net: nn.Module, found: bool = False) -> int | None:
-    """How far a pixel's result depends on its neighbours, pixels; None when on the whole photograph.
+def protected(values: Tensor | np.ndarray, noise: Tensor | np.ndarray) -> Curves:
+    """One curve as :mod:`zdce.auto` means it: filter, highlight protection, eight times."""
+    return Curves(values, noise=noise, repeated=auto.ITERATIONS, highlight_protection=True)
 
-    found: once the curves are there.
-    """
+
+def halo(net: nn.Module) -> int | None:
+    """How far a pixel's result depends on its neighbours, pixels; None when on the whole photograph."""
     if isinstance(net, SciNet):
         return 3
-    if not isinstance(net, CurveNet):
+    if not isinstance(net, CurveNet) or net.config.pooling == "stride2" or net.config.scale > 1:
         return None
-    c = net.config
-    filtered = 2 * SMOOTH_RADIUS if c.denoise else 0
-    if found:
-        return filtered
-    if c.pooling == "stride2" or c.statistics or reduces(net):
-        return None
-    return filtered + 7 + (c.pools if c.pooling == "overlapping" else 0)
+    return 7 + (net.config.pools if net.config.pooling == "overlapping" else 0)
 
 
 def factor_for(height: int, width: int, side: int = SMALL_SIDE) -> int:
@@ -337,34 +327,17 @@ def factor_for(height: int, width: int, side: int = SMALL_SIDE) -> int:
     return math.ceil(max(height, width) / side)
 
 
-def on_grid(curves: Tensor, config) -> Tensor:
-    """(1, channels, h, w) → (h, w, iterations, 3), contiguous."""
+def on_grid(curves: Tensor) -> Tensor:
+    """(1, 3·iterations, h, w) → (h, w, iterations, 3), contiguous."""
     height, width = curves.shape[-2:]
-    each = (
-        curves[0]
-        .float()
-        .permute(1, 2, 0)
-        .reshape(height, width, -1, 1 if config.grey_curves else 3)
-    )
-    return each.expand(height, width, config.iterations, 3).contiguous()
+    return curves[0].float().permute(1, 2, 0).reshape(height, width, -1, 3).contiguous()
 
 
-def _mean_of_iterations(curves: Tensor, config) -> Tensor:
-    height, width = curves.shape[-2:]
-    each = (
-        curves[0]
-        .float()
-        .permute(1, 2, 0)
-        .reshape(height, width, -1, 1 if config.grey_curves else 3)
-    )
-    mean = sum(each.unbind(2)) / each.shape[2]
-    return mean[:, :, None].expand(height, width, 1, 3).contiguous()
-
-
-def enlarged(
-    points: Tensor, curves: Curves, parts: tuple[slice, slice], sizes: tuple[int, int]
-) -> Tensor:
-    """Values on a grid (h, w, …), bilinearly, at the pixels ``parts`` of a photograph of ``sizes``."""
+def enlarged(curves: Curves, parts: tuple[slice, slice], sizes: tuple[int, int]) -> Tensor:
+    """Curves bilinearly at the pixels ``parts`` of a photograph of ``sizes``: (h, w, iterations, 3)."""
+    points = curves.values
+    if points.shape[:2] == (1, 1):
+        return points
     for axis, (size, part) in enumerate(zip(sizes, parts, strict=True)):
         at = torch.arange(part.start, part.stop, dtype=torch.float64, device=points.device)
         at = curves.at_points(at, size, points.shape[axis])

@@ -72,23 +72,29 @@ class Tile:
 
 
 def tiles(
-    height: int, width: int, halo: int, size: tuple[int, int] | None = None
+    height: int, width: int, halo: int, size: tuple[int, int] | None = None, block: int = 1
 ) -> Iterator[Tile]:
     """Tiles that cover height × width pixels, none larger than ``size`` (default: :data:`TILE`).
 
     They depend on the size alone, never on the number of threads, and the network sees every one at
-    the same height and width, so that all are computed in the same way.
+    the same height and width, so that all are computed in the same way; or, with ``block``, they and
+    what they see begin at multiples of it (and ``halo``, counted in pixels, is one as well).
     """
     sides = zip((height, width), size or TILE, strict=True)
-    down, across = ([*_spans(side, most, halo)] for side, most in sides)
+    down, across = ([*_spans(side, most, halo, block)] for side, most in sides)
     for rows, seen_rows in down:
         for columns, seen_columns in across:
             yield Tile(rows, columns, seen_rows, seen_columns)
 
 
-def _spans(side: int, most: int, halo: int) -> Iterator[tuple[slice, slice]]:
+def _spans(side: int, most: int, halo: int, block: int) -> Iterator[tuple[slice, slice]]:
     each = math.ceil(side / math.ceil(side / most))
+    each += -each % block
     seen = min(side, each + 2 * halo)
     for start in range(0, side, each):
+        part = slice(start, min(start + each, side))
         first = min(max(0, start - halo), side - seen)
-        yield slice(start, min(start + each, side)), slice(first, first + seen)
+        if block > 1:
+            yield part, slice(max(0, start - halo), min(side, part.stop + halo))
+        else:
+            yield part, slice(first, first + seen)

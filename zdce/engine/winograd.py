@@ -17,17 +17,8 @@ import torch
 from torch import Tensor
 
 from zdce.engine.tiling import Tile
+from zdce.engine.vectors import numba
 from zdce.model import CurveNet, multiply_adds
-
-try:
-    import numba
-    from llvmlite import ir
-    from numba import types
-    from numba.core import cgutils
-    from numba.core.registry import cpu_target
-    from numba.extending import intrinsic
-except ImportError:  # the extra "fast" is not installed
-    numba = None
 
 STRIP = 6  # rows that each layer makes at a time, and the side of a tile of outputs
 SEEN = STRIP + 2  # rows that it reads for them
@@ -68,124 +59,25 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 
 if numba:
-    _machine_code = numba.njit(
-        nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}
+    from llvmlite import ir
+
+    from zdce.engine.vectors import (
+        BYTES,
+        HALF,
+        INT,
+        LANES,
+        VECTOR,
+        Code,
+        clear,
+        floats,
+        kernel,
+        machine_code,
+        through,
     )
-    _features = (
-        cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-    )  # of the processor, as numba sees it
-    LANES = (
-        16 if "+avx512f" in _features else 8 if "+avx2" in _features else 4
-    )  # floats of a vector
-    BYTES_PERMUTED = "+avx512vbmi" in _features  # whether one instruction looks up 64 bytes
-    MOST = (
-        4 if LANES == 8 else 12
-    )  # tiles multiplied together; of two vectors each, within 16 or 32 registers
 
-    _INT, _FLOAT = ir.IntType(64), ir.FloatType()
-    _VECTOR, _HALF = ir.VectorType(_FLOAT, LANES), ir.VectorType(_FLOAT, LANES // 2)
-    _BYTES = 4 * LANES
+    MOST = 4 if LANES == 8 else 12  # tiles multiplied together: two vectors each, in registers
 
-    class _Code:
-        """Vector instructions by name, on addresses (bytes); a thin layer over LLVM's builder."""
-
-        def __init__(self, builder) -> None:
-            self.builder = builder
-
-        def at(self, address, offset: int = 0, times=None):
-            """``address`` + ``offset`` · ``times`` bytes."""
-            step = _INT(offset)
-            return self.builder.add(
-                address, step if times is None else self.builder.mul(times, step)
-            )
-
-        def load(self, address, offset: int = 0, kind=_VECTOR, align: int = 4):
-            return self.builder.load(
-                self.builder.inttoptr(self.at(address, offset), kind.as_pointer()), align=align
-            )
-
-        def store(self, value, address, offset: int = 0) -> None:
-            place = self.builder.inttoptr(self.at(address, offset), value.type.as_pointer())
-            self.builder.store(value, place, align=4 if value.type.element == _FLOAT else 1)
-
-        def spread(self, address, offset: int = 0):
-            """The float at an address, in every lane."""
-            one = self.load(address, offset, _FLOAT)
-            first = self.builder.insert_element(_VECTOR(ir.Undefined), one, ir.IntType(32)(0))
-            return self.pick(first, first, [0] * LANES)
-
-        def pick(self, a, b, lanes: list[int]):
-            """Lanes of ``a``, followed by those of ``b``, in another order."""
-            return self.builder.shuffle_vector(
-                a, b, ir.VectorType(ir.IntType(32), len(lanes))(lanes)
-            )
-
-        def number(self, value: float, kind=_VECTOR):
-            return kind([float(value)] * kind.count)
-
-        def fma(self, a, b, c):
-            """a · b + c; a or b may be a plain number."""
-            a, b = (self.number(x, c.type) if isinstance(x, int | float) else x for x in (a, b))
-            kind, name = ir.FunctionType(c.type, [c.type] * 3), f"llvm.fma.v{c.type.count}f32"
-            return self.builder.call(
-                cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c]
-            )
-
-        def times(self, a: float, b):
-            return self.builder.fmul(self.number(a), b)
-
-        def plus(self, a, b):
-            return self.builder.fadd(a, b)
-
-        def minus(self, a, b):
-            return self.builder.fsub(a, b)
-
-        def larger(self, a, b):
-            return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
-
-        def smaller(self, a, b):
-            return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
-
-        def repeat(self, count, carried: list, step) -> list:
-            """carried = step(n, carried) for n in 0 … count − 1."""
-            builder, before = self.builder, self.builder.block
-            head, inner, after = (
-                builder.append_basic_block(name) for name in ("head", "inner", "after")
-            )
-            builder.branch(head)
-            builder.position_at_end(head)
-            n = builder.phi(_INT)
-            n.add_incoming(_INT(0), before)
-            held = []
-            for value in carried:
-                held.append(builder.phi(value.type))
-                held[-1].add_incoming(value, before)
-            builder.cbranch(builder.icmp_signed("<", n, count), inner, after)
-            builder.position_at_end(inner)
-            values = step(n, held)
-            n.add_incoming(builder.add(n, _INT(1)), builder.block)
-            for phi, value in zip(held, values, strict=True):
-                phi.add_incoming(value, builder.block)
-            builder.branch(head)
-            builder.position_at_end(after)
-            return held
-
-    def _kernel(count: int):
-        """An intrinsic of ``count`` integers, from a function that writes its code."""
-
-        def wrap(write):
-            def generate(_context, builder, _signature, arguments):
-                write(_Code(builder), *arguments)
-                return _context.get_dummy_value()
-
-            words = ", ".join(f"a{n}" for n in range(count))
-            scope = {"signature": types.void(*[types.int64] * count), "generate": generate}
-            exec(f"def kernel(typingctx, {words}):\n    return signature, generate", scope)
-            return intrinsic(scope["kernel"])
-
-        return wrap
-
-    def _inputs(c: _Code, d: list) -> list:
+    def _inputs(c: Code, d: list) -> list:
         """Eight inputs, transformed."""
         first = c.fma(5.25, c.minus(d[4], d[2]), c.minus(d[0], d[6]))
         last = c.fma(5.25, c.minus(d[3], d[5]), c.minus(d[7], d[1]))
@@ -204,7 +96,7 @@ if numba:
             values += [c.plus(even, odd), c.minus(even, odd)]
         return [*values, last]
 
-    def _outputs(c: _Code, m: list) -> list:
+    def _outputs(c: Code, m: list) -> list:
         """Eight products, as six outputs."""
         pairs = [(c.plus(m[n], m[n + 1]), c.minus(m[n], m[n + 1])) for n in (1, 3, 5)]
         values = [c.plus(c.plus(m[0], pairs[0][0]), c.plus(pairs[1][0], pairs[2][0]))]
@@ -214,25 +106,25 @@ if numba:
         values[-1] = c.plus(values[-1], m[7])
         return values
 
-    @_kernel(6)
+    @kernel(6)
     def _down(c, rows, start, pixel, out, apart, count):
         """A vector of each of ``count`` pixels of eight rows, transformed downwards into eight rows of ``apart`` bytes.
 
         rows: where eight addresses stand, ``start`` bytes before the first pixel; pixel: bytes from pixel to pixel of
         what is read; what is written is one vector a pixel."""
-        lines = [c.builder.add(c.load(rows, 8 * k, _INT, 8), start) for k in range(SEEN)]
+        lines = [c.builder.add(c.load(rows, 8 * k, INT, 8), start) for k in range(SEEN)]
 
         def step(n, _):
             at = c.builder.mul(n, pixel)
             for k, value in enumerate(
                 _inputs(c, [c.load(c.builder.add(line, at)) for line in lines])
             ):
-                c.store(value, c.at(c.at(out, _BYTES, n), k, apart))
+                c.store(value, c.at(c.at(out, BYTES, n), k, apart))
             return []
 
         c.repeat(count, [], step)
 
-    @_kernel(6)
+    @kernel(6)
     def _along(c, source, apart, out, place, tile, count):
         """``count`` tiles of what :func:`_down` made, transformed along the rows: a vector for each of 64 places.
 
@@ -240,11 +132,11 @@ if numba:
         """
 
         def step(n, _):
-            first, into = c.at(source, STRIP * _BYTES, n), c.at(out, 1, c.builder.mul(n, tile))
+            first, into = c.at(source, STRIP * BYTES, n), c.at(out, 1, c.builder.mul(n, tile))
             for i in range(SEEN):
                 row = c.at(first, i, apart)
                 for j, value in enumerate(
-                    _inputs(c, [c.load(row, j * _BYTES) for j in range(SEEN)])
+                    _inputs(c, [c.load(row, j * BYTES) for j in range(SEEN)])
                 ):
                     c.store(value, c.at(into, SEEN * i + j, place))
             return []
@@ -253,23 +145,21 @@ if numba:
 
     def _product(halves: int):
         """A kernel that multiplies ``count`` tiles by a matrix that is ``halves`` half vectors wide."""
-        kinds = [_VECTOR] * (halves // 2) + [_HALF] * (halves % 2)
+        kinds = [VECTOR] * (halves // 2) + [HALF] * (halves % 2)
 
-        @_kernel(7)
+        @kernel(7)
         def multiply(c, v, tile, u, m, out, channels, count):
             def group(first, tiles: int) -> None:
                 rows = [
-                    c.at(v, 1, c.builder.mul(tile, c.builder.add(first, _INT(t))))
+                    c.at(v, 1, c.builder.mul(tile, c.builder.add(first, INT(t))))
                     for t in range(tiles)
                 ]
 
                 def step(n, sums):
-                    line, at = c.at(u, halves * _BYTES // 2, n), c.builder.mul(n, _INT(4))
-                    weights = [c.load(line, _BYTES * p, kind) for p, kind in enumerate(kinds)]
-                    factors = {_VECTOR: [c.spread(c.builder.add(row, at)) for row in rows]}
-                    factors[_HALF] = [
-                        c.pick(x, x, list(range(LANES // 2))) for x in factors[_VECTOR]
-                    ]
+                    line, at = c.at(u, halves * BYTES // 2, n), c.builder.mul(n, INT(4))
+                    weights = [c.load(line, BYTES * p, kind) for p, kind in enumerate(kinds)]
+                    factors = {VECTOR: [c.spread(c.builder.add(row, at)) for row in rows]}
+                    factors[HALF] = [c.pick(x, x, list(range(LANES // 2))) for x in factors[VECTOR]]
                     each = [(t, p, kind) for t in range(tiles) for p, kind in enumerate(kinds)]
                     return [
                         c.fma(factors[kind][t], weights[p], sums[k])
@@ -281,18 +171,18 @@ if numba:
                 )
                 into = c.at(m, 1, c.builder.mul(out, first))
                 for k, value in enumerate(sums):
-                    c.store(value, c.at(into, k // len(kinds), out), _BYTES * (k % len(kinds)))
+                    c.store(value, c.at(into, k // len(kinds), out), BYTES * (k % len(kinds)))
 
-            done = _INT(0)
+            done = INT(0)
             for tiles in (MOST, 4, 1):  # as many at a time as the registers hold, then what is left
 
                 def several(n, _, done=done, tiles=tiles):
-                    group(c.builder.add(done, c.builder.mul(n, _INT(tiles))), tiles)
+                    group(c.builder.add(done, c.builder.mul(n, INT(tiles))), tiles)
                     return []
 
-                times = c.builder.sdiv(c.builder.sub(count, done), _INT(tiles))
+                times = c.builder.sdiv(c.builder.sub(count, done), INT(tiles))
                 c.repeat(times, [], several)
-                done = c.builder.add(done, c.builder.mul(times, _INT(tiles)))
+                done = c.builder.add(done, c.builder.mul(times, INT(tiles)))
 
         return multiply
 
@@ -302,10 +192,10 @@ if numba:
         """A kernel that turns the products of ``count`` tiles into six rows of outputs, with bias; into: where their
         addresses stand, ``start`` bytes before the first output."""
 
-        @_kernel(8)
+        @kernel(8)
         def outputs(c, m, place, tile, bias, into, start, pixel, count):
             shift, zero = c.load(bias, 0, kind), c.number(0, kind)
-            lines = [c.builder.add(c.load(into, 8 * k, _INT, 8), start) for k in range(STRIP)]
+            lines = [c.builder.add(c.load(into, 8 * k, INT, 8), start) for k in range(STRIP)]
 
             def step(n, _):
                 first = c.at(m, 1, c.builder.mul(n, tile))
@@ -327,15 +217,15 @@ if numba:
         return outputs
 
     _back_relu, _back_plain, _back_half = (
-        _back(True, _VECTOR),
-        _back(False, _VECTOR),
-        _back(False, _HALF),
+        _back(True, VECTOR),
+        _back(False, VECTOR),
+        _back(False, HALF),
     )
 
     def _direct(pixels: int):
         """A kernel of the first layer: 3 channels to one vector, ``pixels`` neighbours at a time, with ReLU."""
 
-        @_kernel(8)
+        @kernel(8)
         def convolve(c, r0, r1, r2, weights, line, bias, out, pixel):
             sums = [c.load(bias)] * pixels
             for k, row in enumerate((r0, r1, r2)):
@@ -348,7 +238,7 @@ if numba:
                         for x, total in enumerate(sums)
                     ]
 
-                sums = c.repeat(_INT(9), sums, step)
+                sums = c.repeat(INT(9), sums, step)
             for x, total in enumerate(sums):
                 c.store(c.larger(total, c.number(0)), c.at(out, x, pixel))
 
@@ -356,21 +246,21 @@ if numba:
 
     _direct12, _direct6 = _direct(2 * STRIP), _direct(STRIP)
 
-    @_kernel(6)
+    @kernel(6)
     def _highest(c, r0, r1, r2, pixel, out, count):
         """The largest of 3×3 neighbours: ``count`` vectors, the first of which stands a pixel after the rows' start."""
 
         def step(n, _):
             columns = []
             for x in range(3):
-                values = [c.load(c.at(c.at(row, _BYTES, n), x, pixel)) for row in (r0, r1, r2)]
+                values = [c.load(c.at(c.at(row, BYTES, n), x, pixel)) for row in (r0, r1, r2)]
                 columns.append(c.larger(c.larger(values[0], values[1]), values[2]))
-            c.store(c.larger(c.larger(columns[0], columns[1]), columns[2]), c.at(out, _BYTES, n))
+            c.store(c.larger(c.larger(columns[0], columns[1]), columns[2]), c.at(out, BYTES, n))
             return []
 
         c.repeat(count, [], step)
 
-    def _transposed(c: _Code, rows: list) -> list:
+    def _transposed(c: Code, rows: list) -> list:
         """As many vectors as there are lanes, so that lane k of vector n becomes lane n of vector k."""
         step = 1
         while step < LANES:
@@ -387,7 +277,7 @@ if numba:
             rows, step = swapped, 2 * step
         return rows
 
-    def _tanh(c: _Code, x):
+    def _tanh(c: Code, x):
         """To a few units in the last place. Source: the rational function of Eigen (MPL 2)."""
         x = c.larger(c.smaller(x, c.number(7.9, x.type)), c.number(-7.9, x.type))
         y = c.builder.fmul(x, x)
@@ -405,19 +295,19 @@ if numba:
             q = c.fma(q, y, c.number(term, x.type))
         return c.builder.fdiv(c.builder.fmul(x, p), q)
 
-    @_kernel(3)
+    @kernel(3)
     def _tanh_of(c, source, out, count):
         """``count`` half vectors, each through tanh."""
 
         def step(n, _):
             c.store(
-                _tanh(c, c.load(c.at(source, _BYTES // 2, n), 0, _HALF)), c.at(out, _BYTES // 2, n)
+                _tanh(c, c.load(c.at(source, BYTES // 2, n), 0, HALF)), c.at(out, BYTES // 2, n)
             )
             return []
 
         c.repeat(count, [], step)
 
-    @_kernel(3)
+    @kernel(3)
     def _bend(c, raw, source, out):
         """As many pixels as there are lanes, R, G, B of 8 bits, bent by 24 curves each before tanh, and rounded."""
         byte, word = ir.IntType(8), ir.VectorType(ir.IntType(32), LANES)
@@ -431,7 +321,7 @@ if numba:
         bent = []
         for colour in range(3):
             x = c.pick(pixels, pixels, [3 * n + colour for n in range(LANES)])
-            x = c.builder.uitofp(c.builder.zext(x, word), _VECTOR)
+            x = c.builder.uitofp(c.builder.zext(x, word), VECTOR)
             x = c.builder.fmul(x, c.number(np.float32(1 / 255)))
             for k in range(ITERATIONS):
                 x = c.fma(_tanh(c, curves[3 * k + colour]), c.fma(x, x, c.builder.fneg(x)), x)
@@ -445,50 +335,7 @@ if numba:
         order = [n // 3 + LANES * (n % 3) for n in range(3 * LANES)]
         c.store(c.pick(first, last, order), out)
 
-    @intrinsic
-    def _floats(typingctx, address):
-        """The address as a pointer to floats."""
-
-        def generate(_context, builder, _signature, arguments):
-            return builder.inttoptr(arguments[0], _FLOAT.as_pointer())
-
-        return types.CPointer(types.float32)(types.int64), generate
-
-    @_machine_code
-    def _clear(address, count):
-        numba.carray(_floats(address), count)[:] = 0
-
-    @_kernel(3)
-    def _through_64(c, table, line, blocks):
-        """``blocks`` times 64 bytes, each replaced by the byte of a table of 256 that it numbers."""
-        kind = ir.VectorType(ir.IntType(8), 64)
-        quarters = [c.load(table, 64 * k, kind, 1) for k in range(4)]
-        signature, name = ir.FunctionType(kind, [kind] * 3), "llvm.x86.avx512.vpermi2var.qi.512"
-        of_two = cgutils.get_or_insert_function(c.builder.module, signature, name)
-
-        def step(n, _):
-            at = c.at(line, 64, n)
-            number = c.load(at, 0, kind, 1)
-            low, high = (
-                c.builder.call(of_two, [a, number, b]) for a, b in (quarters[:2], quarters[2:])
-            )
-            upper = c.builder.icmp_signed("<", number, kind([0] * 64))
-            c.store(c.builder.select(upper, high, low), at)
-            return []
-
-        c.repeat(blocks, [], step)
-
-    @_machine_code
-    def through(line, table):
-        """A line of bytes, each replaced in place by what ``table`` (256,) has at it."""
-        done = 0
-        if BYTES_PERMUTED:
-            _through_64(table.ctypes.data, line.ctypes.data, line.shape[0] // 64)
-            done = line.shape[0] // 64 * 64
-        for i in range(done, line.shape[0]):
-            line[i] = table[line[i]]
-
-    @_machine_code
+    @machine_code
     def _multiply(v, v_place, u, m, m_place, count, channels, outputs):
         """64 products of ``count`` tiles by ``channels`` with matrices ``channels`` by ``outputs``."""
         half, a_tile, b_tile = LANES // 2, 4 * channels, 4 * outputs
@@ -507,17 +354,17 @@ if numba:
                 u += 4 * channels * halves * half
                 column += halves * half
 
-    @_machine_code
+    @machine_code
     def _tiles_in(rows, channels, offset, block, count, total, temp, v, v_place):
         """Tiles ``block`` … of eight rows (addresses), transformed, into v's channels ``offset`` …"""
         pixels = STRIP * count + 2
-        line = pixels * _BYTES
+        line = pixels * BYTES
         for channel in range(0, channels, LANES):
             at = 4 * (STRIP * block * channels + channel)
             _down(rows.ctypes.data, at, 4 * channels, temp, line, pixels)
             _along(temp, line, v + 4 * (offset + channel), v_place, 4 * total, count)
 
-    @_machine_code
+    @machine_code
     def _tiles_out(m, m_place, bias, outputs, kind, start, into, count):
         """The products of ``count`` tiles as six rows of outputs."""
         pixel, channel = 4 * outputs, 0
@@ -531,14 +378,14 @@ if numba:
                 _back_half(products, m_place, pixel, shift, into.ctypes.data, at, pixel, count)
             channel += LANES
 
-    @_machine_code
+    @machine_code
     def _convolve(
         rows_a, from_a, rows_b, from_b, start, stop, weights, bias, outputs, kind, into, scratch
     ):
         """Tiles ``start`` … of a strip of a layer from eight rows of one input or two, joined; into: addresses."""
         total = from_a + from_b
         v_place, m_place = 4 * BLOCK * total + PAD, 4 * BLOCK * outputs + PAD
-        v = scratch + SEEN * (STRIP * BLOCK + 2) * _BYTES
+        v = scratch + SEEN * (STRIP * BLOCK + 2) * BYTES
         m = v + PLACES * v_place
         for block in range(start, stop, BLOCK):
             count = min(BLOCK, stop - block)
@@ -548,7 +395,7 @@ if numba:
             _multiply(v, v_place, weights, m, m_place, count, total, outputs)
             _tiles_out(m, m_place, bias, outputs, kind, 4 * STRIP * block * outputs, into, count)
 
-    @_machine_code
+    @machine_code
     def _first_layer(rows, weights, bias, channels, start, stop, into):
         """Columns ``start`` … of a strip of the layer that reads three channels; rows: addresses of eight."""
         for r in range(STRIP):
@@ -568,7 +415,7 @@ if numba:
                         )
                         x += STRIP
 
-    @_machine_code
+    @machine_code
     def _bend_row(raw, source, out, table, plain):
         """A row of pixels, (3·width,) uint8, bent by its curves before tanh, which stand at the address ``raw``."""
         samples = source.shape[0]
@@ -583,14 +430,14 @@ if numba:
         if not plain:
             through(out, table)
 
-    @_machine_code
+    @machine_code
     def _laid_out(stages, columns, address, rings):
         """Where things lie in memory from ``address`` on: into ``rings``, each stage's rows, whose first and last pixel
         are nought; returned: a row of noughts, and what is left for one convolution."""
         zero, widest = (address + 63) // 64 * 64, 0
         for k in range(stages.shape[0]):
             widest = max(widest, stages[k, CHANNELS])
-        _clear(zero, columns * widest)
+        clear(zero, columns * widest)
         place = zero + 4 * columns * widest
         for k in range(stages.shape[0]):
             place = (place + 63) // 64 * 64
@@ -598,14 +445,14 @@ if numba:
             pixel = 4 * stages[k, CHANNELS]
             for _ in range(stages[k, KEPT]):
                 if k == 0:
-                    _clear(place, columns * pixel // 4)
+                    clear(place, columns * pixel // 4)
                 else:
-                    _clear(place, pixel // 4)
-                    _clear(place + (columns - 1) * pixel, pixel // 4)
+                    clear(place, pixel // 4)
+                    clear(place + (columns - 1) * pixel, pixel // 4)
                 place += columns * pixel
         return zero, (place + 64 * LANES + 63) // 64 * 64
 
-    @_machine_code
+    @machine_code
     def _stream(
         source,
         scale,
@@ -662,7 +509,7 @@ if numba:
                     )
                 if kind == PIXELS:
                     for r in range(first, min(first + STRIP, height)):
-                        line = numba.carray(_floats(into[r - first]), channels * width)
+                        line = numba.carray(floats(into[r - first]), channels * width)
                         pixels = source[top + r, channels * left : channels * right]
                         for x in range(channels * width):
                             line[x] = np.float32(pixels[x]) * scale
@@ -707,7 +554,7 @@ if numba:
                         scratch,
                     )
                 for r in range(STRIP if width < STRIP * tiles else 0):
-                    _clear(into[r] + 4 * channels * width, channels * (STRIP * tiles - width))
+                    clear(into[r] + 4 * channels * width, channels * (STRIP * tiles - width))
                 if k < final:
                     continue
                 for r in range(first, min(first + STRIP, height)):
