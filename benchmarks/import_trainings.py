@@ -2,11 +2,12 @@
 
     python benchmarks/import_trainings.py FOLDER
 
-FOLDER holds ``records/NAME-seedK.npz`` (key ``record``: (steps, 6), columns as in ``training.COLUMNS``)
-with a ``.json`` beside each (configuration, steps, device, torch, photographs, seconds), and
-``weights/NAME-seedK-epochNNN.safetensors``. Kept are the last weights of every training and the
-snapshots that tables compare; of all snapshots a list with their fingerprints. The tensors are
-taken as they are; a header's fields that no network has any more, all of them off, are left out.
+FOLDER holds ``records/NAME-seedK.npz`` (key ``record``: (steps, 6), columns as in
+``training.COLUMNS``) with a ``.json`` beside each (configuration, steps, device, torch,
+photographs, seconds), and ``weights/NAME-seedK-epochNNN.safetensors``. Kept are the last weights of
+every training and the snapshots that tables compare; of all snapshots a list with their
+fingerprints. The tensors are taken as they are; a header's fields that no network has any more, all
+of them off, are left out.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from zdce import datasets, memory, video
+from zdce import camera, datasets, memory, video
 from zdce.enhance import Enhancer
 
 CORES = os.cpu_count()
@@ -64,7 +64,7 @@ def views() -> Iterator[np.ndarray]:
     """The clip's pictures, (HEIGHT, WIDTH, 3) uint8."""
     scene, rng = panorama(), np.random.default_rng(0)
     stops = rng.normal(STOPS, UNSTEADY, TAKES)
-    takes = [datasets.expose(scene, each, number) for number, each in enumerate(stops)]
+    takes = [camera.expose(scene, each, number) for number, each in enumerate(stops)]
     order = rng.permuted(np.tile(np.arange(TAKES), (PANNED + STILL) // TAKES + 1))
     for number in range(PANNED + STILL):
         take = takes[order[number]]

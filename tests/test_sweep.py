@@ -1,4 +1,6 @@
-"""Sweeps: every training once, on this machine and on a real cluster, with processes and workers that die."""
+"""Sweeps: every training once, on this machine and on a real cluster, with processes and workers
+that die.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def one_thread():
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """Folders of this test alone, for this process and for those that it starts; a few generated photographs."""
+    """Folders of this test alone, for this process and for those that it starts; a few generated
+    photographs.
+    """
     for name in ("runs", "data"):
         (tmp_path / name).mkdir()
         monkeypatch.setenv(f"ZDCE_{name.upper()}", str(tmp_path / name))

@@ -114,7 +114,7 @@ def stop_at(monkeypatch, step: int, what=None) -> None:
     monkeypatch.setattr(training.State, "advance", stopping)
 
 
-# ---- the same again ---------------------------------------------------------------------------------------------
+# ---- the same again ------------------------------------------------------------------------------
 
 
 def test_same_seed_gives_the_same_bits(photographs, whole, tmp_path):
@@ -280,7 +280,7 @@ def test_without_resume_a_run_starts_anew(photographs, tmp_path):
     )
 
 
-# ---- what a run leaves ------------------------------------------------------------------------------------------
+# ---- what a run leaves ---------------------------------------------------------------------------
 
 
 def test_record_has_every_step_and_the_model_its_training(whole):
@@ -339,7 +339,7 @@ def test_a_number_format_is_never_emulated_unless_asked_for(
     assert further.precision == run.precision
 
 
-# ---- order ------------------------------------------------------------------------------------------------------
+# ---- order ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("count", "batch"), [(7, 2), (8, 4), (3, 8), (1, 1), (2002, 8)])
@@ -363,7 +363,7 @@ def test_batches_from_any_step_on_are_those_of_the_beginning():
         assert all(np.array_equal(next(later), everything[k]) for k in range(start, start + 3))
 
 
-# ---- the arithmetic ---------------------------------------------------------------------------------------------
+# ---- the arithmetic ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["zero-dce-improved", "stride2-transposed", "paper-losses"])
@@ -474,7 +474,7 @@ def test_loss_goes_down_and_dark_photographs_become_brighter(photographs, tmp_pa
     assert abs(enhanced.mean() - 0.6) < abs(image.mean() - 0.6)
 
 
-# ---- faults -----------------------------------------------------------------------------------------------------
+# ---- faults --------------------------------------------------------------------------------------
 
 
 def test_broken_photograph_stops_the_training_at_once(photographs, tmp_path):
@@ -590,7 +590,7 @@ def test_folder_without_photographs_is_refused(tmp_path):
         train(replace(CONFIG, data=str(tmp_path / "empty")), tmp_path / "run", progress=False)
 
 
-# ---- configuration ----------------------------------------------------------------------------------------------
+# ---- configuration -------------------------------------------------------------------------------
 
 
 def test_run_goes_to_its_own_folder_by_default(photographs, tmp_path, monkeypatch):
@@ -608,7 +608,7 @@ def test_wrong_configurations_are_named(wrong):
         replace(CONFIG, precision="half")
 
 
-# ---- what is printed --------------------------------------------------------------------------------------------
+# ---- what is printed -----------------------------------------------------------------------------
 
 
 def test_exposure_warning_is_printed(photographs, tmp_path, capsys):

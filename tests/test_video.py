@@ -18,7 +18,7 @@ import torch
 from conftest import dark, trained
 from PIL import Image
 
-from zdce import checkpoints, datasets, video
+from zdce import camera, checkpoints, datasets, video
 from zdce.engine import Curves
 from zdce.engine.planes import MATRICES, Form, from_pixels, to_pixels
 from zdce.enhance import Enhancer
@@ -556,7 +556,7 @@ def test_cuts_are_told_from_noise_and_from_pans():
         if sample.stops == 4:
             whole = np.asarray(Image.fromarray(sample.reference()).resize((400, 225)))
             for take in (0, 1):
-                views[sample.scene, take] = datasets.expose(whole, 4, take)
+                views[sample.scene, take] = camera.expose(whole, 4, take)
 
     def small(pixels):
         blocks = pixels.reshape(45, 5, -1, 5, 3).mean(axis=(1, 3))

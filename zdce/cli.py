@@ -376,11 +376,11 @@ def data_list() -> None:
 @click.option("--jobs", type=click.IntRange(1, 64), default=8, help="Downloads at a time.")
 def data_fetch(names, mirror, jobs) -> None:
     """Bring data sets ("all" for every one); each file is checked before it counts as there."""
-    from zdce import datasets
+    from zdce import datasets, fetch
 
     with _plain_errors():
         wanted = list(datasets.DATASETS) if "all" in names else names
-        fetched = datasets.fetch(wanted, mirror=mirror, jobs=jobs)
+        fetched = fetch.fetch(wanted, mirror=mirror, jobs=jobs)
     for path, reason in fetched.failed.items():
         click.echo(f"{path}: {reason}", err=True)
     counts = ", ".join(f"{len(getattr(fetched, kind))} {text}" for kind, text in FETCH_KINDS)
@@ -395,11 +395,11 @@ FETCH_KINDS = (("fetched", "fetched"), ("kept", "there already"), ("failed", "fa
 @click.argument("names", nargs=-1, metavar="[NAME...]")
 def data_verify(names) -> None:
     """Check every file's sha256; without names, of the sets that are at hand."""
-    from zdce import datasets
+    from zdce import datasets, fetch
 
     with _plain_errors():
         wanted = names or [name for name in datasets.DATASETS if datasets.at_hand(name)]
-        wrong = datasets.verify(wanted)
+        wrong = fetch.verify(wanted)
     for path, problem in wrong.items():
         click.echo(f"{path}: {problem}", err=True)
     click.echo(

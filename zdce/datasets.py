@@ -1,8 +1,9 @@
-"""Data sets by name: what they are, where they come from, and their photographs as arrays.
+"""Data sets by name: what they are, where they lie, and their photographs as arrays.
 
-Every published file stands in ``data/manifest.csv`` with its size, sha256 and origin. A file is looked for in
-``paths.data()`` first and then, if the mirror is a folder, there. ``bundled`` needs no file at all: it is made from
-photographs inside scikit-image's package by a seeded camera model.
+Every published file stands in ``data/manifest.csv`` with its size, sha256 and origin. A file is
+looked for in ``paths.data()`` first and then, if the mirror is a folder, there; ``zdce.fetch``
+brings it. ``bundled`` needs no file at all: it is made from photographs inside scikit-image's
+package.
 """
 
 from __future__ import annotations
@@ -13,43 +14,35 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import sys
-import threading
-import time
-import warnings
 import zlib
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 from urllib.parse import quote
 
 import numpy as np
-import requests
 from PIL import Image
 from tqdm import tqdm
 
 from zdce import paths
-from zdce.files import atomic_write, scratch
+from zdce.camera import CAMERA, expose
+from zdce.files import scratch
 from zdce.photos import SUFFIXES, PhotoError, read_photo
 
-with warnings.catch_warnings():
-    warnings.filterwarnings(
-        "ignore", message="IProgress not found"
-    )  # of no use here: progress is plain lines
-    import pooch
-
-# --- the manifest -----------------------------------------------------------------------------------------------
+# --- the manifest ---------------------------------------------------------------------------------
 
 ORIGIN = "https://raw.githubusercontent.com"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One published file, a row of the manifest. ``size`` in bytes; ``scene`` and ``reference`` for low frames."""
+    """One published file, a row of the manifest.
+
+    size: bytes. scene, reference: of the low frames of sice-pairs.
+    """
 
     path: str
     size: int
@@ -70,14 +63,13 @@ class Entry:
 def _read_manifest(path: Path) -> dict[str, Entry]:
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: no manifest; run from a clone of the project, where data/manifest.csv lies"
+            f"{path}: no manifest; run from a clone of the project, where it lies"
         )
     with path.open(newline="", encoding="utf-8") as file:
-        rows = [
-            Entry(row.pop("path"), int(row.pop("bytes")), *row.values())
-            for row in csv.DictReader(file)
-        ]
-    return {entry.path: entry for entry in rows}
+        rows = csv.reader(file)
+        next(rows)
+        entries = [Entry(name, int(size), *rest) for name, size, *rest in rows]
+    return {entry.path: entry for entry in entries}
 
 
 def manifest() -> dict[str, Entry]:
@@ -85,7 +77,7 @@ def manifest() -> dict[str, Entry]:
     return _read_manifest(paths.manifest())
 
 
-# --- the sets ---------------------------------------------------------------------------------------------------
+# --- the sets -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -103,15 +95,12 @@ class DataSet:
         """Its files, in the manifest's order; none for ``bundled``."""
         if self.name == "sice-pairs":
             lows = [entry for entry in manifest().values() if entry.scene]
-            wanted = {
-                path for low in lows for path in (low.path, f"data/train_data/{low.reference}")
-            }
+            wanted = {entry.path for entry in lows}
+            wanted |= {f"data/train_data/{entry.reference}" for entry in lows}
             return [entry for entry in manifest().values() if entry.path in wanted]
-        return (
-            [entry for entry in manifest().values() if entry.path.startswith(self.starts)]
-            if self.starts
-            else []
-        )
+        if not self.starts:
+            return []
+        return [entry for entry in manifest().values() if entry.path.startswith(self.starts)]
 
     @property
     def files(self) -> int:
@@ -202,16 +191,25 @@ def _dataset(name: str) -> DataSet:
 
 
 def _owner(path: str) -> str:
-    return next(
-        name for name, each in DATASETS.items() if each.starts and path.startswith(each.starts)
-    )
+    owners = (name for name, each in DATASETS.items() if each.starts)
+    return next(name for name in owners if path.startswith(DATASETS[name].starts))
 
 
-# --- where files lie --------------------------------------------------------------------------------------------
+def entries_of(names: str | Iterable[str]) -> list[Entry]:
+    """The files of one or several sets, each once."""
+    names = [names] if isinstance(names, str) else names
+    every = (entry for name in names for entry in _dataset(name).entries())
+    return list({entry.path: entry for entry in every}.values())
 
 
-def _kept_at(path: str) -> Path:
-    """Where ``paths.data()`` keeps a manifest path: ``data/x`` as ``x``, ``weights/x`` as it is; nothing outside."""
+# --- where files lie ------------------------------------------------------------------------------
+
+
+def kept_at(path: str) -> Path:
+    """Where ``paths.data()`` keeps a manifest path: ``data/x`` as ``x``, ``weights/x`` as it is.
+
+    Raises ValueError for a path that would lie elsewhere.
+    """
     parts = PurePosixPath(path).parts
     bad = any(part == ".." or re.search(r"[\\:\0]", part) for part in parts)
     if len(parts) < 2 or parts[0] not in ("data", "weights") or bad:
@@ -219,14 +217,16 @@ def _kept_at(path: str) -> Path:
     return paths.data().joinpath(*(parts[1:] if parts[0] == "data" else parts))
 
 
-def _is_address(mirror: str | os.PathLike) -> bool:
+def is_address(mirror: str | os.PathLike) -> bool:
+    """Whether a mirror is a server, not a folder."""
     return str(mirror).startswith(("http://", "https://"))
 
 
-def _places(path: str) -> list[Path]:
+def places_of(path: str) -> list[Path]:
+    """Where the file of a manifest path may lie: the data folder, and a mirror that is a folder."""
     mirror = paths.mirror()
-    local = [Path(mirror).expanduser() / path] if mirror and not _is_address(mirror) else []
-    return [_kept_at(path), *local]
+    local = [Path(mirror).expanduser() / path] if mirror and not is_address(mirror) else []
+    return [kept_at(path), *local]
 
 
 def _whole(place: Path, entry: Entry) -> bool:
@@ -236,19 +236,22 @@ def _whole(place: Path, entry: Entry) -> bool:
 @functools.lru_cache(maxsize=10_000)
 def _sha256(place: Path, _size: int, _changed: int) -> str:
     """Of a file as it is: hashed again when its length or time of change is another."""
-    return pooch.file_hash(str(place))
+    with place.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find(relative_path: str) -> Path:
-    """The file of a manifest path (``data/...`` or ``weights/...``): in ``paths.data()``, or in a mirror folder.
+    """The file of a manifest path, ``data/...`` or ``weights/...``: in ``paths.data()`` or a
+    mirror.
 
-    Raises FileNotFoundError, which names the data set to fetch, if it lies in neither with the manifest's sha256.
+    Raises FileNotFoundError, which names the data set to fetch, if it lies in neither with the
+    manifest's sha256.
     """
     entry = manifest().get(str(relative_path))
     if entry is None:
         raise FileNotFoundError(f"{relative_path}: not a file of {paths.manifest()}")
     wrong = ""
-    for place in _places(entry.path):
+    for place in places_of(entry.path):
         if _whole(place, entry):
             about = place.stat()
             if _sha256(place, about.st_size, about.st_mtime_ns) == entry.sha256:
@@ -259,258 +262,37 @@ def find(relative_path: str) -> Path:
     )
 
 
+def _there(entry: Entry) -> bool:
+    return any(_whole(place, entry) for place in places_of(entry.path))
+
+
 def at_hand(name: str) -> bool:
     """True if every file of the set is there with the manifest's size; always for ``bundled``."""
-    return all(
-        any(_whole(place, entry) for place in _places(entry.path))
-        for entry in _dataset(name).entries()
-    )
-
-
-# --- fetching and checking --------------------------------------------------------------------------------------
-
-TIMEOUT = 30  # seconds without a byte
-SLOWEST = 4_000  # bytes a second, over a whole file and after TIMEOUT: a server that trickles holds nobody up for ever
-CHUNK = 1 << 10  # bytes after which this is looked at
-ATTEMPTS = 3  # per file, for failures that may pass
-PAUSE = 0.5  # seconds before the second attempt, doubled before the third
-LONGEST_PAUSE = 60  # seconds, if a server asks for patience (Retry-After)
-UNREACHABLE = 8  # files in a row without a connection: the rest is not tried
-
-
-@dataclass
-class Fetched:
-    """What `fetch` did, as paths in the manifest; ``failed`` maps each to its reason."""
-
-    kept: list[str] = field(default_factory=list)  # there already, right sha256
-    fetched: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-
-
-class _Failure(Exception):
-    """One attempt failed; ``pause`` is how long to wait before another (None: there is no point)."""
-
-    def __init__(self, reason: str, pause: float | None = None, connected: bool = True):
-        super().__init__(reason)
-        self.pause, self.connected = pause, connected
-
-
-def _right(place: Path, entry: Entry) -> bool:
-    return _whole(place, entry) and pooch.file_hash(str(place)) == entry.sha256
-
-
-def _entries(names: str | Iterable[str]) -> list[Entry]:
-    """The files of several sets, each once."""
-    names = [names] if isinstance(names, str) else list(names)
-    return list(
-        {entry.path: entry for name in names for entry in _dataset(name).entries()}.values()
-    )
-
-
-def fetch(
-    names: str | Iterable[str],
-    mirror: str | os.PathLike | None = None,
-    jobs: int = 8,
-    progress: bool = True,
-) -> Fetched:
-    """Bring sets into ``paths.data()``, ``jobs`` files at a time, from the mirror or from where they are published.
-
-    ``mirror`` (default: ``paths.mirror()``) is a folder or an http(s) address that holds the manifest's paths. A file
-    counts as there only after its sha256 was checked; files already there are kept, so a second call brings what is
-    missing. A failing file stops no other: see ``Fetched.failed``. Raises ValueError for an unknown set or mirror.
-    """
-    mirror = mirror or paths.mirror()
-    if mirror and not _is_address(mirror) and not Path(mirror).expanduser().is_dir():
-        raise ValueError(f"mirror={str(mirror)!r} is neither a folder nor an http(s) address")
-    if jobs < 1:
-        raise ValueError(f"jobs={jobs} must be 1 or more")
-    entries = _entries(names)
-    result, silent, give_up = Fetched(), 0, threading.Event()
-    bar = tqdm(
-        total=len(entries),
-        desc="fetching",
-        unit="file",
-        mininterval=1,
-        file=sys.stdout,
-        disable=not progress,
-    )
-    with bar, ThreadPoolExecutor(jobs) as pool:
-        waiting = {pool.submit(_fetch_one, entry, mirror, give_up): entry.path for entry in entries}
-        try:
-            for future in as_completed(waiting):
-                try:
-                    (result.fetched if future.result() else result.kept).append(waiting[future])
-                    silent = 0
-                except (_Failure, OSError, ValueError) as error:
-                    result.failed[waiting[future]] = str(error)
-                    silent = (
-                        silent + 1 if isinstance(error, _Failure) and not error.connected else 0
-                    )
-                if silent >= UNREACHABLE:
-                    give_up.set()
-                bar.update()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return result
-
-
-def _fetch_one(entry: Entry, mirror: str | os.PathLike | None, give_up: threading.Event) -> bool:
-    """Bring one file; False if it was there. Whatever goes wrong leaves no file and no partial one."""
-    target = _kept_at(entry.path)
-    if _right(target, entry):
-        return False
-    if give_up.is_set():
-        raise _Failure(
-            f"not tried: no connection for {UNREACHABLE} files in a row", connected=False
-        )
-    with atomic_write(target) as partial:
-        if _right(target, entry):  # another process was bringing it meanwhile
-            shutil.copyfile(target, partial)
-            return False
-        for attempt in range(ATTEMPTS):
-            try:
-                _transfer(entry, mirror, partial)
-                break
-            except _Failure as failure:
-                if failure.pause is None or attempt == ATTEMPTS - 1:
-                    raise
-                time.sleep(max(failure.pause, PAUSE * 2**attempt))
-    return True
-
-
-def _transfer(entry: Entry, mirror: str | os.PathLike | None, partial: Path) -> None:
-    """One attempt: the file's bytes into ``partial``, checked."""
-    if mirror and not _is_address(mirror):
-        source = Path(mirror).expanduser() / entry.path
-        if not source.is_file():
-            raise _Failure(f"not in the mirror {mirror}")
-        if source.stat().st_size != entry.size:
-            raise _Failure(
-                f"{source.stat().st_size} bytes in the mirror; expected {entry.size} bytes"
-            )
-        shutil.copyfile(source, partial)
-        pause = None
-    else:
-        url = f"{str(mirror).rstrip('/')}/{quote(entry.path)}" if mirror else entry.origin
-        _download(url, partial, entry.size)
-        pause = 0.0
-    if not _right(partial, entry):
-        got = f"{partial.stat().st_size} bytes, sha256 {pooch.file_hash(str(partial))[:12]}…"
-        raise _Failure(
-            f"got {got}; expected {entry.size} bytes, sha256 {entry.sha256[:12]}…", pause
-        )
-
-
-class _Bounded:
-    """What a download may write to: no more bytes than were promised, and no slower than :data:`SLOWEST`."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self.file, self.left, self.size = file, size, size
-        self.until = time.monotonic() + TIMEOUT + size / SLOWEST
-
-    def write(self, data: bytes) -> int:
-        self.left -= len(data)
-        if self.left < 0:
-            raise _Failure(f"more than the {self.size} bytes expected")
-        if time.monotonic() > self.until:
-            raise _Failure("too slow", 0.0)
-        return self.file.write(data)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
-def _download(url: str, partial: Path, size: int) -> None:
-    try:
-        with partial.open("wb") as file:
-            pooch.HTTPDownloader(chunk_size=CHUNK, timeout=TIMEOUT)(url, _Bounded(file, size), None)
-    except requests.HTTPError as error:
-        code, after = error.response.status_code, error.response.headers.get("Retry-After", "")
-        pause = min(int(after), LONGEST_PAUSE) if after.isdigit() else 0.0
-        raise _Failure(
-            f"HTTP {code} from {url}", pause if code >= 500 or code in (408, 425, 429) else None
-        ) from error
-    except requests.exceptions.ChunkedEncodingError as error:
-        raise _Failure(f"broken off: {url}", 0.0) from error
-    except (requests.ConnectionError, requests.Timeout) as error:
-        raise _Failure(
-            f"no connection ({type(error).__name__}): {url}", 0.0, connected=False
-        ) from error
-    except requests.RequestException as error:
-        raise _Failure(f"{type(error).__name__}: {url}") from error
-
-
-def verify(names: str | Iterable[str]) -> dict[str, str]:
-    """Hash every file of the sets where it lies (``paths.data()`` or a mirror folder): path → what is wrong with it."""
-    wrong = {}
-    for entry in _entries(names):
-        place = next((place for place in _places(entry.path) if place.is_file()), None)
-        if place is None:
-            wrong[entry.path] = "missing"
-        elif place.stat().st_size != entry.size:
-            wrong[entry.path] = f"{place.stat().st_size} bytes instead of {entry.size}"
-        elif not _right(place, entry):
-            wrong[entry.path] = "wrong sha256"
-    return wrong
+    return all(map(_there, _dataset(name).entries()))
 
 
 def status() -> list[dict[str, str | int]]:
-    """One row a set for ``zdce data list``: name, title, files, bytes, at_hand (files), where, use, licence, source."""
+    """One row a set for ``zdce data list``: name, title, files, bytes, at_hand, where, use, ..."""
     rows = []
     for name, each in DATASETS.items():
         entries = each.entries()
-        kept = sum(_whole(_kept_at(entry.path), entry) for entry in entries)
-        there = sum(any(_whole(place, entry) for place in _places(entry.path)) for entry in entries)
-        where = (
-            "mirror"
-            if not kept and there
-            else "data folder"
-            if kept == there and there
-            else "data folder, mirror"
-        )
+        there, kept = sum(map(_there, entries)), sum(_whole(kept_at(e.path), e) for e in entries)
+        where = "data folder" if kept == there else "data folder, mirror" if kept else "mirror"
         where = "installed" if not each.starts else where if there else "not fetched"
-        count = {
-            "files": each.files,
-            "bytes": each.size,
-            "at_hand": there if each.starts else each.files,
-        }
-        about = {"use": each.use, "licence": each.licence, "source": each.source}
-        rows.append({"name": name, "title": each.title, **count, "where": where, **about})
+        row = {"name": name, "title": each.title, "files": each.files, "bytes": each.size}
+        row |= {"at_hand": there if each.starts else each.files, "where": where}
+        rows.append(row | {"use": each.use, "licence": each.licence, "source": each.source})
     return rows
 
 
-# --- bundled photographs ----------------------------------------------------------------------------------------
+# --- bundled photographs --------------------------------------------------------------------------
 
-BUNDLED = (
-    "astronaut",
-    "coffee",
-    "chelsea",
-    "rocket",
-    "retina",
-)  # each CC0 or public domain, see data/README.md
+# Each CC0 or in the public domain, see data/README.md.
+BUNDLED = ("astronaut", "coffee", "chelsea", "rocket", "retina")
 BUNDLED_SIDE = 512  # pixels, the longest side: keeps the quick case quick
 BUNDLED_STOPS = (2, 3, 4)  # under-exposure of the samples
 BURST_STOPS, BURST_FRAMES = 3, 4
 TRAINING_STOPS = (-2, -1.5, -1, 0, 1, 2, 3, 4)  # negative: over-exposed and clipped
-
-
-@dataclass(frozen=True)
-class Camera:
-    """The camera that darkens the bundled photographs (ours); electrons per pixel and channel.
-
-    Linear sensor with Poisson shot noise and Gaussian read noise, the Poissonian-Gaussian model of Foi et al.,
-    IEEE TIP 17(10), 2008. Left out: colour filter mosaic, white balance, tone curve, denoising, JPEG. At three stops
-    under, the noise is 1.5 – 2.3 grey levels; dark parts of the real `bursts` have 1.2 – 2.1 in five of six scenes.
-    """
-
-    white: float = (
-        8000.0  # at white: assumes a full well of 32,000 (APS-C) at two stops above base ISO
-    )
-    read_noise: float = 3.0  # as JPEG XL's photon noise tool assumes for cameras of 2010 - 2020
-
-
-CAMERA = Camera()
 
 
 @cache
@@ -524,31 +306,12 @@ def _clean(photo: str) -> np.ndarray:
     return pixels
 
 
-def expose(
-    pixels: np.ndarray, stops: float, seed: int | Iterable[int], camera: Camera = CAMERA
-) -> np.ndarray:
-    """A photograph taken again with ``stops`` less light (more, if negative): (H, W, 3) uint8 sRGB in and out.
-
-    sRGB (IEC 61966-2-1) → linear light × 2^-stops → electrons with shot and read noise → clipped at white → sRGB,
-    rounded to 8 bits. Same seed, same picture. Source: ours; parameters in ``Camera``.
-    """
-    rng = np.random.default_rng(seed)
-    level = np.arange(256) / 255
-    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
-    electrons = (linear * camera.white * 2.0**-stops)[pixels]
-    electrons = rng.poisson(electrons) + rng.normal(0.0, camera.read_noise, pixels.shape)
-    light = np.clip(electrons / camera.white, 0, 1)
-    encoded = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.round(255 * encoded).astype(np.uint8)
-
-
 def _bundled(photo: str, stops: float, frame: int = 0) -> np.ndarray:
-    return expose(
-        _clean(photo), stops, (zlib.crc32(photo.encode()), int(100 * stops) % 2**32, frame)
-    )
+    seed = (zlib.crc32(photo.encode()), int(100 * stops) % 2**32, frame)
+    return expose(_clean(photo), stops, seed)
 
 
-# --- photographs ------------------------------------------------------------------------------------------------
+# --- photographs ----------------------------------------------------------------------------------
 
 
 def _decode(path: Path) -> np.ndarray:
@@ -558,7 +321,9 @@ def _decode(path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Sample:
-    """One photograph of a set. Nothing is read before a method asks for it; arrays are (H, W, 3) uint8 sRGB."""
+    """One photograph of a set. Nothing is read before a method asks for it; arrays are (H, W, 3)
+    uint8 sRGB.
+    """
 
     dataset: str
     name: str  # file name, or photograph and exposure for bundled
@@ -573,7 +338,9 @@ class Sample:
         return _decode(find(self.path)) if self.path else _bundled(self.scene, self.stops)
 
     def reference(self) -> np.ndarray | None:
-        """The same scene well exposed (sice-pairs, bundled), for scoring alone; None where there is none."""
+        """The same scene well exposed (sice-pairs, bundled), for scoring alone; None where there is
+        none.
+        """
         if self.dataset == "bundled":
             return _clean(self.scene).copy()
         return _decode(find(self.reference_path)) if self.reference_path else None
@@ -584,35 +351,27 @@ class Sample:
 
 
 def _natural(name: str) -> list:
-    return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part)
-        for part in re.split(r"(\d+)", name)
-        if part
-    ]
+    parts = [part for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
 
 
 def _sample(name: str, entry: Entry) -> Sample:
     file = PurePosixPath(entry.path)
     if name == "sice-pairs":
-        return Sample(
-            name, file.name, entry.scene, entry.path, f"data/train_data/{entry.reference}"
-        )
+        reference = f"data/train_data/{entry.reference}"
+        return Sample(name, file.name, entry.scene, entry.path, reference)
     if name == "lime":
-        return Sample(
-            name,
-            file.name,
-            file.stem,
-            entry.path,
-            published_path=f"data/published_results/LIME/{file.name}",
-        )
+        published = f"data/published_results/LIME/{file.name}"
+        return Sample(name, file.name, file.stem, entry.path, published_path=published)
     return Sample(name, file.name, file.stem.split("_")[0], entry.path)
 
 
 def samples(name: str, limit: int = 0, part: str = "") -> list[Sample]:
-    """The photographs of a set in a fixed order: by scene for pairs and bursts, by number elsewhere.
+    """The photographs of a set in a fixed order: by scene for pairs and bursts, by number
+    elsewhere.
 
-    ``limit`` > 0 takes that many, evenly spaced. ``part``: only scenes of this :func:`half`. Raises ValueError for a
-    set without photographs.
+    ``limit`` > 0 takes that many, evenly spaced. ``part``: only scenes of this :func:`half`. Raises
+    ValueError for a set without photographs.
     """
     dataset = _dataset(name)
     if limit < 0:
@@ -620,19 +379,14 @@ def samples(name: str, limit: int = 0, part: str = "") -> list[Sample]:
     if name in ("published-weights", "niqe-model"):
         raise ValueError(f"name={name!r} holds no photographs")
     if name == "bundled":
-        every = [
-            Sample(name, f"{photo}-{k}ev", photo, stops=k)
-            for photo in BUNDLED
-            for k in BUNDLED_STOPS
-        ]
+        shots = [(photo, stops) for photo in BUNDLED for stops in BUNDLED_STOPS]
+        every = [Sample(name, f"{photo}-{k}ev", photo, stops=k) for photo, k in shots]
     else:
         entries = [entry for entry in dataset.entries() if entry.path.startswith(dataset.starts[0])]
         if name == "sice-pairs":
             entries = [entry for entry in entries if entry.scene]
-        every = sorted(
-            (_sample(name, entry) for entry in entries),
-            key=lambda s: (_natural(s.scene), _natural(s.name)),
-        )
+        every = [_sample(name, entry) for entry in entries]
+        every.sort(key=lambda s: (_natural(s.scene), _natural(s.name)))
     every = [sample for sample in every if part in ("", half(sample.scene))]
     if not limit or limit >= len(every):
         return every
@@ -643,16 +397,21 @@ HALVES = ("choosing", "reporting")
 
 
 def half(scene: str) -> str:
-    """Half of sice-pairs to which a scene belongs: ``choosing``, on which settings are chosen, or ``reporting``, which
-    gives the figures of the settings chosen and is looked at for nothing else.
+    """Half of sice-pairs to which a scene belongs.
 
-    The lowest bit of the first byte of the sha256 of the scene's name decides (ours): no photograph and no score can.
+    ``choosing``: settings are chosen on it. ``reporting``: gives the figures of the settings chosen
+    and is looked at for nothing else.
+    The lowest bit of the first byte of the sha256 of the scene's name decides (ours): no photograph
+    and no score can.
     """
     return HALVES[hashlib.sha256(scene.encode()).digest()[0] & 1]
 
 
 def bursts(name: str) -> dict[str, list[np.ndarray]]:
-    """Frames of static scenes that differ by noise alone, four each: ``bursts`` (six scenes) or ``bundled`` (five)."""
+    """Frames of static scenes that differ by noise alone: scene → four (H, W, 3) uint8.
+
+    name: ``bursts``, six scenes, or ``bundled``, five.
+    """
     if name == "bundled":
         return {
             photo: [_bundled(photo, BURST_STOPS, frame) for frame in range(BURST_FRAMES)]
@@ -666,12 +425,15 @@ def bursts(name: str) -> dict[str, list[np.ndarray]]:
     return scenes
 
 
-# --- training sets ----------------------------------------------------------------------------------------------
+# --- training sets --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Photographs ready for training: ``images`` (N, size, size, 3) uint8, a read-only memory map; their names."""
+    """Photographs ready for training.
+
+    images: (N, size, size, 3) uint8, a read-only memory map. names: of the files.
+    """
 
     images: np.ndarray = field(repr=False)
     names: list[str] = field(repr=False)
@@ -705,13 +467,14 @@ def _training_files(source: str) -> list[tuple[str, Path]]:
 def training_set(
     name_or_folder: str | os.PathLike, size: int = 256, progress: bool = True
 ) -> TrainingSet:
-    """Photographs to train on, decoded and resized once (Lanczos, RGB, aspect not kept: as the released code).
+    """Photographs to train on, decoded and resized once, as the released code does.
 
-    Takes ``sice-train`` (in its published order, 1.jpg … 2002.jpg), ``bundled`` (40 pictures: the bundled
-    photographs from two stops over to four under) or a folder; ``sice-train-not-over`` and ``bundled-not-over`` are
-    those without their over-exposed photographs (:data:`OVER_EXPOSED`). Kept under ``paths.data()/cache``, keyed by
-    content. Other sets are for scoring and are refused with ValueError, as is a folder without photographs;
-    PhotoError names a file that cannot be read.
+    That is Lanczos, RGB, aspect not kept. Takes ``sice-train`` (in its published order, 1.jpg …
+    2002.jpg), ``bundled`` (40 pictures: the bundled photographs from two stops over to four under)
+    or a folder; ``sice-train-not-over`` and ``bundled-not-over`` are those without their
+    over-exposed photographs (:data:`OVER_EXPOSED`). Kept under ``paths.data()/cache``, keyed by
+    content. Other sets are for scoring and are refused with ValueError, as is a folder without
+    photographs; PhotoError names a file that cannot be read.
     """
     source = str(name_or_folder)
     if source in (f"sice-train{NOT_OVER}", f"bundled{NOT_OVER}"):
@@ -731,11 +494,9 @@ def training_set(
         jobs = _training_files(source)
         key = [(name, file.stat().st_size, file.stat().st_mtime_ns) for name, file in jobs]
     digest = hashlib.sha256(json.dumps([size, key]).encode()).hexdigest()[:16]
-    label = (
-        source
-        if source in DATASETS
-        else re.sub(r"\W+", "-", Path(source).expanduser().resolve().name) or "folder"
-    )
+    label = source
+    if source not in DATASETS:
+        label = re.sub(r"\W+", "-", Path(source).expanduser().resolve().name) or "folder"
     home = paths.data() / "cache" / f"{label}-{size}-{digest}"
     if not home.is_dir():
         _build_cache(home, jobs, size, progress)
@@ -762,26 +523,17 @@ def _build_cache(
                 return str(error)
             images[index] = Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)
 
-        bar = {
-            "total": len(jobs),
-            "desc": "decoding",
-            "unit": "photo",
-            "file": sys.stdout,
-            "disable": not progress,
-        }
+        told = {"desc": "decoding", "unit": "photo", "mininterval": 1, "file": sys.stdout}
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            wrong = [
-                line
-                for line in tqdm(pool.map(place, range(len(jobs))), mininterval=1, **bar)
-                if line
-            ]
+            lines = pool.map(place, range(len(jobs)))
+            bar = tqdm(lines, total=len(jobs), disable=not progress, **told)
+            wrong = [line for line in bar if line]
         if wrong:
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             raise PhotoError(f"{wrong[0]}{more}; mend or remove it")
         images.flush()
-        (partial / "names.json").write_text(
-            json.dumps([name for name, _ in jobs]), encoding="utf-8"
-        )
+        names = json.dumps([name for name, _ in jobs])
+        (partial / "names.json").write_text(names, encoding="utf-8")
         try:
             partial.rename(home)
         except OSError:
@@ -790,7 +542,7 @@ def _build_cache(
 
 
 def _reserve(file: Path) -> None:
-    """Room on the disk for all of a file: a full one is an OSError here, and the end of the process later."""
+    """Room on the disk for all of a file: a full one is an OSError here and kills later."""
     if hasattr(os, "posix_fallocate"):
         with file.open("r+b") as stream:
             try:
@@ -800,10 +552,8 @@ def _reserve(file: Path) -> None:
 
 
 NOT_OVER = "-not-over"  # after a training set's name
-OVER_EXPOSED, UNDER_EXPOSED = (
-    170,
-    85,
-)  # a photograph's mean in grey levels, above and below which it counts so (ours)
+# A photograph's mean in grey levels, above and below which it counts so (ours).
+OVER_EXPOSED, UNDER_EXPOSED = 170, 85
 
 
 def _means(images: np.ndarray) -> np.ndarray:
@@ -812,9 +562,10 @@ def _means(images: np.ndarray) -> np.ndarray:
 
 
 def exposure_warning(images: np.ndarray) -> str | None:
-    """A sentence if a training set (N, H, W, 3) uint8 lacks over- or under-exposed photographs, else None.
+    """A sentence if a training set lacks over- or under-exposed photographs, else None.
 
-    The paper trains on both and reports that without over-exposed photographs bright areas come out washed out.
+    images: (N, H, W, 3) uint8. The paper trains on both and reports that without over-exposed
+    photographs bright areas come out washed out.
     """
     means = _means(images)
     among = f"among {len(means)}"

@@ -40,9 +40,9 @@ class TrainConfig:
 
     data: name of a data set or a folder of photographs. size: side of the square that photographs
     are resized to, pixels. steps: optimiser steps in all. precision: of the convolutions alone, the
-    rest is float32 always; ``auto`` takes bfloat16 where the device computes with it, never where it
-    would be emulated. start: fingerprint of the weights that the training starts from, empty for the
-    random ones that belong to the seed.
+    rest is float32 always; ``auto`` takes bfloat16 where the device computes with it, never where
+    it would be emulated. start: fingerprint of the weights that the training starts from, empty for
+    the random ones that belong to the seed.
     """
 
     name: str = "zero-dce"

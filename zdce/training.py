@@ -1,9 +1,10 @@
-"""Training without references: photographs and four losses in, weights and a record of every step out.
+"""Training without references: photographs and four losses in, weights and a record of every step
+out.
 
-The loop is the released code's (Adam, clipped gradients, one pass over shuffled photographs an epoch),
-on photographs that were decoded and resized once. All randomness comes from the seed and the epoch, so
-that a training stopped at any instant goes on bit for bit as if it had not been. On a GPU the same step
-is compiled, captured once and replayed, with all that it reads on the device.
+The loop is the released code's (Adam, clipped gradients, one pass over shuffled photographs an
+epoch), on photographs that were decoded and resized once. All randomness comes from the seed and
+the epoch, so that a training stopped at any instant goes on bit for bit as if it had not been. On a
+GPU the same step is compiled, captured once and replayed, with all that it reads on the device.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ class Saving:
 class Run:
     """A training's outcome.
 
-    record: one row a step, columns :data:`COLUMNS`, weighted terms. seconds: that the training took,
-    the parts before interruptions included. precision: that the convolutions had.
+    record: one row a step, columns :data:`COLUMNS`, weighted terms. seconds: that the training
+    took, the parts before interruptions included. precision: that the convolutions had.
     """
 
     config: TrainConfig
@@ -95,16 +96,17 @@ def train(
     progress: bool = True,
     saving: Saving | None = None,
 ) -> Run:
-    """Train ``config`` into the folder ``out`` (default: ``runs/`` and the configuration's own name).
+    """Train ``config`` into the folder ``out`` (default: ``runs/`` and the configuration's own
+    name).
 
     weights: a file to start from, in place of random values. resume: go on from the folder's last
-    checkpoint; without one it starts anew and says so. A finished run is returned as it is, and goes
-    on when ``steps`` was raised. A second process that trains into the same folder waits for the
-    first.
+    checkpoint; without one it starts anew and says so. A finished run is returned as it is, and
+    goes on when ``steps`` was raised. A second process that trains into the same folder waits for
+    the first.
 
-    Raises :class:`TrainingError` for a loss that is not finite (the last good checkpoint stays), for
-    a checkpoint that is damaged or of another configuration and for weights of another network, and
-    ValueError for a folder without photographs or photographs of another size.
+    Raises :class:`TrainingError` for a loss that is not finite (the last good checkpoint stays),
+    for a checkpoint that is damaged or of another configuration and for weights of another network,
+    and ValueError for a folder without photographs or photographs of another size.
     """
     memory.keep_freed()
     job = Job(config, out, weights, resume, photographs, device, progress, saving or Saving())
@@ -241,7 +243,7 @@ def finished(config: TrainConfig, folder: Path) -> bool:
     return header.get("train") == config.header()
 
 
-# --- files ------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def _is_named(data: str) -> bool:

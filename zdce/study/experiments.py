@@ -1,8 +1,9 @@
 """Every training of the study in one table, how long each lasts, and what came of it.
 
-An experiment is a training configuration, one change away from a reference. A profile says on which photographs, at
-which size, for how many steps and from which seeds its experiments are trained. What a finished training leaves for
-the reports, its weights and a compact record, is kept in the repository and read from there.
+An experiment is a training configuration, one change away from a reference. A profile says on which
+photographs, at which size, for how many steps and from which seeds its experiments are trained.
+What a finished training leaves for the reports, its weights and a compact record, is kept in the
+repository and read from there.
 """
 
 from __future__ import annotations
@@ -362,7 +363,8 @@ def _kept_records(name: str, profile: str) -> Iterable[tuple]:
 
 
 def snapshots(name: str, profile: str = "study") -> pd.DataFrame:
-    """The weights of an experiment on its way: experiment, seed, epochs, steps, fingerprint, weights.
+    """The weights of an experiment on its way: experiment, seed, epochs, steps, fingerprint,
+    weights.
 
     weights: the file below ``runs/`` (``ZDCE_RUNS``), or None. The repository keeps the list and
     the scores, not the files; ``zdce sweep`` makes them again.

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from zdce import checkpoints, datasets, metrics
+from zdce import camera, checkpoints, datasets, metrics
 from zdce.enhance import Enhancer
 from zdce.model import apply_curves
 from zdce.photos import to_pixels, to_tensor
@@ -53,12 +53,12 @@ def mixed_light(
 ) -> np.ndarray:
     """A photograph lit from its left: its share ``lit`` as it is, then column by column less light, to ``stops`` less.
 
-    pixels: (H, W, 3) uint8, returned likewise; light and noise by the camera of :func:`zdce.datasets.expose`. Same
+    pixels: (H, W, 3) uint8, returned likewise; light and noise by the camera of :func:`zdce.camera.expose`. Same
     seed, same picture. Source: ours.
     """
     width = pixels.shape[1]
     light = np.interp(np.arange(width), (lit * width, width - 1), (0, stops))
-    columns = [datasets.expose(pixels[:, k : k + 1], light[k], (seed, k)) for k in range(width)]
+    columns = [camera.expose(pixels[:, k : k + 1], light[k], (seed, k)) for k in range(width)]
     return np.concatenate(columns, axis=1)
 
 

@@ -65,13 +65,13 @@ def sweep(
     """Train ``configs``, yielding each one's outcome when it ends; finished runs are not repeated.
 
     snapshots: steps after which weights are kept, by the configuration's name. jobs: trainings at a
-    time; default: one for each processor core, each in a process with one thread, or eight on a GPU,
-    which they share in one process, each on a stream of its own. scheduler: address of a Dask
-    cluster to train on instead (``tcp://host:8786``); its workers need this package and the training
-    photographs, but no folder shared with this machine. A training that fails, or whose process or
-    worker is lost, is run again from its last checkpoint, :data:`RETRIES` times (on a GPU not).
-    Equal configurations give equal weights wherever they are trained, up to the processor's
-    arithmetic.
+    time; default: one for each processor core, each in a process with one thread, or eight on a
+    GPU, which they share in one process, each on a stream of its own. scheduler: address of a Dask
+    cluster to train on instead (``tcp://host:8786``); its workers need this package and the
+    training photographs, but no folder shared with this machine. A training that fails, or whose
+    process or worker is lost, is run again from its last checkpoint, :data:`RETRIES` times (on a
+    GPU not). Equal configurations give equal weights wherever they are trained, up to the
+    processor's arithmetic.
     """
     waiting = []
     for config in configs:
