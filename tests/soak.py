@@ -38,19 +38,8 @@ from PIL import Image
 from zdce import paths
 from zdce.files import atomic_write
 
-COLUMNS = [
-    "what",
-    "done",
-    "times",
-    "outputs",
-    "lost",
-    "partial",
-    "different",
-    "litter",
-    "peak_MiB",
-    "seconds",
-]
 BAD = ["lost", "partial", "different", "litter"]
+COLUMNS = ["what", "done", "times", "outputs", *BAD, "peak_MiB", "seconds"]
 PEAK = """
 import re, sys
 from zdce.cli import main
@@ -229,14 +218,16 @@ def killed(command: Command, kills: int, seed: int = 0) -> dict:
         different += sum(
             not _same(home, alone, name, there, wanted) for name in set(wanted) & set(there)
         )
-        row = {
-            "what": f"zdce {command.name}",
-            "done": "killed (SIGKILL) at random instants",
-            "times": times,
-        }
-        row |= {"outputs": len(wanted), "lost": lost, "partial": partial, "different": different}
-        row |= {"litter": litter(home)}
-        return row | {"peak_MiB": _peak(home), "seconds": round(time.monotonic() - started)}
+        counts = {"times": times, "outputs": len(wanted), "lost": lost, "partial": partial}
+        done = "killed (SIGKILL) at random instants"
+        return row(command.name, done, home, started, **counts, different=different)
+
+
+def row(name: str, done: str, home: Path, started: float, **counts: int) -> dict:
+    """A row of the table: what was done to ``zdce name``, and what became of its outputs."""
+    found = {"what": f"zdce {name}", "done": done, "times": 1} | dict.fromkeys(BAD, 0) | counts
+    found |= {"litter": litter(home), "peak_MiB": _peak(home) or _own_peak()}
+    return found | {"seconds": round(time.monotonic() - started)}
 
 
 def _same(home: Path, alone: Path, name: str, there: dict, wanted: dict) -> bool:
@@ -264,8 +255,9 @@ def litter(home: Path) -> int:
 
 def _peak(home: Path) -> int:
     """Most memory that a run of a command in ``home`` took, MiB."""
-    said = re.findall(r"^peak (\d+)$", (home / "log.txt").read_text(errors="replace"), re.MULTILINE)
-    return max(map(int, said), default=0)
+    log = home / "log.txt"
+    told = log.read_text(errors="replace") if log.is_file() else ""
+    return max(map(int, re.findall(r"^peak (\d+)$", told, re.MULTILINE)), default=0)
 
 
 def _own_peak() -> int:
@@ -294,16 +286,8 @@ def load(count: int) -> dict:
             ]
         few, many = peaks.values()
         done = f"many photographs; {few} MiB for a tenth of them"
-        row = {
-            "what": "zdce enhance",
-            "done": done,
-            "times": 1,
-            "outputs": count,
-            "lost": missing,
-            "partial": len(unlike),
-        }
-        row |= {"different": 0, "litter": litter(home)}
-        return row | {"peak_MiB": many, "seconds": round(time.monotonic() - started)}
+        counts = {"outputs": count, "lost": missing, "partial": len(unlike)}
+        return row("enhance", done, home, started, **counts) | {"peak_MiB": many}
 
 
 def _reads_as(file: Path, source: Path) -> bool:
@@ -327,19 +311,9 @@ def starved(limit_MiB: int = 8192) -> dict:
         limited.finish(home)
         there, wanted = limited.prints(home), plain.prints(alone)
         different = sum(not _same(home, alone, name, there, wanted) for name in there)
-        row = {
-            "what": "zdce report",
-            "done": f"under ulimit -v {limit_MiB} MiB",
-            "times": 1,
-            "outputs": len(wanted),
-        }
-        row |= {
-            "lost": len(set(wanted) - set(there)),
-            "partial": 0,
-            "different": different,
-            "litter": litter(home),
-        }
-        return row | {"peak_MiB": _peak(home), "seconds": round(time.monotonic() - started)}
+        counts = {"outputs": len(wanted), "lost": len(set(wanted) - set(there))}
+        done = f"under ulimit -v {limit_MiB} MiB"
+        return row("report", done, home, started, **counts, different=different)
 
 
 def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
@@ -398,19 +372,9 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
             again = train(config, home / "alone" / config.run_name(), progress=False)
             there = sweep.folder(config) / "model.safetensors"
             different += not there.is_file() or there.read_bytes() != again.weights.read_bytes()
-        row = {
-            "what": "zdce sweep",
-            "done": f"{workers} workers, one killed every {every:g} s",
-            "times": kills[0],
-        }
-        row |= {
-            "outputs": runs,
-            "lost": lost,
-            "partial": max(0, partial),
-            "different": different,
-            "litter": litter(home),
-        }
-        return row | {"peak_MiB": _own_peak(), "seconds": round(time.monotonic() - started)}
+        counts = {"times": kills[0], "outputs": runs, "lost": lost, "partial": max(0, partial)}
+        done = f"{workers} workers, one killed every {every:g} s"
+        return row("sweep", done, home, started, **counts, different=different)
 
 
 def main() -> None:
