@@ -1,10 +1,13 @@
-"""Scores behind the study's tables, computed where they are not kept yet: ``python benchmarks/scores.py --help``.
+"""Scores behind the study's tables, computed where they are not kept yet: ``python
+benchmarks/scores.py --help``.
 
-They go into ``reports/study/scores``, keyed by the weights' hash and ``metrics.VERSION``. ``main``: the input, the two
-networks (three seeds) without and with gamma, published weights and peers, on every photograph of sice-pairs, lime, dicm
-and bursts; ``auto``: the curve alone on the same; ``arms``: every training of 60 epochs on sice-pairs and bursts;
-``gammas``: gamma 0.87 before and after the improved network on 50 pairs; ``epochs``: snapshots of the two
-networks on 50 pairs, evenly spaced; ``short``: the short trainings on the same 50. Needs the photographs, and the snapshots in the folder ``--weights``.
+They go into ``reports/study/scores``, keyed by the weights' hash and ``metrics.VERSION``. ``main``:
+the input, the two networks (three seeds) without and with gamma, published weights and peers, on
+every photograph of sice-pairs, lime, dicm and bursts; ``auto``: the curve alone on the same;
+``arms``: every training of 60 epochs on sice-pairs and bursts; ``gammas``: gamma 0.87 before and
+after the improved network on 50 pairs; ``epochs``: snapshots of the two networks on 50 pairs,
+evenly spaced; ``short``: the short trainings on the same 50. Needs the photographs, and the
+snapshots in the folder ``--weights``.
 """
 
 from __future__ import annotations

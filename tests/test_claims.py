@@ -1,4 +1,6 @@
-"""Claims as data: one rule from intervals to outcomes, from outcomes to verdicts, from tables to the ledger."""
+"""Claims as data: one rule from intervals to outcomes, from outcomes to verdicts, from tables to
+the ledger.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ def test_what_an_interval_says(low, high, direction, finding):
     [
         (["supported", "supported"], "supported"),
         (["supported", "not supported"], "partly supported"),
-        (["supported", "not testable here"], "partly supported"),
+        (["supported", "not testable here"], "supported"),
         (["not supported", "not testable here"], "not supported"),
         (["not testable here"], "not testable here"),
         ([], "not testable here"),
@@ -145,12 +147,12 @@ def test_the_ledger_is_what_the_notebooks_judged(claim, tmp_path):
     parts = claims.judge("X", scores=scores(a=17, b=18), budgets={"b": "60 epochs"})
     parts.to_csv(tmp_path / "03_claims.csv", index=False, float_format="%.6g")
     ledger = claims.ledger(tmp_path).set_index("claim")
-    assert ledger.loc["X", "verdict"] == "partly supported"
+    assert ledger.loc["X", "verdict"] == "supported"
     assert "20 photographs of sice-pairs" in ledger.loc["X", "n"]
     assert ledger.loc["X", "budget"] == "60 epochs"
     assert ledger.loc["N5", "verdict"] == claims.UNTESTED
     glance = claims.glance(ledger.reset_index())
-    assert "| partly supported | **X** short |" in glance
+    assert "| supported | **X** short |" in glance
     (tmp_path / "03_claims.csv").rename(tmp_path / "04_claims.csv")
     with pytest.raises(ValueError, match="'X' is not judged by notebook 04"):
         claims.ledger(tmp_path)

@@ -1,4 +1,6 @@
-"""Metrics: their properties on constructed images, and agreement with the published scores on real photographs."""
+"""Metrics: their properties on constructed images, and agreement with the published scores on real
+photographs.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,8 @@ def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
     return np.rint(ndimage.gaussian_filter(image.astype(float), (sigma, sigma, 0))).astype("u1")
 
 
-# ------------------------------------------------------------------------------------------- against a reference
+# -------------------------------------------------------------------------------------------
+# against a reference
 
 
 def test_reference_figures_of_known_errors(photo):
@@ -104,7 +107,8 @@ def test_wrong_arrays_are_named(photo):
         metrics.burst_noise([photo])
 
 
-# ---------------------------------------------------------------------------------------------------- bright areas
+# ----------------------------------------------------------------------------------------------------
+# bright areas
 
 
 def test_clipping_counts_any_channel_and_what_is_new():
@@ -125,7 +129,8 @@ def test_bright_gain_looks_at_pixels_bright_before():
     assert np.isnan(metrics.bright_gain(image[:, :2], before[:, :2]))
 
 
-# ----------------------------------------------------------------------------------------------------------- noise
+# -----------------------------------------------------------------------------------------------------------
+# noise
 
 
 def frames(level: float, sigma: float, n: int = 40) -> list[np.ndarray]:
@@ -181,7 +186,8 @@ def test_dark_noise_gain_of_known_noise():
     assert np.isnan(metrics.dark_noise_gain(before[:9, :9], before[:9, :9]))
 
 
-# ---------------------------------------------------------------------------------------------- detail, colour, order
+# ----------------------------------------------------------------------------------------------
+# detail, colour, order
 
 
 def test_detail_survives_brightening(photo, dark):
@@ -252,7 +258,8 @@ def test_loe_samples_fifty_along_the_short_side():
     assert metrics.loe(255 - before, before) > 0.9 * 50 * 60
 
 
-# ------------------------------------------------------------------------------------------------------------ NIQE
+# ------------------------------------------------------------------------------------------------------------
+# NIQE
 
 
 def test_halving_reproduces_lines_and_mirrors_edges():
@@ -283,7 +290,8 @@ def test_niqe_needs_its_model_and_two_blocks(photo, tmp_path):
         metrics.load_niqe_model(other)
 
 
-# ------------------------------------------------------------------------------------------------------- the table
+# -------------------------------------------------------------------------------------------------------
+# the table
 
 
 def test_table_and_scores_agree(photo, dark):
@@ -309,7 +317,8 @@ def test_small_photographs_have_scores(size):
     assert np.isfinite(row["psnr"]) and np.isfinite(row["loe"])
 
 
-# --------------------------------------------------------------------------------- agreement with published scores
+# --------------------------------------------------------------------------------- agreement with
+# published scores
 
 
 def read(path) -> np.ndarray:

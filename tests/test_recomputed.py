@@ -1,4 +1,6 @@
-"""The committed scores agree with the published ones, and what the study derives from them follows from them."""
+"""The committed scores agree with the published ones, and what the study derives from them follows
+from them.
+"""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ from zdce.niqe import NiqeModel, load_niqe_model, niqe
 __all__ = ["NiqeModel", "load_niqe_model", "niqe"]
 
 VERSION = 1  # of all figures; kept scores name it, and whatever changes a value raises it
-# Grey levels, ours. The curve fixes 255 and piles bright tones up just below it; 0.6 is the exposure
-# loss's target, above which nothing needed light.
+# Grey levels, ours. The curve fixes 255 and piles bright tones up just below it; 0.6 is the
+# exposure loss's target, above which nothing needed light.
 CLIPPED, BRIGHT, DARK = 250, 153, 50
 LEAST = 0.01  # ours: share of a photograph that must be dark (bright) for its tones to count
 PATCH = 16  # pixels, ours: side of a flat dark patch, made of 4×4 cells of 4×4 pixels

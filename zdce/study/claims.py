@@ -1,19 +1,22 @@
 """The claims under test as data, the one place that judges them, and the ledger.
 
-A claim is a list of tests, each on a table of scores or of another measurement. :func:`judge` decides
-all of them by one rule: a difference counts where its whole 95 % interval over scenes and seeds
-(:mod:`zdce.study.statistics`) lies beyond the margin, which is half a per cent of the other method's
-mean unless a test states its own. :data:`MARGINS` gives the reasons.
+``claims.yaml`` holds the claims: each is a list of tests, each on a table of scores or of another
+measurement. :func:`judge` decides all of them by one rule: a difference counts where its whole 95 %
+interval over scenes and seeds (:mod:`zdce.study.statistics`) lies beyond the margin, which is half
+a per cent of the other method's mean unless a test states its own. :data:`MARGINS` gives the
+reasons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from zdce import metrics
 from zdce.study import statistics
@@ -37,8 +40,8 @@ All margins are ours, but for the first; none was lowered when the trainings bec
   nobody would speak of lost highlights or details.
 - **2 %** brighter before a frame is a border (N4): about the least step that is seen along an edge.
 - **2 grey levels** between published pictures and ours (R1): two roundings to 8 bits.
-- **0.05** in the loss, **0.5 dB** and **0.02** of SSIM for the same training (R1): half of what two
-  seeds may lie apart.
+- **0.05** in the loss, **0.5 dB** and **0.02** of SSIM for the same training (R1): a little more than
+  what two of our own seeds lie apart.
 - **L2**: "converges" is less than a tenth of the drop of the epoch means in their last quarter,
   "swings widely" a standard deviation of single batches above the whole drop.
 """.strip()
@@ -50,8 +53,8 @@ class Comparison:
 
     table: under which name :func:`judge` gets it. direction: ``higher``, ``lower``, ``nearer 0``
     (sizes are compared), or ``same`` (the whole interval lies within the margin). margin: in the
-    figure's unit; None for :data:`SLIGHT` of the other's mean. on: data sets; empty for all in the
-    table, each a part of its own.
+    figure's unit; None for :data:`SLIGHT` of the other's mean. sets: data sets; empty for all in
+    the table, each a part of its own.
     """
 
     part: str
@@ -61,7 +64,7 @@ class Comparison:
     direction: str
     margin: float | None = None
     table: str = "scores"
-    on: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
 
     def rule(self) -> str:
         unit = metrics.BY_NAME[self.figure].unit
@@ -73,10 +76,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Bound:
-    """A part of a claim on another table: ``figure`` of every row of ``method`` lies in [low, high].
+    """A part of a claim on another table: ``figure`` of every row of ``method`` lies in [low,
+    high].
 
-    Where the table has columns ``FIGURE_low`` and ``FIGURE_high``, the whole interval must. method: value of the
-    table's column ``method``; empty for all rows.
+    Where the table has columns ``FIGURE_low`` and ``FIGURE_high``, the whole interval must. method:
+    value of the table's column ``method``; empty for all rows.
     """
 
     part: str
@@ -98,7 +102,9 @@ class Bound:
 
 @dataclass(frozen=True)
 class Claim:
-    """text: the claim. short: the few words that a list has room for. notebook: which judges it. tests: its parts."""
+    """text: the claim. short: the few words that a list has room for. notebook: which judges it.
+    tests: its parts.
+    """
 
     text: str
     short: str
@@ -106,233 +112,46 @@ class Claim:
     tests: tuple[Comparison | Bound, ...]
 
 
-def _tests(part: str, figures: str, method: str, other: str, direction: str = "", **fields) -> list:
-    """A test a figure; ``part`` and what the figure is called. direction: None for what METRICS calls better."""
-    return [
-        Comparison(
-            f"{part}: {name}",
-            name,
-            method,
-            other,
-            direction or metrics.BY_NAME[name].direction,
-            **fields,
-        )
-        for name in figures.split()
-    ]
+def _read() -> dict[str, Claim]:
+    """``claims.yaml``, its lists of figures and methods and its published weights written out."""
+    text = Path(__file__).with_suffix(".yaml").read_text("utf-8")
+    claims = {}
+    for name, entry in yaml.safe_load(text).items():
+        published = entry.pop("published", False)
+        tests = [test for line in entry.pop("tests") for test in _tests(**line)]
+        again = [_published(test) for test in tests if published]
+        claims[name] = Claim(**entry, tests=(*tests, *again))
+    return claims
 
 
-def _both(tests: Iterable[Comparison]) -> tuple[Comparison, ...]:
-    """Tests for the weights trained here and once more for the published ones."""
+def _tests(part: str, figure: str | list, method: str | list = "", **fields) -> Iterator:
+    """One test for each figure and method; the part says which where there are several."""
+    figures, methods = ([v] if isinstance(v, str) else v for v in (figure, method))
+    for name, one in itertools.product(methods, figures):
+        words = f"{part}, {name}" if len(methods) > 1 else part
+        words = f"{words}: {one}" if len(figures) > 1 else words
+        if "other" not in fields:
+            yield Bound(words, fields["table"], one, name, **_without(fields, "table"))
+            continue
+        more = {"direction": metrics.BY_NAME[one].direction} | fields
+        yield Comparison(words, one, name, **more | {"sets": tuple(fields.get("sets", ()))})
 
-    def published(label: str) -> str:
-        return label if label == "input" else f"{label} (published)"
 
-    tests = tuple(tests)
-    again = (
-        replace(
-            t,
-            part=f"{t.part}, published weights",
-            method=published(t.method),
-            other=published(t.other),
-        )
-        for t in tests
+def _without(fields: dict, key: str) -> dict:
+    return {name: value for name, value in fields.items() if name != key}
+
+
+def _published(test: Comparison) -> Comparison:
+    """The same test on published weights."""
+    method, other = (
+        name if name == "input" else f"{name} (published)" for name in (test.method, test.other)
     )
-    return (*tests, *again)
+    return replace(test, part=f"{test.part}, published weights", method=method, other=other)
 
 
-_PLAIN, _NET, _GAMMA = "zero-dce", "zero-dce-improved", "zero-dce-improved + gamma"
-_AGREEMENT = "psnr ssim psnr_matched ssim_matched"
-_PAIRS, _BURSTS = ("sice-pairs", "bundled"), {"table": "bursts"}
-CLAIMS: dict[str, Claim] = {
-    "R1": Claim(
-        "The paper's network is reproduced: published weights give the published pictures, and training from scratch "
-        "reaches the same losses and scores",
-        "the network is reproduced",
-        "01",
-        (
-            Bound("pictures of the published weights", "pictures", "largest", high=2, unit="grey levels"),
-            Bound("epoch means of the loss beside the published curve", "curve", "difference", "", -0.05, 0.05),
-            Bound("our loss is no higher than the published weights'", "reached", "difference", "", high=0.05),
-            Bound("our loss is no lower than the published weights'", "reached", "difference", "", low=-0.05),
-            *(
-                Comparison(f"{figure} of {net} as with the published weights", figure, net, f"{net} (published)", "same",
-                     margin, on=("sice-pairs",))
-                for net in (_PLAIN, _NET)
-                for figure, margin in (("psnr", 0.5), ("ssim", 0.02))
-            ),
-        ),
-    ),
-    "P1": Claim(
-        "Enhancement makes bright areas too bright",
-        "bright areas become too bright",
-        "02",
-        _both(
-            [
-                Comparison("bright pixels are raised", "bright_gain", _PLAIN, "input", "higher"),
-                Comparison("more than 1 % of them end near white", "bright_clipped", _PLAIN, "input", "higher", 0.01),
-            ]
-        ),
-    ),
-    "P2": Claim(
-        "Enhancement brings noise out of dark areas",
-        "noise comes out of dark areas",
-        "02",
-        _both(
-            [
-                *_tests("noise of flat dark patches grows", "dark_noise_gain dark_noise_gain_relative", _PLAIN,
-                        "input", "higher"),
-                *_tests("noise of static scenes grows", "noise_gain noise_gain_relative", _PLAIN, "input", "higher",
-                        **_BURSTS),
-            ]
-        ),
-    ),
-    "P3": Claim(
-        "Enhancement loses details",
-        "details are lost",
-        "02",
-        _both(
-            [
-                Comparison("more than 5 % of all local contrast is lost", "detail_kept", _PLAIN, "input", "lower", 0.05),
-                Comparison("more than 5 % of it is lost in bright areas", "bright_detail_kept", _PLAIN, "input", "lower",
-                     0.05),
-            ]
-        ),
-    ),
-    "N1": Claim(
-        "Halving the channels shrinks the file from 312 – 316 KB to 97 KB",
-        "a file of 97 KB instead of 312",
-        "03",
-        (
-            Bound("published file, 32 channels", "files", "KB", "zero-dce (published)", 311.5, 316.5),
-            Bound("published file, 16 channels", "files", "KB", "zero-dce-improved (published)", 96.5, 97.5),
-            Bound("our file, 32 channels", "files", "KB", _PLAIN, 312 * 0.95, 316 * 1.05),
-            Bound("our file, 16 channels", "files", "KB", _NET, 97 * 0.95, 97 * 1.05),
-        ),
-    ),
-    "N2": Claim(
-        "Halving the channels speeds up training",
-        "half the channels train faster",
-        "07",
-        (Bound("photographs a second, as often", "training", "ratio", low=1.0),),
-    ),
-    "N3": Claim(
-        "It speeds up inference by 10 – 35 % on the nine LIME photographs",
-        "and run 10 – 35 % faster",
-        "07",
-        (
-            Bound("faster on each photograph", "nine", "ratio", low=1.0),
-            Bound("by the stated share of the time", "nine", "saved", low=0.10, high=0.35),
-        ),
-    ),
-    "N4": Claim(
-        "Shrinking the feature maps causes white borders and noise",
-        "shrunk feature maps: white borders, noise",
-        "03",
-        tuple(
-            test
-            for name in ("stride2-bilinear", "stride2-transposed")
-            for test in (
-                Comparison(f"white border, {name}", "border", name, REFERENCE, "higher", 2.0, on=_PAIRS),
-                Comparison(f"noise for its brightness, {name}", "noise_gain_relative", name, REFERENCE, "higher", **_BURSTS),
-            )
-        ),
-    ),
-    "N5": Claim(
-        "One overlapping max-pool improves the result",
-        "one overlapping pool improves the result",
-        "03",
-        tuple(_tests("agreement", _AGREEMENT, REFERENCE, "no-pool", "higher", on=_PAIRS)),
-    ),
-    "N6": Claim(
-        "Several overlapping max-pools lose detail and add noise",
-        "several lose detail and add noise",
-        "03",
-        tuple(
-            test
-            for name in ("pools-2", "pools-3")
-            for test in (
-                Comparison(f"details are lost, {name}", "detail_kept", name, REFERENCE, "lower", on=_PAIRS),
-                Comparison(f"noise for its brightness, {name}", "noise_gain_relative", name, REFERENCE, "higher", **_BURSTS),
-            )
-        ),
-    ),
-    "L1": Claim(
-        "Raising the TV weight from 200 to 300 reduces noise in dark areas",
-        "TV weight 300 reduces noise",
-        "04",
-        (
-            *_tests("flat dark patches", "dark_noise_gain dark_noise_gain_relative", REFERENCE, "tv-200", "lower",
-                    on=_PAIRS),
-            *_tests("static scenes", "noise_gain noise_gain_relative", REFERENCE, "tv-200", "lower", **_BURSTS),
-        ),
-    ),
-    "L2": Claim(
-        "The loss converges on the whole, but swings widely even at 200 epochs",
-        "the loss converges, but swings widely",
-        "04",
-        (
-            Bound("the loss falls", "swing", "drop", low=0.0),
-            Bound("and levels off: share of the drop in the last quarter", "swing", "late_share", high=0.1),
-            Bound("single batches still swing at the end, over the drop", "swing", "ratio", low=1.0),
-            Bound("trained to the end", "swing", "epochs", "zero-dce", low=199.9),
-        ),
-    ),
-    "G1": Claim(
-        "Gamma below 1 stretches dark tones, gamma above 1 tames over-exposure",
-        "gamma < 1 stretches darks, > 1 tames highlights",
-        "05",
-        _both(
-            [
-                Comparison("0.87 after the network stretches dark tones", "dark_spread", f"{_NET} + gamma 0.87", _NET,
-                     "higher"),
-                Comparison("0.87 before the network stretches dark tones", "dark_spread", f"gamma 0.87 + {_NET}", _NET,
-                     "higher"),
-                Comparison("1.15 lowers bright areas", "bright_gain", _GAMMA, _NET, "lower"),
-                Comparison("1.15 leaves fewer pixels clipped", "clipped_share", _GAMMA, _NET, "lower"),
-                Comparison("1.15 gives bright tones contrast", "bright_spread", _GAMMA, _NET, "higher"),
-            ]
-        ),
-    ),
-    "G2": Claim(
-        "Gamma 1.15 after the network improves the result",
-        "gamma 1.15 improves the result",
-        "05",
-        _both(
-            [
-                *_tests("agreement", _AGREEMENT, _GAMMA, _NET),
-                *_tests("bright areas", "newly_clipped bright_gain", _GAMMA, _NET),
-                *_tests("detail and naturalness", "detail_kept niqe", _GAMMA, _NET),
-                *_tests("noise", "dark_noise_gain dark_noise_gain_relative", _GAMMA, _NET),
-                *_tests("noise of static scenes", "noise_gain noise_gain_relative", _GAMMA, _NET, **_BURSTS),
-            ]
-        ),
-    ),
-    "E1": Claim(
-        "The improved pipeline beats the original on over-exposure",
-        "improved: less over-exposure",
-        "06",
-        _both(_tests("over-exposure", "newly_clipped bright_gain", _GAMMA, _PLAIN)),
-    ),
-    "E2": Claim(
-        "The improved pipeline beats the original on noise",
-        "improved: less noise",
-        "06",
-        _both(
-            [
-                *_tests("noise", "dark_noise_gain dark_noise_gain_relative", _GAMMA, _PLAIN),
-                *_tests("noise of static scenes", "noise_gain noise_gain_relative", _GAMMA, _PLAIN, **_BURSTS),
-            ]
-        ),
-    ),
-    "E3": Claim(
-        "The improved pipeline beats the original on details",
-        "improved: more detail",
-        "06",
-        _both(_tests("details", "detail_kept ssim_matched", _GAMMA, _PLAIN)),
-    ),
-}  # fmt: skip
+CLAIMS = _read()
 
-# --- judging --------------------------------------------------------------------------------------------------------
+# --- judging --------------------------------------------------------------------------------------
 
 COLUMNS = [
     "claim", "part", "on", "rule", "measured", "low", "high", "unit", "n", "scenes", "seeds", "finding", "outcome",
@@ -346,14 +165,15 @@ def judge(
     """Every part of these claims, decided: one row a part and data set.
 
     tables: by the name that the tests give: ``scores`` of ``evaluation.evaluate``, ``bursts`` of
-    ``evaluate_bursts``, and so on; a part whose table, method or figure is missing is not testable here. Photographs
-    that a camera took decide; bundled ones only where there are no others. budgets: method → how it was trained
-    (``evaluation.budgets``).
+    ``evaluate_bursts``, and so on; a part whose table, method or figure is missing is not testable
+    here. Photographs that a camera took decide; bundled ones only where there are no others.
+    budgets: method → how it was trained (``evaluation.budgets``).
 
-    Columns: claim, part, on (data set), rule, measured with its 95 % interval low – high, unit, n (photographs or
-    rows), scenes, seeds, budget; outcome: of :data:`VERDICTS`; finding: ``holds``, ``opposite`` (as certain, the other
-    way), ``negligible`` (certain, but within the margin), ``no difference`` (0 is in the interval), ``differs`` or
-    ``open`` for ``same``, ``outside`` for bounds, or what is missing. Raises KeyError for an unknown claim.
+    Columns: claim, part, on (data set), rule, measured with its 95 % interval low – high, unit, n
+    (photographs or rows), scenes, seeds, budget; outcome: of :data:`VERDICTS`; finding: ``holds``,
+    ``opposite`` (as certain, the other way), ``negligible`` (certain, but within the margin), ``no
+    difference`` (0 is in the interval), ``differs`` or ``open`` for ``same``, ``outside`` for
+    bounds, or what is missing. Raises KeyError for an unknown claim.
     """
     rows = []
     for claim in claims:
@@ -370,19 +190,20 @@ def judge(
 
 
 def verdict(outcomes: Iterable[str]) -> str:
-    """A claim's verdict from its parts' outcomes.
+    """A claim's verdict from the outcomes of its parts, those left out that could not be tested.
 
-    supported: every part; not supported: none that could be tested; not testable here: none could be tested; partly
-    supported: anything else.
+    supported: every part; not supported: none; partly supported: some; not testable here: no part
+    could be tested. Raises ValueError for a word outside :data:`VERDICTS`.
     """
     seen = set(outcomes)
     if unknown := seen - set(VERDICTS):
         raise ValueError(f"outcome {unknown.pop()!r}: choose one of {', '.join(VERDICTS)}")
-    if seen <= {UNTESTABLE}:
+    tested = seen - {UNTESTABLE}
+    if not tested:
         return UNTESTABLE
-    if seen == {SUPPORTED}:
-        return SUPPORTED
-    return PARTLY if seen & {SUPPORTED, PARTLY} else REFUTED
+    if len(tested) > 1:
+        return PARTLY
+    return tested.pop()
 
 
 def verdicts(parts: pd.DataFrame) -> pd.Series:
@@ -391,7 +212,9 @@ def verdicts(parts: pd.DataFrame) -> pd.Series:
 
 
 def headline(parts: pd.DataFrame) -> str:
-    """The verdicts in one line of Markdown: ``**N5** (one overlapping pool improves the result): **not supported**``."""
+    """The verdicts in one line of Markdown: ``**N5** (one overlapping pool improves the result):
+    **not supported**``.
+    """
     return "; ".join(
         f"**{claim}** ({CLAIMS[claim].short}): **{found}**"
         for claim, found in verdicts(parts).items()
@@ -410,7 +233,7 @@ def _compared(test: Comparison, tables: Mapping[str, pd.DataFrame]) -> list[dict
         return [_untestable(f"not scored: {', '.join(sorted(absent))}")]
     if test.figure not in table:
         return [_untestable(f"no figure {test.figure!r}")]
-    names = [name for name in table["dataset"].unique() if not test.on or name in test.on]
+    names = [name for name in table["dataset"].unique() if not test.sets or name in test.sets]
     names = [name for name in names if name != "bundled"] or names
     rows = [_on(test, table[table["dataset"] == name], name) for name in names]
     return [row for row in rows if row] or [_untestable(f"{test.figure} is nowhere defined")]
@@ -436,8 +259,9 @@ def _on(test: Comparison, table: pd.DataFrame, name: str) -> dict | None:
 
 
 def decide(low: float, high: float, direction: str, margin: float) -> str:
-    """What an interval says of a difference: ``holds``, ``opposite``, ``negligible``, ``no difference``; of ``same``:
-    ``holds``, ``differs``, ``open``."""
+    """What an interval says of a difference: ``holds``, ``opposite``, ``negligible``, ``no
+    difference``; of ``same``: ``holds``, ``differs``, ``open``.
+    """
     if direction == "same":
         if -margin <= low and high <= margin:
             return "holds"
@@ -469,13 +293,15 @@ def _bounded(test: Bound, tables: Mapping[str, pd.DataFrame]) -> list[dict]:
     return [row | {"finding": finding, "outcome": SUPPORTED if finding == "holds" else REFUTED}]
 
 
-# --- the ledger -----------------------------------------------------------------------------------------------------
+# --- the ledger -----------------------------------------------------------------------------------
 
 
 def collect(folder: Path) -> pd.DataFrame:
-    """Every part of every claim from the tables ``NN_claims.csv`` in ``folder``, with the notebook's number.
+    """Every part of every claim from the tables ``NN_claims.csv`` in ``folder``, with the
+    notebook's number.
 
-    Raises ValueError for a table that lacks a column, and for a claim judged by a notebook that it does not belong to.
+    Raises ValueError for a table that lacks a column, and for a claim judged by a notebook that it
+    does not belong to.
     """
     tables = []
     for file in sorted(Path(folder).glob("[0-9][0-9]_claims.csv")):

@@ -1,9 +1,10 @@
 """Methods, their scores on photographs, and where scores are kept.
 
-A method is what a photograph goes through to be scored: a model, and the gamma after it. A score is computed once: it is
-kept by the weights' hash, gamma, data set, photograph and ``metrics.VERSION``, with six significant digits. The study's
-own scores are committed (``reports/study/scores``), so its tables need neither photographs nor a processor's time;
-those that a reader adds lie under ``runs/scores``.
+A method is what a photograph goes through to be scored: a model, and the gamma after it. A score is
+computed once: it is kept by the weights' hash, gamma, data set, photograph and ``metrics.VERSION``,
+with six significant digits. The study's own scores are committed (``reports/study/scores``), so its
+tables need neither photographs nor a processor's time; those that a reader adds lie under
+``runs/scores``.
 """
 
 from __future__ import annotations
@@ -31,16 +32,17 @@ NIQE_FILE = "data/niqe_modelparameters.mat"
 DIGITS = 6  # significant, of every kept score
 CHUNK = 16  # photographs that are scored before their scores are written
 
-# --- methods --------------------------------------------------------------------------------------------------------
+# --- methods --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Method:
     """One row of a comparison.
 
-    label: its name in tables; methods that differ in their training's seed alone share it. model: a model's name or
-    weights file, None leaves the input as it is. gamma: applied afterwards, None for the model's own. before: a gamma
-    applied to the photograph before the network. seed: of the training, None where there is but one.
+    label: its name in tables; methods that differ in their training's seed alone share it. model: a
+    model's name or weights file, None leaves the input as it is. gamma: applied afterwards, None
+    for the model's own. before: a gamma applied to the photograph before the network. seed: of the
+    training, None where there is but one.
     """
 
     label: str
@@ -75,7 +77,8 @@ class Method:
 _WITH_GAMMA = ("zero-dce-improved", "zero-dce-improved-published")
 Scorer = Callable[[Callable[[np.ndarray], np.ndarray]], dict[str, float]]  # of what enhances
 INPUT = Method("input", None)
-# The study's comparison: its two networks without and with its gamma, by the shipped weights and by the published.
+# The study's comparison: its two networks without and with its gamma, by the shipped weights and by
+# the published.
 OURS = (
     Method("zero-dce", "zero-dce", 1.0),
     Method("zero-dce-improved", "zero-dce-improved", 1.0),
@@ -99,8 +102,8 @@ def trained(
 ) -> list[Method]:
     """The trainings of ``experiment`` as methods of one label, one a seed.
 
-    epochs: so long trained; None for the longest. label: the experiment's name by default, with ``+ gamma`` where a
-    gamma other than 1 follows. Empty where there is no such training.
+    epochs: so long trained; None for the longest. label: the experiment's name by default, with ``+
+    gamma`` where a gamma other than 1 follows. Empty where there is no such training.
     """
     kept = experiments.trainings(profile)
     mine = kept[kept["experiment"] == experiment] if len(kept) else kept
@@ -115,15 +118,17 @@ def trained(
 
 
 def methods(*groups: Sequence[Method]) -> list[Method]:
-    """Those of ``groups`` (such as ``OURS, PUBLISHED, PEERS``) that can be scored, after the plain input: their weights
-    are at hand, or their scores are kept."""
+    """Those of ``groups`` (such as ``OURS, PUBLISHED, PEERS``) that can be scored, after the plain
+    input: their weights are at hand, or their scores are kept.
+    """
     every = [method for group in groups for method in group]
     return [INPUT, *(m for m in every if m.at_hand() or _known(m.model) is not None)]
 
 
 def budgets(rows: Iterable[Method]) -> dict[str, str]:
-    """How each method was trained, in words by label, for the column ``budget`` of claims: epochs, steps, batch, size
-    and seeds; ``published weights``; nothing for the input."""
+    """How each method was trained, in words by label, for the column ``budget`` of claims: epochs,
+    steps, batch, size and seeds; ``published weights``; nothing for the input.
+    """
     told: dict[str, dict[str, list]] = {}
     for method in rows:
         if method.model is None or method.model == "auto":
@@ -155,8 +160,10 @@ def at_hand(*names: str) -> list[str]:
 
 
 def sets(data: str) -> list[str]:
-    """Data sets named in a notebook's parameter ``data``: comma-separated names; ``at hand`` for ``bundled`` and those
-    of sice-pairs, lime, dicm and bursts that were fetched. Raises ValueError for an unknown name."""
+    """Data sets named in a notebook's parameter ``data``: comma-separated names; ``at hand`` for
+    ``bundled`` and those of sice-pairs, lime, dicm and bursts that were fetched. Raises ValueError
+    for an unknown name.
+    """
     if data.strip() == "at hand":
         return at_hand("bundled", "sice-pairs", "lime", "dicm", "bursts")
     names = [name.strip() for name in data.split(",") if name.strip()]
@@ -167,7 +174,7 @@ def sets(data: str) -> list[str]:
     return names
 
 
-# --- scores ---------------------------------------------------------------------------------------------------------
+# --- scores ---------------------------------------------------------------------------------------
 
 
 def evaluate(
@@ -182,13 +189,13 @@ def evaluate(
 ) -> pd.DataFrame:
     """Scores of every method on every photograph of the data set ``on``: one row a pair.
 
-    Columns: dataset, photograph, scene, method, seed (where a method has one), and figures as in METRICS. Kept scores
-    are looked up, missing ones computed and kept.
+    Columns: dataset, photograph, scene, method, seed (where a method has one), and figures as in
+    METRICS. Kept scores are looked up, missing ones computed and kept.
 
-    rows: methods, or models' names. limit: so many photographs, evenly spaced; 0 takes all. part: only scenes of this
-    half (``datasets.half``). figures: ``"all"``, or ``"agreement"`` for those that compare with a reference alone.
-    NIQE is there when its model file is at hand. Raises ValueError for an unknown set or model, FileNotFoundError for
-    files not fetched.
+    rows: methods, or models' names. limit: so many photographs, evenly spaced; 0 takes all. part:
+    only scenes of this half (``datasets.half``). figures: ``"all"``, or ``"agreement"`` for those
+    that compare with a reference alone. NIQE is there when its model file is at hand. Raises
+    ValueError for an unknown set or model, FileNotFoundError for files not fetched.
     """
     chosen = [row if isinstance(row, Method) else _named(row) for row in rows]
     samples = datasets.samples(on, limit, part)
@@ -213,10 +220,11 @@ def evaluate_bursts(
     device: str = "auto",
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Noise of every method on every static scene of ``on`` (``bursts`` or ``bundled``): one row a pair.
+    """Noise of every method on every static scene of ``on`` (``bursts`` or ``bundled``): one row a
+    pair.
 
-    limit: the first so many scenes; 0 takes all. Columns as :func:`evaluate`, without photograph, and the figures of
-    METRICS that need a burst.
+    limit: the first so many scenes; 0 takes all. Columns as :func:`evaluate`, without photograph,
+    and the figures of METRICS that need a burst.
     """
     chosen = [row if isinstance(row, Method) else _named(row) for row in rows]
     frames = cache(lambda: datasets.bursts(on))
@@ -240,11 +248,13 @@ def evaluate_pairs(
     *,
     device: str = "auto",
 ) -> pd.DataFrame:
-    """Scores on one's own pairs: photographs in the folder ``low`` and, by the same name, well exposed in ``reference``.
+    """Scores on one's own pairs: photographs in the folder ``low`` and, by the same name, well
+    exposed in ``reference``.
 
-    rows: methods or models' names. finished: label → folder of finished pictures of another method, by the same names.
-    Names are compared without their suffix. Nothing is kept. Columns: photograph, method, figures as in METRICS.
-    Raises ValueError naming the folder and photograph where a partner is missing, doubled or of another size.
+    rows: methods or models' names. finished: label → folder of finished pictures of another method,
+    by the same names. Names are compared without their suffix. Nothing is kept. Columns:
+    photograph, method, figures as in METRICS. Raises ValueError naming the folder and photograph
+    where a partner is missing, doubled or of another size.
     """
     chosen = [INPUT, *(row if isinstance(row, Method) else _named(row) for row in rows)]
     folders = {label: _by_stem(folder) for label, folder in (finished or {}).items()}
@@ -266,8 +276,9 @@ def evaluate_pairs(
 
 
 def summary(scores: pd.DataFrame, by: Sequence[str] = ("dataset", "method")) -> pd.DataFrame:
-    """Mean of every figure per group, in the order of appearance, with n, the number of photographs or scenes, and
-    seeds where there are any."""
+    """Mean of every figure per group, in the order of appearance, with n, the number of photographs
+    or scenes, and seeds where there are any.
+    """
     figures = [c for c in scores.select_dtypes("number").columns if c not in (*by, "seed")]
     groups = scores.groupby(list(by), sort=False)
     table = groups[figures].mean().dropna(axis="columns", how="all")
@@ -278,13 +289,15 @@ def summary(scores: pd.DataFrame, by: Sequence[str] = ("dataset", "method")) -> 
     return table
 
 
-# --- the store ------------------------------------------------------------------------------------------------------
+# --- the store ------------------------------------------------------------------------------------
 
 KEY = ["weights", "before", "gamma", "photograph"]
 
 
 def committed() -> Path:
-    """Folder of the study's committed scores: ``SET.csv.gz``, ``SET-noise.csv.gz`` and ``weights.csv``."""
+    """Folder of the study's committed scores: ``SET.csv.gz``, ``SET-noise.csv.gz`` and
+    ``weights.csv``.
+    """
     return paths.reports("study") / "scores"
 
 
@@ -294,7 +307,8 @@ def own() -> Path:
 
 
 def weights_key(model: str | None) -> str:
-    """What scores of a model are kept by: the first 16 digits of the sha256 of its tensors, ``input``, or ``auto-N``.
+    """What scores of a model are kept by: the first 16 digits of the sha256 of its tensors,
+    ``input``, or ``auto-N``.
 
     Where the file is not at hand its key is taken from the committed list of names. Raises what
     ``checkpoints.load`` raises where neither is there.
@@ -305,18 +319,24 @@ def weights_key(model: str | None) -> str:
     return _hash(str(model))
 
 
-def is_kept(method: Method, group: str) -> bool:
-    """Whether scores of ``method`` lie in the store; group: a data set, or ``SET-noise`` for its bursts."""
+def is_kept(method: Method, on: str, limit: int = 0) -> bool:
+    """Whether the store holds all scores of ``method`` on the data set, or on ``limit`` photographs
+    of it; ``SET-noise`` for a set's bursts."""
     try:
-        key = weights_key(method.model)
+        key = (weights_key(method.model), float(method.before), float(method.own_gamma()))
     except (FileNotFoundError, checkpoints.CheckpointError):
         return False
-    kept = _kept(group).index
-    return (key, float(method.before), float(method.own_gamma())) in kept.droplevel("photograph")
+    kept = _kept(on)
+    if on.endswith("-noise"):
+        return key in kept.index.droplevel("photograph")
+    names = {sample.name for sample in datasets.samples(on, limit)}
+    return names <= set(kept.index[kept.index.droplevel("photograph") == key].droplevel(KEY[:3]))
 
 
 def keep() -> None:
-    """Move the scores computed here into :func:`committed`, one file a group, and list the names of their weights."""
+    """Move the scores computed here into :func:`committed`, one file a group, and list the names of
+    their weights.
+    """
     for folder in sorted(own().glob("*")):
         parts = sorted(folder.glob("*.csv"))
         if not parts:
@@ -335,7 +355,9 @@ def keep() -> None:
 
 
 def name_weights(model: str, name: str = "") -> None:
-    """Note under which name the weights of ``model`` are known, so that their scores are found without the file."""
+    """Note under which name the weights of ``model`` are known, so that their scores are found
+    without the file.
+    """
     own().mkdir(parents=True, exist_ok=True)
     with (own() / "names.csv").open("a") as file:
         file.write(f"{name or _stem(model)},{_hash(model)}\n")
@@ -405,7 +427,9 @@ def _table(
     device: str,
     progress: bool,
 ) -> pd.DataFrame:
-    """Rows of the store for these methods and units (name → scene, and what ``prepare`` takes), computed where absent."""
+    """Rows of the store for these methods and units (name → scene, and what ``prepare`` takes),
+    computed where absent.
+    """
     keys = {m: (weights_key(m.model), float(m.before), float(m.own_gamma())) for m in methods}
     known = set(_kept(group).index)
     missing = {
@@ -435,7 +459,9 @@ def _table(
 
 
 def _through(methods: Sequence[Method], device: str) -> Iterator[tuple[Method, Callable]]:
-    """Each method with what enhances a photograph; methods that share a network and an input run it once."""
+    """Each method with what enhances a photograph; methods that share a network and an input run it
+    once.
+    """
     for (model, before), group in itertools.groupby(
         sorted(methods, key=lambda m: (str(m.model), m.before)), lambda m: (m.model, m.before)
     ):
@@ -465,7 +491,7 @@ def _chunks(items: Sequence, size: int) -> Iterator[Sequence]:
         yield items[start : start + size]
 
 
-# --- help -----------------------------------------------------------------------------------------------------------
+# --- help -----------------------------------------------------------------------------------------
 
 
 @cache
@@ -512,14 +538,15 @@ def _niqe_model() -> metrics.NiqeModel | None:
     return metrics.load_niqe_model(datasets.find(NIQE_FILE))
 
 
-# --- for modules that go ---------------------------------------------------------------------------------------------
+# --- for modules that go --------------------------------------------------------------------------
 
 
 def interval(values: pd.Series, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean over photographs, seeded; (NaN, NaN) for fewer than two scenes or values.
+    """95 % bootstrap interval of the mean over photographs, seeded; (NaN, NaN) for fewer than two
+    scenes or values.
 
-    Photographs of one scene are no independent witnesses: where the index of ``values`` has a level ``scene``, they
-    are drawn together.
+    Photographs of one scene are no independent witnesses: where the index of ``values`` has a level
+    ``scene``, they are drawn together.
     """
     known = values.dropna()
     if "scene" in known.index.names:
@@ -539,7 +566,9 @@ def interval(values: pd.Series, seed: int = 0, draws: int = 2000) -> tuple[float
 def paired_difference(
     scores: pd.DataFrame, figure: str, method: str, other: str
 ) -> tuple[float, float, float]:
-    """Mean of ``figure`` of ``method`` minus that of ``other`` on the same photographs, and its 95 % interval."""
+    """Mean of ``figure`` of ``method`` minus that of ``other`` on the same photographs, and its 95
+    % interval.
+    """
     difference = paired(scores, figure, method, other)
     return (float(difference.mean()), *interval(difference))
 
@@ -552,8 +581,9 @@ def paired(scores: pd.DataFrame, figure: str, method: str, other: str) -> pd.Ser
 
 
 def repeats(profile: str = "study") -> list[Method]:
-    """:data:`OURS` once more for every other seed of the main trainings of which both networks were kept, labelled
-    such as ``zero-dce (seed 1)``."""
+    """:data:`OURS` once more for every other seed of the main trainings of which both networks were
+    kept, labelled such as ``zero-dce (seed 1)``.
+    """
     kept, steps = experiments.trainings(profile), experiments.BUDGETS[profile].steps
     if not len(kept):
         return []

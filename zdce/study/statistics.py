@@ -1,8 +1,8 @@
 """Whether a difference is real: one paired test for every claim, and one hold-out split.
 
-Photographs of one scene are no independent witnesses, and neither are photographs scored by one training: what comes out
-for one seed may not for the next. So differences are paired by photograph and, for trainings, by seed, and the bootstrap
-draws scenes *and* seeds anew.
+Photographs of one scene are no independent witnesses, and neither are photographs scored by one
+training: what comes out for one seed may not for the next. So differences are paired by photograph
+and, for trainings, by seed, and the bootstrap draws scenes *and* seeds anew.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ FEWEST = 5  # scenes; with fewer a bootstrap interval says too little (ours)
 class Difference:
     """A mean over photographs and seeds with its 95 % interval.
 
-    mean, low, high: in the figure's unit. n: photographs (scenes of bursts). scenes; seeds: how many (1 where the
-    method has none). lowest, highest: the smallest and largest mean of a single seed.
+    mean, low, high: in the figure's unit. n: photographs (scenes of bursts). scenes; seeds: how
+    many (1 where the method has none). lowest, highest: the smallest and largest mean of a single
+    seed.
     """
 
     mean: float
@@ -45,11 +46,13 @@ class Difference:
 def compare(
     scores: pd.DataFrame, figure: str, method: str, other: str | None = None, seed: int = 0
 ) -> Difference:
-    """``figure`` of ``method`` less that of ``other``, on the same photographs and, where both have them, seeds.
+    """``figure`` of ``method`` less that of ``other``, on the same photographs and, where both have
+    them, seeds.
 
-    scores: of ``evaluation.evaluate`` or ``evaluate_bursts``, one data set or several. other: None compares with 0. A
-    method without seeds (the input, published weights) is compared with every seed of the other. Pairs with NaN are
-    left out. seed: of the bootstrap. Raises ValueError naming the method or figure that ``scores`` lacks.
+    scores: of ``evaluation.evaluate`` or ``evaluate_bursts``, one data set or several. other: None
+    compares with 0. A method without seeds (the input, published weights) is compared with every
+    seed of the other. Pairs with NaN are left out. seed: of the bootstrap. Raises ValueError naming
+    the method or figure that ``scores`` lacks.
     """
     if figure not in scores:
         raise ValueError(f"figure={figure!r}: not in these scores")
@@ -68,9 +71,10 @@ def compare(
 def interval(values: pd.Series | pd.DataFrame, seed: int = 0) -> Difference:
     """Mean of values and its 95 % interval over scenes and seeds.
 
-    values: one a photograph, a column a seed where there are several. Scenes are the index levels ``dataset`` and
-    ``scene``, each row one without them. With a single scene the interval is NaN; with a single seed it says nothing
-    of seeds. With three seeds it reaches about as far as the seeds themselves.
+    values: one a photograph, a column a seed where there are several. Scenes are the index levels
+    ``dataset`` and ``scene``, each row one without them. With a single scene the interval is NaN;
+    with a single seed it says nothing of seeds. With three seeds it reaches about as far as the
+    seeds themselves.
     """
     table = values.to_frame() if isinstance(values, pd.Series) else values
     table = table.dropna(how="all")
@@ -106,7 +110,9 @@ def _wide(scores: pd.DataFrame, figure: str, method: str) -> pd.DataFrame:
 def differences(
     scores: pd.DataFrame, figures: Iterable[str], pairs: Iterable[tuple[str, str]]
 ) -> pd.DataFrame:
-    """:func:`compare` for every data set, pair of methods and figure that ``scores`` holds: one row each."""
+    """:func:`compare` for every data set, pair of methods and figure that ``scores`` holds: one row
+    each.
+    """
     rows = []
     for name, part in scores.groupby("dataset", sort=False):
         for method, other in pairs:
@@ -126,5 +132,7 @@ def choosing(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def reporting(scores: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the other half, which gives the figures of what was chosen and is looked at for nothing else."""
+    """Rows of the other half, which gives the figures of what was chosen and is looked at for
+    nothing else.
+    """
     return scores[scores["scene"].map(half) == HALVES[1]]
