@@ -1,8 +1,9 @@
-"""What a photograph's numbers mean as colour: its tones brought to sRGB's tone curve, and back.
+"""What a photograph's numbers mean as colour: sRGB before, the file's own encoding after.
 
-The networks and the curve expect sRGB tones. Where a profile or a file's code points say otherwise (linear light, the
-gamma 2.2 of Adobe RGB), each channel goes through one table before and through its inverse after. The primaries stay as
-they are: a wide-gamut photograph keeps its colours and its profile. LittleCMS reads and makes the profiles.
+The networks and the curve expect sRGB. Where a profile or a file's code points say otherwise (linear light, Adobe RGB,
+ProPhoto), values go through their tone curve and primaries to sRGB in 16 bits before, and back after; what lies beyond
+sRGB's gamut is kept beside and put back in proportion to the light. Display P3, whose tones are sRGB's and whose primaries
+are near, is used as it is. LittleCMS reads and makes the profiles.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ import numpy as np
 from PIL import ImageCms
 
 LEVELS = 65536
-BAND = 2**22  # pixels that are converted at a time
+BAND = 2**20  # pixels that are converted at a time
 SAME = 0.5 / 255  # tones nearer to sRGB's than half a level of 8 bits are sRGB's
+NEAR = 0.3  # difference from unity of the matrix of primaries that are near; Display P3: 0.22
+EXACT = 0x0100  # LittleCMS without its coarse table in between, which is wrong in the dark
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 HDR = {16: "PQ", 18: "HLG"}
 # ITU-T H.273: primaries as x and y of white, red, green and blue; 1 (BT.709) is sRGB's, 2 unspecified.
 D65 = (0.3127, 0.3290)
@@ -33,14 +37,7 @@ PRIMARIES = {
 }
 SRGB_CHROMATICITY = (*D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
 GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}  # transfer functions that are plain powers
-SRGB_LIKE = {
-    1,
-    2,
-    6,
-    13,
-    14,
-    15,
-}  # sRGB, unspecified, and BT.709's, which stills are shown by as sRGB
+SRGB_LIKE = (1, 2, 6, 13, 14, 15)  # sRGB, unspecified, and BT.709's: stills are shown as sRGB
 
 
 class ColorError(ValueError):
@@ -49,14 +46,18 @@ class ColorError(ValueError):
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the values of a file differ from the pixels, which have sRGB tones in 16 bits.
+    """How the values of a file differ from the pixels, which are sRGB in 16 bits.
 
     depth: dtype of the file's values. curve: (3, 65536) float, the sRGB tone in [0, 1] of each of the file's values, in
-    16 bits; None where the file is to be written in sRGB tones.
+    16 bits; None where the file is to be written in sRGB tones. matrix: (3, 3), the file's linear light to sRGB's; None
+    where its primaries are used as they are. beyond: flat places of pixels whose colour lies beyond sRGB, and how far,
+    (n, 3) in linear light over luminance.
     """
 
     depth: np.dtype
     curve: np.ndarray | None = None
+    matrix: np.ndarray | None = None
+    beyond: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def refuse_high_dynamic_range(transfer: int) -> None:
@@ -120,71 +121,127 @@ def has_tables(icc: bytes) -> bool:
 
 
 @lru_cache(16)
-def curve(icc: bytes | None) -> np.ndarray | None:
-    """(3, 65536) float32: the sRGB tone in [0, 1] of every value, by a profile for RGB or grey.
+def meaning(icc: bytes | None) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """Curve and matrix of :class:`Encoding` by a profile for RGB or grey.
 
-    None where the tones are sRGB's to half a level of 8 bits, and where LittleCMS makes nothing of the profile.
-    Raises ColorError for PQ and HLG.
+    None where values are used as they are: tones are sRGB's to half a level of 8 bits and primaries near; also where
+    LittleCMS makes nothing of the profile. Raises ColorError for PQ and HLG.
     """
     if not icc:
         return None
     marked = re.search(rb"cicp\0{4}.(.)", icc, re.DOTALL)
     if marked:
         refuse_high_dynamic_range(marked[1][0])
+    try:
+        tones, matrix = _tones(icc), _matrix(icc)
+    except Exception:  # damaged, or for other things than pictures
+        return None
+    if tones is None:
+        return None
+    same = np.abs(tones - np.linspace(0, 1, LEVELS)).max() < SAME
+    if same and np.abs(matrix - np.eye(3)).max() < NEAR:
+        return None
+    near = np.abs(matrix - np.eye(3)).max() < 0.002
+    return np.broadcast_to(tones.astype(np.float32), (3, LEVELS)), None if near else matrix
+
+
+def _tones(icc: bytes) -> np.ndarray | None:
+    """(3 or 1, 65536): sRGB tones of a profile's values; None where they do not rise."""
     gray = space(icc) == b"GRAY"
     ramp = np.zeros((1 if gray else 3, LEVELS, 1 if gray else 3), np.uint16)
     for channel in range(len(ramp)):
         ramp[channel, :, channel] = np.arange(LEVELS)
-    try:
-        light = imagecodecs.cms_transform(
-            ramp[..., 0] if gray else ramp,
-            icc,
-            imagecodecs.cms_profile("gray", gamma=1.0),
-            colorspace="gray" if gray else "rgb",
-            outcolorspace="gray",
-            outdtype=np.float32,
-        )
-    except Exception:  # damaged, or for other things than pictures
-        return None
+    light = imagecodecs.cms_transform(
+        ramp[..., 0] if gray else ramp,
+        icc,
+        imagecodecs.cms_profile("gray", gamma=1.0),
+        colorspace="gray" if gray else "rgb",
+        outcolorspace="gray",
+        outdtype=np.float32,
+    )
     light = light.reshape(len(ramp), LEVELS).astype(np.float64)
     light = light - light[:, :1]
     if not (light[:, -1] > 0).all() or (np.diff(light) < -1e-6).any():
         return None
-    tones = _to_tone(np.clip(light / light[:, -1:], 0, 1))
-    if np.abs(tones - np.linspace(0, 1, LEVELS)).max() < SAME:
-        return None
-    return np.broadcast_to(tones.astype(np.float32), (3, LEVELS))
+    return _to_tone(np.clip(light / light[:, -1:], 0, 1))
+
+
+def _matrix(icc: bytes) -> np.ndarray:
+    """(3, 3): linear light by a profile's primaries → by sRGB's, white on white; unity for grey."""
+    if space(icc) == b"GRAY":
+        return np.eye(3)
+    found = []
+    for opened in (ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB")):
+        about = getattr(opened, "profile", opened)
+        colorants = (about.red_colorant, about.green_colorant, about.blue_colorant)
+        found.append(np.array([colorant[0] for colorant in colorants]).T)
+    matrix = np.linalg.solve(found[1], found[0])
+    return matrix / matrix.sum(axis=1, keepdims=True)
 
 
 def power(gamma: float) -> np.ndarray:
-    """As :func:`curve`, for values that are light to the power 1/gamma."""
+    """Curve of values that are light to the power 1/gamma."""
     tones = _to_tone(np.linspace(0, 1, LEVELS) ** gamma)
     return np.broadcast_to(tones.astype(np.float32), (3, LEVELS))
 
 
 def to_srgb_tones(pixels: np.ndarray, curve: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 or uint16 of a file → sRGB tones, uint16."""
-    levels = np.iinfo(pixels.dtype).max + 1
-    picked = curve[:, :: (LEVELS - 1) // (levels - 1)] if levels < LEVELS else curve
-    return _looked_up(pixels, np.rint(65535 * picked).astype(np.uint16))
+    """(H, W, 3) uint8 or uint16 of a file → sRGB tones by its own primaries, uint16."""
+    return _looked_up(pixels, np.rint(65535 * _picked(curve, pixels.dtype)).astype(np.uint16))
 
 
-def from_srgb_tones(pixels: np.ndarray, encoding: Encoding) -> np.ndarray:
-    """Inverse of :func:`to_srgb_tones`: (H, W, 3) uint16 sRGB tones → the file's values."""
+def to_srgb(pixels: np.ndarray, icc: bytes) -> tuple[np.ndarray, Encoding]:
+    """(H, W, 3) uint8 or uint16 of a file whose profile has a :func:`meaning` → sRGB, uint16, and the way back."""
+    curve, matrix = meaning(icc)
+    if matrix is None:
+        return to_srgb_tones(pixels, curve), Encoding(pixels.dtype, curve)
+    light = _to_light(_picked(curve, pixels.dtype)).astype(np.float32)
+    out, places, distances = np.empty(pixels.shape, np.uint16), [], []
+    for rows in _bands(pixels):
+        linear = _looked_up(pixels[rows], light) @ matrix.T.astype(np.float32)
+        inside = np.clip(linear, 0, 1)
+        out[rows] = np.rint(65535 * _to_tone(inside))
+        outside = (linear - inside).reshape(-1, 3)
+        there = np.flatnonzero(np.abs(outside).max(axis=1) > 1e-4)
+        luminance = inside.reshape(-1, 3)[there] @ LUMINANCE
+        places.append(there + rows.start * pixels.shape[1])
+        distances.append(outside[there] / np.maximum(luminance, 1e-4)[:, None])
+    beyond = np.concatenate(places), np.concatenate(distances).astype(np.float32)
+    return out, Encoding(pixels.dtype, curve, matrix, beyond)
+
+
+def from_srgb(pixels: np.ndarray, encoding: Encoding) -> np.ndarray:
+    """Inverse of :func:`to_srgb`: (H, W, 3) uint16 sRGB → the file's values."""
     top, tones = np.iinfo(encoding.depth).max, np.linspace(0, 1, LEVELS)
     values = tones
     if encoding.curve is not None:
         values = np.stack([np.interp(tones, channel, tones) for channel in encoding.curve])
     table = np.broadcast_to(np.rint(top * values).astype(encoding.depth), (3, LEVELS))
-    return _looked_up(pixels, table)
+    if encoding.matrix is None:
+        return _looked_up(pixels, table)
+    light = np.broadcast_to(_to_light(tones).astype(np.float32), (3, LEVELS))
+    back, out = (
+        np.linalg.inv(encoding.matrix).T.astype(np.float32),
+        np.empty(pixels.shape, encoding.depth),
+    )
+    places, distances = encoding.beyond
+    for rows in _bands(pixels):
+        linear = _looked_up(pixels[rows], light)
+        flat, start = linear.reshape(-1, 3), rows.start * pixels.shape[1]
+        first, last = np.searchsorted(places, (start, start + len(flat)))
+        here = places[first:last] - start
+        flat[here] += distances[first:last] * (flat[here] @ LUMINANCE)[:, None]
+        toned = np.rint(65535 * _to_tone(np.clip(linear @ back, 0, 1))).astype(np.uint16)
+        out[rows] = _looked_up(toned, table)
+    return out
 
 
-def to_srgb(pixels: np.ndarray, icc: bytes) -> np.ndarray:
-    """(H, W, 3) uint8 or uint16 by a profile for RGB → sRGB, same depth; colours beyond it end at its edge."""
+def by_table(pixels: np.ndarray, icc: bytes) -> np.ndarray:
+    """(H, W, 3) uint8 or uint16 by any profile for RGB → sRGB, same depth; colours beyond it end at its edge."""
     out, srgb = np.empty_like(pixels), bytes(imagecodecs.cms_profile("srgb"))
     for rows in _bands(pixels):
         out[rows] = imagecodecs.cms_transform(
-            pixels[rows], icc, srgb, colorspace="rgb", outcolorspace="rgb"
+            pixels[rows], icc, srgb, colorspace="rgb", outcolorspace="rgb", flags=EXACT
         )
     return out
 
@@ -204,6 +261,11 @@ def from_cmyk(image, icc: bytes | None):
         except (ImageCms.PyCMSError, OSError):
             pass
     return image.convert("RGB")
+
+
+def _picked(table: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Of a table for 16 bits, what values of this depth find in it."""
+    return table[:, :: (LEVELS - 1) // np.iinfo(dtype).max]
 
 
 def _looked_up(pixels: np.ndarray, tables: np.ndarray) -> np.ndarray:

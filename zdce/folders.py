@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -213,8 +213,8 @@ def _write(
     if before is not None:
         after = _small(photo)
         line = np.full((len(after), 4, 3), np.iinfo(after.dtype).max, after.dtype)
-        sheet = replace(photo, pixels=np.hstack([before, line, after]), alpha=None, exif=None)
-        write_photo(replace(sheet, carried={}, dpi=None), _sheet(target))
+        icc = None if photo.encoding else photo.icc
+        write_photo(Photo(np.hstack([before, line, after]), icc=icc), _sheet(target))
     return tuple(f"left out: {name}" for name in (*photo.notes, *notes))
 
 

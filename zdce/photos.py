@@ -154,7 +154,7 @@ class PhotoError(ValueError):
 
 @dataclass
 class Photo:
-    """A photograph, upright, in sRGB tones.
+    """A photograph, upright, in sRGB (or, by its profile, in Display P3, whose tones are the same).
 
     pixels: (H, W, 3) uint8 or uint16; three equal channels when ``gray``.
     alpha: (H, W) of the same dtype, 0 transparent, not premultiplied; or None.
@@ -164,7 +164,7 @@ class Photo:
     format: "JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", or what is read alone: "HEIF", "RAW".
     dpi: resolution in pixels an inch, across and down; or None.
     carried: what else belongs to it (XMP, IPTC, ...), by the names that :data:`HOLDS` lists.
-    encoding: how the file's values differ from the pixels where its tones are not sRGB's; writing returns to them.
+    encoding: how the file's values differ from the pixels, where they do; writing returns to them.
     notes: what the file holds and reading left out, to be told.
     """
 
@@ -193,8 +193,8 @@ def read_photo(path: str | os.PathLike) -> Photo:
     """Read a JPEG, PNG, BMP, TIFF, WebP, AVIF, HEIC or raw camera file, told by its content and not by its name.
 
     EXIF orientation is applied to pixels and alpha. 16-bit PNG and TIFF stay 16-bit; TIFF of 9 – 15 bits and HEIC of 10
-    or 12 are stretched to 16, float TIFF in [0, 1] is rounded to 16; AVIF of 10 or 12 bits is read at 8. Tones other than
-    sRGB's, by the profile or the file's code points, become sRGB tones in 16 bits. CMYK, and RGB whose profile is a
+    or 12 are stretched to 16, float TIFF in [0, 1] is rounded to 16; AVIF of 10 or 12 bits is read at 8. Other encodings of
+    colour, by the profile or the file's code points, become sRGB in 16 bits (:mod:`zdce.color`). CMYK, and RGB whose profile is a
     table, turn into sRGB. Raw files are developed to 16 bits with the camera's white balance, without brightening.
 
     Raises PhotoError for anything else: no photograph, a pipe or device, cut short, too large (what takes more than
@@ -341,7 +341,7 @@ def _decode(data: bytes, suffix: str) -> Photo:
         exif, orientation = _exif(data, image)
         photo.notes, photo.carried = _belongings(data, image)
         image.close()  # its pixels take as much memory as the photograph's
-    return _upright(_toned(photo, gamma), exif, orientation)
+    return _toned(_upright(photo, exif, orientation), gamma)
 
 
 def _kind(data: bytes, suffix: str) -> str | None:
@@ -400,7 +400,7 @@ def _decode_heif(data: bytes) -> Photo:
     photo.notes = tuple(name for name, there in others.items() if there)
     if info.get("xmp"):
         photo.carried = {XMP: metadata.clean_xmp(info["xmp"], gain_map_lost=True)}
-    return _upright(_toned(photo, gamma), info.get("exif"))
+    return _toned(_upright(photo, info.get("exif")), gamma)
 
 
 def _decode_raw(data: bytes) -> Photo:
@@ -501,22 +501,23 @@ def _density(dpi) -> tuple[float, float] | None:
 
 
 def _toned(photo: Photo, gamma: float = 0.0) -> Photo:
-    """In sRGB tones: of a file with the given gamma, or else with the tones of its profile."""
-    icc, pixels = photo.icc, photo.pixels
-    if not gamma and icc and not photo.gray and color.has_tables(icc):
-        try:
-            pixels = color.to_srgb(pixels, icc)
-        except Exception:  # a damaged profile, which nobody else can follow either
+    """In sRGB: of a file with the given gamma, or else by its profile."""
+    icc, pixels, alpha = photo.icc, photo.pixels, photo.alpha
+    try:
+        if not gamma and icc and not photo.gray and color.has_tables(icc):
+            return replace(photo, pixels=color.by_table(pixels, icc), icc=None)
+        if not gamma and color.meaning(icc) is None:
             return photo
-        return replace(photo, pixels=pixels, icc=None)
-    curve = color.power(gamma) if gamma else color.curve(icc)
-    if curve is None:
+    except ColorError:
+        raise
+    except Exception:  # a damaged profile, which nobody else can follow either
         return photo
-    encoding = Encoding(pixels.dtype, None if gamma else curve)
-    alpha = photo.alpha
+    if gamma:
+        encoding, pixels = Encoding(pixels.dtype), color.to_srgb_tones(pixels, color.power(gamma))
+    else:
+        pixels, encoding = color.to_srgb(pixels, icc)
     if alpha is not None and alpha.dtype == np.uint8:
         alpha = alpha.astype(np.uint16) * 257
-    pixels = color.to_srgb_tones(pixels, curve)
     return replace(photo, pixels=pixels, alpha=alpha, encoding=encoding)
 
 
@@ -557,7 +558,7 @@ def _opened(data: bytes) -> Image.Image:
     opaque = image.mode[:1] in "1LRI" and "A" not in image.getbands()
     opaque = opaque and "transparency" not in image.info
     deep = image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16)
-    deep = deep or "gamma" in image.info or color.curve(image.info.get("icc_profile")) is not None
+    deep = deep or "gamma" in image.info or color.meaning(image.info.get("icc_profile")) is not None
     # Of a progressive JPEG all coefficients are held, of the others frames as they are coded.
     raw = 4 * 4 if image.format in ("WEBP", "AVIF") else 10 if image.info.get("progressive") else 0
     _check_size(image.width * image.height, data, 3 if opaque else 4, 2 if deep else 1, raw)
@@ -612,7 +613,7 @@ def _decode_tiff(data: bytes) -> Photo | None:
             )
         if not simple or page.dtype is None or page.dtype.kind == "b":
             return None
-        deep = page.bitspersample > 8 or color.curve(page.iccprofile) is not None
+        deep = page.bitspersample > 8 or color.meaning(page.iccprofile) is not None
         samples, bytes_each = page.samplesperpixel, 2 if deep else 1
         raw = samples * page.dtype.itemsize
         _check_size(
@@ -640,7 +641,7 @@ def _decode_tiff(data: bytes) -> Photo | None:
         exif = exif.tobytes()
     except Exception:  # damaged
         exif, orientation = None, 1
-    return _upright(_toned(photo), exif, orientation)
+    return _toned(_upright(photo, exif, orientation))
 
 
 def _tiff_belongings(page: tifffile.TiffPage) -> dict[str, bytes]:
@@ -842,12 +843,12 @@ def _encode(
 def _as_held(photo: Photo, fmt: str) -> tuple[Photo, list[str]]:
     """The photograph as a file of this format holds it, and what is left out for that."""
     colored = fmt == "WEBP" or (fmt == "AVIF" and photo.alpha is not None)  # no grey there
-    if photo.icc and photo.gray and colored:
-        keep = replace(photo.encoding, curve=None) if photo.encoding else None
-        photo = replace(photo, icc=None, encoding=keep)  # grey needs no primaries
+    if photo.encoding and (fmt == "BMP" or (photo.gray and colored)):
+        depth = Encoding(photo.encoding.depth)  # no place for a profile: written as sRGB
+        photo = replace(photo, icc=None, encoding=depth)
     photo = _as_stored(photo)
-    if photo.icc and fmt == "BMP":
-        pixels = photo.pixels if photo.gray else color.to_srgb(photo.pixels, photo.icc)
+    if photo.icc and (fmt == "BMP" or (photo.gray and colored)):
+        pixels = photo.pixels if photo.gray else color.by_table(photo.pixels, photo.icc)
         photo = replace(photo, pixels=pixels, icc=None)
     lost = []
     if photo.pixels.dtype == np.uint16 and fmt not in ("PNG", "TIFF"):
@@ -875,7 +876,7 @@ def _as_stored(photo: Photo) -> Photo:
     """With the values of the file, its own tones and depth, in place of sRGB tones."""
     if photo.encoding is None:
         return photo
-    pixels, alpha = color.from_srgb_tones(photo.pixels, photo.encoding), photo.alpha
+    pixels, alpha = color.from_srgb(photo.pixels, photo.encoding), photo.alpha
     if alpha is not None and photo.encoding.depth == np.uint8:
         alpha = _halved(alpha)
     return replace(photo, pixels=pixels, alpha=alpha, encoding=None)
