@@ -101,10 +101,12 @@ def by_gamma(gamma: float, chromaticity: tuple[float, ...] | None) -> tuple[floa
 def profile(white: tuple[float, float], primaries: tuple[float, ...]) -> bytes:
     """ICC profile with sRGB's tone curve and these chromaticities, x and y."""
     linear = np.rint(65535 * _to_light(np.linspace(0, 1, 1024))).astype(np.uint16)
-    made = imagecodecs.cms_profile(
-        "rgb", whitepoint=white, primaries=primaries, transferfunction=linear
+    made = bytes(
+        imagecodecs.cms_profile(
+            "rgb", whitepoint=white, primaries=primaries, transferfunction=linear
+        )
     )
-    return bytes(made)
+    return made[:24] + bytes(12) + made[36:]  # without the time of its making
 
 
 def space(icc: bytes | None) -> bytes:
@@ -202,10 +204,10 @@ def to_srgb(pixels: np.ndarray, icc: bytes) -> tuple[np.ndarray, Encoding]:
         inside = np.clip(linear, 0, 1)
         out[rows] = np.rint(65535 * _to_tone(inside))
         outside = (linear - inside).reshape(-1, 3)
-        there = np.flatnonzero(np.abs(outside).max(axis=1) > 1e-4)
+        there = np.flatnonzero(np.abs(outside).max(axis=1) > 1e-6)
         luminance = inside.reshape(-1, 3)[there] @ LUMINANCE
         places.append(there + rows.start * pixels.shape[1])
-        distances.append(outside[there] / np.maximum(luminance, 1e-4)[:, None])
+        distances.append(outside[there] / np.maximum(luminance, 1e-6)[:, None])
     beyond = np.concatenate(places), np.concatenate(distances).astype(np.float32)
     return out, Encoding(pixels.dtype, curve, matrix, beyond)
 

@@ -415,27 +415,28 @@ def _decode_raw(data: bytes) -> Photo:
                 gamma=(2.4, 12.92),  # sRGB's
                 output_color=library.ColorSpace.sRGB,
             )
-            exif = _raw_exif(data, raw)
+            exif, notes = _raw_exif(data, raw)
     except PhotoError:
         raise
     except Exception as error:
         raise PhotoError(
             f"a raw camera file that cannot be developed: {_one_line(error)}"
         ) from error
-    return _upright(Photo(np.ascontiguousarray(pixels), format="RAW", notes=("maker notes",)), exif)
+    return _upright(Photo(np.ascontiguousarray(pixels), format="RAW", notes=notes), exif)
 
 
-def _raw_exif(data: bytes, raw) -> bytes | None:
-    """EXIF of a raw file: its own where it is a TIFF, else that of its preview; maker notes left out."""
+def _raw_exif(data: bytes, raw) -> tuple[bytes | None, tuple[str, ...]]:
+    """EXIF of a raw file, its own where it is a TIFF, else that of its preview; and whether it had maker notes, which
+    tell how its sensor is read and are left out."""
     try:
         if data[:4] in TIFF_MAGIC:
             exif = metadata.exif_of_tiff(data, only=metadata.RAW_TAGS)
         else:
             exif = Image.open(io.BytesIO(raw.extract_thumb().data), formats=["JPEG"]).getexif()
-        exif.get_ifd(metadata.EXIF_IFD).pop(metadata.MAKER_NOTE, None)
-        return exif.tobytes() if exif else None
+        noted = exif.get_ifd(metadata.EXIF_IFD).pop(metadata.MAKER_NOTE, None)
+        return exif.tobytes() if exif else None, ("maker notes",) if noted else ()
     except Exception:  # none, or damaged
-        return None
+        return None, ()
 
 
 def _stated_encoding(data: bytes, image: Image.Image) -> tuple[float, bytes | bool | None]:
