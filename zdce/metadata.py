@@ -56,16 +56,16 @@ def clean_exif(block: bytes, shape: tuple[int, ...]) -> bytes | None:
         if behind:
             _remove_thumbnail(tiff, behind, order)
         kept = {tag: entry for tag, entry in entries.items() if tag not in STRUCTURE_TAGS}
-        if kept:
-            kept[ORIENTATION] = struct.pack(order + "HHIHH", ORIENTATION, 3, 1, 1, 0)
+        kept.pop(ORIENTATION, None)
+        if not kept:
+            return None
+        kept[ORIENTATION] = struct.pack(order + "HHIHH", ORIENTATION, 3, 1, 1, 0)
         if EXIF_IFD in kept:
             inner = struct.unpack(order + "HHII", kept[EXIF_IFD])[3]
             for tag, place in _places(tiff, inner, order):
                 if tag in (WIDTH_IN_EXIF, HEIGHT_IN_EXIF):
                     side = shape[1] if tag == WIDTH_IN_EXIF else shape[0]
                     struct.pack_into(order + "HHII", tiff, place, tag, 4, 1, side)
-        if not kept:
-            return None
         cleaned = PREFIX + with_directory(bytes(tiff), kept, order)
         Image.Exif().load(cleaned)
         return cleaned
@@ -108,11 +108,11 @@ def without_orientation(block: bytes) -> bytes:
 
 
 def exif_of_tiff(data: bytes, only: frozenset[int] | None = None) -> Image.Exif:
-    """EXIF of a TIFF file, or of a raw file of that kind; tags of its structure left out."""
+    """EXIF of a TIFF file, or of a raw file of that kind; structure and resolution left out."""
     exif = Image.Exif()
     exif.load(data)
     for tag in list(exif):
-        if tag in STRUCTURE_TAGS or (only and tag not in only):
+        if tag in (*STRUCTURE_TAGS, *DENSITY_TAGS) or (only and tag not in only):
             del exif[tag]
     return exif
 

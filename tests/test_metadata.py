@@ -1,0 +1,244 @@
+"""What belongs to a photograph travels with it, or is told."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, PngImagePlugin
+
+from zdce import metadata
+from zdce.photos import IPTC, TAIL, TEXT, XMP, Photo, read_photo, write_photo
+
+WORDS = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description xmp:Rating="4" tiff:Orientation="6" '
+    b'GPano:ProjectionType="equirectangular"/></rdf:RDF></x:xmpmeta>'
+)
+VIDEO = struct.pack(">I", 24) + b"ftypmp42" + bytes(12) + b"\xff\xd8\xff\xd9" + bytes(3000)
+
+
+def picture(height=20, width=30):
+    y, x = np.mgrid[:height, :width]
+    return np.dstack([3 * x, 4 * y, x + y]).astype(np.uint8)
+
+
+def jpeg(**options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture()).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def through(tmp_path, name, data, target):
+    """(photograph read, what was lost, the output's content)."""
+    (tmp_path / name).write_bytes(data)
+    photo = read_photo(tmp_path / name)
+    lost = write_photo(photo, tmp_path / target)
+    return photo, lost, (tmp_path / target).read_bytes()
+
+
+# EXIF
+
+
+def exif_with_maker_note(order="<") -> tuple[bytes, int, bytes]:
+    """A camera's block whose maker note points, from the block's beginning, at a place outside itself."""
+    secret = b"lens serial number 4711"
+    entries = [
+        (271, 2, 6, 200, b"Maker\0"),
+        (34665, 4, 1, 100, b""),
+    ]
+    tiff = bytearray(400)
+    tiff[:8] = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    struct.pack_into(order + "H", tiff, 8, len(entries) + 1)
+    for k, (tag, kind, count, value, content) in enumerate(entries):
+        struct.pack_into(order + "HHII", tiff, 10 + 12 * k, tag, kind, count, value)
+        tiff[value : value + len(content)] = content
+    struct.pack_into(order + "HHIHH", tiff, 10 + 24, 274, 3, 1, 6, 0)  # unsorted on purpose
+    struct.pack_into(order + "H", tiff, 100, 2)
+    struct.pack_into(order + "HHII", tiff, 102, 37500, 7, 8, 220)
+    struct.pack_into(order + "HHII", tiff, 114, 40962, 4, 1, 999)
+    struct.pack_into(order + "II", tiff, 220, 300, len(secret))
+    tiff[300 : 300 + len(secret)] = secret
+    return b"Exif\0\0" + bytes(tiff), 300, secret
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("target", ["jpg", "png", "webp", "avif"])
+def test_what_maker_notes_point_at_stays_in_its_place(tmp_path, target, order):
+    block, place, secret = exif_with_maker_note(order)
+    _, lost, _ = through(tmp_path, "a.jpg", jpeg(exif=block), f"b.{target}")
+    with Image.open(tmp_path / f"b.{target}") as image:
+        out = image.info["exif"].removeprefix(b"Exif\0\0")
+        exif = image.getexif()
+    assert not lost and exif[271] == "Maker" and exif.get(274, 1) == 1
+    inner = exif.get_ifd(34665)
+    where, length = struct.unpack(order + "II", inner[37500])
+    assert out[where : where + length] == secret and where == place
+    assert inner[40962] == 20  # as wide as it is high after turning
+
+
+def test_the_output_is_recorded_whatever_was_there(tmp_path):
+    for block in (
+        None,
+        exif_with_maker_note()[0],
+        exif_with_maker_note(">")[0],
+        b"Exif\0\0damaged",
+    ):
+        (tmp_path / "a.jpg").write_bytes(jpeg(exif=block or b""))
+        for target in ("b.jpg", "b.png", "b.tif", "b.webp", "b.avif"):
+            write_photo(read_photo(tmp_path / "a.jpg"), tmp_path / target, settings="zdce, gamma 1")
+            with Image.open(tmp_path / target) as image:
+                exif = image.getexif()
+            assert exif[metadata.PROCESSING_SOFTWARE] == "zdce, gamma 1"
+            assert (exif.get(271) == "Maker") == bool(block and b"Maker" in block)
+
+
+# Resolution
+
+
+@pytest.mark.parametrize("source", ["jpg", "png", "tif", "bmp"])
+@pytest.mark.parametrize("target", ["jpg", "png", "tif", "bmp", "webp", "avif"])
+def test_the_resolution_is_kept(tmp_path, source, target):
+    Image.fromarray(picture()).save(tmp_path / f"a.{source}", dpi=(300, 240))
+    write_photo(read_photo(tmp_path / f"a.{source}"), tmp_path / f"b.{target}")
+    with Image.open(tmp_path / f"b.{target}") as image:
+        exif = image.getexif()
+        dpi = image.info.get("dpi") or (exif.get(282), exif.get(283))
+    assert dpi == pytest.approx((300, 240), abs=0.5)
+
+
+def test_deep_and_transparent_pictures_and_centimetres_too(tmp_path):
+    deep = picture() * np.uint16(257)
+    inches = {"resolution": (118.11, 118.11), "resolutionunit": 3}
+    tifffile.imwrite(tmp_path / "a.tif", deep, photometric="rgb", metadata=None, **inches)
+    photo = read_photo(tmp_path / "a.tif")
+    assert photo.dpi == pytest.approx((300, 300), abs=0.1)
+    for target in ("b.png", "b.tif", "b.bmp"):
+        write_photo(photo, tmp_path / target)
+        with Image.open(tmp_path / target) as image:
+            assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    write_photo(Photo(picture(), picture()[..., 0], dpi=(300, 300)), tmp_path / "c.bmp")
+    with Image.open(tmp_path / "c.bmp") as image:
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_a_turned_picture_has_its_resolution_turned(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    photo, _, _ = through(tmp_path, "a.jpg", jpeg(dpi=(300, 150), exif=exif), "b.jpg")
+    assert photo.dpi == (150, 300)
+
+
+# XMP, IPTC, texts
+
+
+@pytest.mark.parametrize("source", ["jpg", "png", "tif", "webp", "avif"])
+@pytest.mark.parametrize("target", ["jpg", "png", "tif", "webp", "avif", "bmp"])
+def test_xmp_travels_with_the_orientation_that_holds_then(tmp_path, source, target):
+    write_photo(Photo(picture(), carried={XMP: WORDS}), tmp_path / f"a.{source}")
+    photo = read_photo(tmp_path / f"a.{source}")
+    assert photo.pixels.shape == (30, 20, 3) or source == "tif"  # turned by what XMP says
+    assert write_photo(photo, tmp_path / f"b.{target}") == (["XMP"] if target == "bmp" else [])
+    data = (tmp_path / f"b.{target}").read_bytes()
+    assert (b"equirectangular" in data) == (target != "bmp") == (b'xmp:Rating="4"' in data)
+    assert read_photo(tmp_path / f"b.{target}").pixels.shape == photo.pixels.shape
+
+
+def iptc(caption: bytes) -> bytes:
+    return b"\x1c\x02\x78" + struct.pack(">H", len(caption)) + caption
+
+
+@pytest.mark.parametrize("target", ["jpg", "tif", "png", "webp"])
+def test_iptc_travels_where_it_can(tmp_path, target):
+    data = jpeg()
+    segment = metadata.iptc_segment(iptc(b"Milky Way"))
+    photo, lost, out = through(tmp_path, "a.jpg", data[:2] + segment + data[2:], f"b.{target}")
+    assert photo.carried[IPTC].startswith(iptc(b"Milky Way"))
+    assert lost == ([] if target in ("jpg", "tif") else ["IPTC"])
+    if not lost:
+        again = read_photo(tmp_path / f"b.{target}")
+        assert again.carried[IPTC].startswith(iptc(b"Milky Way"))
+    assert (b"Milky Way" in out) != bool(lost)
+
+
+def test_what_is_too_long_for_a_jpeg_is_told(tmp_path):
+    photo = Photo(picture(), carried={XMP: bytes(70_000), IPTC: bytes(70_000)})
+    assert write_photo(photo, tmp_path / "a.jpg") == ["IPTC", "XMP"]
+    assert write_photo(photo, tmp_path / "a.tif") == []
+
+
+def test_texts_of_a_png_stay_in_a_png(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Title", "Night")
+    info.add_text("Author", "Someone", zip=True)
+    info.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta/>")
+    buffer = io.BytesIO()
+    Image.fromarray(picture()).save(buffer, "PNG", pnginfo=info)
+    photo, lost, out = through(tmp_path, "a.png", buffer.getvalue(), "b.png")
+    with Image.open(tmp_path / "b.png") as image:
+        image.load()
+        assert image.text["Title"] == "Night" and image.text["Author"] == "Someone"
+    assert not lost and out.count(b"xmpmeta") == 1
+    assert write_photo(photo, tmp_path / "b.jpg") == [TEXT]
+
+
+# What lies behind a JPEG
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"progressive": True},
+        {"restart_marker_blocks": 1},
+        {"exif": exif_with_maker_note()[0] + b"\xff\xd9\xff\xda\xff\xd8"},
+        {"comment": b"\xff\xd9"},
+    ],
+)
+def test_the_end_of_a_jpeg_is_found(options):
+    data = jpeg(**options)
+    assert metadata.jpeg_end(data) == len(data)
+    assert metadata.jpeg_end(b"xx" + data + VIDEO, 2) == len(data) + 2
+    assert metadata.behind_jpeg(data + VIDEO) == (VIDEO, 0)
+    assert metadata.behind_jpeg(data + bytes(50) + data + VIDEO) == (VIDEO, 1)
+
+
+def test_a_jpeg_that_is_cut_has_nothing_behind():
+    data = jpeg()
+    for length in range(0, len(data), 7):
+        assert metadata.behind_jpeg(data[:length]) == (b"", 0)
+
+
+def test_the_video_of_a_motion_photo_stays_or_is_told(tmp_path):
+    xmp = b'<x:xmpmeta><rdf:Description GCamera:MotionPhoto="1" GCamera:MicroVideoOffset="24"/></x:xmpmeta>'
+    photo, lost, out = through(tmp_path, "a.jpg", jpeg(xmp=xmp) + VIDEO, "b.jpg")
+    assert not lost and not photo.notes and out.endswith(VIDEO) and b"MicroVideoOffset" in out
+    assert write_photo(photo, tmp_path / "b.png") == [TAIL]
+    assert b"MotionPhoto" not in (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize("mark", [b'hdrgm:Version="1.0"', b"plain"])
+def test_further_pictures_are_told_and_a_gain_map_leaves_no_mark(tmp_path, mark):
+    xmp = b"<x:xmpmeta><rdf:Description " + mark + b' xmp:Rating="5"/></x:xmpmeta>'
+    Image.fromarray(picture()).save(
+        tmp_path / "a.jpg",
+        format="MPO",
+        save_all=True,
+        append_images=[Image.new("L", (8, 8))],
+        xmp=xmp,
+    )
+    photo, _, out = through(tmp_path, "c.jpg", (tmp_path / "a.jpg").read_bytes(), "b.jpg")
+    assert photo.notes == (
+        ("a gain map (its HDR part)",) if b"hdrgm" in mark else ("a further picture",)
+    )
+    assert b"hdrgm:" not in out and b'xmp:Rating="5"' in out
+
+
+def test_boxes_that_lie_about_their_length_end_the_search():
+    for length in (0, 1, 7, 8, 2**31):
+        data = struct.pack(">I", length) + b"free" + bytes(40)
+        assert metadata.meta_box(data) in (b"", data)
+        assert metadata.code_points(data) is None
+    assert list(metadata.png_chunks(b"\x89PNG\r\n\x1a\n\xff\xff\xff\xffIHDR" + bytes(9)))
