@@ -12,6 +12,7 @@ import pandas as pd
 from zdce import checkpoints, paths
 from zdce.files import atomic_write
 from zdce.study import claims as ledger
+from zdce.study import evaluation, experiments
 
 PROFILE = "study"
 ON = "sice-pairs"
@@ -34,7 +35,7 @@ def blocks() -> dict[Path, dict[str, Callable[[], str]]]:
     """Every file with generated parts, and what makes each part."""
     return {
         paths.root() / "README.md": {"claims": verdicts, "headline": headline},
-        paths.weights() / "README.md": {"weights": weights_card},
+        paths.weights() / "README.md": {"weights": weights_card, "seeds": seeds_card},
     }
 
 
@@ -120,3 +121,17 @@ def weights_card() -> str:
         )
     heads = ["file", "sha256", "bytes", "seed", "steps", "batch", "size, pixels"]
     return table([*heads, "photographs seen"], rows, words=2)
+
+
+def seeds_card() -> str:
+    """How far the seeds of the two networks lie apart on real pairs, from the committed scores."""
+    methods = [m for name in experiments.MAIN for m in evaluation.trained(name)]
+    scores = evaluation.evaluate(methods, ON)
+    means = scores.groupby(["method", "seed"], sort=False)[list(FIGURES)].mean()
+    rows = [
+        [f"`{name}`", seed, *(f"{row[key]:.{digits}f}" for key, (_, digits) in FIGURES.items())]
+        for (name, seed), row in means.iterrows()
+    ]
+    heads = ["network", "seed", *(head for head, _ in FIGURES.values())]
+    n = scores["photograph"].nunique()
+    return f"{table(heads, rows)}\n\nMeans over n = {n} pairs of `{ON}`, without gamma."
