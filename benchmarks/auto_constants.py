@@ -47,7 +47,7 @@ def fraction(image: torch.Tensor, curves: torch.Tensor, iterations: int = 8) -> 
 
 def everywhere(r: torch.Tensor, estimated: torch.Tensor) -> torch.Tensor:
     """A noise table of one strength a photograph, however much the curve brightens."""
-    table = NOISE_TABLE(torch.full_like(r, -auto.LIMIT), estimated)[:, :1]
+    table = NOISE_TABLE(torch.full_like(r, -auto.LIMIT), estimated).amax(dim=1, keepdim=True)
     return table * (r < 0).view(-1, 1).expand(-1, 256)
 
 
@@ -79,9 +79,8 @@ CHANGES: list[tuple[str, str, dict]] = [
     ("filter", "blocks of 2 pixels", {"postprocess.FILTER_BLOCK": 2}),
     ("filter", "blocks of 8 pixels", {"postprocess.FILTER_BLOCK": 8}),
     ("strength", "3 levels always", {"WEAKEST": 3.0, "STRONGEST": 3.0}),
-    ("strength", "at most 3.3 levels", {"STRONGEST": 3.3}),
+    ("strength", "growing 14 times, at most 5", {"NOISE_GAIN": 14.0, "STRONGEST": 5.0}),
     ("strength", "1 + 4.5 × noise, at most 4", LINEAR | {"NOISE_GAIN": 4.5, "STRONGEST": 4.0}),
-    ("strength", "1 + 5 × noise, at most 5", LINEAR | {"NOISE_GAIN": 5.0}),
     ("strength", "the same at every brightness", {"noise_table": everywhere}),
 ]
 

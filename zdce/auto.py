@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from zdce.model import apply_curves
 from zdce.postprocess import NOISE_BLOCK, estimate_noise, guided_filter, highlight_protection
 
-VERSION = 1  # of the constants below: kept scores of other versions are not looked up
+VERSION = 2  # of the constants below: kept scores of other versions are not looked up
 ITERATIONS = 8  # paper
 TARGET_MEAN = 0.44  # mean that a dark photograph is brought to
 LIMIT = 0.45  # |r| at most; beyond it whatever is not black turns white
@@ -28,7 +28,7 @@ NIGHT = (0.4, 0.7)  # shares of pixels that are not black, between which a night
 NIGHT_GAIN = 2.0  # as many times its own mean a night may be brought to
 BLOCKS = 32  # along either side: a photograph is sampled in 32 × 32 blocks of 16 × 16 pixels
 POINTS = (4, 12)  # pixels along either side of a block whose brightness is looked at
-WEAKEST, NOISE_FROM, NOISE_GAIN, STRONGEST = 1.2, 0.3, 14.0, 5.0  # of the filter, in grey levels
+WEAKEST, NOISE_FROM, NOISE_GAIN, STRONGEST = 1.2, 0.3, 10.0, 4.0  # of the filter, in grey levels
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def target_mean(points: Tensor) -> Tensor:
 
 
 def noise_table(r: Tensor, estimated: Tensor) -> Tensor:
-    """Standard deviation to filter out by brightness of the surroundings, (N, 256) in [0, 5/255].
+    """Standard deviation to filter out by brightness of the surroundings, (N, 256) in [0, 4/255].
 
     r: (N,); estimated: (N,), the photograph's noise in grey levels. All of it where the curve
     multiplies brightness by four or more, none where it changes nothing.
