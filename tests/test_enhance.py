@@ -65,9 +65,7 @@ def test_any_size(enhancer, size):
         assert enhancer(dark(*size, dtype=dtype)).shape == (*size, 3)
 
 
-@pytest.mark.parametrize(
-    "fields", [{"pooling": "stride2", "pools": 3}, {"scale": 12.0}, {"fixed_size": 16}]
-)
+@pytest.mark.parametrize("fields", [{"pooling": "stride2", "pools": 3}, {"scale": 12.0}])
 def test_any_size_with_networks_that_reduce(monkeypatch, fields):
     model = SimpleNamespace(net=trained(**fields), gamma=1.0)
     monkeypatch.setattr(checkpoints, "load", lambda _: model)

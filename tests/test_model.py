@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,16 +16,9 @@ from zdce.model import (
     ZERO_DCE_IMPROVED,
     CurveNet,
     NetConfig,
-    Sample,
     apply_curves,
-    block_places,
     count_parameters,
-    levelled,
-    light,
     multiply_adds,
-    smoothed,
-    sparing,
-    statistics,
 )
 from zdce.peers import ZERO_DCE_PP, SciNet
 
@@ -45,10 +37,6 @@ VARIANTS = [
     NetConfig(width=4, shared_curves=True),
     NetConfig(width=4, separable=True, shared_curves=True, scale=12.0),
     NetConfig(width=4, scale=2.5, pooling="overlapping"),
-    NetConfig(width=4, fixed_size=8),
-    NetConfig(width=4, fixed_size=8, statistics=True),
-    NetConfig(width=4, grey_curves=True),
-    NetConfig(width=4, fixed_size=5, pooling="stride2", upsampling="transposed", pools=3),
 ]
 
 
@@ -112,7 +100,6 @@ def test_multiply_adds_of_pooled_separable_and_reduced_networks():
     pairs = [(3, w), (w, w), (w, w), (w, w), (2 * w, w), (2 * w, w), (2 * w, 24)]
     assert multiply_adds(separable, h, b) == full * sum(9 * cin + cin * cout for cin, cout in pairs)
     assert multiply_adds(CurveNet(scale=2.0), 64, 32) == multiply_adds(CurveNet(), 32, 16)
-    assert multiply_adds(CurveNet(fixed_size=16), 999, 5) == multiply_adds(CurveNet(), 16, 16)
     assert multiply_adds(SciNet(), 7, 5) == 3 * 81 * 35
 
 
@@ -162,7 +149,7 @@ def test_curve_is_monotonic_and_fixes_black_and_white(strengths):
 
 
 def test_curves_of_a_wrong_number_of_channels_are_refused():
-    with pytest.raises(ValueError, match="12 channels; 8 iterations need 24, 8 or 3"):
+    with pytest.raises(ValueError, match="12 channels; 8 iterations need 24 or 3"):
         apply_curves(photo(2, 2), torch.zeros(1, 12, 2, 2))
 
 
@@ -326,18 +313,6 @@ def test_scale_estimates_small_and_bends_at_full_size():
     torch.testing.assert_close(net(x)[0], apply_curves(x, r))
 
 
-def test_fixed_size_does_the_same_work_for_any_photograph():
-    net, seen = lively(NetConfig(width=3, fixed_size=8)), []
-    net.e_conv1.register_forward_hook(
-        lambda _module, inputs, _output: seen.append(inputs[0].shape[-2:])
-    )
-    for size in [(100, 60), (8, 8), (3, 2)]:
-        net(photo(*size))
-    assert seen == [(8, 8)] * 3
-    exact = lively(NetConfig(width=3))
-    torch.testing.assert_close(net(photo(8, 8))[0], exact(photo(8, 8))[0])
-
-
 def test_sci_equals_its_description():
     torch.manual_seed(0)
     net = SciNet().eval()
@@ -386,11 +361,6 @@ def test_weights_start_as_the_released_codes():
         ({"scale": 0.5}, "scale=0.5"),
         ({"scale": float("nan")}, "scale=nan"),
         ({"scale": float("inf")}, "scale=inf"),
-        ({"fixed_size": 0}, "fixed_size=0"),
-        ({"fixed_size": 64, "scale": 2.0}, "fixed_size=64"),
-        ({"grey_curves": True, "shared_curves": True}, "grey_curves"),
-        ({"grey_curves": True, "iterations": 3}, "grey_curves"),
-        ({"denoise": -1.0}, "denoise=-1.0"),
     ],
 )
 def test_wrong_arguments_are_named(fields, message):
@@ -405,199 +375,3 @@ def test_config_and_fields_exclude_each_other():
     )
     with pytest.raises(ValueError, match=r"not both \(got width\)"):
         CurveNet(ZERO_DCE, width=8)
-
-
-# ---- context: statistics, curves shared by the colours, denoising ------------------------------------------------
-
-
-def test_statistics_are_means_and_quantiles_in_stops():
-    image = photo(16, 24, count=2)
-    brightest = image.amax(dim=1).flatten(1).numpy()
-    expected = np.stack(
-        [*image.mean(dim=(2, 3)).numpy().T, *np.quantile(brightest, (0.1, 0.5, 0.95), axis=1)],
-        axis=1,
-    )
-    np.testing.assert_allclose(
-        statistics(image).numpy(), 1 + np.log2(expected + 1 / 64) / 6, rtol=1e-5
-    )
-    assert statistics(torch.zeros(1, 3, 4, 4)).eq(0).all()
-
-
-def test_light_is_the_share_not_black_and_quantiles_in_stops():
-    image = photo(16, 24, count=2)
-    image[1, :, 4:] *= 0.01
-    brightest = image.amax(dim=1).flatten(1).numpy()
-    seen = np.clip((255 * brightest - 1) / 3, 0, 1).mean(axis=1)
-    quantiles = np.quantile(brightest, (0.25, 0.75, 0.98), axis=1).T
-    expected = np.concatenate([seen[:, None], 1 + np.log2(quantiles + 1 / 64) / 6], axis=1)
-    np.testing.assert_allclose(light(image).numpy(), expected, rtol=1e-5)
-    assert light(torch.zeros(1, 3, 4, 4)).eq(0).all()
-
-
-def scenes() -> torch.Tensor:
-    """A dark day, one nearly black, a good photograph, a night with lights: (4, 3, 64, 64)."""
-    noise = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    image = noise * torch.tensor([0.25, 0.02, 0.9, 0.01]).view(-1, 1, 1, 1)
-    image[3] = torch.where(noise[3, :1] > 0.9, 0.9, 0.0)
-    return image
-
-
-@pytest.mark.parametrize("spared", [False, True])
-def test_levelled_brings_dark_days_to_one_mean_and_leaves_the_rest(spared):
-    image, curves = scenes(), torch.full((4, 8, 12, 12), -0.2)
-    moved = levelled(curves, image, 0.45, spared=spared)
-    assert torch.equal(
-        moved, moved[:, :, :1, :1].expand_as(moved)
-    )  # all curves of a photograph alike
-    at_pixels = F.interpolate(moved, size=(64, 64)) * (sparing(image) if spared else 1)
-    after, before = apply_curves(image, at_pixels).mean(dim=(1, 2, 3)), image.mean(dim=(1, 2, 3))
-    assert after[0] == pytest.approx(0.45, abs=2e-3)  # a dark day
-    assert after[1] < 0.2 and moved[1].mean() == pytest.approx(
-        -0.45
-    )  # nearly black: no further than the deepest
-    assert torch.equal(moved[2], curves[2])  # a good photograph
-    assert before[3] < after[3] <= 2 * before[3] + 1e-3  # a night: twice its own mean at most
-
-
-def test_levelled_finds_the_mean_whatever_the_curves_were():
-    image = scenes()[:1]
-    for start in (-0.45, -0.3, -0.1, 0.0):
-        moved = levelled(torch.full((1, 8, 4, 4), start), image, 0.4, spared=True)
-        after = apply_curves(image, F.interpolate(moved, size=(64, 64)) * sparing(image))
-        assert after.mean() == pytest.approx(0.4, abs=0.02), start
-
-
-def test_sparing_is_one_for_black_and_nothing_for_white():
-    grey = torch.linspace(0, 1, 256).view(1, 1, 1, 256).expand(1, 3, 1, 256)
-    assert sparing(grey)[..., 0] == 1 and sparing(grey)[..., -1] == 0
-    lamp = torch.tensor([1.0, 0.4, 0.1]).view(1, 3, 1, 1)
-    assert sparing(lamp).item() == 0  # the largest channel weighs for all: a lamp keeps its colour
-    for deep in (-0.1, -0.3, -0.45):
-        bent = 255 * apply_curves(grey, deep * sparing(grey).expand(1, 8, 1, 256))[0, 0, 0]
-        assert (
-            bent.cummax(dim=0).values - bent
-        ).max() < 4  # order is kept to within four grey levels
-        assert bent[153] < 255 * apply_curves(grey, torch.full((1, 8, 1, 256), deep))[0, 0, 0, 153]
-
-
-@pytest.mark.parametrize("size", [(512, 640), (100, 90), (17, 16), (5, 3), (1, 1)])
-def test_a_sample_is_of_one_form_whatever_the_size(size):
-    image = photo(*size)
-    sample = Sample.of(image)
-    assert sample.points.shape == (1, 3, 64, 64) and sample.noise.shape == (1,)
-    if min(size) > 64:
-        assert sample.points.mean() == pytest.approx(image.mean().item(), abs=0.05)
-    for places, side in ((block_places(side), side) for side in size):
-        assert places.shape == (32, 16) and places.min() == 0 and places.max() == side - 1
-
-
-def test_noise_is_measured_beside_texture_and_where_there_is_none():
-    rng = torch.Generator().manual_seed(0)
-    flat = torch.full((1, 3, 320, 320), 0.3)
-    texture = flat + 0.2 * (torch.rand(flat.shape, generator=rng) - 0.5) * (torch.arange(320) < 160)
-    assert (
-        Sample.of(flat).noise < 1e-3 and Sample.of(texture).noise < 1e-3
-    )  # half of it holds nothing at all
-    for level in (0.5, 2.0):  # the same in all channels
-        noisy = texture + level / 255 * torch.randn(1, 1, 320, 320, generator=rng)
-        assert Sample.of(noisy).noise.item() == pytest.approx(level, rel=0.3)
-
-
-def test_a_network_may_level_its_curves():
-    config = NetConfig(width=4, fixed_size=8, level=0.4)
-    assert config.header()["level"] == 0.4 and "level" not in NetConfig(statistics=True).header()
-    torch.manual_seed(0)
-    image = torch.rand(1, 3, 20, 20) / 3
-    plain, net = CurveNet(replace(config, level=0.0)).eval(), CurveNet(config).eval()
-    net.load_state_dict(plain.state_dict())
-    assert abs(net(image)[0].mean() - 0.4) < 0.02 < abs(plain(image)[0].mean() - 0.4)
-    assert torch.equal(net.train()(image)[1], plain.train()(image)[1])  # training leaves it out
-    with pytest.raises(ValueError, match=r"level=1\.0: a mean"):
-        replace(config, level=1.0)
-
-
-def test_one_curve_is_the_mean_of_curves_and_training_leaves_it_and_sparing_out():
-    config, image = NetConfig(width=4, fixed_size=8, grey_curves=True, denoise=3.0), photo(20, 24)
-    many = lively(config).eval()
-    net = CurveNet(replace(config, one_curve=True, spared=True)).eval()
-    net.load_state_dict(many.state_dict())
-    curves = net.curves(image)
-    assert torch.allclose(curves, curves[..., :1, :1].expand_as(curves), atol=1e-6)
-    assert curves[0, :, 0, 0].tolist() == pytest.approx(
-        many._estimate(many._reduced(image)).mean(dim=(0, 2, 3)).tolist()
-    )
-    many.train(), net.train()
-    for own, other in zip(net(image), many(image), strict=True):
-        assert torch.equal(own, other)
-
-
-def test_a_network_that_measures_noise_filters_by_it():
-    config = NetConfig(width=4, fixed_size=8, grey_curves=True, denoise=5.0, measured=True)
-    net, small = lively(config).eval(), photo(8, 8) / 4
-    with torch.no_grad():
-        curves = net._estimate(small)
-        levels = [
-            net.noise_levels(
-                small, curves, Sample(torch.zeros(1, 3, 64, 64), torch.tensor([noise]))
-            )
-            for noise in (0.0, 0.3, 0.4, 9.0)
-        ]
-        fixed = lively(replace(config, measured=False)).noise_levels(small, curves)
-    assert (
-        torch.equal(levels[0], levels[1])
-        and (levels[0] <= levels[2]).all()
-        and levels[2].max() > levels[0].max()
-    )
-    assert torch.allclose(levels[3], fixed)  # denoise is the most
-
-
-@pytest.mark.parametrize("field", ["level", "one_curve", "spared", "measured"])
-def test_what_goes_only_with_something_else_says_so(field):
-    with pytest.raises(ValueError, match=f"{field}=.* goes with"):
-        NetConfig(**{field: 0.4 if field == "level" else True})
-
-
-def test_a_network_with_figures_of_light_sees_them():
-    config = NetConfig(width=4, fixed_size=8, statistics=True, light=True)
-    assert CurveNet(config).e_conv1.in_channels == 3 + 6 + 4
-    assert config.header()["light"] and "light" not in NetConfig(statistics=True).header()
-    with pytest.raises(ValueError, match="light goes with statistics=True"):
-        NetConfig(light=True)
-
-
-def test_grey_curves_keep_the_order_of_a_pixels_colours():
-    image = photo(12, 12)
-    with torch.no_grad():
-        enhanced, curves = lively(NetConfig(width=4, grey_curves=True))(image)
-    assert curves.shape[1] == 8
-    assert ((enhanced[:, 0] - enhanced[:, 1]) * (image[:, 0] - image[:, 1]) >= -1e-7).all()
-
-
-def test_smoothing_takes_out_faint_detail_and_keeps_edges():
-    edge = torch.where(torch.arange(48) < 24, 0.1, 0.7).expand(1, 3, 48, 48)
-    noise = 0.01 * torch.randn(edge.shape, generator=torch.Generator().manual_seed(0))
-    level = torch.full((1, 1, 48, 48), 0.02)
-    result = smoothed(edge + noise, level)
-    assert (result - edge).std() < 0.5 * noise.std()
-    assert (result[..., 24] - result[..., 23]).mean() > 0.55
-    assert torch.equal(smoothed(edge + noise, torch.zeros_like(level)), edge + noise)
-
-
-def test_smoothing_leaves_a_plain_photograph():
-    plain = torch.tensor((0.2, 0.5, 0.3)).view(1, 3, 1, 1).expand(1, 3, 20, 30)
-    torch.testing.assert_close(smoothed(plain, torch.full((1, 1, 20, 30), 0.1)), plain)
-
-
-def test_denoising_acts_where_the_curves_brighten_and_not_in_training():
-    net, image = lively(NetConfig(width=4, grey_curves=True, denoise=8.0)), 0.3 * photo(32, 32)
-    plain = CurveNet(NetConfig(width=4, grey_curves=True))
-    plain.load_state_dict(net.state_dict())
-    with torch.no_grad():
-        torch.testing.assert_close(net.train()(image)[0], plain(image)[0])
-        denoised, before = net.eval()(image)[0], plain(image)[0]
-        darker = (before - image).mean(dim=1, keepdim=True) < -0.05
-        assert not torch.equal(denoised, before)
-        for parameter in net.parameters():
-            parameter.zero_()  # curves that change nothing
-        assert torch.equal(net(image)[0], image)
-    assert darker.any()

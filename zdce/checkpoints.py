@@ -12,7 +12,7 @@ import json
 import math
 import os
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -28,7 +28,6 @@ from zdce.peers import ZERO_DCE_PP, SciNet
 
 IMPROVED_GAMMA = 1.15  # the improved study's post-processing
 MAX_BYTES = 2**26  # of a weights file; the largest of these networks takes 320 KB
-MAX_FIXED_SIZE = 1024  # pixels a side that a network from a file may ask for; ours takes 64
 
 
 class CheckpointError(ValueError):
@@ -157,7 +156,7 @@ def _held(tensor: Tensor) -> bool:
 def save(path: str | os.PathLike, net: CurveNet, name: str, gamma: float = 1.0, **header) -> None:
     """Write ``net`` as ``.safetensors`` with its configuration inside, in one step (never a partial file)."""
     text = json.dumps(
-        {"name": name, "gamma": gamma, "net": net.config.header(), **header}, sort_keys=True
+        {"name": name, "gamma": gamma, "net": asdict(net.config), **header}, sort_keys=True
     )
     write_atomically(
         path,
@@ -223,10 +222,9 @@ def _config_from_header(path: Path, header: dict) -> NetConfig:
             f"{path}: the state of a training, not a model; take model.safetensors beside it"
         )
     try:
-        config = NetConfig(**header["net"])
-        if config.fixed_size is not None and config.fixed_size > MAX_FIXED_SIZE:
-            raise ValueError(f"fixed_size={config.fixed_size}: must be {MAX_FIXED_SIZE} or less")
-        return config
+        net, known = dict(header["net"]), {field.name for field in fields(NetConfig)}
+        # Files of earlier versions name fields of networks that are gone, which did nothing here.
+        return NetConfig(**{key: net[key] for key in net if key in known or net[key]})
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: configuration in the header is not usable: {error}"

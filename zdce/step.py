@@ -69,7 +69,7 @@ class TrainConfig:
 
     def header(self) -> dict:
         """Plain values, as they read in a checkpoint's header."""
-        return json.loads(json.dumps(asdict(self) | {"net": self.net.header()}))
+        return json.loads(json.dumps(asdict(self)))
 
     def run_name(self) -> str:
         """Folder name: experiment, seed, and a hash of it all, so that nothing stale is read."""

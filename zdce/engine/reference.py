@@ -208,9 +208,9 @@ class Reference:
     def estimate(self, image: Tensor) -> Tensor:
         """Curves of what the network looks at, (1, 3, h, w) → (1, channels, h, w) in [−1, 1]."""
         if self.convolving is self.net:
-            return self.net._estimate(image)
+            return self.net.estimate(image)
         image = image.to(self.precision, memory_format=torch.channels_last)
-        return self.convolving._convolved(image)
+        return self.convolving.estimate(image)
 
     def look(self, pixels: Tensor) -> Tensor:
         """What a network with a scale looks at, (1, 3, h, w) float32 in [0, 1]."""
@@ -220,7 +220,7 @@ class Reference:
         if factor > 1 and height * width > REDUCE_FIRST:
             image = self.box_mean(pixels, factor).contiguous()
             return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
-        return self.net._reduced(scaled(pixels).contiguous())
+        return self.net.reduce(scaled(pixels))
 
     def box_mean(self, pixels: Tensor, factor: int) -> Tensor:
         """Means over blocks of factor × factor pixels, those at the right and lower border cut short.
@@ -228,7 +228,7 @@ class Reference:
         pixels: (H, W, 3). Returns (1, 3, ⌈H/factor⌉, ⌈W/factor⌉) float32 in [0, 1].
         """
         if factor == 1 and pixels.is_floating_point():
-            return pixels.permute(2, 0, 1)[None].clamp(0, 1)
+            return pixels.permute(2, 0, 1)[None].clamp(0, 1).contiguous()
 
         def mean(start: int) -> Tensor:
             rows = pixels[start : start + factor].to(torch.float32).mean(dim=0)

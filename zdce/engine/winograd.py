@@ -583,7 +583,7 @@ def can_run(net: torch.nn.Module) -> bool:
 def products(net: CurveNet, height: int, width: int) -> int:
     """Multiply-adds of :class:`Winograd` for a photograph of height × width pixels: 64 in place of 324 but in a first
     layer of three channels; transforms, which only add, and what tiles compute twice are not counted."""
-    first = 27 * net.config.width * height * width if net.e_conv1.weight.shape[1] == 3 else 0
+    first = 27 * net.config.width * height * width
     return first + (multiply_adds(net, height, width) - first) * PLACES // (9 * STRIP**2)
 
 
@@ -595,8 +595,6 @@ class Winograd:
         self.config, self.kept = net.config, []
         pools = net.config.pools if net.config.pooling == "overlapping" else 0
         width = _up(net.config.width, LANES)
-        seen = net.e_conv1.weight.shape[1]
-        self.seen = seen if seen == 3 else _up(seen, LANES)
         rows: list[list[int]] = []
 
         def stage(kind: int, channels: int, a: int = 0, b: int | None = None, layer=None) -> int:
@@ -615,8 +613,7 @@ class Winograd:
         def pooled(x: int, when: int) -> int:
             return stage(POOL, width, x) if pools >= when else x
 
-        image = stage(PIXELS, self.seen)
-        x1 = stage(DIRECT if self.seen == 3 else CONVOLUTION, width, image, layer=net.e_conv1)
+        x1 = stage(DIRECT, width, stage(PIXELS, 3), layer=net.e_conv1)
         x2 = stage(CONVOLUTION, width, pooled(x1, 3), layer=net.e_conv2)
         x3 = stage(CONVOLUTION, width, pooled(x2, 2), layer=net.e_conv3)
         x4 = stage(CONVOLUTION, width, pooled(x3, 1), layer=net.e_conv4)
@@ -636,14 +633,13 @@ class Winograd:
     def in_one_pass(self) -> bool:
         """Whether it can go from 8 bits to 8 bits: a curve for each of 8 iterations and 3 colours."""
         c = self.config
-        return c.iterations == ITERATIONS and c.curve_channels == 3 * ITERATIONS and self.seen == 3
+        return c.iterations == ITERATIONS and c.curve_channels == 3 * ITERATIONS
 
     def curves(self, image: Tensor) -> Tensor:
-        """(1, 3, H, W) in [0, 1], or what the first layer sees → curves in [−1, 1], (1, 24, H, W) or fewer channels,
+        """(1, 3, H, W) in [0, 1] → curves in [−1, 1], (1, 24, H, W) or fewer channels,
         float32, channels last."""
-        _, channels, height, width = image.shape
-        lines = np.zeros((height, width, self.seen), np.float32)
-        lines[..., :channels] = image[0].permute(1, 2, 0).numpy()
+        height, width = image.shape[-2:]
+        lines = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy(), np.float32)
         outputs = int(self.stages[-1, CHANNELS])
         curves = np.empty((height, width, outputs), np.float32)
         self._run(lines, np.float32(1), slice(0, height), slice(0, width), curves=curves)
