@@ -119,6 +119,16 @@ def test_committed_scores_are_found_by_name_without_weights_and_photographs(weig
     pd.testing.assert_frame_equal(evaluation.evaluate(rows, "bundled", 2), found)
 
 
+def test_what_is_neither_kept_nor_at_hand_is_not_answered(weights, monkeypatch):
+    rows = [Method("net", weights[0], 1.0)]
+    monkeypatch.setattr(datasets, "at_hand", lambda name: False)
+    assert not evaluation.answers(rows, "bundled", 1)
+    evaluation.evaluate(rows, "bundled", 1)
+    assert evaluation.answers(rows, "bundled", 1)
+    assert not evaluation.answers(rows, "bundled", 2)
+    assert not evaluation.answers(rows, "bundled", 1, figures="agreement")
+
+
 def test_keys_tell_weights_apart_by_their_tensors(weights, tmp_path):
     first = evaluation.weights_key(weights[0])
     model = checkpoints.load(weights[0])

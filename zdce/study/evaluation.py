@@ -212,6 +212,16 @@ def evaluate(
     return _table(chosen, on, group, units, prepare, device, progress)
 
 
+def answers(rows: Iterable[Method], on: str, limit: int = 0, *, figures: str = "all") -> bool:
+    """Whether :func:`evaluate` can answer here: the photographs are at hand, or every score is kept."""
+    if datasets.at_hand(on):
+        return True
+    group = on if figures == "all" else f"{on}-{figures}"
+    names = [sample.name for sample in datasets.samples(on, limit)]
+    wanted = [(*_key(method), name) for method in rows for name in names]
+    return set(wanted) <= set(_kept(group).index)
+
+
 def evaluate_bursts(
     rows: Iterable[Method | str],
     on: str,
@@ -418,6 +428,10 @@ def _kept(group: str) -> pd.DataFrame:
     return table.drop_duplicates(KEY, keep="last").set_index(KEY)
 
 
+def _key(method: Method) -> tuple[str, float, float]:
+    return weights_key(method.model), float(method.before), float(method.own_gamma())
+
+
 def _table(
     methods: Sequence[Method],
     on: str,
@@ -430,7 +444,7 @@ def _table(
     """Rows of the store for these methods and units (name → scene, and what ``prepare`` takes),
     computed where absent.
     """
-    keys = {m: (weights_key(m.model), float(m.before), float(m.own_gamma())) for m in methods}
+    keys = {method: _key(method) for method in methods}
     known = set(_kept(group).index)
     missing = {
         name: [m for m in {keys[m]: m for m in methods}.values() if (*keys[m], name) not in known]
