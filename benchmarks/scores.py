@@ -55,7 +55,7 @@ def stages(folder: Path) -> dict[str, list[tuple[str, list[Method]]]]:
     epochs = [m for e in EPOCHS for name in FINAL for m in training(folder, name, e, gamma=1.0)]
     kept = experiments.trainings("short")
     short = [Method(row.experiment, str(row.weights), 1.0) for row in kept.itertuples()]
-    sets = ("bursts", "lime", "sice-pairs", "dicm")
+    sets = ("bundled", "bundled-bursts", "bursts", "lime", "sice-pairs", "dicm")
     return {
         "main": [(on, main) for on in sets],
         "arms": [(on, arms) for on in ("sice-pairs", "bursts", "bundled", "bundled-bursts")],

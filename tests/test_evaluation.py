@@ -129,6 +129,20 @@ def test_what_is_neither_kept_nor_at_hand_is_not_answered(weights, monkeypatch):
     assert not evaluation.answers(rows, "bundled", 1, figures="agreement")
 
 
+def test_methods_that_can_neither_be_found_nor_computed_are_left_out(weights, monkeypatch, capsys):
+    rows = [Method("net", weights[0], 1.0)]
+    evaluation.evaluate(rows, "bundled", 1)
+    evaluation.name_weights(weights[0])
+    evaluation.keep()
+    evaluation.Path(weights[0]).unlink()
+    evaluation._hash.cache_clear()
+    unknown = Method("theirs", weights[0].replace("seed0", "seed7"), 1.0)
+    found = evaluation.evaluate([INPUT, *rows, unknown], "bundled", 1)
+    assert found["method"].tolist() == ["input", "net"]
+    assert "left out" in (said := capsys.readouterr().out) and "theirs" in said
+    assert evaluation.evaluate([INPUT, *rows], "bundled", 2)["method"].unique() == ["input"]
+
+
 def test_keys_tell_weights_apart_by_their_tensors(weights, tmp_path):
     first = evaluation.weights_key(weights[0])
     model = checkpoints.load(weights[0])

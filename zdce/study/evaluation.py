@@ -333,7 +333,7 @@ def is_kept(method: Method, on: str, limit: int = 0) -> bool:
     """Whether the store holds all scores of ``method`` on the data set, or on ``limit`` photographs
     of it; ``SET-noise`` for a set's bursts."""
     try:
-        key = (weights_key(method.model), float(method.before), float(method.own_gamma()))
+        key = _key(method)
     except (FileNotFoundError, checkpoints.CheckpointError):
         return False
     kept = _kept(on)
@@ -442,34 +442,34 @@ def _table(
     progress: bool,
 ) -> pd.DataFrame:
     """Rows of the store for these methods and units (name → scene, and what ``prepare`` takes),
-    computed where absent.
+    computed where absent. Methods that are neither kept nor at hand are left out, in a line.
     """
-    keys = {method: _key(method) for method in methods}
+    keys = {m: _key(m) for m in methods if m.at_hand() or _known(m.model) is not None}
     known = set(_kept(group).index)
-    missing = {
-        name: [m for m in {keys[m]: m for m in methods}.values() if (*keys[m], name) not in known]
-        for name in units
-    }
-    todo = [(name, rows) for name, rows in missing.items() if rows]
-    bar = tqdm(total=len(todo), desc=group, unit="photo", disable=not progress or not todo)
-    for chunk in _chunks(todo, CHUNK):
+    lost = {m for m in methods if m not in keys}
+    lost |= {m for m in keys if not m.at_hand() and any((*keys[m], u) not in known for u in units)}
+    if lost:
+        names = ", ".join(dict.fromkeys(m.label for m in methods if m in lost))
+        print(f"{on}: left out, weights not at hand (zdce data fetch published-weights): {names}")
+    methods = [m for m in methods if m not in lost]
+    once = {keys[m]: m for m in methods}
+    todo = [(u, [m for key, m in once.items() if (*key, u) not in known]) for u in units]
+    todo = [(unit, absent) for unit, absent in todo if absent]
+    for start in tqdm(range(0, len(todo), CHUNK), desc=group, disable=not (progress and todo)):
         rows = []
-        for name, absent in chunk:
-            score = prepare(units[name][1])
+        for unit, absent in todo[start : start + CHUNK]:
+            score = prepare(units[unit][1])
             for method, through in _through(absent, device):
-                rows.append(dict(zip(KEY, (*keys[method], name), strict=True)) | score(through))
-            bar.update()
+                rows.append(dict(zip(KEY, (*keys[method], unit), strict=True)) | score(through))
         _write(group, pd.DataFrame(rows))
-    bar.close()
-    kept = _kept(group)
-    wanted = [(*keys[method], name) for name in units for method in methods]
-    found = kept.reindex(pd.MultiIndex.from_tuples(wanted, names=KEY)).reset_index(drop=True)
+    wanted = [(*keys[method], unit) for unit in units for method in methods]
+    found = _kept(group).reindex(pd.MultiIndex.from_tuples(wanted, names=KEY))
     about = {"dataset": on, "photograph": np.repeat(list(units), len(methods))}
     about["scene"] = np.repeat([scene for scene, _ in units.values()], len(methods))
     about["method"] = [method.label for method in methods] * len(units)
     if any(method.seed is not None for method in methods):
         about["seed"] = pd.array([method.seed for method in methods] * len(units), dtype="Int64")
-    return pd.concat([pd.DataFrame(about), found], axis=1)
+    return pd.concat([pd.DataFrame(about), found.reset_index(drop=True)], axis=1)
 
 
 def _through(methods: Sequence[Method], device: str) -> Iterator[tuple[Method, Callable]]:
@@ -498,11 +498,6 @@ def _write(group: str, table: pd.DataFrame) -> None:
     with atomic_write(own() / group / f"{name}.csv") as partial:
         partial.write_text(text)
     _kept.cache_clear()
-
-
-def _chunks(items: Sequence, size: int) -> Iterator[Sequence]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 # --- help -----------------------------------------------------------------------------------------
