@@ -27,6 +27,7 @@ from zdce.model import ZERO_DCE, CurveNet, NetConfig
 PRECISIONS = ("auto", "float32", "bfloat16")
 # Of the record: four weighted terms, their sum, and the gradient's norm before clipping.
 COLUMNS = (*TERMS, "loss", "gradient_norm")
+WARM_UP = 3  # steps before one is captured
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what Adam remembers of each parameter
 
 
@@ -260,16 +261,15 @@ class Captured(State):
     def __init__(self, *about, capture: bool = True) -> None:
         super().__init__(*about)
         config, count = self.config, len(self.photographs)
-        order, numbers = (
-            np.zeros((config.steps, config.batch), np.int64),
-            batches(count, config.batch, config.seed),
-        )
-        for row, batch in zip(order, numbers, strict=False):
-            row[: len(batch)] = batch
+        room = max(config.steps, 2 * WARM_UP)  # so that what warms up stays inside as well
+        order = np.zeros((room, config.batch), np.int64)
+        source = batches(count, config.batch, config.seed)
+        for row, numbers in zip(order[: config.steps], source, strict=False):
+            row[: len(numbers)] = numbers
         self.images = _resident(self.photographs.images, self.device)
         self.order = torch.from_numpy(order).to(self.device)
         self.cursor = torch.zeros(1, dtype=torch.int64, device=self.device)
-        self.rows = torch.zeros(config.steps, len(COLUMNS), device=self.device)
+        self.rows = torch.zeros(room, len(COLUMNS), device=self.device)
         self.rest = count - (self.per_epoch - 1) * config.batch
         self.graphs = self._capture() if capture else {}
 
@@ -310,17 +310,19 @@ class Captured(State):
 
     def _capture(self) -> dict[int, torch.cuda.CUDAGraph]:
         """A graph for each size of batch; weights and optimiser are afterwards as before."""
-        config, graphs, pool = self.config, {}, None
+        graphs, pool, plain = {}, None, self.values
         before = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self.stream, plain = torch.cuda.Stream(self.device), self.values
+        counts = sorted({self.rest, min(self.config.batch, len(self.photographs))}, reverse=True)
+        ways = {count: _compiled(plain) if count == counts[0] else plain for count in counts}
+        self.stream = torch.cuda.Stream(self.device)
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
-        for count in sorted({self.rest, config.batch if self.per_epoch > 1 else self.rest}):
-            whole = count == config.batch
-            self.values = _compiled(plain) if whole else plain
+        torch.backends.cudnn.benchmark = True
+        for count, self.values in ways.items():
             with torch.cuda.stream(self.stream):
-                for _ in range(3):
+                for _ in range(WARM_UP):
                     self.launch(count)
-            self.stream.synchronize()
+        self.stream.synchronize()
+        for count, self.values in ways.items():
             graphs[count] = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graphs[count], pool=pool, stream=self.stream):
                 self.launch(count)
@@ -339,6 +341,7 @@ class Captured(State):
 @functools.cache
 def _compiled(values: Callable) -> Callable:
     """Machine code for one loss function, shared by all trainings that have it."""
+    torch._dynamo.config.cache_size_limit = 256  # one entry for each network and its losses
     return torch.compile(values, dynamic=False)
 
 
