@@ -177,19 +177,7 @@ def export(model, weights, gamma, fmt, out) -> None:
 @click.option("--tensorboard", is_flag=True, help="Also curves for: tensorboard --logdir runs")
 @device_option
 def train(
-    arm,
-    data,
-    epochs,
-    steps,
-    seed,
-    size,
-    precision,
-    out,
-    weights,
-    resume,
-    save_every,
-    tensorboard,
-    device,
+    arm, data, epochs, steps, seed, size, precision, out, weights, resume, device, **saving
 ) -> None:
     """Train one network; no reference photographs are needed."""
     from dataclasses import replace
@@ -220,7 +208,7 @@ def train(
             resume=resume,
             photographs=photographs,
             device=device,
-            saving=training.Saving(seconds=save_every, tensorboard=tensorboard),
+            saving=training.Saving(saving["save_every"], tensorboard=saving["tensorboard"]),
         )
     last = run.record.tail(max(1, len(run.record) // 10)).mean()
     click.echo(
