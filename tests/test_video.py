@@ -19,6 +19,7 @@ from conftest import dark, trained
 from PIL import Image
 
 from zdce import camera, checkpoints, datasets, video
+from zdce import steady as steadying
 from zdce.engine import Curves
 from zdce.engine.planes import MATRICES, Form, from_pixels, to_pixels
 from zdce.enhance import Enhancer
@@ -449,7 +450,7 @@ def one_curve(r):
 
 def dimmed(pictures, wanted=0.4, steady=None):
     """Means of pictures after one curve each, that brings each to a mean of ``wanted``, steadied."""
-    steady, means = steady or video.Steady(), []
+    steady, means = steady or steadying.Steady(), []
     for small in pictures:
         image = torch.from_numpy(small).permute(2, 0, 1)[None]
         numbers = np.linspace(-0.45, 0, 200)
@@ -491,7 +492,7 @@ def test_flicker_falls_below_frame_by_frame_and_below_the_input(tmp_path, enhanc
     still = [scene(number, light=each) for number, each in enumerate(light)]
     source = clip(tmp_path / "a.mkv", still, [40 * n for n in range(30)], "ffv1", sound=None)
     found = {"input": flicker(seen(source))}
-    for name, seconds in {"steady": video.STEADY, "alone": 0.0}.items():
+    for name, seconds in {"steady": steadying.STEADY, "alone": 0.0}.items():
         enhance_video(source, tmp_path / f"{name}.mkv", enhancer, steady=seconds)
         found[name] = flicker(seen(tmp_path / f"{name}.mkv"))
     assert found["steady"] < found["alone"] and found["steady"] <= found["input"]
@@ -509,7 +510,7 @@ def test_a_cut_starts_the_curves_anew(tmp_path, enhancer):
 
 def test_what_moves_has_its_own_curves_at_once_and_what_is_still_keeps_them():
     small, values = np.full((4, 4, 3), 0.1, np.float32), np.full((4, 4, 8, 3), -0.4, np.float32)
-    steady = video.Steady(0.5)
+    steady = steadying.Steady(0.5)
     steady(Curves(values, 24, False), small, 0)
     moved, changed = small.copy(), values.copy()
     moved[0, 0], changed[0, 0], changed[3, 3] = 0.4, -0.1, -0.6
@@ -526,9 +527,9 @@ def test_unsteady_exposure_is_levelled_and_a_lasting_change_is_followed():
 
     def bent(steady):
         held = [(base * each, steady(curves, base * each, 0.04)[0]) for each in light]
-        return [np.exp(video._brightness(small, each)).mean() for small, each in held]
+        return [np.exp(steadying._brightness(small, each)).mean() for small, each in held]
 
-    steadied, alone = bent(video.Steady(0.5)), bent(video.Steady(0))
+    steadied, alone = bent(steadying.Steady(0.5)), bent(steadying.Steady(0))
     assert flicker(steadied[:30]) < 0.5 * flicker(alone[:30])
     assert max(np.diff(steadied[29:])) < 0.6 * max(np.diff(alone[29:]))
     assert steadied[-1] == pytest.approx(alone[-1], rel=0.01)
@@ -538,7 +539,7 @@ def test_the_mean_follows_time_and_not_frames():
     small = np.ones((1, 1, 3), np.float32)
     before, after = (Curves(np.full((1, 1, 8, 3), r, np.float32)) for r in (-1.0, 0.0))
     for steps in (1, 5, 50):
-        steady = video.Steady(0.5)
+        steady = steadying.Steady(0.5)
         steady(before, small, 0)
         for _ in range(steps):
             result, cut = steady(after, small, 0.5 / steps)
@@ -546,7 +547,7 @@ def test_the_mean_follows_time_and_not_frames():
         assert result.values == pytest.approx(-np.exp(-1), abs=1e-4)
     for wrong in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="seconds="):
-            video.Steady(wrong)
+            steadying.Steady(wrong)
 
 
 def test_cuts_are_told_from_noise_and_from_pans():
@@ -564,12 +565,14 @@ def test_cuts_are_told_from_noise_and_from_pans():
 
     names = {name for name, _ in views}
     cuts = [
-        video.change(small(views[a, 0]), small(views[b, 1]))
+        steadying.change(small(views[a, 0]), small(views[b, 1]))
         for a, b in itertools.permutations(names, 2)
     ]
-    noise = [video.change(small(views[a, 0]), small(views[a, 1])) for a in names]
-    pans = [video.change(small(views[a, 0][:, :350]), small(views[a, 1][:, 20:370])) for a in names]
-    assert max(noise) < max(pans) < video.CUT < min(cuts), (max(noise), max(pans), min(cuts))
+    noise = [steadying.change(small(views[a, 0]), small(views[a, 1])) for a in names]
+    pans = [
+        steadying.change(small(views[a, 0][:, :350]), small(views[a, 1][:, 20:370])) for a in names
+    ]
+    assert max(noise) < max(pans) < steadying.CUT < min(cuts), (max(noise), max(pans), min(cuts))
 
 
 # What is refused, and never half written
