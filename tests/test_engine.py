@@ -10,7 +10,7 @@ import torch
 from conftest import dark, trained
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from zdce import auto, engine
+from zdce import auto, checkpoints, engine
 from zdce.auto import AutoCurve
 from zdce.engine import Compiled, Reference, compiled, reference, tiling
 
@@ -128,3 +128,17 @@ def test_curves_of_one_photograph_render_another_into_a_given_array():
     curves, out = one.curves(first), np.empty_like(second)
     assert one.render(second, curves.arrays(), out=out) is out
     assert np.array_equal(out, one.render(second, curves))
+
+
+def test_matrix_units_are_used_for_eight_bits_alone(monkeypatch):
+    """Of trained weights, whose curves in bfloat16 differ by no more than a grey level."""
+    monkeypatch.setattr(engine, "has_matrix_units", lambda: True)
+    net = checkpoints.load("zero-dce-improved").net
+    one = engine.choose(net)
+    assert one.precision == torch.bfloat16 and "matrix units" in one.reason
+    assert engine.choose(net, reduced=True).precision == torch.float32
+    plain = engine.candidates(net)[-1]
+    for kind, most in ((np.uint8, 1), (np.uint16, 0)):
+        pixels = pixels_of(60, 80, kind)
+        apart = np.abs(one.render(pixels).astype(int) - plain.render(pixels))
+        assert apart.max() <= most

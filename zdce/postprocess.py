@@ -71,7 +71,8 @@ def blend(original: np.ndarray, enhanced: np.ndarray, strength: float) -> np.nda
 
 def luma(image: Tensor) -> Tensor:
     """Brightness (N, 1, H, W) of an image (N, 3, H, W): 0.299 R + 0.587 G + 0.114 B (BT.601)."""
-    return (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    red, green, blue = image.split(1, dim=1)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 def highlight_protection(image: Tensor) -> Tensor:

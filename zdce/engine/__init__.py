@@ -2,7 +2,8 @@
 
 :mod:`~zdce.engine.reference` defines what is computed, in torch on any device;
 :mod:`~zdce.engine.compiled` computes the same as machine code on the processor, with the
-convolutions of :mod:`~zdce.engine.winograd`. :func:`choose` takes the fastest.
+convolutions of :mod:`~zdce.engine.winograd` and the kernels of :mod:`~zdce.engine.one_curve`.
+:func:`choose` takes the fastest.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from zdce import memory
 from zdce.engine import compiled
 from zdce.engine.compiled import Compiled
-from zdce.engine.reference import Curves, Reference
+from zdce.engine.reference import Curves, Reference, halo
+from zdce.model import CurveNet
 
-__all__ = ["Compiled", "Curves", "Reference", "candidates", "choose"]
+__all__ = ["Compiled", "Curves", "Reference", "candidates", "choose", "has_matrix_units"]
 
 
 def choose(
@@ -25,20 +28,39 @@ def choose(
     ``engine.render(pixels)`` enhances a photograph; ``engine.curves(pixels)`` and
     ``engine.render(pixels, curves)`` do so in two steps. reduced: as in :class:`Reference`.
     """
+    memory.keep_freed()
     return candidates(net, device, reduced=reduced)[0]
 
 
 def candidates(
     net: nn.Module, device: torch.device | str = "cpu", *, reduced: bool = False
 ) -> list[Reference]:
-    """All engines that could run a network on a device, the chosen one first."""
+    """All engines that run a network on a device, the one that :func:`choose` takes first."""
     device = torch.device(device)
-    if device.type == "cpu" and compiled.can_run(net):
-        reason = "machine code for this processor"
-        return [
-            Compiled(net, reduced=reduced, reason=reason),
-            Reference(net, device, reduced=reduced, reason="the same in torch"),
-        ]
-    why = "numba is not installed" if compiled.numba is None else "no machine code for it"
-    reason = "torch on the GPU" if device.type != "cpu" else f"torch: {why}"
-    return [Reference(net, device, reduced=reduced, reason=reason)]
+    every_pixel = isinstance(net, CurveNet) and not reduced and halo(net) is not None
+    plain = Reference(net, device, reduced=reduced, reason="torch in float32")
+    if device.type != "cpu":
+        if not every_pixel:
+            return [plain]
+        why = "a GPU multiplies 16-bit floats fastest"
+        return [Reference(net, device, precision=torch.float16, reason=why), plain]
+    found = []
+    if compiled.can_run(net):
+        why = "machine code for this processor, which has no matrix units for bfloat16"
+        if has_matrix_units() or not every_pixel:
+            why = "machine code for this processor"
+        found = [Compiled(net, reduced=reduced, reason=why)]
+    if every_pixel and has_matrix_units():
+        why = "this processor has matrix units for bfloat16"
+        found.insert(0, Reference(net, precision=torch.bfloat16, reason=why))
+    if compiled.numba is None:
+        plain.reason += ': numba is not installed (pip install "zdce[fast]")'
+    return [*found, plain]
+
+
+def has_matrix_units() -> bool:
+    """Whether this processor multiplies matrices of bfloat16 in units of their own (AMX)."""
+    try:
+        return bool(torch.cpu._is_amx_tile_supported()) and torch.backends.mkldnn.is_available()
+    except (AttributeError, RuntimeError):
+        return False

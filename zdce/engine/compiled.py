@@ -78,8 +78,8 @@ class Compiled(Reference):
             tile = self.winograd.around(tile, *source.shape[:2])
         return super().enhanced(source, curves, tile)
 
-    def estimate(self, image: Tensor) -> Tensor:
-        """As :meth:`Reference.estimate`."""
+    def estimate(self, image: Tensor, low: bool = False) -> Tensor:
+        """As :meth:`Reference.estimate`; all is float32."""
         return self.winograd.curves(image) if self.winograd else super().estimate(image)
 
     def one_curve(self, pixels: Tensor) -> Curves:

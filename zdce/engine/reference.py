@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +23,8 @@ from zdce.model import CurveNet, apply_curves
 from zdce.peers import SciNet
 
 SMALL_SIDE = 80  # pixels of the longer side of the copy that a network sees when reduced; ours
+CAPTURED = 2**25  # values of a photograph up to which its rendering is captured (4K has 2^24.6)
+GRAPHS = 4  # captured renderings that are kept
 REDUCE_FIRST = 2**24  # pixels above which a network with a scale is given a box mean, for memory
 
 
@@ -91,6 +94,8 @@ class Reference:
     ) -> None:
         self.device, self.reduced, self.precision = torch.device(device), reduced, precision
         self.net, self.reason = net.to(self.device).eval(), reason
+        self.seen: set = set()
+        self.graphs: dict[tuple, Captured] = {}
         self.convolving = self.net
         if precision != torch.float32:
             low = copy.deepcopy(self.net).to(precision)
@@ -167,24 +172,57 @@ class Reference:
         times. out: an array to write into.
         """
         source = self.put(pixels)
-        curves = self.curves(source) if curves is None else self._placed(curves)
-        finish = functools.partial(self._finished, gamma=gamma, strength=strength, gray=gray)
-        result = torch.empty_like(source)
-        if out is not None and self.device.type == "cpu":
-            result = torch.from_numpy(out)
+        values, noise = (None, None) if curves is None else self._placed(curves)
 
-        @torch.inference_mode()
-        def fill(tile: Tile) -> None:
-            part = source[tile.rows, tile.columns]
-            result[tile.rows, tile.columns] = finish(self.enhanced(source, curves, tile), part)
+        def call(source: Tensor, values: Tensor | None, noise: Tensor | None) -> Tensor:
+            found = curves and replace(curves, values=values, noise=noise)
+            return self._rendered(source, found, gamma=gamma, strength=strength, gray=gray)
 
-        self._each(fill, self._tiles(source, curves))
+        if self.device.type == "cuda":
+            about = curves and replace(curves, values=None, noise=None)
+            result = self._replayed((about, gamma, strength, gray), call, (source, values, noise))
+        else:
+            result = call(source, values, noise)
         if isinstance(pixels, Tensor):
             return result
         found = result.numpy(force=True)
-        if out is not None and self.device.type != "cpu":
-            out[...] = found
-        return found if out is None else out
+        if out is None:
+            return found
+        out[...] = found
+        return out
+
+    def _rendered(
+        self, source: Tensor, curves: Curves | None, *, gamma: float, strength: float, gray: bool
+    ) -> Tensor:
+        """As :meth:`render`, from tensor to tensor of the device."""
+        curves = self.curves(source) if curves is None else curves
+        result = torch.empty_like(source)
+
+        @torch.inference_mode()
+        def fill(tile: Tile) -> None:
+            image, part = self.enhanced(source, curves, tile), source[tile.rows, tile.columns]
+            pixels = finished(image, part, gamma=gamma, strength=strength, gray=gray)
+            result[tile.rows, tile.columns] = pixels
+
+        if self.device.type == "cpu":
+            parallel(fill, self._tiles(source, curves))
+        else:
+            for tile in self._tiles(source, curves):
+                fill(tile)
+        return result
+
+    def _replayed(self, about: tuple, call: Callable[..., Tensor], inputs: tuple) -> Tensor:
+        """``call(*inputs)``; from a size's second photograph on, captured once and replayed."""
+        shapes = tuple(None if x is None else (x.shape, x.dtype) for x in inputs)
+        key = (about, shapes)
+        if inputs[0].numel() > CAPTURED or key not in self.seen:
+            self.seen.add(key)
+            return call(*inputs)
+        if key not in self.graphs:
+            while len(self.graphs) >= GRAPHS:
+                del self.graphs[next(iter(self.graphs))]
+            self.graphs[key] = Captured(call, inputs)
+        return self.graphs[key](inputs)
 
     def enhanced(self, source: Tensor, curves: Curves | None, tile: Tile) -> Tensor:
         """A tile of a photograph (H, W, 3) after the curves: (1, 3, h, w) float32 in [0, 1]."""
@@ -193,7 +231,7 @@ class Reference:
         if isinstance(self.net, SciNet):
             return self.net(image)[0][inside]
         if curves is None:
-            part = self.estimate(image)[inside].contiguous()
+            part = self.estimate(image, low=source.dtype == torch.uint8)[inside].contiguous()
             return apply_curves(image[inside].contiguous(), part, self.net.config.iterations)
         height, width = source.shape[:2]
         if curves.noise is not None:
@@ -205,9 +243,12 @@ class Reference:
             full = full * postprocess.highlight_protection(image)
         return apply_curves(image, full, curves.iterations)
 
-    def estimate(self, image: Tensor) -> Tensor:
-        """Curves of what the network looks at, (1, 3, h, w) → (1, channels, h, w) in [−1, 1]."""
-        if self.convolving is self.net:
+    def estimate(self, image: Tensor, low: bool = False) -> Tensor:
+        """Curves of what the network looks at, (1, 3, h, w) → (1, channels, h, w) in [−1, 1].
+
+        low: in the engine's own precision, which is enough for 8 bits, and not in float32.
+        """
+        if not low or self.precision == torch.float32:
             return self.net.estimate(image)
         image = image.to(self.precision, memory_format=torch.channels_last)
         return self.convolving.estimate(image)
@@ -230,6 +271,9 @@ class Reference:
         if factor == 1 and pixels.is_floating_point():
             return pixels.permute(2, 0, 1)[None].clamp(0, 1).contiguous()
 
+        if self.device.type == "cuda":
+            return F.avg_pool2d(scaled(pixels), factor, ceil_mode=True, count_include_pad=False)
+
         def mean(start: int) -> Tensor:
             rows = pixels[start : start + factor].to(torch.float32).mean(dim=0)
             return F.avg_pool1d(rows.T[None], factor, ceil_mode=True, count_include_pad=False)
@@ -237,12 +281,10 @@ class Reference:
         means = [mean(start) for start in range(0, pixels.shape[0], factor)]
         return torch.stack(means, dim=2).div_(top_of(pixels.dtype)).clamp_(0, 1)
 
-    def _placed(self, curves: Curves) -> Curves:
-        values, noise = (
-            None if x is None else torch.as_tensor(x, device=self.device)
-            for x in (curves.values, curves.noise)
-        )
-        return replace(curves, values=values, noise=noise)
+    def _placed(self, curves: Curves) -> tuple[Tensor | None, ...]:
+        """Values and noise on the device."""
+        both = (curves.values, curves.noise)
+        return tuple(None if x is None else torch.as_tensor(x, device=self.device) for x in both)
 
     def _tiles(self, source: Tensor | np.ndarray, curves: Curves | None) -> list[Tile]:
         height, width = source.shape[:2]
@@ -255,32 +297,47 @@ class Reference:
             return list(tiles(height, width, 0, (height, width)))
         return list(tiles(height, width, reach, most))
 
-    def _each(self, call, items: list) -> None:
-        if self.device.type == "cpu":
-            parallel(call, items)
-        else:
-            for item in items:
-                call(item)
 
-    def _finished(
-        self, image: Tensor, part: Tensor, *, gamma: float, strength: float, gray: bool
-    ) -> Tensor:
-        """An enhanced tile (1, 3, h, w) as pixels (h, w, 3) of the type of ``part``, mixed with it."""
-        if gray:
-            image = postprocess.luma(image)
-            image = image.expand(-1, 3, -1, -1)
-        image = image[0].permute(1, 2, 0)
-        if part.is_floating_point():
-            return torch.lerp(part, image.clamp(0, 1).pow(gamma), float(strength))
-        top = top_of(part.dtype)
-        image = image.mul(top).add_(0.5).clamp_(0, top)
-        found = image.to(torch.int32)
-        if gamma != 1:
-            found = _table(gamma, part.dtype, self.device)[found.long()]
-        if strength == 1:
-            return found.to(part.dtype)
-        before = part.to(torch.float32)
-        return (before + strength * (found.to(torch.float32) - before)).round_().to(part.dtype)
+class Captured:
+    """One rendering as a CUDA graph, replayed for photographs of one size and type.
+
+    The processor then starts one piece of work a photograph, not some hundreds.
+    """
+
+    def __init__(self, call: Callable[..., Tensor], inputs: tuple[Tensor | None, ...]) -> None:
+        self.inputs = tuple(None if x is None else x.clone() for x in inputs)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # libraries choose and allocate before the capture
+            call(*self.inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.result = call(*self.inputs)
+
+    def __call__(self, inputs: tuple[Tensor | None, ...]) -> Tensor:
+        for kept, given in zip(self.inputs, inputs, strict=True):
+            if kept is not None:
+                kept.copy_(given)
+        self.graph.replay()
+        return self.result.clone()
+
+
+def finished(image: Tensor, part: Tensor, *, gamma: float, strength: float, gray: bool) -> Tensor:
+    """An enhanced tile (1, 3, h, w) as pixels (h, w, 3) of the type of ``part``, mixed with it."""
+    if gray:
+        image = postprocess.luma(image).expand(-1, 3, -1, -1)
+    image = image[0].permute(1, 2, 0)
+    if part.is_floating_point():
+        return torch.lerp(part, image.clamp(0, 1).pow(gamma), float(strength))
+    top = top_of(part.dtype)
+    found = image.mul(top).add_(0.5).clamp_(0, top).to(torch.int32)
+    if gamma != 1:
+        found = _table(gamma, part.dtype, part.device)[found.long()]
+    if strength == 1:
+        return found.to(part.dtype)
+    before = part.to(torch.float32)
+    return (before + strength * (found.to(torch.float32) - before)).round_().to(part.dtype)
 
 
 @functools.lru_cache(maxsize=8)
