@@ -66,6 +66,8 @@ def tables() -> dict[str, pd.DataFrame]:
 def test_verdicts_follow_from_the_committed_scores(number, tables):
     file = TABLES / f"{number}_claims.csv"
     table = pd.read_csv(file, keep_default_na=False)
+    if "finding" not in table:
+        pytest.skip(f"{file.name} is of an older run: zdce report --profile study --only {number}")
     names = [name for name, claim in claims.CLAIMS.items() if claim.notebook == number]
     made = claims.judge(*names, **tables)
     made = made[
