@@ -66,8 +66,10 @@ class Method:
 
     def at_hand(self) -> bool:
         """Whether its weights are there; published ones are fetched like data sets."""
-        if self.model is None or self.model not in checkpoints.MODELS:
-            return self.model is None or self.model == "auto" or Path(self.model).is_file()
+        if self.model is None or self.model == "auto":  # no network, no weights
+            return True
+        if self.model not in checkpoints.MODELS:
+            return Path(self.model).is_file()
         file = str(checkpoints.MODELS[self.model][1])
         if file.startswith("weights/"):
             return datasets.at_hand("published-weights")

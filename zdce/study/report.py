@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
@@ -31,6 +32,9 @@ from zdce import __version__, paths
 from zdce.files import atomic_write, lock, scratch
 from zdce.study import claims as ledger
 from zdce.study import pages, plots, readme
+
+# Libraries that ask for tqdm's widgets warn where there are none; progress here is plain lines.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 # Every notebook imports this module to save its results; what only a run needs is imported where it
 # is used, which spares each kernel a second or two.
