@@ -37,8 +37,13 @@ FRAMES = {
     "600×400": (600, 400),
     "4K": (3840, 2160),
 }  # (width, height) at which all paths and peers are compared
-FRAME_MS = 33.0  # of a frame of video at 30 a second
 
+# Seconds of the nine photographs of `lime` as the improved study published them: a GPU, one call each, no warm-up and no
+# synchronisation.
+PUBLISHED_SECONDS = {
+    "original": (0.02394, 0.01396, 0.01197, 0.00997, 0.03890, 0.00898, 0.01296, 0.01197, 0.01396),
+    "improved": (0.01596, 0.01197, 0.00898, 0.00798, 0.03491, 0.00598, 0.00898, 0.00898, 0.01097),
+}  # fmt: skip
 # (width, height) of photographs 1 – 9 of `lime`, as they stand in the files
 LIME_SIZES = (
     (720, 680),
@@ -53,32 +58,6 @@ LIME_SIZES = (
 )
 
 # --- photographs ----------------------------------------------------------------------------------------------
-
-
-def lime_photographs(real: bool, share: float = 1.0) -> dict[str, np.ndarray]:
-    """Nine photographs ``1`` – ``9`` of the sizes of `lime`, (H, W, 3) uint8: its own, or bundled ones resized.
-
-    share: of the pixels, 1 for all. Raises FileNotFoundError where the real ones are not at hand.
-    """
-    if real:
-        images = [sample.image() for sample in datasets.samples("lime")]
-    else:
-        bundled = datasets.samples("bundled")
-        images = [bundled[number % len(bundled)].image() for number in range(len(LIME_SIZES))]
-    side = share**0.5
-    return {
-        str(number): _resized(image, round(width * side), round(height * side))
-        for number, (image, (width, height)) in enumerate(zip(images, LIME_SIZES, strict=True), 1)
-    }
-
-
-def sized_photographs(megapixels: Iterable[float]) -> dict[str, np.ndarray]:
-    """A bundled photograph resized to 3:2 at each size: name such as ``0.1 MP`` → (H, W, 3) uint8."""
-    image = datasets.samples("bundled")[0].image()
-    sides = {f"{size:g} MP": (size * 1e6 / 1.5) ** 0.5 for size in megapixels}
-    return {
-        name: _resized(image, round(1.5 * height), round(height)) for name, height in sides.items()
-    }
 
 
 def framed_photographs(sizes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, np.ndarray]:
@@ -116,6 +95,7 @@ class Version:
 
 PATHS = (
     Version("improved, plain", "zero-dce-improved"),
+    Version("auto", "auto", path="faithful"),
     Version("improved, faithful", "zero-dce-improved", path="faithful"),
     Version("improved, fast", "zero-dce-improved", path="fast"),
     Version("original, plain", "zero-dce"),
@@ -133,15 +113,6 @@ ONE_THREAD = (
     Version("improved, fast, 1 thread", "zero-dce-improved", threads=1, path="fast"),
 )
 ALL = (*PATHS, *PEERS, *ONE_THREAD)
-FEW = (*PATHS[:3], *(peer for peer in PEERS if peer.path == "plain"))  # what starts within seconds
-PAIR = (Version("original", "zero-dce"), Version("improved", "zero-dce-improved"))
-SETTINGS = (
-    *PAIR,
-    Version("original, 1 thread", "zero-dce", threads=1),
-    Version("improved, 1 thread", "zero-dce-improved", threads=1),
-    Version("original, memory returned", "zero-dce", keep_freed=False),
-    Version("improved, memory returned", "zero-dce-improved", keep_freed=False),
-)
 
 
 def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[], object]]:
@@ -223,35 +194,6 @@ def timed(
 
 # --- processes ------------------------------------------------------------------------------------------------
 
-# Kinds of work inside a network, by the framework's names for it.
-KINDS = {
-    "convolution": ("convolution", "conv2d"),
-    "pooling and its layout": ("max_pool", "contiguous", "clone", "copy_", "to"),
-    "joining": ("cat",),
-    "ReLU and tanh": ("relu", "clamp_min", "tanh"),
-    "curve": ("mul", "sub", "add", "split", "narrow", "slice"),
-}
-
-
-def _kind(operation: str) -> str:
-    name = operation.removeprefix("aten::").strip("_")
-    for kind, words in KINDS.items():
-        if any(word.strip("_") == name or (len(word) > 4 and word in operation) for word in words):
-            return kind
-    return "other"
-
-
-def _by_kind(call: Callable[[], object]) -> dict[str, float]:
-    """Milliseconds of one call by kind of work, as the framework's own profiler tells them."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU]) as told:
-        call()
-    kinds = dict.fromkeys([*KINDS, "other"], 0.0)
-    for event in told.key_averages():
-        kinds[_kind(event.key)] += event.self_cpu_time_total / 1000
-    return kinds
-
 
 def _memory(field: str) -> int:
     """Bytes of this process: VmRSS now, or VmHWM at its largest moment.
@@ -297,9 +239,6 @@ def _serve() -> None:
                     answer(
                         timed(stages, file, synchronise if request["synchronise"] else lambda: None)
                     )
-                elif request["do"] == "kinds":
-                    image = stages["prepare"](stages["decode"](file))
-                    answer(_by_kind(lambda image=image: stages["network"](image)))
                 else:
                     answer({"idle": idle, "peak": _memory("VmHWM")})
     except Exception as error:
@@ -309,7 +248,7 @@ def _serve() -> None:
 class Worker:
     """A process that runs one version; calling it with a file enhances it and returns milliseconds by stage."""
 
-    code = "from zdce import speed; speed._serve()"
+    code = "from zdce.study import timing; timing._serve()"
 
     def __init__(self, version: Version) -> None:
         self.version = version
@@ -414,15 +353,6 @@ class Workers(dict):
             for label, each in told.items()
         ]
         return pd.DataFrame(rows, columns=["version", "idle_mb", "peak_mb"])
-
-    def kinds(self, file: Path, repeats: int = 3) -> pd.DataFrame:
-        """Where a network's time goes: median milliseconds, a row a kind of work, a column a version."""
-        rounds = [
-            {label: worker.ask(do="kinds", file=str(file)) for label, worker in self.items()}
-            for _ in range(repeats)
-        ]
-        middle = {label: pd.DataFrame([each[label] for each in rounds]).median() for label in self}
-        return pd.DataFrame(middle).rename_axis("kind")
 
     def other_work(self) -> float:
         """Cores that processes other than ours kept busy since the block began, on average; NaN outside Linux."""
@@ -536,30 +466,6 @@ def summary(times: pd.DataFrame, reference: str, stage: str = "network") -> pd.D
     return table.reset_index()
 
 
-def growth(table: pd.DataFrame) -> pd.DataFrame:
-    """How time grows with pixels, from a summary with a column megapixels: one row a version.
-
-    slope: of the logarithms, 1 where twice the pixels take twice as long; ms_per_megapixel at the largest size.
-    """
-    rows = []
-    for version, part in table.sort_values("megapixels").groupby("version", sort=False):
-        slope = (
-            np.polyfit(np.log(part["megapixels"]), np.log(part["ms"]), 1)[0]
-            if len(part) > 1
-            else float("nan")
-        )
-        last = part.iloc[-1]
-        rows.append(
-            {
-                "version": version,
-                "slope": slope,
-                "ms_per_megapixel": last["ms"] / last["megapixels"],
-                "n": len(part),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def described(versions: Iterable[Version]) -> pd.DataFrame:
     """Versions and their settings, one row each."""
     return pd.DataFrame([asdict(version) for version in versions]).rename(
@@ -609,159 +515,16 @@ def compare(
     return at.merge(table, on="photograph", sort=False).assign(**conditions), conditions
 
 
-def goals(table: pd.DataFrame) -> pd.DataFrame:
-    """What the paths are to reach, from :func:`compare` over paths and peers: one row a goal.
+def choices(device: str = "cpu") -> dict[str, str]:
+    """Which engine enhances by each of this project's models on a device, and why."""
+    from zdce import checkpoints, engine
 
-    Columns: goal; photograph; against: the version that is compared with; ms of both; ratio; wanted; held. The fast
-    path is held against the fastest peer, whichever that is.
-    """
-    rows = []
-    for name, part in table.groupby("photograph", sort=False):
-        ms = part.set_index("version")["pixels_ms"]
-
-        def row(goal, ours, other, wanted, ms=ms, name=name):
-            ratio = ms[other] / ms[ours]
-            rows.append(
-                (
-                    goal,
-                    name,
-                    other,
-                    ms[ours],
-                    ms[other],
-                    ratio,
-                    wanted,
-                    "yes" if ratio >= wanted else "no",
-                )
-            )
-
-        for net in ("improved", "original"):
-            if f"{net}, plain" in ms and name == next(iter(FRAMES)):
-                row(f"{net}, faithful", f"{net}, faithful", f"{net}, plain", 4.0)
-        peers = ms[ms.index.intersection([peer.label for peer in PEERS])]
-        if len(peers):
-            row("improved, fast", "improved, fast", peers.idxmin(), 3.0)
-        if name == "4K":
-            ours = ms["improved, fast"]
-            held = "yes" if ours <= FRAME_MS else "no"
-            rows.append(
-                (
-                    "improved, fast: a frame",
-                    name,
-                    "33 ms",
-                    ours,
-                    FRAME_MS,
-                    FRAME_MS / ours,
-                    1.0,
-                    held,
-                )
-            )
-    return pd.DataFrame(
-        rows,
-        columns=["goal", "photograph", "against", "ms", "against_ms", "ratio", "wanted", "held"],
-    )
-
-
-def agreement(
-    on: str, limit: int = 0, models: Iterable[str] = ("zero-dce-improved", "zero-dce")
-) -> pd.DataFrame:
-    """Whether the faithful path gives what plain PyTorch gives: one row a model.
-
-    on, limit: photographs of a data set. Columns: model, gamma, photographs, and over all their pixels same and
-    within_1 (shares whose channels all agree, or lie within one grey level) and furthest (grey levels).
-    """
-    import torch
-
-    from zdce.enhance import Enhancer
-    from zdce.photos import to_pixels, to_tensor
-    from zdce.postprocess import apply_gamma
-
-    rows, images = [], [sample.image() for sample in datasets.samples(on, limit)]
-    for model in models:
-        enhancer, apart = Enhancer(model, device="cpu"), []
-        for image in images:
-            with torch.inference_mode():
-                plain = apply_gamma(to_pixels(enhancer.net(to_tensor(image))[0]), enhancer.gamma)
-            apart.append(np.abs(enhancer(image).astype(int) - plain).max(axis=2).ravel())
-        each = np.concatenate(apart)
-        told = {"same": (each == 0).mean(), "within_1": (each <= 1).mean(), "furthest": each.max()}
-        rows.append({"model": model, "gamma": enhancer.gamma, "photographs": len(images)} | told)
-    return pd.DataFrame(rows)
-
-
-def machine_limits(repeats: int = 5) -> dict[str, float]:
-    """What this machine's cores reach together: bytes copied and multiply-adds done a second, the best of ``repeats``.
-
-    copy: bytes read and written, of arrays too large for its caches; float32, bfloat16: products of large matrices.
-    """
-    import torch
-
-    from zdce.engine.tiling import parallel
-
-    count = torch.get_num_threads()
-    source, target = (np.ones((count, 2**26), np.uint8) for _ in range(2))
-
-    def copy():
-        parallel(lambda part: np.copyto(target[part], source[part]), range(count))
-
-    reached = {"copy": 2 * source.nbytes / _quickest(copy, repeats)}
-    for kind in (torch.float32, torch.bfloat16):
-        matrix = torch.ones(1536, 1536, dtype=kind)
-        reached[str(kind).removeprefix("torch.")] = 1536**3 / _quickest(
-            lambda m=matrix: m @ m, repeats
-        )
-    return reached
-
-
-def _quickest(call: Callable[[], object], repeats: int) -> float:
-    """Seconds of the quickest of ``repeats`` calls, after one that does not count."""
-    call()
-    taken = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - started)
-    return min(taken)
-
-
-def beside_limits(table: pd.DataFrame, reached: Mapping[str, float]) -> pd.DataFrame:
-    """The enhancer's own paths of :func:`compare` on two threads beside what :func:`machine_limits` allows.
-
-    bytes: what has to pass through memory, each pixel read once and written once, and once more read for the reduced
-    copy; multiply_adds: of the network on what it sees, as it computes them (``winograd.products`` with numba);
-    copy_ms, arithmetic_ms: what these take at full rate; times: measured over the larger of the two.
-    """
-    from zdce import checkpoints
-    from zdce.engine import winograd
-    from zdce.engine.reference import factor_for
-    from zdce.model import multiply_adds
-
-    nets = {model: checkpoints.load(model).net for model in {path.model for path in PATHS}}
-    machine_code = winograd.numba is not None
-    count = winograd.products if machine_code else multiply_adds
-    rows = []
-    own = {path.label: path for path in PATHS if path.path != "plain"}
-    for each in table[table["version"].isin(own)].itertuples():
-        quick, seen = own[each.version].path == "fast", (each.height, each.width)
-        if quick:
-            factor = factor_for(*seen)
-            seen = (-(-each.height // factor), -(-each.width // factor))
-        moved, done = (9 if quick else 6) * each.width * each.height, count(nets[each.model], *seen)
-        copy, arithmetic = 1000 * moved / reached["copy"], 1000 * done / reached["float32"]
-        times = each.pixels_ms / max(copy, arithmetic)
-        rows.append(
-            (each.photograph, each.version, each.pixels_ms, moved, done, copy, arithmetic, times)
-        )
-    columns = [
-        "photograph",
-        "version",
-        "ms",
-        "bytes",
-        "multiply_adds",
-        "copy_ms",
-        "arithmetic_ms",
-        "times",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    chosen = {}
+    for model in ("auto", "zero-dce-improved", "zero-dce"):
+        first, *others = engine.candidates(checkpoints.load(model).net, device)
+        rest = f"; could also run: {', '.join(other.name for other in others)}" if others else ""
+        chosen[model] = f"engine {first.name} ({first.reason}){rest}"
+    return chosen
 
 
 def as_text(table: pd.DataFrame) -> str:
@@ -786,6 +549,7 @@ def as_text(table: pd.DataFrame) -> str:
         lines += [f"{size}:", shown.to_string(index=False)]
     about = table.iloc[0]
     devices = "; no accelerator was timed" if set(table["device"]) == {"cpu"} else ""
+    lines += [f"{name}: {told}" for name, told in choices().items()]
     lines += [
         f"{about['n']} rounds; ratio: to the first line, in turn; peak memory: over all sizes",
         f"{', '.join(sorted(set(table['device'])))} ({about['machine']}), torch {about['torch']}, commit "
