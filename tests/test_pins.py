@@ -19,7 +19,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 DEVELOPERS = ("all", "lab", "test")  # extras whose packages no user's command imports
 # Declared, though no line imports them: what runs them instead.
 PROGRAMS = {"ipykernel", "jupyterlab", "nbval", "pytest-xdist", "ruff"}
-PROGRAMS |= {"filelock", "pillow-heif", "rawpy"}  # soon
+PROGRAMS |= {"pillow-heif", "rawpy"}  # imported by their names: zdce/photos.py
 
 
 def normal(requirement: str) -> str:

@@ -321,7 +321,7 @@ class _Kernel:
         """
         from jupyter_client.kernelspec import KernelSpecManager
         from jupyter_client.manager import AsyncKernelManager
-        from jupyter_core.utils import run_sync
+        from jupyter_client.utils import run_sync
 
         if self.manager is None:
             self.manager = AsyncKernelManager(
@@ -342,7 +342,7 @@ class _Kernel:
 
     def close(self) -> None:
         """End the process; the next notebook begins with a new one."""
-        from jupyter_core.utils import run_sync
+        from jupyter_client.utils import run_sync
 
         if self.manager is not None:
             run_sync(self.manager.shutdown_kernel)(now=True)
