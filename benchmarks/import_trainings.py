@@ -18,11 +18,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import safetensors.torch
 from safetensors import safe_open
 
-from zdce import paths
 from zdce.study import experiments
 
 
@@ -48,33 +46,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    rows = []
     for file in sorted((folder / "records").glob("*.json")):
         about = json.loads(file.read_text("utf-8"))
-        config, photographs = about["config"], about["photographs"]
-        per_epoch = -(-photographs // config["batch"])
-        files = {
-            steps_in(weights): weights
-            for weights in (folder / "weights").glob(f"{file.stem}-epoch*.safetensors")
-        }
-        for steps, weights in sorted(files.items()):
-            known = {"experiment": config["name"], "seed": config["seed"]}
-            known |= {"epochs": round(steps / per_epoch, 3), "steps": steps}
-            rows.append(known | {"fingerprint": experiments.fingerprint(weights)})
+        config, found = (
+            about["config"],
+            (folder / "weights").glob(f"{file.stem}-epoch*.safetensors"),
+        )
         row = {
             "experiment": config["name"],
             **{key: config[key] for key in ("seed", "steps", "batch", "size", "data", "precision")},
             **{key: about[key] for key in ("photographs", "device", "torch")},
             "hours": round(about["seconds_beside_other_runs"] / 3600, 3),
         }
-        compared = experiments.BUDGETS["study"].compared.get(config["name"])
-        wanted = (config["steps"], *((compared,) if compared else ()))
         with np.load(file.with_suffix(".npz")) as stored, tempfile.TemporaryDirectory() as home:
-            weights = {s / per_epoch: without_old_fields(files[s], Path(home)) for s in wanted}
+            weights = {steps_in(each): without_old_fields(each, Path(home)) for each in found}
             experiments.keep("study", row, stored["record"], weights)
-        print(file.stem, *(f"epoch {epochs:.4g}" for epochs in weights), flush=True)
-    table = pd.DataFrame(rows).sort_values(["experiment", "seed", "steps"])
-    table.to_csv(paths.reports("study") / "training" / "snapshots.csv", index=False)
+        print(f"{file.stem}: {len(weights)} files of weights", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from zdce import checkpoints, datasets, paths
-from zdce.checkpoints import fingerprint  # noqa: F401  where the list of snapshots is
+from zdce.checkpoints import fingerprint
 from zdce.files import atomic_write
 from zdce.losses import IMPROVED, PAPER, TERMS, LossConfig
 from zdce.model import ZERO_DCE_IMPROVED
@@ -204,6 +204,13 @@ RUN_COLUMNS = {  # of trainings.csv
     "torch": str,
     "hours": float,
 }
+SNAPSHOT_COLUMNS = {  # of snapshots.csv
+    "experiment": str,
+    "seed": int,
+    "epochs": float,
+    "steps": int,
+    "fingerprint": str,
+}
 
 
 def training_folder(profile: str = "study") -> Path:
@@ -243,49 +250,59 @@ def keep_training(config: TrainConfig, profile: str = "study") -> None:
     about = json.loads((run / "run.json").read_text("utf-8"))
     record = pd.read_csv(run / "record.csv")[list(COLUMNS)].to_numpy(np.float32)
     per_epoch = -(-about["photographs"] // config.batch)
-    compared = BUDGETS[profile].compared.get(config.name)
-    files = {config.steps: run / "model.safetensors"}
-    if compared:
-        name = weights_name(config.name, config.seed, compared / per_epoch)
-        files[compared] = run / "snapshots" / name
+    weights = {config.steps: run / "model.safetensors"}
+    for steps in BUDGETS[profile].snapshots.get(config.name, ()):
+        name = weights_name(config.name, config.seed, steps / per_epoch)
+        if steps < config.steps:
+            weights[steps] = run / "snapshots" / name
     row = {
         "experiment": config.name,
         **{key: getattr(config, key) for key in ("seed", "steps", "batch", "size", "data")},
         **{key: about[key] for key in ("photographs", "precision", "device", "torch")},
         "hours": round(about["seconds"] / 3600, 3),
     }
-    keep(profile, row, record, {steps / per_epoch: file for steps, file in files.items()})
+    keep(profile, row, record, weights)
 
 
-def keep(profile: str, row: dict, record: np.ndarray, weights: dict[float, Path]) -> None:
+def keep(profile: str, row: dict, record: np.ndarray, weights: dict[int, Path]) -> None:
     """Write what a profile keeps of one training.
 
-    row: by ``RUN_COLUMNS``. record: (steps, 6), every step. weights: epochs → file.
+    row: by ``RUN_COLUMNS``. record: (steps, 6), every step. weights: steps → file; the last ones and
+    those that tables compare are copied, of all the fingerprints are listed.
     """
     home, name, seed = training_folder(profile), row["experiment"], row["seed"]
-    per_epoch = -(-row["photographs"] // row["batch"])
-    for epochs, file in weights.items():
-        with atomic_write(home / weights_name(name, seed, epochs)) as partial:
-            partial.write_bytes(Path(file).read_bytes())
+    per_epoch, listed = -(-row["photographs"] // row["batch"]), []
+    for steps, file in sorted(weights.items()):
+        known = {"experiment": name, "seed": seed, "epochs": round(steps / per_epoch, 3)}
+        listed.append(known | {"steps": steps, "fingerprint": fingerprint(file)})
+        if steps in (row["steps"], BUDGETS[profile].compared.get(name)):
+            with atomic_write(home / weights_name(name, seed, steps / per_epoch)) as partial:
+                partial.write_bytes(file.read_bytes())
     with atomic_write(home / f"{name}-seed{seed}.npz") as partial, partial.open("wb") as file:
         np.savez_compressed(file, **compact_record(record, per_epoch, name in MAIN))
-    table = _rows(profile)
-    table = table[(table["experiment"] != name) | (table["seed"] != seed)]
-    table = pd.concat([table, pd.DataFrame([row])[list(RUN_COLUMNS)]], ignore_index=True)
-    order = list(EXPERIMENTS)
-    table = table.sort_values(
-        ["experiment", "seed"],
-        key=lambda c: c.map(order.index) if c.name == "experiment" else c,
-    )
-    with atomic_write(home / "trainings.csv") as partial:
+    _exchange(home / "trainings.csv", [row], RUN_COLUMNS)
+    _exchange(home / "snapshots.csv", listed, SNAPSHOT_COLUMNS)
+
+
+def _exchange(file: Path, rows: list[dict], columns: dict[str, type]) -> None:
+    """Put ``rows`` into a table in place of those of the same experiment and seed."""
+    table, new = _read(file, columns), pd.DataFrame(rows)[list(columns)]
+    same = (table["experiment"] == new["experiment"][0]) & (table["seed"] == new["seed"][0])
+    table = pd.concat([table[~same], new], ignore_index=True)
+    place = table["experiment"].map(list(EXPERIMENTS).index)
+    table = table.assign(place=place).sort_values(["place", "seed", "steps"]).drop(columns="place")
+    with atomic_write(file) as partial:
         table.to_csv(partial, index=False)
 
 
-def _rows(profile: str) -> pd.DataFrame:
-    file = training_folder(profile) / "trainings.csv"
+def _read(file: Path, columns: dict[str, type]) -> pd.DataFrame:
     if file.is_file():
-        return pd.read_csv(file, dtype=RUN_COLUMNS)
-    return pd.DataFrame({key: pd.Series(dtype=kind) for key, kind in RUN_COLUMNS.items()})
+        return pd.read_csv(file, dtype=columns)
+    return pd.DataFrame({key: pd.Series(dtype=kind) for key, kind in columns.items()})
+
+
+def _rows(profile: str) -> pd.DataFrame:
+    return _read(training_folder(profile) / "trainings.csv", RUN_COLUMNS)
 
 
 def trainings(profile: str = "study") -> pd.DataFrame:
@@ -363,16 +380,13 @@ def _kept_records(name: str, profile: str) -> Iterable[tuple]:
 
 
 def snapshots(name: str, profile: str = "study") -> pd.DataFrame:
-    """The weights of an experiment on its way: experiment, seed, epochs, steps, fingerprint,
-    weights.
+    """The weights of an experiment on its way: experiment, seed, epochs, steps, fingerprint, weights.
 
-    weights: the file below ``runs/`` (``ZDCE_RUNS``), or None. The repository keeps the list and
-    the scores, not the files; ``zdce sweep`` makes them again.
+    weights: the file below ``runs/`` (``ZDCE_RUNS``), or None. The repository keeps the list and the
+    scores, not the files; ``zdce sweep`` makes them again.
     """
-    table = pd.read_csv(training_folder(profile) / "snapshots.csv", dtype={"fingerprint": str})
+    table = _read(training_folder(profile) / "snapshots.csv", SNAPSHOT_COLUMNS)
     table = table[table["experiment"] == name].reset_index(drop=True)
     there = {file.name: file for file in paths.runs().rglob(f"{name}-seed*.safetensors")}
-    files = [
-        there.get(weights_name(row.experiment, row.seed, row.epochs)) for row in table.itertuples()
-    ]
-    return table.assign(weights=files)
+    names = map(weights_name, table["experiment"], table["seed"], table["epochs"])
+    return table.assign(weights=[there.get(file) for file in names])
