@@ -1,10 +1,11 @@
 """How fast a 1080p video is enhanced, what of that is the codec's, and how much it flickers.
 
-    python benchmarks/video.py [--rounds 3] [--csv reports/study/speed/video.csv]
+    python benchmarks/video.py [--model auto] [--rounds 3] [--csv reports/study/speed/video.csv]
 
 The clip is made, never stored: a panorama of the bundled photographs, darkened with sensor noise, first panned over,
 then still while something bright crosses it, its exposure unsteady as a camera's that decides anew for every frame.
-Needs a machine with nothing else to do; the ways take turns. Flicker is that of the written files, codec included.
+Needs a machine with nothing else to do, and says what else it did; the ways take turns. Milliseconds
+of cores a frame hardly depend on that. Flicker is that of the written files, codec included.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from zdce import camera, datasets, memory, video
+from zdce import camera, checkpoints, datasets, video
 from zdce.enhance import Enhancer
+from zdce.model import CurveNet
+from zdce.study import report
 
 CORES = os.cpu_count()
 WIDTH, HEIGHT, RATE = 1920, 1080, 25
-PANNED, STILL = 75, 75  # frames
+PANNED, STILL = 75, 75  # frames of either part, without --frames
 STEP = 12  # pixels that the panned view moves a frame
 STOPS, UNSTEADY, TAKES = (
     2.5,
@@ -190,18 +193,24 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def enhancer(model: str, strength: float) -> Enhancer:
+    """As ``zdce enhance`` uses it for videos."""
+    speed = "fast" if isinstance(checkpoints.load(model).net, CurveNet) else "faithful"
+    return Enhancer(model, speed=speed, strength=strength)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3, help="how often each way is measured")
-    parser.add_argument("--model", default="zero-dce-improved", help="of zdce enhance")
+    parser.add_argument("--model", default=checkpoints.DEFAULT, help="of zdce enhance")
+    parser.add_argument("--frames", type=int, default=PANNED, help="of either part of the clip")
     parser.add_argument("--csv", help="write the table")
     arguments = parser.parse_args()
-    memory.keep_freed()
-    fast, nothing = (
-        Enhancer(arguments.model, speed="fast", strength=strength) for strength in (1.0, 0.0)
-    )
+    globals().update(PANNED=arguments.frames, STILL=arguments.frames)
+    load = os.getloadavg()[0]
+    fast, nothing = (enhancer(arguments.model, strength) for strength in (1.0, 0.0))
     with tempfile.TemporaryDirectory(prefix="zdce-") as folder:
         home = Path(folder)
         clip = home / "clip.mp4"
@@ -238,12 +247,12 @@ def main() -> None:
     table = summary(pd.DataFrame(rows))
     table["flicker_percent"], table["flicker_input"] = pd.Series(flickers), flickers["input"]
     table["mbit_per_s"], table["mbit_input"] = pd.Series(rates), rates["input"]
-    table["model"], table["versions"] = (
-        arguments.model,
-        f"torch {torch.__version__}, av {av.__version__}",
-    )
-    table["device"] = f"{CORES} cores {platform.machine()}"
-    print(table.drop(columns=["what", "model", "versions", "device"]).T.to_string())
+    table["model"], table["engine"] = arguments.model, fast.engine.name
+    table["versions"] = f"torch {torch.__version__}, av {av.__version__}"
+    table["device"], table["load_before"] = f"{CORES} cores {platform.machine()}", round(load, 2)
+    table["commit"] = report.commit()
+    words = ["what", "model", "engine", "versions", "device", "load_before", "commit"]
+    print(table.drop(columns=words).T.to_string())
     if arguments.csv:
         Path(arguments.csv).parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(arguments.csv, float_format="%.5g")
