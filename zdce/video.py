@@ -34,14 +34,16 @@ if TYPE_CHECKING:
 
 # suffix → the container that is written
 SUFFIXES = {
-    **dict.fromkeys((".mp4", ".m4v"), "mp4"),
-    **{".mov": "mov", ".3gp": "3gp", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"},
-    **dict.fromkeys((".ts", ".mts", ".m2ts"), "mpegts"),
-    **dict.fromkeys((".mpg", ".mpeg", ".vob"), "vob"),
+    **dict.fromkeys((".mp4", ".m4v", ".f4v"), "mp4"),
+    **{".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi", ".divx": "avi"},
+    **{".3gp": "3gp", ".3g2": "3g2"},
+    **dict.fromkeys((".ts", ".mts", ".m2ts", ".m2t"), "mpegts"),
+    **dict.fromkeys((".mpg", ".mpeg", ".mpe", ".vob", ".mod"), "vob"),
     **{".wmv": "asf", ".asf": "asf", ".flv": "flv", ".ogv": "ogg"},
 }
+ONLY_READ = (".mxf", ".dv", ".rm", ".rmvb")  # suffixes of videos that are written as something else
 # Only these are read: a file may call itself a play list and name others, on other machines even.
-READABLE = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg"
+READABLE = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,dv,rm"
 RECORDED = ("mpegts", "mpeg")  # begin anywhere, at any time, and may be several put together
 # codec → encoder and its settings; quick presets at a quality that hides the second encoding
 ENCODERS = {
@@ -61,7 +63,14 @@ ENCODERS = {
 }
 USUAL = {"vob": "mpeg2video", "asf": "wmv2", "webm": "vp9", "ogg": "vp8"}  # else H.264
 EVEN_RATE = ("mpeg2video",)  # encoders that take frames at a constant rate alone
-TURNING = ("mp4", "mov", "3gp", "matroska", "webm")  # containers that say how a picture is turned
+TURNING = (
+    "mp4",
+    "mov",
+    "3gp",
+    "3g2",
+    "matroska",
+    "webm",
+)  # containers that say how a picture is turned
 LOOKED_AT = 80  # pixels of the longer side of the reduced picture that is followed
 MISSING = 0.05  # of a video (and a second) that may be missing or damaged before it is refused
 GAP = 10.0  # seconds between packets that no recording has: parts put together
@@ -75,6 +84,10 @@ HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics that the networks have n
 TAGS = ("color_range", "color_primaries", "color_trc", "colorspace")
 UPRIGHT = (1 << 16, 0, 0, 0, 1 << 16)  # a display matrix that changes nothing, its first numbers
 PROGRESSIVE = 1  # libavcodec's AVFieldOrder
+# Tags that an MP4 has a place of its own for; others, of phones and cameras, go into a list of keys.
+MP4_TAGS = {"title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"}
+MP4_TAGS |= {"copyright", "grouping", "lyrics", "description", "synopsis", "creation_time"}
+MP4_TAGS |= {"location"}
 # What a container writes about itself, or a file's maker about its container.
 STRUCTURE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
 
@@ -226,7 +239,7 @@ class _Clock:
 
 def is_video(path: str | os.PathLike) -> bool:
     """Whether a file's name says that it is a video."""
-    return Path(path).suffix.lower() in SUFFIXES
+    return Path(path).suffix.lower() in (*SUFFIXES, *ONLY_READ)
 
 
 def enhance_video(
@@ -261,7 +274,8 @@ def enhance_video(
     if numba is None:
         raise VideoError(f"{source}: {INSTALL}")
     if target.suffix.lower() not in SUFFIXES:
-        raise VideoError(f"{target}: videos are written as {', '.join(SUFFIXES)}")
+        written = f"videos are written as {', '.join(SUFFIXES)}"
+        raise VideoError(f"{target}: {written}: name the output, or its format")
     container = SUFFIXES[target.suffix.lower()]
     try:
         with (
@@ -529,7 +543,7 @@ class _Job:
     def _output(self, first: Any) -> Any:
         """The file to write, with what a container is told as a whole."""
         options = {}
-        if self.container in ("mp4", "mov") and any("." in key for key in self.video.metadata):
+        if self.container in ("mp4", "mov") and set(self.video.metadata) - MP4_TAGS - STRUCTURE:
             options["movflags"] = (
                 "use_metadata_tags"  # keys of phones, such as com.apple.quicktime.*
             )
