@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from zdce.study import evaluation, experiments
+from zdce.study import evaluation, experiments, store
 from zdce.study.evaluation import INPUT, PEERS, PUBLISHED, Method
 
 SEEDS = (0, 1, 2)
@@ -59,7 +59,7 @@ def stages(folder: Path) -> dict[str, list[tuple[str, list[Method]]]]:
     return {
         "main": [(on, main) for on in sets],
         "arms": [(on, arms) for on in ("sice-pairs", "bursts", "bundled", "bundled-bursts")],
-        "gammas": [("sice-pairs-50", gammas)],
+        "gammas": [(on, gammas) for on in ("bundled", "bundled-bursts", "bursts", "sice-pairs")],
         "epochs": [("sice-pairs-agreement", [INPUT, *plain, *published[:2], *epochs])],
         "short": [("sice-pairs-50", short), ("bursts", short)],
         "auto": [(on, [Method("auto", "auto")]) for on in sets],
@@ -69,12 +69,14 @@ def stages(folder: Path) -> dict[str, list[tuple[str, list[Method]]]]:
 def score(on: str, methods: list[Method]) -> None:
     began = time.time()
     if on.endswith("bursts"):
-        evaluation.evaluate_bursts(methods, on.removesuffix("-bursts"))
+        evaluation.evaluate_bursts(methods, on.removesuffix("-bursts"), progress=True)
     elif on == "sice-pairs-agreement":
-        evaluation.evaluate(methods, "sice-pairs", EVENLY, figures="agreement")
+        evaluation.evaluate(methods, "sice-pairs", EVENLY, figures="agreement", progress=True)
     else:
         name, _, limit = on.partition("-pairs-")
-        evaluation.evaluate(methods, f"{name}-pairs" if limit else on, int(limit or 0))
+        evaluation.evaluate(
+            methods, f"{name}-pairs" if limit else on, int(limit or 0), progress=True
+        )
     print(f"{on}: {len(methods)} methods, {time.time() - began:.0f} s", flush=True)
 
 
@@ -91,9 +93,9 @@ def main() -> None:
             score(on, methods)
             for method in methods:
                 if method.model not in (None, "auto"):
-                    evaluation.name_weights(method.model)
+                    store.name_weights(method.model)
             if not arguments.aside:
-                evaluation.keep()
+                store.commit()
 
 
 if __name__ == "__main__":

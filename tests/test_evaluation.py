@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 from zdce import checkpoints, datasets, metrics
 from zdce.model import CurveNet
 from zdce.postprocess import apply_gamma
-from zdce.study import evaluation
+from zdce.study import evaluation, store
 from zdce.study.evaluation import INPUT, Method
 
 
@@ -19,8 +21,8 @@ from zdce.study.evaluation import INPUT, Method
 def own_store(tmp_path, monkeypatch):
     """A store of the test's own; the committed one is left alone."""
     monkeypatch.setenv("ZDCE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(evaluation, "committed", lambda: tmp_path / "committed")
-    caches = (evaluation._kept, evaluation._hash, evaluation._names, evaluation._network)
+    monkeypatch.setattr(store, "committed", lambda: tmp_path / "committed")
+    caches = (store.kept, store.fingerprint, store.names, evaluation._network)
     for each in caches:
         each.cache_clear()
     yield
@@ -75,7 +77,7 @@ def test_other_weights_gamma_or_metrics_are_computed_anew(weights, monkeypatch):
     before = evaluation.evaluate([Method("net", weights[0], 1.0, before=1.2)], "bundled", 1)
     assert before["mean"][0] != plain["mean"][0]
     monkeypatch.setattr(metrics, "VERSION", metrics.VERSION + 1)
-    evaluation._kept.cache_clear()
+    store.kept.cache_clear()
     monkeypatch.setattr(metrics, "scores", lambda *_: {"psnr": 1.0})
     assert evaluation.evaluate(rows, "bundled", 1)["psnr"][0] == 1.0
 
@@ -103,19 +105,19 @@ def test_committed_scores_are_found_by_name_without_weights_and_photographs(weig
     rows = [INPUT, Method("net", weights[0], 1.0, seed=0)]
     found = evaluation.evaluate(rows, "bundled", 2)
     noise = evaluation.evaluate_bursts(rows, "bundled", 1)
-    evaluation.name_weights(weights[0])
-    evaluation.keep()
-    assert not list(evaluation.own().rglob("*.csv"))
-    key = evaluation.weights_key(weights[0])
-    evaluation.Path(weights[0]).unlink()
-    evaluation._hash.cache_clear()
+    store.name_weights(weights[0])
+    store.commit()
+    assert not list(store.own().rglob("*.csv"))
+    key = store.weights_key(weights[0])
+    Path(weights[0]).unlink()
+    store.fingerprint.cache_clear()
     monkeypatch.setattr(datasets.Sample, "image", refuse)
     monkeypatch.setattr(datasets, "bursts", refuse)
-    assert evaluation.weights_key(weights[0]) == key
+    assert store.weights_key(weights[0], False) == key
     assert evaluation.methods(rows[1:]) == rows
     pd.testing.assert_frame_equal(evaluation.evaluate(rows, "bundled", 2), found)
     pd.testing.assert_frame_equal(evaluation.evaluate_bursts(rows, "bundled", 1), noise)
-    evaluation.keep()  # nothing new: nothing changes
+    store.commit()  # nothing new: nothing changes
     pd.testing.assert_frame_equal(evaluation.evaluate(rows, "bundled", 2), found)
 
 
@@ -132,10 +134,10 @@ def test_what_is_neither_kept_nor_at_hand_is_not_answered(weights, monkeypatch):
 def test_methods_that_can_neither_be_found_nor_computed_are_left_out(weights, monkeypatch, capsys):
     rows = [Method("net", weights[0], 1.0)]
     evaluation.evaluate(rows, "bundled", 1)
-    evaluation.name_weights(weights[0])
-    evaluation.keep()
-    evaluation.Path(weights[0]).unlink()
-    evaluation._hash.cache_clear()
+    store.name_weights(weights[0])
+    store.commit()
+    Path(weights[0]).unlink()
+    store.fingerprint.cache_clear()
     unknown = Method("theirs", weights[0].replace("seed0", "seed7"), 1.0)
     found = evaluation.evaluate([INPUT, *rows, unknown], "bundled", 1)
     assert found["method"].tolist() == ["input", "net"]
@@ -144,12 +146,12 @@ def test_methods_that_can_neither_be_found_nor_computed_are_left_out(weights, mo
 
 
 def test_keys_tell_weights_apart_by_their_tensors(weights, tmp_path):
-    first = evaluation.weights_key(weights[0])
+    first = store.weights_key(weights[0])
     model = checkpoints.load(weights[0])
     checkpoints.save(tmp_path / "again.safetensors", model.net, "another name", note="header")
-    assert evaluation.weights_key(str(tmp_path / "again.safetensors")) == first
-    assert evaluation.weights_key(weights[1]) != first
-    assert evaluation.weights_key(None) == "input"
+    assert store.weights_key(str(tmp_path / "again.safetensors")) == first
+    assert store.weights_key(weights[1]) != first
+    assert store.weights_key(None) == "input"
 
 
 def test_agreement_alone_is_kept_apart(weights):

@@ -7,8 +7,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from zdce import paths
-from zdce.study import claims, evaluation
+from zdce import datasets, paths
+from zdce.study import claims, evaluation, store
 from zdce.study.evaluation import INPUT, Method, trained
 
 TABLES = paths.reports("study") / "tables"
@@ -35,6 +35,14 @@ def test_committed_scores_of_published_weights_are_the_published_ones(name, shar
         assert (found[figure] - expected[figure]).abs().max() < 0.002
 
 
+def whole(rows: list[Method], on: str, group: str) -> list[Method]:
+    """The methods whose scores the store holds for every photograph or scene of ``on``."""
+    samples = datasets.samples(on)
+    units = {s.scene for s in samples} if group.endswith("noise") else {s.name for s in samples}
+    kept = {key for key in store.kept(group).index}
+    return [m for m in rows if all((*evaluation._key(m), unit) in kept for unit in units)]
+
+
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
     """Scores and noise of every method that a claim compares, from the store alone."""
@@ -51,15 +59,9 @@ def tables() -> dict[str, pd.DataFrame]:
     ]
     arms = ("no-pool", "pools-2", "pools-3", "stride2-bilinear", "stride2-transposed", "tv-200")
     rows += [INPUT, *evaluation.PUBLISHED, *(m for each in arms for m in trained(each))]
-    kept = {
-        on: [m for m in rows if evaluation.is_kept(m, on)] for on in ("sice-pairs", "lime", "dicm")
-    }
-    scores = [evaluation.evaluate(methods, on) for on, methods in kept.items() if methods]
-    noisy = [m for m in rows if evaluation.is_kept(m, "bursts-noise")]
-    return {
-        "scores": pd.concat(scores, ignore_index=True),
-        "bursts": evaluation.evaluate_bursts(noisy, "bursts"),
-    }
+    scores = [evaluation.evaluate(whole(rows, on, on), on) for on in ("sice-pairs", "lime", "dicm")]
+    noise = evaluation.evaluate_bursts(whole(rows, "bursts", "bursts-noise"), "bursts")
+    return {"scores": pd.concat(scores, ignore_index=True), "bursts": noise}
 
 
 @pytest.mark.parametrize("number", ["02", "03", "04", "05", "06"])

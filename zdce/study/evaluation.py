@@ -1,15 +1,11 @@
-"""Methods, their scores on photographs, and where scores are kept.
+"""Methods and their scores on photographs.
 
 A method is what a photograph goes through to be scored: a model, and the gamma after it. A score is
-computed once: it is kept by the weights' hash, gamma, data set, photograph and ``metrics.VERSION``,
-with six significant digits. The study's own scores are committed (``reports/study/scores``), so its
-tables need neither photographs nor a processor's time; those that a reader adds lie under
-``runs/scores``.
+computed once and kept (:mod:`zdce.study.store`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,14 +18,12 @@ from tqdm import tqdm
 
 from zdce import checkpoints, datasets, metrics, paths
 from zdce.enhance import Enhancer
-from zdce.files import atomic_write
 from zdce.photos import read_photo
 from zdce.postprocess import apply_gamma
-from zdce.study import experiments
+from zdce.study import experiments, store
 from zdce.study.claims_old import verdict  # noqa: F401  for modules that go
 
 NIQE_FILE = "data/niqe_modelparameters.mat"
-DIGITS = 6  # significant, of every kept score
 CHUNK = 16  # photographs that are scored before their scores are written
 
 # --- methods --------------------------------------------------------------------------------------
@@ -124,7 +118,7 @@ def methods(*groups: Sequence[Method]) -> list[Method]:
     input: their weights are at hand, or their scores are kept.
     """
     every = [method for group in groups for method in group]
-    return [INPUT, *(m for m in every if m.at_hand() or _known(m.model) is not None)]
+    return [INPUT, *(m for m in every if m.at_hand() or store.known_key(m.model) is not None)]
 
 
 def budgets(rows: Iterable[Method]) -> dict[str, str]:
@@ -221,7 +215,7 @@ def answers(rows: Iterable[Method], on: str, limit: int = 0, *, figures: str = "
     group = on if figures == "all" else f"{on}-{figures}"
     names = [sample.name for sample in datasets.samples(on, limit)]
     wanted = [(*_key(method), name) for method in rows for name in names]
-    return set(wanted) <= set(_kept(group).index)
+    return set(wanted) <= set(store.kept(group).index)
 
 
 def evaluate_bursts(
@@ -301,137 +295,12 @@ def summary(scores: pd.DataFrame, by: Sequence[str] = ("dataset", "method")) -> 
     return table
 
 
-# --- the store ------------------------------------------------------------------------------------
-
-KEY = ["weights", "before", "gamma", "photograph"]
-
-
-def committed() -> Path:
-    """Folder of the study's committed scores: ``SET.csv.gz``, ``SET-noise.csv.gz`` and
-    ``weights.csv``.
-    """
-    return paths.reports("study") / "scores"
-
-
-def own() -> Path:
-    """Folder of scores computed here and not committed."""
-    return paths.runs() / "scores"
-
-
-def weights_key(model: str | None) -> str:
-    """What scores of a model are kept by: the first 16 digits of the sha256 of its tensors,
-    ``input``, or ``auto-N``.
-
-    Where the file is not at hand its key is taken from the committed list of names. Raises what
-    ``checkpoints.load`` raises where neither is there.
-    """
-    known = _known(model)
-    if known is not None and (model is None or model == "auto" or not Method("", model).at_hand()):
-        return known
-    return _hash(str(model))
-
-
-def is_kept(method: Method, on: str, limit: int = 0) -> bool:
-    """Whether the store holds all scores of ``method`` on the data set, or on ``limit`` photographs
-    of it; ``SET-noise`` for a set's bursts."""
-    try:
-        key = _key(method)
-    except (FileNotFoundError, checkpoints.CheckpointError):
-        return False
-    kept = _kept(on)
-    if on.endswith("-noise"):
-        return key in kept.index.droplevel("photograph")
-    names = {sample.name for sample in datasets.samples(on, limit)}
-    return names <= set(kept.index[kept.index.droplevel("photograph") == key].droplevel(KEY[:3]))
-
-
-def keep() -> None:
-    """Move the scores computed here into :func:`committed`, one file a group, and list the names of
-    their weights.
-    """
-    for folder in sorted(own().glob("*")):
-        parts = sorted(folder.glob("*.csv"))
-        if not parts:
-            continue
-        file = committed() / f"{folder.name}.csv.gz"
-        every = [*([file] if file.is_file() else []), *parts]
-        table = pd.concat([pd.read_csv(part, dtype={"photograph": str}) for part in every])
-        table = table.drop_duplicates([*KEY, "version"], keep="last")
-        table = table[table["version"] == metrics.VERSION].sort_values(KEY)
-        with atomic_write(file) as partial:
-            table.to_csv(partial, index=False, compression={"method": "gzip", "mtime": 0})
-        for part in parts:
-            part.unlink()
-    _list_names()
-    _kept.cache_clear()
-
-
-def name_weights(model: str, name: str = "") -> None:
-    """Note under which name the weights of ``model`` are known, so that their scores are found
-    without the file.
-    """
-    own().mkdir(parents=True, exist_ok=True)
-    with (own() / "names.csv").open("a") as file:
-        file.write(f"{name or _stem(model)},{_hash(model)}\n")
-
-
-def _list_names() -> None:
-    added, file = own() / "names.csv", committed() / "weights.csv"
-    if not added.is_file():
-        return
-    new = pd.read_csv(added, names=["name", "weights"])
-    old = [pd.read_csv(file)] if file.is_file() else []
-    names = pd.concat([*old, new]).drop_duplicates("name", keep="last").sort_values("name")
-    with atomic_write(file) as partial:
-        names.to_csv(partial, index=False)
-    added.unlink()
-    _names.cache_clear()
-
-
-@cache
-def _names() -> dict[str, str]:
-    file = committed() / "weights.csv"
-    return dict(pd.read_csv(file).itertuples(index=False)) if file.is_file() else {}
-
-
-def _stem(model: str) -> str:
-    return Path(model).stem if Path(model).suffix in (".safetensors", ".pth", ".pt") else model
-
-
-def _known(model: str | None) -> str | None:
-    """Key of a model by its name alone; None where the name says nothing."""
-    if model is None:
-        return "input"
-    if model == "auto":
-        from zdce import auto
-
-        return f"auto-{getattr(auto, 'VERSION', 1)}"
-    return _names().get(_stem(model))
-
-
-@cache
-def _hash(model: str) -> str:
-    net, digest = checkpoints.load(model).net, hashlib.sha256()
-    for name, tensor in sorted(net.state_dict().items()):
-        digest.update(name.encode() + str(tuple(tensor.shape)).encode())
-        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
-    scale = getattr(getattr(net, "config", None), "scale", 1.0)
-    return digest.hexdigest()[:16] + (f"-{scale:g}x" if scale != 1 else "")
-
-
-@cache
-def _kept(group: str) -> pd.DataFrame:
-    files = [committed() / f"{group}.csv.gz", *sorted((own() / group).glob("*.csv"))]
-    tables = [pd.read_csv(file, dtype={"photograph": str}) for file in files if file.is_file()]
-    if not tables:
-        return pd.DataFrame(columns=[*KEY, "version"]).set_index(KEY)
-    table = pd.concat(tables, ignore_index=True)
-    table = table[table["version"] == metrics.VERSION].drop(columns="version")
-    return table.drop_duplicates(KEY, keep="last").set_index(KEY)
+# --- help -----------------------------------------------------------------------------------------
 
 
 def _key(method: Method) -> tuple[str, float, float]:
-    return weights_key(method.model), float(method.before), float(method.own_gamma())
+    weights = store.weights_key(method.model, method.at_hand())
+    return weights, float(method.before), float(method.own_gamma())
 
 
 def _table(
@@ -446,8 +315,8 @@ def _table(
     """Rows of the store for these methods and units (name → scene, and what ``prepare`` takes),
     computed where absent. Methods that are neither kept nor at hand are left out, in a line.
     """
-    keys = {m: _key(m) for m in methods if m.at_hand() or _known(m.model) is not None}
-    known = set(_kept(group).index)
+    keys = {m: _key(m) for m in methods if m.at_hand() or store.known_key(m.model) is not None}
+    known = set(store.kept(group).index)
     lost = {m for m in methods if m not in keys}
     lost |= {m for m in keys if not m.at_hand() and any((*keys[m], u) not in known for u in units)}
     if lost:
@@ -462,10 +331,12 @@ def _table(
         for unit, absent in todo[start : start + CHUNK]:
             score = prepare(units[unit][1])
             for method, through in _through(absent, device):
-                rows.append(dict(zip(KEY, (*keys[method], unit), strict=True)) | score(through))
-        _write(group, pd.DataFrame(rows))
+                rows.append(
+                    dict(zip(store.KEY, (*keys[method], unit), strict=True)) | score(through)
+                )
+        store.write(group, rows)
     wanted = [(*keys[method], unit) for unit in units for method in methods]
-    found = _kept(group).reindex(pd.MultiIndex.from_tuples(wanted, names=KEY))
+    found = store.kept(group).reindex(pd.MultiIndex.from_tuples(wanted, names=store.KEY))
     about = {"dataset": on, "photograph": np.repeat(list(units), len(methods))}
     about["scene"] = np.repeat([scene for scene, _ in units.values()], len(methods))
     about["method"] = [method.label for method in methods] * len(units)
@@ -492,25 +363,12 @@ def _through(methods: Sequence[Method], device: str) -> Iterator[tuple[Method, C
             yield method, partial(enhanced, method.own_gamma())
 
 
-def _write(group: str, table: pd.DataFrame) -> None:
-    table.insert(len(KEY), "version", metrics.VERSION)
-    text = table.to_csv(index=False, float_format=f"%.{DIGITS}g")
-    name = hashlib.sha256(text.encode()).hexdigest()[:16]
-    (own() / group).mkdir(parents=True, exist_ok=True)
-    with atomic_write(own() / group / f"{name}.csv") as partial:
-        partial.write_text(text)
-    _kept.cache_clear()
-
-
-# --- help -----------------------------------------------------------------------------------------
-
-
 @cache
 def _network(model: str | None, device: str) -> Callable[[np.ndarray], np.ndarray]:
     """Photograph → network's result without gamma."""
     if model is None:
         return lambda photo: photo
-    source = {"weights": model} if _stem(model) != model else {"model": model}
+    source = {"weights": model} if store.stem(model) != model else {"model": model}
     return Enhancer(**source, gamma=1.0, device=device)
 
 
