@@ -25,12 +25,18 @@ def test_a_file_from_the_command_gives_what_the_network_gives_at_any_size(tmp_pa
         "small.onnx"
     ] and "largest difference" in result.output
     session, net = onnxruntime.InferenceSession(str(out)), checkpoints.load(weights).net
-    for size in [(24, 30), (17, 1), (3, 128)]:
-        image = torch.rand(1, 3, *size)
+    for batch, *size in [(1, 24, 30), (2, 17, 1), (1, 3, 128)]:
+        image = torch.rand(batch, 3, *size)
         with torch.inference_mode():
             expected = net(image)[0].clamp(0, 1) ** 1.3
         (enhanced,) = session.run(["enhanced"], {"image": image.numpy()})
         assert enhanced.shape == image.shape and np.abs(enhanced - expected.numpy()).max() < 1e-4
+
+
+def test_the_curve_alone_has_no_network_to_export(tmp_path):
+    with pytest.raises(export.ExportError, match="--model zero-dce-improved"):
+        export.to_onnx(checkpoints.load("auto"), tmp_path / "auto.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_file_that_differs_or_cannot_be(tmp_path, monkeypatch):

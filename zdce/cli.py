@@ -150,7 +150,7 @@ def export(model, weights, gamma, fmt, out) -> None:
     with _plain_errors():
         if gamma is not None:
             check_gamma(gamma)
-        network = checkpoints.load(weights or model or checkpoints.DEFAULT)
+        network = checkpoints.load(weights or model or exports.DEFAULT)
         difference = exports.to_onnx(network, out, gamma=gamma)
     size = "any height and width"
     click.echo(f"{out}: {fmt}, {size}, largest difference from PyTorch {difference:.1g}")

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from zdce.checkpoints import Model
+from zdce.engine.reference import halo
 from zdce.model import CurveNet
 
+DEFAULT = "zero-dce-improved"  # what is exported where nobody says otherwise
 OPSET = 18
 SIZES = ((64, 96), (37, 53))  # rows and columns at which the file is compared with the network
 TOLERANCE = 1e-4  # largest difference allowed, of 1: a fortieth of a grey level
@@ -36,8 +38,8 @@ class _Enhancing(nn.Module):
 def to_onnx(model: Model, path: str | os.PathLike, *, gamma: float | None = None) -> float:
     """Write ``model`` as an ONNX file and compare it with PyTorch in ONNX Runtime; the largest difference found.
 
-    The file's one input ``image`` and one output ``enhanced`` are (1, 3, height, width) float32 in [0, 1], of any
-    height and width. gamma: as in :class:`~zdce.enhance.Enhancer`, but on values that were not rounded to 8 bits
+    The file's one input ``image`` and one output ``enhanced`` are (batch, 3, height, width) float32 in [0, 1],
+    of any batch, height and width. gamma: as in :class:`~zdce.enhance.Enhancer`, but on values that were not rounded to 8 bits
     first. Weights are float32, within the file. The file appears only when it agrees to :data:`TOLERANCE`. Needs the
     extra ``export``; ValueError without it or for a wrong suffix, ExportError when the network cannot be exported
     (those that pool with stride 2) or disagrees. Source: ours.
@@ -51,9 +53,11 @@ def to_onnx(model: Model, path: str | os.PathLike, *, gamma: float | None = None
     path = Path(path)
     if path.suffix.lower() != ".onnx":
         raise ValueError(f"out={path}: give a name that ends in .onnx")
-    if isinstance(model.net, CurveNet) and (
-        model.net.config.pooling == "stride2" or model.net.config.scale > 1
-    ):
+    if model.file is None:
+        raise ExportError(
+            f"{model.name}: has no network to export; choose --model {DEFAULT}, or --weights"
+        )
+    if isinstance(model.net, CurveNet) and halo(model.net) is None:
         raise ExportError(
             f"{model.name}: sizes inside this network depend on the photograph's; it is not exported"
         )
@@ -62,13 +66,14 @@ def to_onnx(model: Model, path: str | os.PathLike, *, gamma: float | None = None
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.onnx")
     try:
         sides = {
+            0: torch.export.Dim("batch", min=1, max=2**10),
             2: torch.export.Dim("height", min=1, max=2**16),
             3: torch.export.Dim("width", min=1, max=2**16),
         }
         try:
             program = torch.onnx.export(
                 net,
-                (torch.rand(1, 3, *SIZES[0]),),
+                (torch.rand(2, 3, *SIZES[0]),),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["image"],
@@ -96,7 +101,7 @@ def to_onnx(model: Model, path: str | os.PathLike, *, gamma: float | None = None
 
 def _difference(net: nn.Module, session, size: tuple[int, int]) -> float:
     """Largest difference between network and file on a photograph of noise of that size."""
-    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = net(image).numpy()
     (enhanced,) = session.run(None, {"image": image.numpy()})
