@@ -36,7 +36,9 @@ def enhancer():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Photographs of several kinds, one broken, one file that is none, a hidden one, a folder below."""
+    """Photographs of several kinds, one broken, one file that is none, a hidden one, a folder
+    below.
+    """
     source = tmp_path / "in"
     alpha = dark()[..., 0]
     write_photo(Photo(dark()), source / "a.jpg")

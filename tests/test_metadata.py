@@ -43,7 +43,9 @@ def through(tmp_path, name, data, target):
 
 
 def exif_with_maker_note(order="<") -> tuple[bytes, int, bytes]:
-    """A camera's block whose maker note points, from the block's beginning, at a place outside itself."""
+    """A camera's block whose maker note points, from the block's beginning, at a place outside
+    itself.
+    """
     secret = b"lens serial number 4711"
     entries = [
         (271, 2, 6, 200, b"Maker\0"),

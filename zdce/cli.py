@@ -1,4 +1,6 @@
-"""The ``zdce`` command. Each command imports what it needs when it runs, so that ``--help`` answers at once."""
+"""The ``zdce`` command. Each command imports what it needs when it runs, so that ``--help`` answers
+at once.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +114,9 @@ def _one_network(model, weights) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be written where, and write nothing.")
 @scheduler_option
 def enhance(sources, out, model, weights, gamma, strength, device, speed, **options) -> None:
-    """Brighten photographs and videos, and folders of them, into OUT; names, places and formats are kept."""
+    """Brighten photographs and videos, and folders of them, into OUT; names, places and formats are
+    kept.
+    """
     from zdce import checkpoints
     from zdce.enhance import Enhancer
     from zdce.folders import enhance_files
@@ -141,7 +145,9 @@ def enhance(sources, out, model, weights, gamma, strength, device, speed, **opti
 @click.option("--format", "fmt", type=click.Choice(["onnx"]), default="onnx", show_default=True)
 @click.option("-o", "--out", required=True, type=FILE, help="File, such as zero-dce.onnx.")
 def export(model, weights, gamma, fmt, out) -> None:
-    """Write a network for programs without PyTorch; the file is compared with PyTorch before it counts."""
+    """Write a network for programs without PyTorch; the file is compared with PyTorch before it
+    counts.
+    """
     from zdce import checkpoints
     from zdce import export as exports
     from zdce.postprocess import check_gamma
@@ -176,9 +182,7 @@ def export(model, weights, gamma, fmt, out) -> None:
 )
 @click.option("--tensorboard", is_flag=True, help="Also curves for: tensorboard --logdir runs")
 @device_option
-def train(
-    arm, data, epochs, steps, seed, size, precision, out, weights, resume, device, **saving
-) -> None:
+def train(arm, epochs, out, weights, resume, save_every, tensorboard, device, **changes) -> None:
     """Train one network; no reference photographs are needed."""
     from dataclasses import replace
 
@@ -188,32 +192,23 @@ def train(
     from zdce.datasets import training_set
     from zdce.study.experiments import EXPERIMENTS
 
-    if epochs and steps:
+    if epochs and changes["steps"]:
         raise click.UsageError("--epochs and --steps exclude each other")
     if arm not in EXPERIMENTS:
         raise click.UsageError(f"--arm {arm}: unknown; choose one of {', '.join(EXPERIMENTS)}")
-    changes = {"data": data, "steps": steps, "size": size, "seed": seed, "precision": precision}
-    config = replace(
-        EXPERIMENTS[arm], **{key: value for key, value in changes.items() if value is not None}
-    )
+    wanted = {key: value for key, value in changes.items() if value is not None}
+    config = replace(EXPERIMENTS[arm], **wanted)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     with _plain_errors():
         photographs = training_set(config.data, config.size)
         if epochs:
             config = replace(config, steps=epochs * -(-len(photographs) // config.batch))
-        run = training.train(
-            config,
-            out,
-            weights=weights,
-            resume=resume,
-            photographs=photographs,
-            device=device,
-            saving=training.Saving(saving["save_every"], tensorboard=saving["tensorboard"]),
-        )
+        saving = training.Saving(seconds=save_every, tensorboard=tensorboard)
+        start = {"weights": weights, "resume": resume, "photographs": photographs}
+        run = training.train(config, out, **start, device=device, saving=saving)
     last = run.record.tail(max(1, len(run.record) // 10)).mean()
-    click.echo(
-        f"{run.weights}: {len(run.record)} steps, loss {last['loss']:.4f} (mean of the last tenth)"
-    )
+    steps = f"{len(run.record)} steps, loss {last['loss']:.4f} (mean of the last tenth)"
+    click.echo(f"{run.weights}: {steps}")
     if run.picture:
         click.echo(f"{run.picture}: the loss over the steps")
 
@@ -267,10 +262,11 @@ def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
 @csv_option
 @device_option
 def evaluate(models, more, on, pairs, finished, limit, file, device) -> None:
-    """Score models, and finished pictures of other methods, and print the means; the plain input is scored beside them.
+    """Score models, and finished pictures of other methods, and print the means; the plain input is
+    scored beside them.
 
-    With --pairs, photographs of the two folders belong together by their names without suffix, as do those of
-    --finished: zdce evaluate --pairs low high --model auto --finished theirs
+    With --pairs, photographs of the two folders belong together by their names without suffix, as
+    do those of --finished: zdce evaluate --pairs low high --model auto --finished theirs
     """
     from zdce.files import atomic_write
     from zdce.study import evaluation
@@ -323,7 +319,9 @@ def report(profile, only, panels) -> None:
 @main.command()
 @csv_option
 def speed(file) -> None:
-    """Time all paths and published peers on this machine, in turn, at 600×400 and 4K (some minutes)."""
+    """Time all paths and published peers on this machine, in turn, at 600×400 and 4K (some
+    minutes).
+    """
     from zdce.files import atomic_write
     from zdce.study import timing
 

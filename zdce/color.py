@@ -1,9 +1,10 @@
 """What a photograph's numbers mean as colour: sRGB before, the file's own encoding after.
 
-The networks and the curve expect sRGB. Where a profile or a file's code points say otherwise (linear light, Adobe RGB,
-ProPhoto), values go through their tone curve and primaries to sRGB in 16 bits before, and back after; what lies beyond
-sRGB's gamut is kept beside and put back in proportion to the light. Display P3, whose tones are sRGB's and whose primaries
-are near, is used as it is. LittleCMS reads and makes the profiles.
+The networks and the curve expect sRGB. Where a profile or a file's code points say otherwise
+(linear light, Adobe RGB, ProPhoto), values go through their tone curve and primaries to sRGB in 16
+bits before, and back after; what lies beyond sRGB's gamut is kept beside and put back in proportion
+to the light. Display P3, whose tones are sRGB's and whose primaries are near, is used as it is.
+LittleCMS reads and makes the profiles.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ NEAR = 0.3  # difference from unity of the matrix of primaries that are near; Di
 EXACT = 0x0100  # LittleCMS without its coarse table in between, which is wrong in the dark
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 HDR = {16: "PQ", 18: "HLG"}
-# ITU-T H.273: primaries as x and y of white, red, green and blue; 1 (BT.709) is sRGB's, 2 unspecified.
+# ITU-T H.273: primaries as x and y of white, red, green and blue; 1 (BT.709) is sRGB's, 2
+# unspecified.
 D65 = (0.3127, 0.3290)
 PRIMARIES = {
     4: ((0.310, 0.316), (0.67, 0.33, 0.21, 0.71, 0.14, 0.08)),
@@ -48,10 +50,11 @@ class ColorError(ValueError):
 class Encoding:
     """How the values of a file differ from the pixels, which are sRGB in 16 bits.
 
-    depth: dtype of the file's values. curve: (3, 65536) float, the sRGB tone in [0, 1] of each of the file's values, in
-    16 bits; None where the file is to be written in sRGB tones. matrix: (3, 3), the file's linear light to sRGB's; None
-    where its primaries are used as they are. beyond: flat places of pixels whose colour lies beyond sRGB, and how far,
-    (n, 3) in linear light over luminance.
+    depth: dtype of the file's values. curve: (3, 65536) float, the sRGB tone in [0, 1] of each of
+    the file's values, in 16 bits; None where the file is to be written in sRGB tones. matrix: (3,
+    3), the file's linear light to sRGB's; None where its primaries are used as they are. beyond:
+    flat places of pixels whose colour lies beyond sRGB, and how far, (n, 3) in linear light over
+    luminance.
     """
 
     depth: np.dtype
@@ -70,9 +73,11 @@ def refuse_high_dynamic_range(transfer: int) -> None:
 
 
 def by_code_points(primaries: int, transfer: int) -> tuple[float, bytes | None]:
-    """Gamma (0 where the tones are sRGB's) and profile (None where it is sRGB's) of H.273 code points.
+    """Gamma (0 where the tones are sRGB's) and profile (None where it is sRGB's) of H.273 code
+    points.
 
-    The profile has sRGB's tones, so it fits once gamma is undone by :func:`power`. Raises ColorError.
+    The profile has sRGB's tones, so it fits once gamma is undone by :func:`power`. Raises
+    ColorError.
     """
     refuse_high_dynamic_range(transfer)
     if transfer not in SRGB_LIKE and transfer not in GAMMAS:
@@ -87,7 +92,9 @@ def by_code_points(primaries: int, transfer: int) -> tuple[float, bytes | None]:
 
 
 def by_gamma(gamma: float, chromaticity: tuple[float, ...] | None) -> tuple[float, bytes | None]:
-    """As :func:`by_code_points`, of a PNG's ``gAMA`` (0.45455 is taken as sRGB) and ``cHRM`` (white, red, green, blue)."""
+    """As :func:`by_code_points`, of a PNG's ``gAMA`` (0.45455 is taken as sRGB) and ``cHRM``
+    (white, red, green, blue).
+    """
     undone = 0.0 if abs(gamma - 1 / 2.2) < 0.01 or not 0.1 < gamma < 10 else 1 / gamma
     if not chromaticity or np.allclose(chromaticity, SRGB_CHROMATICITY, atol=0.005):
         return undone, None
@@ -126,8 +133,8 @@ def has_tables(icc: bytes) -> bool:
 def meaning(icc: bytes | None) -> tuple[np.ndarray, np.ndarray | None] | None:
     """Curve and matrix of :class:`Encoding` by a profile for RGB or grey.
 
-    None where values are used as they are: tones are sRGB's to half a level of 8 bits and primaries near; also where
-    LittleCMS makes nothing of the profile. Raises ColorError for PQ and HLG.
+    None where values are used as they are: tones are sRGB's to half a level of 8 bits and primaries
+    near; also where LittleCMS makes nothing of the profile. Raises ColorError for PQ and HLG.
     """
     if not icc:
         return None
@@ -193,7 +200,9 @@ def to_srgb_tones(pixels: np.ndarray, curve: np.ndarray) -> np.ndarray:
 
 
 def to_srgb(pixels: np.ndarray, icc: bytes) -> tuple[np.ndarray, Encoding]:
-    """(H, W, 3) uint8 or uint16 of a file whose profile has a :func:`meaning` → sRGB, uint16, and the way back."""
+    """(H, W, 3) uint8 or uint16 of a file whose profile has a :func:`meaning` → sRGB, uint16, and
+    the way back.
+    """
     curve, matrix = meaning(icc)
     if matrix is None:
         return to_srgb_tones(pixels, curve), Encoding(pixels.dtype, curve)
@@ -239,7 +248,9 @@ def from_srgb(pixels: np.ndarray, encoding: Encoding) -> np.ndarray:
 
 
 def by_table(pixels: np.ndarray, icc: bytes) -> np.ndarray:
-    """(H, W, 3) uint8 or uint16 by any profile for RGB → sRGB, same depth; colours beyond it end at its edge."""
+    """(H, W, 3) uint8 or uint16 by any profile for RGB → sRGB, same depth; colours beyond it end at
+    its edge.
+    """
     out, srgb = np.empty_like(pixels), bytes(imagecodecs.cms_profile("srgb"))
     for rows in _bands(pixels):
         out[rows] = imagecodecs.cms_transform(
@@ -249,7 +260,9 @@ def by_table(pixels: np.ndarray, icc: bytes) -> np.ndarray:
 
 
 def from_cmyk(image, icc: bytes | None):
-    """sRGB of a CMYK Pillow image by its profile, or by Pillow's plain formula where that is none or no good."""
+    """sRGB of a CMYK Pillow image by its profile, or by Pillow's plain formula where that is none
+    or no good.
+    """
     if space(icc) == b"CMYK":
         try:
             return ImageCms.profileToProfile(

@@ -22,7 +22,8 @@ except ImportError:  # no such locks there (Windows)
 def opened(path: str | os.PathLike) -> BinaryIO:
     """The file ``path``, open for reading.
 
-    Raises OSError that names it for what is no file: a folder, or a pipe or device, whose reading may never end.
+    Raises OSError that names it for what is no file: a folder, or a pipe or device, whose reading
+    may never end.
     """
     handle = os.open(
         path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -37,7 +38,9 @@ def opened(path: str | os.PathLike) -> BinaryIO:
 
 
 def content(path: str | os.PathLike, most: int) -> bytes:
-    """What the file ``path`` holds; OSError that names it for what :func:`opened` refuses, and above ``most`` bytes."""
+    """What the file ``path`` holds; OSError that names it for what :func:`opened` refuses, and
+    above ``most`` bytes.
+    """
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         data = file.read(most + 1) if size <= most else b""
@@ -47,7 +50,9 @@ def content(path: str | os.PathLike, most: int) -> bytes:
 
 
 def escape_control_characters(text: str) -> str:
-    """``text`` in one line, for a terminal: control characters, as a file's name may hold them, are written out."""
+    """``text`` in one line, for a terminal: control characters, as a file's name may hold them, are
+    written out.
+    """
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
         for c in text
@@ -56,11 +61,12 @@ def escape_control_characters(text: str) -> str:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    """A place beside ``path`` to write to, which takes its name at the end of the block, flushed to the disk before.
+    """A place beside ``path`` to write to, which takes its name at the end of the block, flushed to
+    the disk before.
 
-    The folder is created if need be. Whatever goes wrong leaves ``path`` as it was and nothing beside it. What a
-    killed process left there is overwritten by the next one that writes the same file; two that write it at once take
-    turns. Raises OSError that names ``path``.
+    The folder is created if need be. Whatever goes wrong leaves ``path`` as it was and nothing
+    beside it. What a killed process left there is overwritten by the next one that writes the same
+    file; two that write it at once take turns. Raises OSError that names ``path``.
     """
     path = Path(path)
     partial = path.with_name(
@@ -120,7 +126,8 @@ def _flock(handle: int, wait: bool = True) -> bool:
 
 @contextmanager
 def lock(folder: Path, does: str = "works") -> Iterator[None]:
-    """No other process is in such a block of ``folder`` meanwhile; the lock goes with the process, however that ends.
+    """No other process is in such a block of ``folder`` meanwhile; the lock goes with the process,
+    however that ends.
 
     does: what is said of the other one while this one waits for it.
     """
@@ -140,7 +147,9 @@ def lock(folder: Path, does: str = "works") -> Iterator[None]:
 
 @contextmanager
 def scratch(parent: Path, prefix: str = ".partial-") -> Iterator[Path]:
-    """An empty folder below ``parent``, gone after the block; those that killed processes left are removed first."""
+    """An empty folder below ``parent``, gone after the block; those that killed processes left are
+    removed first.
+    """
     handle = None
     with lock(parent):
         for left in parent.glob(f"{prefix}*"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import os
 import sys
 import tempfile
@@ -15,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import zdce
 from zdce import photos, video
 from zdce.enhance import Enhancer
 from zdce.files import atomic_write, content, escape_control_characters
@@ -33,13 +33,14 @@ KNOWN = (*photos.SUFFIXES, *video.SUFFIXES)  # what is read and written
 class Options:
     """How :func:`enhance_files` goes about it.
 
-    format: suffix of another format, such as "jpg" for photographs or "mp4" for videos; files of that kind are written
-    so, all others keep theirs. quality: 1 – 100, of JPEG, WebP and AVIF. suffix: text behind the names of outputs.
-    compare: write a sheet with the photograph before and after beside each, ``NAME_compare.jpg``. skip_done: leave
-    files alone whose output is there and not older than they. dry_run: plan and check everything, write nothing.
-    scheduler: address of a Dask cluster that enhances photographs instead; its workers need this package and the
-    weights, but no folder shared with this machine. video_speed: "fast" unless told otherwise, or "faithful" where a
-    network has no curves to estimate small.
+    format: suffix of another format, such as "jpg" for photographs or "mp4" for videos; files of
+    that kind are written so, all others keep theirs. quality: 1 – 100, of JPEG, WebP and AVIF.
+    suffix: text behind the names of outputs. compare: write a sheet with the photograph before and
+    after beside each, ``NAME_compare.jpg``. skip_done: leave files alone whose output is there and
+    not older than they. dry_run: plan and check everything, write nothing. scheduler: address of a
+    Dask cluster that enhances photographs instead; its workers need this package and the weights,
+    but no folder shared with this machine. video_speed: "fast" unless told otherwise, or "faithful"
+    where a network has no curves to estimate small.
     """
 
     format: str | None = None
@@ -79,9 +80,10 @@ class Options:
 class Outcome:
     """What became of :func:`enhance_files`.
 
-    written: files, without sheets. failed: (source, reason). skipped: outputs that were there already. planned:
-    (source, output) of a dry run. left_out: how many files of a folder were no photograph or video that is taken, by
-    kind. notes: what could not travel along with a photograph, and the sources.
+    written: files, without sheets. failed: (source, reason). skipped: outputs that were there
+    already. planned: (source, output) of a dry run. left_out: how many files of a folder were no
+    photograph or video that is taken, by kind. notes: what could not travel along with a
+    photograph, and the sources.
     """
 
     written: list[Path] = field(default_factory=list)
@@ -133,16 +135,18 @@ def enhance_files(
 ) -> Outcome:
     """Enhance files, and folders with all that lies below them, into ``out``.
 
-    sources: files with a video suffix are videos, others are taken as photographs whatever their name; in folders,
-    those with a photo or video suffix, hidden ones left out. Name, place and format are kept unless ``options``, those
-    of :class:`Options`, say otherwise; HEIC and raw files are read alone, so they need a format. out: a folder, created
-    if need be; or a file name when the one source is a file and ``out`` has a suffix of the same kind. While one
-    photograph is enhanced, the next is read and the one before written; large ones go alone. Videos follow the
+    sources: files with a video suffix are videos, others are taken as photographs whatever their
+    name; in folders, those with a photo or video suffix, hidden ones left out. Name, place and
+    format are kept unless ``options``, those of :class:`Options`, say otherwise; HEIC and raw files
+    are read alone, so they need a format. out: a folder, created if need be; or a file name when
+    the one source is a file and ``out`` has a suffix of the same kind. While one photograph is
+    enhanced, the next is read and the one before written; large ones go alone. Videos follow the
     photographs, on this machine, one after another (:func:`zdce.video.enhance_video`).
 
-    A photograph or video that fails gives one line on stderr, the rest is still done, and the outcome lists it. Files
-    of the same name in ``out`` are replaced, an input never: ValueError, before anything is written, when an output
-    would fall on an input, when two sources would share an output, and when there is no source. Source: ours.
+    A photograph or video that fails gives one line on stderr, the rest is still done, and the
+    outcome lists it. Files of the same name in ``out`` are replaced, an input never: ValueError,
+    before anything is written, when an output would fall on an input, when two sources would share
+    an output, and when there is no source. Source: ours.
     """
     outcome, options = Outcome(), Options(**options)
     jobs = _plan([Path(source) for source in sources], Path(out), options, outcome)
@@ -234,7 +238,11 @@ def _settings(enhancer: Enhancer) -> str:
     weights = enhancer.options["weights"]
     model = Path(weights).name if weights else enhancer.options["model"]
     how = f"gamma {enhancer.gamma:g}, strength {enhancer.strength:g}, {enhancer.speed}"
-    return f"zdce {zdce.__version__}: model {model}, {how}"
+    try:
+        version = f" {importlib.metadata.version('zdce')}"
+    except importlib.metadata.PackageNotFoundError:  # run from a folder, not installed
+        version = ""
+    return f"zdce{version}: model {model}, {how}"
 
 
 def _videos(jobs: list[Job], enhancer: Enhancer, options: Options) -> Iterator[Result]:
@@ -330,7 +338,9 @@ def _kept(data: bytes, target: Path) -> str | None:
 def _on_worker(
     source: str, target: str, data: bytes, options: dict, quality: int | None
 ) -> tuple[bytes, str | None, tuple[str, ...]]:
-    """On a worker of the cluster: a file's content → the enhanced file's content, why it failed, notes."""
+    """On a worker of the cluster: a file's content → the enhanced file's content, why it failed,
+    notes.
+    """
     enhancer = _enhancer(tuple(sorted(options.items())))
     with tempfile.TemporaryDirectory(prefix="zdce-") as folder:
         before, after = Path(folder) / "in" / source, Path(folder) / "out" / target
@@ -405,7 +415,9 @@ def _is_file_name(sources: list[Path], out: Path, options: Options) -> bool:
 
 
 def _add(jobs: dict[Path, Path], path: Path, target: Path, options: Options) -> None:
-    """Note a job; where its name is taken, one of another format keeps its old suffix within the name."""
+    """Note a job; where its name is taken, one of another format keeps its old suffix within the
+    name.
+    """
     owner = jobs.get(target, path)
     if not _same(owner, path) and path.suffix != target.suffix:  # a raw file beside its JPEG
         target = target.with_name(path.name + options.suffix + target.suffix)
@@ -434,9 +446,12 @@ def _check_inputs(jobs: dict[Path, Path], out: Path, options: Options) -> None:
 def _found(
     source: Path, out: Path, options: Options, left_out: Counter[str], unread: list[OSError]
 ) -> Iterator[Job]:
-    """(file, its place below ``out``) in a folder; results of an earlier run inside it are passed over.
+    """(file, its place below ``out``) in a folder; results of an earlier run inside it are passed
+    over.
 
-    Files that are not taken are counted in ``left_out`` by kind; folders that cannot be read go to ``unread``."""
+    Files that are not taken are counted in ``left_out`` by kind; folders that cannot be read go to
+    ``unread``.
+    """
     in_place = _same(source, out)
     for folder, folders, names in os.walk(source, onerror=unread.append):
         here = Path(folder)

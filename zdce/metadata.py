@@ -1,4 +1,6 @@
-"""What travels with a photograph: EXIF with its maker notes, XMP, IPTC, what lies behind a JPEG, text of a PNG."""
+"""What travels with a photograph: EXIF with its maker notes, XMP, IPTC, what lies behind a JPEG,
+text of a PNG.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ ORIENTATION, EXIF_IFD, WIDTH_IN_EXIF, HEIGHT_IN_EXIF, PROCESSING_SOFTWARE = (
     40963,
     11,
 )
-# TIFF tags that say how pixels are stored, or hold a second copy (thumbnail, layers, XMP, IPTC, ICC).
+# TIFF tags that say how pixels are stored, or hold a second copy (thumbnail, layers, XMP, IPTC,
+# ICC).
 STRUCTURE_TAGS = frozenset(
     {
         *range(254, 267),
@@ -43,10 +46,11 @@ IPTC_RESOURCE = (
 
 
 def clean_exif(block: bytes, shape: tuple[int, ...]) -> bytes | None:
-    """An EXIF block as it fits an upright picture of ``shape`` (H, W, ...): orientation 1, no thumbnail.
+    """An EXIF block as it fits an upright picture of ``shape`` (H, W, ...): orientation 1, no
+    thumbnail.
 
-    Only directories change, and the first moves to the end: whatever maker notes point at stays where it was.
-    None where the block is damaged or says nothing.
+    Only directories change, and the first moves to the end: whatever maker notes point at stays
+    where it was. None where the block is damaged or says nothing.
     """
     try:
         tiff, order = bytearray(block.removeprefix(PREFIX)), _order(block.removeprefix(PREFIX))
@@ -76,8 +80,9 @@ def clean_exif(block: bytes, shape: tuple[int, ...]) -> bytes | None:
 def with_settings(
     block: bytes | None, settings: str | None, dpi: tuple[float, float] | None = None
 ) -> bytes:
-    """The EXIF block, or a new one, with ``settings`` as its ProcessingSoftware (tag 11), and with the resolution
-    ``dpi`` where it states none."""
+    """The EXIF block, or a new one, with ``settings`` as its ProcessingSoftware (tag 11), and with
+    the resolution ``dpi`` where it states none.
+    """
     tiff = block.removeprefix(PREFIX) if block else b"II*\0\x08\0\0\0" + bytes(6)
     order = _order(tiff)
     entries = directory(tiff, struct.unpack_from(order + "I", tiff, 4)[0], order)
@@ -232,7 +237,9 @@ def behind_jpeg(data: bytes) -> tuple[bytes, int]:
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and content of a PNG's chunks; of its pixels the name alone. Ends where the file is damaged."""
+    """Name and content of a PNG's chunks; of its pixels the name alone. Ends where the file is
+    damaged.
+    """
     at = 8
     while at + 12 <= len(data):
         length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
@@ -241,7 +248,9 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def png_texts(data: bytes) -> bytes:
-    """The chunks of a PNG that hold its texts (title, author, ...), but XMP and what else has a place of its own."""
+    """The chunks of a PNG that hold its texts (title, author, ...), but XMP and what else has a
+    place of its own.
+    """
     texts = [c for c in png_chunks(data) if c[0] in (b"tEXt", b"zTXt", b"iTXt")]
     return b"".join(
         png_chunk(*c) for c in texts if not c[1].startswith((XMP_KEYWORD, b"Raw profile type"))

@@ -1,8 +1,10 @@
-"""Photograph files ↔ arrays: upright, in sRGB tones, at full bit depth; what belongs to them travels along.
+"""Photograph files ↔ arrays: upright, in sRGB tones, at full bit depth; what belongs to them
+travels along.
 
-Pillow reads and writes most files. It turns 16-bit grey white and cuts 16-bit colour to 8 bits without a word, so
-16-bit PNG goes through imagecodecs, and grey and RGB TIFF of any depth through tifffile. HEIC goes through pillow-heif
-(extra ``heif``), raw camera files through rawpy (extra ``raw``).
+Pillow reads and writes most files. It turns 16-bit grey white and cuts 16-bit colour to 8 bits
+without a word, so 16-bit PNG goes through imagecodecs, and grey and RGB TIFF of any depth through
+tifffile. HEIC goes through pillow-heif (extra ``heif``), raw camera files through rawpy (extra
+``raw``).
 """
 
 from __future__ import annotations
@@ -190,17 +192,20 @@ class Photo:
 
 
 def read_photo(path: str | os.PathLike) -> Photo:
-    """Read a JPEG, PNG, BMP, TIFF, WebP, AVIF, HEIC or raw camera file, told by its content and not by its name.
+    """Read a JPEG, PNG, BMP, TIFF, WebP, AVIF, HEIC or raw camera file, told by its content and not
+    by its name.
 
-    EXIF orientation is applied to pixels and alpha. 16-bit PNG and TIFF stay 16-bit; TIFF of 9 – 15 bits and HEIC of 10
-    or 12 are stretched to 16, float TIFF in [0, 1] is rounded to 16; AVIF of 10 or 12 bits is read at 8. Other encodings of
-    colour, by the profile or the file's code points, become sRGB in 16 bits (:mod:`zdce.color`). CMYK, and RGB whose profile is a
-    table, turn into sRGB. Raw files are developed to 16 bits with the camera's white balance, without brightening.
+    EXIF orientation is applied to pixels and alpha. 16-bit PNG and TIFF stay 16-bit; TIFF of 9 – 15
+    bits and HEIC of 10 or 12 are stretched to 16, float TIFF in [0, 1] is rounded to 16; AVIF of 10
+    or 12 bits is read at 8. Other encodings of colour, by the profile or the file's code points,
+    become sRGB in 16 bits (:mod:`zdce.color`). CMYK, and RGB whose profile is a table, turn into
+    sRGB. Raw files are developed to 16 bits with the camera's white balance, without brightening.
 
-    Raises PhotoError for anything else: no photograph, a pipe or device, cut short, too large (what takes more than
-    2 GiB of memory: 200 megapixels in 8 bits, 88 in 16, 94 as WebP or AVIF; above 179 also files of less than a byte
-    for 50 pixels), unreadable, several pictures in one file, high dynamic range (PQ, HLG), an extra that is not
-    installed, integers or floats outside the ranges above. Source: ours.
+    Raises PhotoError for anything else: no photograph, a pipe or device, cut short, too large (what
+    takes more than 2 GiB of memory: 200 megapixels in 8 bits, 88 in 16, 94 as WebP or AVIF; above
+    179 also files of less than a byte for 50 pixels), unreadable, several pictures in one file,
+    high dynamic range (PQ, HLG), an extra that is not installed, integers or floats outside the
+    ranges above. Source: ours.
     """
     path = Path(path)
     try:
@@ -232,15 +237,17 @@ def write_photo(
     quality: int | None = None,
     settings: str | None = None,
 ) -> list[str]:
-    """Write ``photo`` in the format that the name's suffix says, or in its own where the suffix says none.
+    """Write ``photo`` in the format that the name's suffix says, or in its own where the suffix
+    says none.
 
-    quality: 1 – 100, of JPEG (default 95, always 4:4:4), WebP (95) and AVIF (90, 4:4:4); PNG, TIFF and BMP are lossless.
-    settings: a line that is recorded in the EXIF as ProcessingSoftware. Returns what the format could not hold, such as
-    "XMP", "16 bits". The file appears whole or not at all: it is written under a temporary name in the same folder,
-    which is created if need be, and then renamed.
+    quality: 1 – 100, of JPEG (default 95, always 4:4:4), WebP (95) and AVIF (90, 4:4:4); PNG, TIFF
+    and BMP are lossless. settings: a line that is recorded in the EXIF as ProcessingSoftware.
+    Returns what the format could not hold, such as "XMP", "16 bits". The file appears whole or not
+    at all: it is written under a temporary name in the same folder, which is created if need be,
+    and then renamed.
 
-    Raises PhotoError for transparency in JPEG, a suffix of another picture format, and when writing fails.
-    Source: ours.
+    Raises PhotoError for transparency in JPEG, a suffix of another picture format, and when writing
+    fails. Source: ours.
     """
     path = Path(path)
     try:
@@ -258,7 +265,9 @@ def write_photo(
 
 
 def needed_extra(path: str | os.PathLike) -> str | None:
-    """Extra of this package that reading ``path`` needs, by its suffix, where it is not installed; else None."""
+    """Extra of this package that reading ``path`` needs, by its suffix, where it is not installed;
+    else None.
+    """
     suffix = Path(path).suffix.lower()
     kind = "HEIF" if suffix in HEIF_SUFFIXES else "RAW" if suffix in RAW_SUFFIXES else None
     if kind is None or importlib.util.find_spec(NEEDS[kind][2]):
@@ -267,10 +276,11 @@ def needed_extra(path: str | os.PathLike) -> str | None:
 
 
 def from_pil(image: Image.Image) -> Photo:
-    """Photo of a Pillow image: its pixels as they lie, EXIF orientation not applied, EXIF not carried.
+    """Photo of a Pillow image: its pixels as they lie, EXIF orientation not applied, EXIF not
+    carried.
 
-    Any of Pillow's 8-bit modes, 1-bit, palette, CMYK, and ``I;16`` (16-bit grey); ``I`` when its values lie in
-    0 – 65535. Tones as in :func:`read_photo`. Raises PhotoError for the other modes.
+    Any of Pillow's 8-bit modes, 1-bit, palette, CMYK, and ``I;16`` (16-bit grey); ``I`` when its
+    values lie in 0 – 65535. Tones as in :func:`read_photo`. Raises PhotoError for the other modes.
     """
     try:
         return _toned(_plain(image))
@@ -302,7 +312,8 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
 
 
 def to_pixels(tensor: Tensor, dtype: np.typing.DTypeLike = np.uint8) -> np.ndarray:
-    """(1, 3, H, W) or (3, H, W) in [0, 1] → (H, W, 3) uint8 or uint16: x·max + 0.5, clamped, truncated.
+    """(1, 3, H, W) or (3, H, W) in [0, 1] → (H, W, 3) uint8 or uint16: x·max + 0.5, clamped,
+    truncated.
 
     Source: released code's way of saving (max = 255).
     """
@@ -426,8 +437,9 @@ def _decode_raw(data: bytes) -> Photo:
 
 
 def _raw_exif(data: bytes, raw) -> tuple[bytes | None, tuple[str, ...]]:
-    """EXIF of a raw file, its own where it is a TIFF, else that of its preview; and whether it had maker notes, which
-    tell how its sensor is read and are left out."""
+    """EXIF of a raw file, its own where it is a TIFF, else that of its preview; and whether it had
+    maker notes, which tell how its sensor is read and are left out.
+    """
     try:
         if data[:4] in TIFF_MAGIC:
             exif = metadata.exif_of_tiff(data, only=metadata.RAW_TAGS)
@@ -440,8 +452,9 @@ def _raw_exif(data: bytes, raw) -> tuple[bytes | None, tuple[str, ...]]:
 
 
 def _stated_encoding(data: bytes, image: Image.Image) -> tuple[float, bytes | bool | None]:
-    """Gamma that is to be undone (0 for none) and profile, by what a PNG or AVIF states in place of a profile; False
-    where it states nothing. ColorError for high dynamic range."""
+    """Gamma that is to be undone (0 for none) and profile, by what a PNG or AVIF states in place of
+    a profile; False where it states nothing. ColorError for high dynamic range.
+    """
     icc, gamma = image.info.get("icc_profile"), image.info.get("gamma")
     if image.format == "PNG":
         points = dict(metadata.png_chunks(data)).get(b"cICP", b"")
@@ -455,7 +468,9 @@ def _stated_encoding(data: bytes, image: Image.Image) -> tuple[float, bytes | bo
 
 
 def _belongings(data: bytes, image: Image.Image) -> tuple[tuple[str, ...], dict[str, bytes]]:
-    """What is left out of a file that Pillow reads, and what travels beside pixels, EXIF and profile."""
+    """What is left out of a file that Pillow reads, and what travels beside pixels, EXIF and
+    profile.
+    """
     notes, carried = [], {}
     gain_map = any(mark in data for mark in metadata.GAIN_MAPS) or b"tmap" in data[:4096]
     if SAME_AS.get(image.format, image.format) == "JPEG":
@@ -547,7 +562,9 @@ _OPENING = threading.Lock()
 
 
 def _opened(data: bytes) -> Image.Image:
-    """Pillow's image of ``data``, pixels not read yet; up to :data:`MAX_PIXELS`, which may be above Pillow's limit."""
+    """Pillow's image of ``data``, pixels not read yet; up to :data:`MAX_PIXELS`, which may be above
+    Pillow's limit.
+    """
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":  # whose opening takes the memory already
         _check_size(_webp_pixels(data), data, 3, 1, 4 * 4)
     with _OPENING:  # the limit is one for the whole process
@@ -577,10 +594,11 @@ def _webp_pixels(data: bytes) -> int:
 
 
 def _check_size(pixels: int, data: bytes, samples: int, depth: int, raw: int = 0) -> None:
-    """Refuses what is too large, and what promises more than a photograph's file of that length holds.
+    """Refuses what is too large, and what promises more than a photograph's file of that length
+    holds.
 
-    samples: of a pixel once read, 3, or 4 where it is not opaque, of ``depth`` bytes each; raw: bytes of a pixel in the
-    file's own kind.
+    samples: of a pixel once read, 3, or 4 where it is not opaque, of ``depth`` bytes each; raw:
+    bytes of a pixel in the file's own kind.
     """
     if pixels > MAX_PIXELS:
         raise Image.DecompressionBombError
@@ -597,7 +615,9 @@ def _check_size(pixels: int, data: bytes, samples: int, depth: int, raw: int = 0
 
 
 def _decode_tiff(data: bytes) -> Photo | None:
-    """Grey, RGB or raw TIFF of any depth; None for what Pillow reads as well (palette, 1-bit, CMYK, YCbCr, ...)."""
+    """Grey, RGB or raw TIFF of any depth; None for what Pillow reads as well (palette, 1-bit, CMYK,
+    YCbCr, ...).
+    """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
         if page.is_reduced or DNG_VERSION in page.tags or page.photometric in RAW_PHOTOMETRIC:
@@ -665,8 +685,9 @@ def _tiff_density(page: tifffile.TiffPage) -> tuple[float, float] | None:
 
 
 def _full_pages(file: tifffile.TiffFile) -> int:
-    """Pages that are pictures of their own, no thumbnails. PhotoError where the chain of pages returns to itself,
-    which would never end."""
+    """Pages that are pictures of their own, no thumbnails. PhotoError where the chain of pages
+    returns to itself, which would never end.
+    """
     offsets, full = set(), 0
     for page in file.pages:
         if page.offset in offsets:
@@ -771,7 +792,9 @@ def _split(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, bool]:
 
 
 def _fitting(icc: bytes | None, gray: bool) -> bytes | None:
-    """The profile if it describes pixels of this kind: a CMYK profile on RGB pixels would falsify every colour."""
+    """The profile if it describes pixels of this kind: a CMYK profile on RGB pixels would falsify
+    every colour.
+    """
     return icc if color.space(icc) == (b"GRAY" if gray else b"RGB ") else None
 
 
@@ -926,7 +949,9 @@ def _encode_png(photo: Photo) -> bytes:
 
 
 def _encode_transparent_bmp(photo: Photo) -> bytes:
-    """32-bit BMP with a version 4 header: Pillow's shorter header does not say that the fourth channel is alpha."""
+    """32-bit BMP with a version 4 header: Pillow's shorter header does not say that the fourth
+    channel is alpha.
+    """
     height, width = photo.alpha.shape
     rows = np.dstack([photo.pixels[..., ::-1], photo.alpha])[::-1].tobytes()
     meters = [round(value / 0.0254) for value in photo.dpi or (72, 72)]
