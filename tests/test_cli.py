@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -178,3 +183,66 @@ def test_data_list_names_every_set_and_verify_finds_a_changed_file(
     assert result.exit_code == 1
     assert file.name in result.output
     assert zdce("data", "fetch", "no-such-set").exit_code == 1
+
+
+def test_the_second_page_s_python_runs(monkeypatch, photo):
+    """Every block of Python in docs/enhance.md, as a reader would paste it."""
+    from zdce import paths
+
+    page = (paths.root() / "docs" / "enhance.md").read_text()
+    monkeypatch.chdir(photo.parent)
+    Image.open(photo).save("night.jpg")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "docs/enhance.md", "exec"), {})
+
+
+def test_the_second_page_names_options_that_exist(zdce):
+    from zdce import paths
+
+    page = (paths.root() / "docs" / "enhance.md").read_text()
+    for command in ("enhance", "evaluate", "train"):
+        said = zdce(command, "--help").output
+        for line in re.findall(rf"^zdce {command} .*$", page, re.MULTILINE):
+            for option in re.findall(r"(?<= )--[a-z-]+", line.split("  #")[0]):
+                assert option in said, (command, option)
+
+
+def test_own_pairs_are_scored_with_models_and_finished_pictures(zdce, tmp_path):
+    rng = np.random.default_rng(0)
+    for folder in ("mine/low", "mine/high", "theirs"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("a", "b"):
+        bright = rng.integers(60, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(bright).save(tmp_path / "mine/high" / f"{name}.png")
+        Image.fromarray(bright // 4).save(tmp_path / "mine/low" / f"{name}.bmp")
+        Image.fromarray(bright - 5).save(tmp_path / "theirs" / f"{name}.png")
+    low, high = tmp_path / "mine/low", tmp_path / "mine/high"
+    file = tmp_path / "scores.csv"
+    finished = ("--finished", tmp_path / "theirs", "--finished", f"second={high}")
+    result = zdce("evaluate", "--pairs", low, high, *finished, "--csv", file)
+    assert result.exit_code == 0, result.output
+    scores = pd.read_csv(file).groupby("method")["mae"].mean()
+    assert scores["theirs"] == pytest.approx(5) and scores["second"] == 0 and scores["input"] > 50
+    result = zdce("evaluate", "--on", tmp_path / "mine", "--model", "auto", "--device", "cpu")
+    assert result.exit_code == 0 and "psnr" in result.output and "auto" in result.output
+    (high / "b.png").unlink()
+    result = zdce("evaluate", "--pairs", low, high)
+    assert result.exit_code == 1 and "high" in result.output and "'b'" in result.output
+    for words in (("--on", "bundled"), (), ("--pairs", low, high, "--on", "bundled")):
+        assert zdce("evaluate", *words).exit_code == 2
+
+
+def test_a_dry_run_says_what_would_be_written(zdce, photo, tmp_path):
+    words = ("--dry-run", "--format", "jpg", "--suffix", "_b")
+    result = zdce("enhance", photo, "-o", tmp_path / "out", *words)
+    assert result.exit_code == 0 and not (tmp_path / "out").exists()
+    assert f"{photo} -> {tmp_path / 'out' / 'dark photo_b.jpg'}" in result.output
+    assert "1 would be enhanced, 0 would fail" in result.output
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; from zdce.cli import main\ntry: main(['enhance', '--help'])\nexcept SystemExit: print(sorted({'torch', 'numpy', 'numba', 'PIL'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
+    assert done.stdout.strip().endswith("[]")

@@ -458,6 +458,120 @@ def test_phone_pictures_with_a_second_picture_behind(tmp_path):
     assert photo.format == "JPEG" and np.abs(photo.pixels.astype(int) - pixels).max() < 20
 
 
+# Phones and cameras
+
+
+def heic(image, **options):
+    library = pytest.importorskip(
+        "pillow_heif", reason='the extra brings it back: pip install "zdce[heif]"'
+    )
+    buffer = io.BytesIO()
+    library.from_pillow(image).save(buffer, **{"quality": 95} | options)
+    return buffer.getvalue()
+
+
+def dng(values):
+    """A raw file as cameras write it: colours behind a mosaic of red, green, green, blue."""
+    pytest.importorskip("rawpy", reason='the extra brings it back: pip install "zdce[raw]"')
+    to_camera = (3.2406, -1.5372, -0.4986, -0.9689, 1.8758, 0.0415, 0.0557, -0.2040, 1.0570)
+    matrix = tuple(part for value in to_camera for part in (round(1e4 * value), 10_000))
+    tags = [(50706, 1, 4, b"\1\4\0\0", True), (50708, 2, 0, "A camera", True)]
+    tags += [(271, 2, 0, "Maker", True), (272, 2, 0, "Model", True)]
+    tags += [(33421, 3, 2, (2, 2), True), (33422, 1, 4, b"\0\1\1\2", True)]
+    tags += [(50714, 5, 1, (0, 1), True), (50717, 4, 1, 65535, True)]
+    tags += [(50721, 10, 9, matrix, True), (50728, 5, 3, (1, 1, 1, 1, 1, 1), True)]
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, photometric=32803, extratags=tags, metadata=None)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_heic_is_read_with_what_belongs_to_it(tmp_path, mode, alpha):
+    image = Image.fromarray(smooth(48, 64)).convert(mode + "A" * alpha)
+    image.info |= {"exif": exif_block(), "xmp": b"<x:xmpmeta/>", "icc_profile": SRGB}
+    (tmp_path / "a.HEIC").write_bytes(heic(image))
+    photo = read_photo(tmp_path / "a.HEIC")
+    assert photo.format == "HEIF" and (photo.alpha is not None) == alpha
+    wanted = np.asarray(image.convert("RGB")).astype(int)
+    assert np.abs(photo.pixels.astype(int) - wanted).mean() < 3
+    assert loaded(photo.exif)[271] == "Maker" and photo.carried["XMP"] == b"<x:xmpmeta/>"
+    write_photo(photo, tmp_path / "b.png")
+    assert loaded(read_photo(tmp_path / "b.png").exif)[271] == "Maker"
+    with pytest.raises(PhotoError, match="photographs are written as"):
+        write_photo(photo, tmp_path / "b.heic")
+
+
+def test_heic_is_turned_once(tmp_path):
+    image = Image.fromarray(smooth(32, 64))
+    image.info["exif"] = exif_block(6)
+    (tmp_path / "a.heic").write_bytes(heic(image))
+    photo = read_photo(tmp_path / "a.heic")
+    assert photo.pixels.shape == (64, 32, 3) and loaded(photo.exif)[274] == 1
+    upright = np.rot90(smooth(32, 64), -1).astype(int)
+    assert np.abs(photo.pixels.astype(int) - upright).mean() < 3
+
+
+def test_heic_of_ten_bits_becomes_sixteen(tmp_path):
+    library = pytest.importorskip("pillow_heif", reason='pip install "zdce[heif]" brings it back')
+    deep = smooth(48, 64) * np.uint16(257)
+    library.from_bytes("RGB;16", (64, 48), deep.tobytes()).save(tmp_path / "a.heic", quality=100)
+    photo = read_photo(tmp_path / "a.heic")
+    assert photo.pixels.dtype == np.uint16
+    assert np.abs(photo.pixels.astype(int) - deep).mean() < 500
+
+
+def test_a_raw_file_is_developed_to_sixteen_bits_as_bright_as_it_is(tmp_path):
+    light = np.tile(np.linspace(500, 40_000, 160).astype(np.uint16), (120, 1))
+    (tmp_path / "a.dng").write_bytes(dng(light))
+    photo = read_photo(tmp_path / "a.dng")
+    assert photo.format == "RAW" and photo.pixels.dtype == np.uint16
+    scaled = light[60, 8:-8] / 65535
+    tones = np.where(scaled <= 0.0031308, 12.92 * scaled, 1.055 * scaled ** (1 / 2.4) - 0.055)
+    assert np.abs(photo.pixels[60, 8:-8] / 65535 - tones[:, None]).max() < 0.01
+    exif = loaded(photo.exif)
+    assert exif[271] == "Maker" and exif[272] == "Model" and 50706 not in exif
+    for name in ("b.tif", "b.png"):
+        write_photo(photo, tmp_path / name)
+        assert np.array_equal(read_photo(tmp_path / name).pixels, photo.pixels)
+
+
+def test_damaged_heic_and_raw_files_give_one_line(tmp_path):
+    rng = np.random.default_rng(0)
+    files = {
+        "a.heic": heic(Image.fromarray(noise(32, 48, 3))),
+        "a.dng": dng(noise(32, 48, dtype=np.uint16)),
+    }
+    for name, data in files.items():
+        for turn in range(30):
+            damaged = bytearray(data[: rng.integers(1, len(data))] if turn % 3 == 0 else data)
+            for place in rng.integers(0, len(damaged), 1 + turn % 5):
+                damaged[place] = rng.integers(256)
+            (tmp_path / name).write_bytes(damaged)
+            try:
+                read_photo(tmp_path / name)
+            except PhotoError as error:
+                assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.CR2", b"II*\0\x10\0\0\0CR\2\0" + bytes(300)),
+        ("a.rw2", b"IIU\0\x18\0\0\0" + bytes(300)),
+        ("a.orf", b"IIRO\x08\0\0\0" + bytes(300)),
+        ("a.raf", b"FUJIFILMCCD-RAW 0201" + bytes(300)),
+        ("a.cr3", struct.pack(">I", 24) + b"ftypcrx \0\0\0\1crx isom" + bytes(300)),
+        ("a.nef", b"MM\0*\0\0\0\x08" + bytes(300)),
+        ("a.jpg", b"\0MRM" + bytes(300)),
+    ],
+)
+def test_raw_files_are_told_as_such(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(PhotoError, match=r"a raw camera file|raw camera files need an extra"):
+        read_photo(tmp_path / name)
+
+
 # Files that are no photographs
 
 

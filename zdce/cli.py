@@ -93,8 +93,9 @@ def _one_network(model, weights) -> None:
 
 
 @main.command(
-    epilog="""Files in OUT of the same name are replaced; an input is never overwritten, and a run that would is refused
-    before anything is written. Settings are recorded in each photograph's EXIF (ProcessingSoftware)."""
+    epilog="""Files in OUT of the same name are replaced; an input is never overwritten, and a run that
+    would is refused before anything is written. Settings are recorded in each photograph's EXIF
+    (ProcessingSoftware). More: docs/enhance.md"""
 )
 @click.argument("sources", nargs=-1, required=True, metavar="PHOTO_VIDEO_OR_FOLDER...", type=FILE)
 @click.option("-o", "--out", required=True, type=FILE, help="Folder, or a file for one source.")
@@ -351,7 +352,8 @@ def data_list() -> None:
             else f"{row['at_hand']} of {row['files']} at hand"
         )
         click.echo(
-            f"{row['name']:18} {row['files']:5} files {row['bytes'] / 1e6:7.1f} MB   {state:18} {row['title']}"
+            f"{row['name']:18} {row['files']:5} files {row['bytes'] / 1e6:7.1f} MB   {state:18} "
+            f"{row['title']}"
         )
         click.echo(f"{'':18} {row['licence']}; used for {row['use']}")
 

@@ -435,9 +435,8 @@ def _check_inputs(jobs: dict[Path, Path], out: Path, options: Options) -> None:
     sheets = [_sheet(target) for target in jobs if options.compare]
     for target in (*jobs, *sheets):
         if _identity(target) in inputs:
-            raise ValueError(
-                f"out={out}: would overwrite the input {inputs[_identity(target)]}; name another folder"
-            )
+            which = inputs[_identity(target)]
+            raise ValueError(f"out={out}: would overwrite the input {which}; name another folder")
     for sheet in sheets:
         if sheet in jobs:
             raise ValueError(f"compare: {sheet} is the output of {jobs[sheet]} already")

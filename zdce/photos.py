@@ -995,4 +995,6 @@ def _encode_tiff(photo: Photo) -> bytes:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = error.args[0] if error.args and isinstance(error.args[0], bytes) else str(error)
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return " ".join(text.split()) or type(error).__name__
