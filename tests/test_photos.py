@@ -465,8 +465,9 @@ def heic(image, **options):
     library = pytest.importorskip(
         "pillow_heif", reason='the extra brings it back: pip install "zdce[heif]"'
     )
+    library.register_heif_opener()
     buffer = io.BytesIO()
-    library.from_pillow(image).save(buffer, **{"quality": 95} | options)
+    image.save(buffer, "HEIF", **{"quality": 95, "exif": image.info.get("exif")} | options)
     return buffer.getvalue()
 
 
