@@ -1,10 +1,11 @@
-"""What each constant of ``zdce.auto`` is worth: each left out, or replaced by the simplest alternative.
+"""What each constant of ``zdce.auto`` is worth: each left out, or replaced by the simplest
+alternative.
 
     python benchmarks/auto_constants.py -o reports/study/tables/08_constants.csv
 
 Needs sice-pairs, lime, dicm and bursts. Measured on the choosing half of the scenes: of each
-pair the middle 256 × 256 pixels (r is found on the whole), of lime and dicm every third pixel. Bursts
-and lime have no halves. One row a change; the first row is ``auto`` as it is.
+pair the middle 256 × 256 pixels (r is found on the whole), of lime and dicm every third pixel.
+Bursts and lime have no halves. One row a change; the first row is ``auto`` as it is.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def protection(power: float) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def fraction(image: torch.Tensor, curves: torch.Tensor, iterations: int = 8) -> torch.Tensor:
-    """g·x / (1 + (g − 1)·x) with g = exp(−iterations·r): the limit of ever more and smaller steps."""
+    """g·x / (1 + (g − 1)·x), g = exp(−iterations·r): the limit of ever more and smaller steps."""
     gain = torch.exp(-iterations * curves)
     return gain * image / (1 + (gain - 1) * image)
 
@@ -108,7 +109,9 @@ def window(pixels: np.ndarray) -> tuple[slice, slice]:
 
 
 def photographs(part: str, limit: int) -> dict[str, list]:
-    """What is measured on, read once: pairs (before, reference, whether first of its scene), sets, bursts."""
+    """What is measured on, read once: pairs (before, reference, whether first of its scene), sets,
+    bursts.
+    """
     pairs = datasets.samples("sice-pairs", limit, part)
     first = {sample.scene: sample.name for sample in reversed(pairs)}
     found = {"pairs": [(s.image(), s.reference(), first[s.scene] == s.name) for s in pairs]}
@@ -119,7 +122,7 @@ def photographs(part: str, limit: int) -> dict[str, list]:
 
 
 def measured(on: dict[str, list]) -> Iterator[dict]:
-    """Figures by photograph: pairs, their references as input, and photographs without a reference."""
+    """Figures by photograph: pairs, their references as input, photographs without reference."""
     for before, reference, first in on["pairs"]:
         inside = window(before)
         found = metrics.agreement(enhanced(before, inside), reference[inside])

@@ -1,4 +1,6 @@
-"""The curve alone: the search meets its mean, nothing makes it fail, and what is good stays as it is."""
+"""The curve alone: the search meets its mean, nothing makes it fail, and what is good stays as it
+is.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Each loss, in both forms, against loops over regions and pixels; gradients; the weights of the design's table."""
+"""Each loss, in both forms, against loops over regions and pixels; gradients; the weights of the
+design's table.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def regions(image: np.ndarray, side: int) -> np.ndarray:
-    """Means of the whole side × side regions of one photograph (3, H, W) over all channels; cut regions drop out."""
+    """Means of the whole side × side regions of one photograph (3, H, W) over all channels; cut
+    regions drop out.
+    """
     rows, columns = image.shape[1] // side, image.shape[2] // side
     means = np.zeros((rows, columns))
     for i, j in np.ndindex(rows, columns):
@@ -81,7 +85,8 @@ def naive_smoothness(curves: np.ndarray, form: str) -> float:
             down += (curves[n, c, y + 1, x] - curves[n, c, y, x]) ** 2 if y + 1 < height else 0
             across += (curves[n, c, y, x + 1] - curves[n, c, y, x]) ** 2 if x + 1 < width else 0
         return 2 * (down / ((height - 1) * width) + across / (height * (width - 1))) / count
-    per_set = []  # one value for each photograph, iteration and pixel: the sum over the three colours
+    # one value for each photograph, iteration and pixel: the sum over the three colours
+    per_set = []
     for n, k, y, x in np.ndindex(count, channels // 3, height - 1, width - 1):
         total = 0.0
         for c in range(3 * k, 3 * k + 3):
@@ -91,7 +96,7 @@ def naive_smoothness(curves: np.ndarray, form: str) -> float:
     return sum(per_set) / len(per_set)
 
 
-# ---- values -----------------------------------------------------------------------------------------------------
+# ---- values --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -166,7 +171,7 @@ def test_nothing_to_improve_costs_nothing(form):
     assert all(term.item() == pytest.approx(0, abs=1e-12) for term in terms.values())
 
 
-# ---- gradients --------------------------------------------------------------------------------------------------
+# ---- gradients -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -230,7 +235,7 @@ def test_mended_root_keeps_the_released_value_and_gradient():
     assert fault.isnan().all()  # the fault that the vector norm mends
 
 
-# ---- weights ----------------------------------------------------------------------------------------------------
+# ---- weights -------------------------------------------------------------------------------------
 
 
 def test_weights_are_those_of_the_publications():
@@ -283,7 +288,7 @@ def test_a_term_of_weight_zero_is_zero_and_not_computed(left_out):
     assert torch.isfinite(image.grad).all()
 
 
-# ---- errors -----------------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The page to try the curve in a real browser: the same result as Python, and what it says of other files."""
+"""The page to try the curve in a real browser: the same result as Python, and what it says of other
+files.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The curve alone: one number for a photograph, found by bisection, and no network.
 
 The paper's network estimates eight curves for every pixel and colour. Here all of them are one
-number r: the one for which the photograph reaches the brightness that is asked of it. It is found on
-a sample of 64 × 64 pixels, whatever the photograph's size. Noise is filtered before the curve, and
-the curve fades out towards white (:mod:`zdce.postprocess`).
+number r: the one for which the photograph reaches the brightness that is asked of it. It is found
+on a sample of 64 × 64 pixels, whatever the photograph's size. Noise is filtered before the curve,
+and the curve fades out towards white (:mod:`zdce.postprocess`).
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Curve:
 
     r: the curve's number in [−0.45, 0], for all iterations, pixels and colours; 0 changes nothing.
     noise: (256,) float32, the standard deviation (in [0, 1]) that the filter takes out where the
-    surroundings have brightness 0/255 … 255/255. estimated_noise: of the photograph, in grey levels.
-    mean, asked: of the sample, before the curve and as asked for, in [0, 1].
+    surroundings have brightness 0/255 … 255/255. estimated_noise: of the photograph, in grey
+    levels. mean, asked: of the sample, before the curve and as asked for, in [0, 1].
     """
 
     r: float
@@ -66,7 +66,8 @@ def apply(image: Tensor, curve: Curve) -> Tensor:
 
 
 def render(image: Tensor, r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Photographs (N, 3, H, W) with r (N,) and noise (N, 256) → enhanced, curves, each (N, 3, H, W).
+    """Photographs (N, 3, H, W) with r (N,) and noise (N, 256) → enhanced, curves, each (N, 3, H,
+    W).
 
     The curves are r times the highlight protection of the filtered photograph.
     """
@@ -78,9 +79,10 @@ def render(image: Tensor, r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
 def search(points: Tensor) -> tuple[Tensor, Tensor]:
     """The number r, (N,) in [−0.45, 0], and the mean that was asked for, (N,), by bisection.
 
-    points: pixels of photographs, (N, 3, h, w) in [0, 1]. The mean of the enhanced points falls as r
-    rises, so halving [−0.45, 0] again and again closes in on the r that meets :func:`target_mean`.
-    A photograph that cannot be brought so far gets about −0.45, one that is good as it is gets 0.
+    points: pixels of photographs, (N, 3, h, w) in [0, 1]. The mean of the enhanced points falls as
+    r rises, so halving [−0.45, 0] again and again closes in on the r that meets
+    :func:`target_mean`. A photograph that cannot be brought so far gets about −0.45, one that is
+    good as it is gets 0.
     """
     asked, protection = target_mean(points), highlight_protection(points)
     low, high = torch.full_like(asked, -LIMIT), torch.zeros_like(asked)
@@ -96,9 +98,9 @@ def search(points: Tensor) -> tuple[Tensor, Tensor]:
 def target_mean(points: Tensor) -> Tensor:
     """The mean (N,) that photographs are to reach, never below their own.
 
-    points: (N, 3, h, w) in [0, 1]. A dark photograph of a day is asked for 0.44. A night, told by the
-    share of its pixels that are black, is asked for at most twice its own mean. A photograph whose
-    mean is 0.33 or more is good as it is; from 0.25 on, ever less is asked.
+    points: (N, 3, h, w) in [0, 1]. A dark photograph of a day is asked for 0.44. A night, told by
+    the share of its pixels that are black, is asked for at most twice its own mean. A photograph
+    whose mean is 0.33 or more is good as it is; from 0.25 on, ever less is asked.
     """
     before = points.mean(dim=(1, 2, 3))
     seen = _ramp(255 * points.amax(dim=1), SEEN).mean(dim=(1, 2))
@@ -139,7 +141,9 @@ def brightness_points(blocks: Tensor) -> Tensor:
 
 
 class AutoCurve(nn.Module):
-    """The same as a module without weights, for code that runs networks: (N, 3, H, W) → enhanced, curves."""
+    """The same as a module without weights, for code that runs networks: (N, 3, H, W) → enhanced,
+    curves.
+    """
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) in [0, 1] → the enhanced images and their curves, both (N, 3, H, W)."""

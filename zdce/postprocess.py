@@ -24,8 +24,8 @@ FILTER_BLOCK = 4  # pixels a side of the blocks on which the guided filter is wo
 def gamma_table(gamma: float) -> np.ndarray:
     """Gamma curve for 8-bit grey levels: entry v is round(255·(v/255)^gamma), (256,) uint8.
 
-    gamma: above 1 darkens and tames over-exposure, below 1 brightens, 1 changes nothing. Raises ValueError when
-    it is not a finite number above 0.
+    gamma: above 1 darkens and tames over-exposure, below 1 brightens, 1 changes nothing. Raises
+    ValueError when it is not a finite number above 0.
 
     Source: improved study, which uses 1.15.
     """
@@ -35,8 +35,8 @@ def gamma_table(gamma: float) -> np.ndarray:
 def apply_gamma(pixels: np.ndarray, gamma: float) -> np.ndarray:
     """Gamma curve on ``pixels`` of any shape, uint8 or uint16; same shape and dtype out.
 
-    8 bits: :func:`gamma_table` (improved study). 16 bits: the same formula with 65535 in place of 255 (ours).
-    Raises ValueError for another dtype, or a gamma that is not a finite number above 0.
+    8 bits: :func:`gamma_table` (improved study). 16 bits: the same formula with 65535 in place of
+    255 (ours). Raises ValueError for another dtype, or a gamma that is not a finite number above 0.
     """
     pixels = np.asarray(pixels)
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -45,16 +45,18 @@ def apply_gamma(pixels: np.ndarray, gamma: float) -> np.ndarray:
 
 
 def blend(original: np.ndarray, enhanced: np.ndarray, strength: float) -> np.ndarray:
-    """Linear mix (1 − strength)·original + strength·enhanced, rounded for integers; shape and dtype as given.
+    """Linear mix (1 − strength)·original + strength·enhanced, rounded for integers; shape and dtype
+    as given.
 
-    Both arrays have one shape and one dtype: uint8, uint16, or float in [0, 1]. strength in [0, 1]: 0 returns the
-    original and 1 the enhanced, bit for bit. Raises ValueError otherwise. Source: ours.
+    Both arrays have one shape and one dtype: uint8, uint16, or float in [0, 1]. strength in [0, 1]:
+    0 returns the original and 1 the enhanced, bit for bit. Raises ValueError otherwise. Source:
+    ours.
     """
     original, enhanced = np.asarray(original), np.asarray(enhanced)
     if original.shape != enhanced.shape or original.dtype != enhanced.dtype:
         raise ValueError(
-            f"original is {original.shape} {original.dtype}, enhanced is {enhanced.shape} {enhanced.dtype}: "
-            "both need one shape and one dtype"
+            f"original is {original.shape} {original.dtype}, "
+            f"enhanced is {enhanced.shape} {enhanced.dtype}: both need one shape and one dtype"
         )
     check_strength(strength)
     if strength in (0, 1):
@@ -76,7 +78,8 @@ def luma(image: Tensor) -> Tensor:
 
 
 def highlight_protection(image: Tensor) -> Tensor:
-    """Factor for curves that makes them fade out towards white: 1 − m³, m a pixel's largest channel.
+    """Factor for curves that makes them fade out towards white: 1 − m³, m a pixel's largest
+    channel.
 
     image: (N, 3, H, W) in [0, 1], before any curve. Returns (N, 1, H, W) in [0, 1]. Lamps and skies
     keep what contrast they have; the largest channel counts for all three, so that a coloured lamp
@@ -113,8 +116,8 @@ def guided_filter(image: Tensor, noise: Tensor) -> Tensor:
     over blocks of 4 × 4 pixels (cut short at the right and lower border) stand for the pixels, and
     windows are 3 × 3 blocks; slopes and offsets come back to the pixels bilinearly.
 
-    Source: "Fast Guided Filter" (He and Sun, 2015), except that moments are of all pixels and not of
-    a subsample; noise by brightness is ours.
+    Source: "Fast Guided Filter" (He and Sun, 2015), except that moments are of all pixels and not
+    of a subsample; noise by brightness is ours.
     """
     guide = luma(image)
     centre = guide.mean(dim=(2, 3), keepdim=True)  # moments about it: single precision cancels less
