@@ -48,8 +48,10 @@ def test_the_rows_of_a_table_end_after_equal_numbers_of_steps(profile):
 
 def test_a_plan_can_be_narrowed_and_names_what_it_lacks():
     assert [c.seed for c in experiments.plan("quick", [5, 6], ["tv-100"])] == [5, 6]
-    with pytest.raises(ValueError, match="tv-100"):
-        experiments.plan("study", names=["tv-100"])
+    (config,) = experiments.plan("study", [0], ["tv-100"])  # trained where it is named alone
+    assert config.steps == 60 * 501
+    with pytest.raises(ValueError, match="tv-7"):
+        experiments.plan("study", names=["tv-7"])
     with pytest.raises(ValueError, match="profile='long'"):
         experiments.plan("long")
 

@@ -225,7 +225,9 @@ def _numbers(_context, _parameter, text: str | None) -> tuple[int, ...] | None:
 
 
 @main.command()
-@click.option("--profile", default="quick", show_default=True, help="Their length: quick or study.")
+@click.option(
+    "--profile", default="quick", show_default=True, help="Their length: quick, short or study."
+)
 @click.option("--seeds", callback=_numbers, help="Such as 0,1,2; default: the profile's own.")
 @click.option("--arms", help="Only these configurations, with commas between them; default: all.")
 @click.option("--jobs", type=click.IntRange(1), help="At a time; default: one for each core.")

@@ -100,7 +100,8 @@ class Budget:
     """What a profile trains, on which photographs, for how long.
 
     data, size: as in :class:`~zdce.training.TrainConfig`. steps: optimiser steps of each experiment
-    that the profile has. seeds: of each; more: other seeds for some. snapshots: the steps after
+    that the profile has. seeds: of each; more: other seeds for some. named: epochs of an experiment
+    that is trained only where it is named; 0 allows none. snapshots: the steps after
     which an experiment's weights are kept on the way. compared: those snapshots that a table of
     experiments reads, because its other rows end there.
     """
@@ -110,6 +111,7 @@ class Budget:
     steps: dict[str, int]
     seeds: tuple[int, ...] = (0,)
     more: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    named: float = 0
     snapshots: dict[str, tuple[int, ...]] = field(default_factory=dict)
     compared: dict[str, int] = field(default_factory=dict)
 
@@ -136,6 +138,7 @@ BUDGETS = {
             **{name: steps_of(name, ABLATION_EPOCHS) for name in ABLATED},
         },
         seeds=SEEDS,
+        named=ABLATION_EPOCHS,
         snapshots={
             name: tuple(steps_of(name, epochs) for epochs in SNAPSHOT_EPOCHS) for name in MAIN
         },
@@ -163,19 +166,19 @@ def plan(
     if profile not in BUDGETS:
         raise ValueError(f"profile={profile!r}: choose one of {', '.join(BUDGETS)}")
     budget = BUDGETS[profile]
-    if unknown := [name for name in names or () if name not in budget.steps]:
-        known = ", ".join(budget.steps)
+    known = EXPERIMENTS if budget.named else budget.steps
+    if unknown := [name for name in names or () if name not in known]:
+        known = ", ".join(known)
         raise ValueError(f"experiment {unknown[0]!r} in profile {profile}: choose one of {known}")
     return [
         replace(
             EXPERIMENTS[name],
             data=EXPERIMENTS[name].data.replace("sice-train", budget.data),
             size=budget.size,
-            steps=steps,
+            steps=budget.steps.get(name) or steps_of(name, budget.named),
             seed=seed,
         )
-        for name, steps in budget.steps.items()
-        if not names or name in names
+        for name in (names or budget.steps)
         for seed in seeds or budget.more.get(name, budget.seeds)
     ]
 
@@ -267,8 +270,8 @@ def keep_training(config: TrainConfig, profile: str = "study") -> None:
 def keep(profile: str, row: dict, record: np.ndarray, weights: dict[int, Path]) -> None:
     """Write what a profile keeps of one training.
 
-    row: by ``RUN_COLUMNS``. record: (steps, 6), every step. weights: steps → file; the last ones and
-    those that tables compare are copied, of all the fingerprints are listed.
+    row: by ``RUN_COLUMNS``. record: (steps, 6), every step. weights: steps → file; the last ones
+    and those that tables compare are copied, of all the fingerprints are listed.
     """
     home, name, seed = training_folder(profile), row["experiment"], row["seed"]
     per_epoch, listed = -(-row["photographs"] // row["batch"]), []
@@ -380,10 +383,11 @@ def _kept_records(name: str, profile: str) -> Iterable[tuple]:
 
 
 def snapshots(name: str, profile: str = "study") -> pd.DataFrame:
-    """The weights of an experiment on its way: experiment, seed, epochs, steps, fingerprint, weights.
+    """The weights of an experiment on its way: experiment, seed, epochs, steps, fingerprint,
+    weights.
 
-    weights: the file below ``runs/`` (``ZDCE_RUNS``), or None. The repository keeps the list and the
-    scores, not the files; ``zdce sweep`` makes them again.
+    weights: the file below ``runs/`` (``ZDCE_RUNS``), or None. The repository keeps the list and
+    the scores, not the files; ``zdce sweep`` makes them again.
     """
     table = _read(training_folder(profile) / "snapshots.csv", SNAPSHOT_COLUMNS)
     table = table[table["experiment"] == name].reset_index(drop=True)
