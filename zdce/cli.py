@@ -93,9 +93,9 @@ def _one_network(model, weights) -> None:
 
 
 @main.command(
-    epilog="""Files in OUT of the same name are replaced; an input is never overwritten, and a run that
-    would is refused before anything is written. Settings are recorded in each photograph's EXIF
-    (ProcessingSoftware). More: docs/enhance.md"""
+    epilog="""Files in OUT of the same name are replaced; an input is never overwritten, and a run
+    that would is refused before anything is written. Settings are recorded in each photograph's
+    EXIF (ProcessingSoftware). More: docs/enhance.md"""
 )
 @click.argument("sources", nargs=-1, required=True, metavar="PHOTO_VIDEO_OR_FOLDER...", type=FILE)
 @click.option("-o", "--out", required=True, type=FILE, help="Folder, or a file for one source.")

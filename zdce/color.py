@@ -64,7 +64,7 @@ class Encoding:
 
 
 def refuse_high_dynamic_range(transfer: int) -> None:
-    """ColorError for the code points of PQ and HLG, whose light goes far beyond the white of sRGB."""
+    """ColorError for the code points of PQ and HLG, whose light goes far beyond sRGB's white."""
     if transfer in HDR:
         raise ColorError(
             f"a picture of high dynamic range (HDR, {HDR[transfer]}), which is not read: "

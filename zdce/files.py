@@ -112,7 +112,7 @@ def _taken(partial: Path) -> int:
 
 
 def _flock(handle: int, wait: bool = True) -> bool:
-    """Whether ``handle`` is locked now; on a disk that has no locks, as if nobody else were there."""
+    """Whether ``handle`` is locked now; where a disk has no locks, as if nobody else were there."""
     if fcntl is None:
         return True
     try:

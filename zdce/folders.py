@@ -364,7 +364,7 @@ def _enhancer(options: tuple) -> Enhancer:
 
 
 def _plan(sources: list[Path], out: Path, options: Options, outcome: Outcome) -> list[Job]:
-    """All there is to do; what cannot be done goes to ``outcome.failed`` and ``outcome.left_out``."""
+    """All there is to do; what cannot be done goes to the outcome's ``failed`` and ``left_out``."""
     if not sources:
         raise ValueError("sources: name at least one photograph, video or folder")
     to_file = _is_file_name(sources, out, options)
@@ -397,7 +397,7 @@ def _plan(sources: list[Path], out: Path, options: Options, outcome: Outcome) ->
 
 
 def _is_file_name(sources: list[Path], out: Path, options: Options) -> bool:
-    """Whether ``out`` names the one output; ValueError where it can be neither that nor a folder."""
+    """Whether ``out`` names the one output; ValueError where it is neither that nor a folder."""
     to_file = out.suffix.lower() in KNOWN and not out.is_dir()
     if out.suffix.lower() in ONLY_READ and not out.is_dir():
         raise ValueError(f"out={out}: HEIC and raw files are read, not written")

@@ -1,4 +1,4 @@
-"""Where things lie: the one place that knows folders, so that notebooks and tests start anywhere."""
+"""Where things lie: the one place that knows folders, so notebooks and tests start anywhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def root() -> Path:
-    """The clone this package runs from, or the working directory when it was installed without one."""
+    """The clone this package runs from; the working directory where it was installed without."""
     home = PACKAGE.parent
     return home if (home / "data" / "manifest.csv").is_file() else Path.cwd()
 
