@@ -28,7 +28,7 @@ report: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(PYTEST) -m "not long" --nbval-lax tests notebooks
+	$(PYTEST) -n 2 --dist loadfile -m "not long" --nbval-lax tests notebooks
 
 test-all: test test-long
 
