@@ -7,7 +7,6 @@ import io
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
@@ -136,17 +135,3 @@ def test_slider_is_self_contained_and_named():
 def test_slider_refuses_different_sizes():
     with pytest.raises(ValueError, match="after"):
         plots.slider(photograph(), photograph(50), alt="x")
-
-
-def test_logarithmic_axes_with_quartiles_and_a_line_of_slope_one():
-    rows = [
-        (version, x, k * x, 0.9 * k * x, 1.2 * k * x)
-        for version, k in (("a", 5.0), ("b", 2.0))
-        for x in (1.0, 10.0)
-    ]
-    frame = pd.DataFrame(rows, columns=["version", "size", "ms", "ms_low", "ms_high"])
-    axes = plots.loglog(frame, "size", "ms", "version", {"size": "megapixels"}).axes[0]
-    assert (axes.get_xscale(), axes.get_yscale(), axes.get_xlabel()) == ("log", "log", "megapixels")
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["slope 1", "a", "b"]
-    guide = next(each for each in axes.get_lines() if each.get_label() == "slope 1")
-    assert list(guide.get_ydata()) == [2.0, 20.0]

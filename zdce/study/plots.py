@@ -18,7 +18,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 # Okabe and Ito's colours, told apart by colour-blind readers; line styles tell them apart in grey
@@ -368,85 +367,6 @@ def lines(
     places[0][0].set_ylabel(y)
     fig.legend(*places[0][0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     return fig
-
-
-def loglog(frame: pd.DataFrame, x: str, y: str, by: str, names: dict[str, str]) -> Figure:
-    """``y`` over ``x``, both axes logarithmic: one line a value of the column ``by``, and a grey
-    one of slope 1.
-
-    Bars go from the column ``<y>_low`` to ``<y>_high``; ``names``: what stands for a column's name.
-    """
-    fig, axes = figure()
-    for number, (label, part) in enumerate(frame.sort_values(x).groupby(by, sort=False)):
-        bars = [part[y] - part[f"{y}_low"], part[f"{y}_high"] - part[y]]
-        color = COLORS[number % len(COLORS)]
-        axes.errorbar(
-            part[x], part[y], bars, marker="os^D"[number % 4], capsize=3, color=color, label=label
-        )
-    ends = np.array([frame[x].min(), frame[x].max()])
-    axes.plot(
-        ends,
-        frame[y].min() * ends / ends[0],
-        color="#999999",
-        linewidth=1,
-        linestyle="-",
-        label="slope 1",
-    )
-    axes.set(xscale="log", yscale="log", xlabel=names.get(x, x), ylabel=names.get(y, y))
-    axes.set_xticks(sorted(set(frame[x])))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(NullFormatter())
-    axes.legend()
-    return fig
-
-
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-
-
-def against(
-    frame: pd.DataFrame, x: str, values: Sequence[str], by: str, across: str, names: dict[str, str]
-) -> Figure:
-    """Points of each column of ``values`` over the column ``x``, one plot a column.
-
-    Colours tell the column ``by`` apart, markers the column ``across``; ``names``: what stands for
-    a column's name. An axis spans 0.02 at least, so that rounding crumbs do not look like
-    differences.
-    """
-    fig, places = figure(1, len(values), (9.6, 3.7), squeeze=False)
-    groups, kinds = list(dict.fromkeys(frame[by])), list(dict.fromkeys(frame[across]))
-    for axes, value in zip(places[0], values, strict=True):
-        for (group, kind), part in frame.groupby([by, across], sort=False):
-            marker = MARKERS[kinds.index(kind) % len(MARKERS)]
-            axes.plot(
-                part[x], part[value], marker, **_dot(groups.index(group)), markersize=6, alpha=0.85
-            )
-        low, high = axes.get_ylim()
-        axes.set_ylim(
-            *(
-                (low, high)
-                if high - low > 0.02
-                else ((low + high) / 2 - 0.01, (low + high) / 2 + 0.01)
-            )
-        )
-        axes.set_xlabel(names.get(x, x))
-        axes.set_title(names.get(value, value), loc="left", fontsize=10)
-    keys = [
-        Line2D([], [], marker="o", ls="", **_dot(i), label=group) for i, group in enumerate(groups)
-    ]
-    keys += [
-        Line2D([], [], color="#999999", marker=MARKERS[i % len(MARKERS)], ls="", label=k)
-        for i, k in enumerate(kinds)
-    ]
-    fig.legend(handles=keys, loc="outside lower center", ncols=4, frameon=False)
-    return fig
-
-
-def _dot(number: int) -> dict[str, str]:
-    """Colour of the number-th group's dots; from the eighth on colours come again, hollow."""
-    color = COLORS[number % len(COLORS)]
-    return {"color": color, "markerfacecolor": color if number < len(COLORS) else "none"}
 
 
 def strips(
