@@ -2,9 +2,9 @@
 
     python benchmarks/training_speed.py [--device cuda] [--rounds 3] [--steps 6] [--csv FILE]
 
-Needs the data set sice-train and a machine with nothing else to do. Every measurement is a process of
-its own, the variants take turns, and all see the same photographs in the same order, at 256×256. The
-study's table is ``reports/study/training/speed.csv``.
+Needs the data set sice-train and a machine with nothing else to do. Every measurement is a process
+of its own, the variants take turns, and all see the same photographs in the same order, at 256×256.
+The study's table is ``reports/study/training/speed.csv``.
 """
 
 from __future__ import annotations

@@ -147,13 +147,10 @@ def test_data_page_states_the_same_counts_and_sizes():
 
 def test_origin_quotes_the_path_and_names_the_commit():
     entry = datasets.manifest()["data/train_data/1.jpg"]
-    assert (
-        entry.origin
-        == f"{datasets.ORIGIN}/{entry.repository}/{entry.commit}/Zero-DCE%2B%2B/data/train_data/1.jpg"
-    )
-    assert all(
-        len(each.commit) == 40 and len(each.sha256) == 64 for each in datasets.manifest().values()
-    )
+    home = f"{datasets.ORIGIN}/{entry.repository}/{entry.commit}"
+    assert entry.origin == f"{home}/Zero-DCE%2B%2B/data/train_data/1.jpg"
+    for each in datasets.manifest().values():
+        assert len(each.commit) == 40 and len(each.sha256) == 64
 
 
 def test_manifest_is_the_mirror_s_with_the_pairs(shared):

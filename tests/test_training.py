@@ -173,7 +173,8 @@ training.State.advance = lambda state, *rest: (time.sleep(0.02), advance(state, 
 images = np.load(sys.argv[1])
 config = TrainConfig(name="small", net=NetConfig(width=4, pooling="overlapping"), data="bundled",
                               size=64, batch=2, steps=30, precision="float32")
-training.train(config, sys.argv[2], photographs=TrainingSet(images, [f"{k}.png" for k in range(len(images))]),
+photographs = TrainingSet(images, [f"{k}.png" for k in range(len(images))])
+training.train(config, sys.argv[2], photographs=photographs,
                progress=False, saving=training.Saving(0.05))
 """
 
