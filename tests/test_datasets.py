@@ -43,7 +43,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small(home, tmp_path, monkeypatch):
-    """A manifest of eight made-up files (four weights, four frames); returns their bytes by path."""
+    """A manifest of eight made-up files, four weights and four frames; their bytes by path."""
     rng = np.random.default_rng(0)
     names = [f"weights/w{i}.pth" for i in range(4)] + [f"data/bursts/7_{i}_.png" for i in range(4)]
     content = {name: rng.bytes(5000 + 100 * i) for i, name in enumerate(names)}

@@ -51,7 +51,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory) -> TrainingSet:
-    """Seven generated pictures of different sizes and brightness, read as any training folder is."""
+    """Seven generated pictures of different sizes and brightness, read as any folder is."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     for k, level in enumerate(np.linspace(20, 235, PHOTOGRAPHS)):

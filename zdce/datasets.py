@@ -557,7 +557,7 @@ OVER_EXPOSED, UNDER_EXPOSED = 170, 85
 
 
 def _means(images: np.ndarray) -> np.ndarray:
-    """Mean grey level of each of (N, H, W, 3) uint8, from every fourth pixel of every fourth row."""
+    """Mean grey level of each of (N, H, W, 3) uint8, from every fourth pixel and row."""
     return images[:, ::4, ::4].mean(axis=(1, 2, 3), dtype=np.float64)
 
 

@@ -185,7 +185,7 @@ class State:
         return torch.cat([values.detach(), norm.view(1)])
 
     def check(self, step: int, numbers: np.ndarray) -> None:
-        """TrainingError if the record of ``step``, made of photographs ``numbers``, is not finite."""
+        """TrainingError if the record of ``step``, of photographs ``numbers``, is not finite."""
         for column, value in zip(COLUMNS, self._record[step].tolist(), strict=True):
             if not np.isfinite(value):
                 names = ", ".join(self.photographs.names[k] for k in numbers)
@@ -359,5 +359,5 @@ def _resident(images: np.ndarray, device: torch.device) -> Tensor:
 
 
 def _image(pixels: Tensor) -> Tensor:
-    """(N, H, W, 3) uint8 → (N, 3, H, W) in [0, 1]; a pixel's colours stay side by side in memory."""
+    """(N, H, W, 3) uint8 → (N, 3, H, W) in [0, 1]; a pixel's colours stay together in memory."""
     return pixels.permute(0, 3, 1, 2).float().div_(255)

@@ -251,7 +251,7 @@ def _is_named(data: str) -> bool:
 
 
 def _starting_weights(config: TrainConfig, file: str | Path) -> dict[str, Tensor]:
-    """The tensors of a weights file, ours or a published one, that fits the experiment's network."""
+    """The tensors of a weights file, ours or published, that fits the experiment's network."""
     net = checkpoints.read(file).net
     if getattr(net, "config", None) != config.net:
         raise TrainingError(f"{file}: holds another network than {config.name}'s; choose --arm")

@@ -143,7 +143,7 @@ def _from_stdin() -> None:
 
 
 def _gpu(wanted: Wanted, jobs: int, device: str) -> Iterator[Outcome]:
-    """``jobs`` trainings at a time take turns: each launches a step, and the device overlaps them."""
+    """``jobs`` trainings at a time take turns: each launches a step, the device overlaps them."""
     waiting, active = list(reversed(wanted)), []
     with ExitStack() as locks:
         while waiting or active:
