@@ -21,7 +21,6 @@ from zdce.enhance import Enhancer
 from zdce.photos import read_photo
 from zdce.postprocess import apply_gamma
 from zdce.study import experiments, store
-from zdce.study.claims_old import verdict  # noqa: F401  for modules that go
 
 NIQE_FILE = "data/niqe_modelparameters.mat"
 CHUNK = 16  # photographs that are scored before their scores are written

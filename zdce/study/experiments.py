@@ -21,7 +21,6 @@ from zdce.checkpoints import fingerprint
 from zdce.files import atomic_write
 from zdce.losses import IMPROVED, PAPER, TERMS, LossConfig
 from zdce.model import ZERO_DCE_IMPROVED
-from zdce.study.claims_old import verdict  # noqa: F401  for modules that go
 from zdce.training import COLUMNS, TrainConfig, weights_name
 
 # --- the experiments ------------------------------------------------------------------------------
