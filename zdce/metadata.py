@@ -4,6 +4,7 @@ text of a PNG.
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import zlib
@@ -122,29 +123,41 @@ def exif_of_tiff(data: bytes, only: frozenset[int] | None = None) -> Image.Exif:
     return exif
 
 
-def exif_into_tiff(tiff: bytes, block: bytes, order: str) -> bytes:
-    """A TIFF file with EXIF, sub-directories included, by a joint directory at its end.
+def exif_into_tiff(file: io.BytesIO, block: bytes, order: str) -> None:
+    """Add EXIF, sub-directories included, to a TIFF file in memory, by a joint directory at its end.
 
-    tifffile writes no sub-directories of EXIF and GPS tags; the pixels stay where they are.
+    tifffile writes no sub-directories of EXIF and GPS tags. The pixels stay where they are, and are
+    not copied: half a gigabyte of them may be there.
     """
     exif = Image.Exif()
     exif.load(block)
-    tiff += bytes(len(tiff) % 2)
-    moved = exif.tobytes(len(tiff))[len(PREFIX) + 8 :]
-    own = directory(tiff, struct.unpack_from(order + "I", tiff, 4)[0], order)
+    with file.getbuffer() as tiff:
+        own = directory(tiff, struct.unpack_from(order + "I", tiff, 4)[0], order)
     density = {tag: entry for tag, entry in own.items() if tag in DENSITY_TAGS}
     if own[RESOLUTION_UNIT][8:10] in (b"\1\0", b"\0\1"):  # it states none of its own
         density = {}
+    end = file.seek(0, 2)
+    file.write(bytes(end % 2))
+    moved = exif.tobytes(end + end % 2)[len(PREFIX) + 8 :]
+    file.write(moved + bytes(len(moved) % 2))
+    start = file.tell()
     entries = own | directory(moved, 0, order) | density
-    return with_directory(tiff + moved, entries, order)
+    file.write(_table(entries, order))
+    file.seek(4)
+    file.write(struct.pack(order + "I", start))
 
 
 def with_directory(tiff: bytes, entries: dict[int, bytes], order: str) -> bytes:
     """``tiff`` with a new first directory at its end; nothing else moves."""
     tiff += bytes(len(tiff) % 2)
-    table = b"".join(entries[tag] for tag in sorted(entries))
     start = struct.pack(order + "I", len(tiff))
-    return tiff[:4] + start + tiff[8:] + struct.pack(order + "H", len(entries)) + table + bytes(4)
+    return tiff[:4] + start + tiff[8:] + _table(entries, order)
+
+
+def _table(entries: dict[int, bytes], order: str) -> bytes:
+    """A TIFF directory that no other one follows."""
+    table = b"".join(entries[tag] for tag in sorted(entries))
+    return struct.pack(order + "H", len(entries)) + table + bytes(4)
 
 
 def directory(tiff: bytes, start: int, order: str) -> dict[int, bytes]:

@@ -18,6 +18,7 @@ import struct
 import threading
 import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -713,7 +714,7 @@ def _moved_last(values: np.ndarray, axes: str, depth: str) -> np.ndarray:
 
 
 def _full_range(values: np.ndarray, bits: int, depth: str) -> np.ndarray:
-    """uint8 or uint16 that uses its whole range, in native byte order; a copy."""
+    """uint8 or uint16 that uses its whole range, in native byte order; the values themselves if so."""
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
         if not (low >= 0 and high <= 1):  # also when there are NaN
@@ -721,9 +722,8 @@ def _full_range(values: np.ndarray, bits: int, depth: str) -> np.ndarray:
                 f"a {depth} TIFF with values {low:g} – {high:g}: floats are read in 0 – 1 alone"
             )
         rounded = np.empty(values.shape, np.uint16)
-        rows = max(1, BAND // max(1, values[0].size))
-        for top in range(0, len(values), rows):
-            rounded[top : top + rows] = np.rint(values[top : top + rows].astype(np.float64) * 65535)
+        for part in _bands(values):
+            rounded[part] = np.rint(values[part].astype(np.float64) * 65535)
         return rounded
     if values.dtype.kind != "u" or bits > 16:
         raise PhotoError(
@@ -731,14 +731,27 @@ def _full_range(values: np.ndarray, bits: int, depth: str) -> np.ndarray:
         )
     dtype = np.uint8 if bits <= 8 else np.uint16
     if bits in (8, 16):
-        return values.astype(dtype)
-    return np.rint(values * (np.iinfo(dtype).max / (2**bits - 1))).astype(dtype)
+        return values.astype(dtype, copy=False)
+    scale = np.iinfo(dtype).max / (2**bits - 1)
+    scaled = np.empty(values.shape, dtype)
+    for part in _bands(values):
+        scaled[part] = np.rint(values[part] * scale)
+    return scaled
 
 
 def _unpremultiplied(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    top = np.iinfo(pixels.dtype).max
-    scale = top / np.maximum(alpha, 1).astype(np.float64)
-    return np.minimum(np.rint(pixels * scale[..., None]), top).astype(pixels.dtype)
+    top, found = np.iinfo(pixels.dtype).max, np.empty_like(pixels)
+    for part in _bands(pixels):
+        scale = top / np.maximum(alpha[part], 1).astype(np.float64)
+        found[part] = np.minimum(np.rint(pixels[part] * scale[..., None]), top)
+    return found
+
+
+def _bands(values: np.ndarray) -> Iterator[slice]:
+    """Rows, so many at a time that doubles of them take little memory."""
+    rows = max(1, BAND // max(1, values[0].size))
+    for top in range(0, len(values), rows):
+        yield slice(top, top + rows)
 
 
 def _eight_bits(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes | None]:
@@ -990,8 +1003,9 @@ def _encode_tiff(photo: Photo) -> bytes:
         metadata=None,
         software=False,
     )
-    data = buffer.getvalue()
-    return metadata.exif_into_tiff(data, photo.exif, order) if photo.exif else data
+    if photo.exif:
+        metadata.exif_into_tiff(buffer, photo.exif, order)
+    return buffer.getvalue()
 
 
 def _one_line(error: Exception) -> str:
