@@ -31,7 +31,6 @@ ENGINES = {
     "ONNX Runtime": ("onnxruntime", "ONNX Runtime, 32 bits"),
     "OpenVINO": ("openvino", "OpenVINO, 32 bits"),
     "OpenVINO bf16": ("openvino", "OpenVINO, bfloat16"),
-    "packed bf16": ("torch", "zdce's own tiles and packed weights, bfloat16"),
     "faithful": ("numba", "zdce's own machine code, 32 bits"),
 }
 
@@ -46,8 +45,8 @@ def engine(version: Version):
     from zdce.postprocess import apply_gamma
 
     name = version.path
-    if name in ("faithful", "packed bf16"):
-        return Enhancer(version.model, device="cpu", bf16=name != "faithful")
+    if name == "faithful":
+        return Enhancer(version.model, device="cpu")
     model = checkpoints.load(version.model)
     net = model.net.eval()
     if name == "plain":

@@ -31,7 +31,7 @@ CASES = (
     ("file", "zero-dce-improved", "fast"),
     ("file", "zero-dce", "faithful"),
     ("file", "zero-dce", "fast"),
-    ("file", "zero-dce-level", "faithful"),
+    ("file", "auto", "faithful"),
     ("file", "zero-dce++-12x", "faithful"),
     ("file", "sci-medium", "faithful"),
     ("array", "zero-dce-improved", "faithful"),
@@ -61,7 +61,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from zdce import memory
-from zdce.enhance import Enhancer, enhance_files
+from zdce.enhance import Enhancer
+    from zdce.folders import enhance_files
 
 def megabytes(field):
     lines = Path("/proc/self/status").read_text().splitlines()
