@@ -395,6 +395,13 @@ def test_what_a_container_cannot_hold_is_said_with_one_that_can(tmp_path):
         assert file.streams.video[0].codec_context.name == "h264"
 
 
+def test_a_container_of_eight_bits_takes_deeper_pictures(tmp_path):
+    source = clip(tmp_path / "a.mkv", None, EVEN[:3], "ffv1", "yuv420p10le", None)
+    enhance_video(source, tmp_path / "b.wmv", DOUBLING)
+    deep, after = pictures(source) / 257, pictures(tmp_path / "b.wmv")
+    assert after.dtype == np.uint8 and after.mean() == pytest.approx(2 * deep.mean(), rel=0.05)
+
+
 # What is done
 
 

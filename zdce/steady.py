@@ -155,18 +155,20 @@ def _nothing(curves: Curves) -> Curves:
 
 def _at_points(small: np.ndarray, points: tuple[int, int]) -> np.ndarray:
     """A reduced picture (h, w, 3) with as many pixels as there are points, by box means."""
-    if small.shape[:2] == points:
-        return small
-    image = torch.from_numpy(small).permute(2, 0, 1)[None]
-    return torch.nn.functional.adaptive_avg_pool2d(image, points)[0].permute(1, 2, 0).numpy()
+    for axis, count in enumerate(points):
+        edges = np.arange(count) * small.shape[axis] // count
+        sizes = np.diff(edges, append=small.shape[axis]).clip(1)
+        sums = np.add.reduceat(small, edges, axis=axis)
+        small = sums / np.float32(sizes).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
+    return small
 
 
 def _brightness(small: np.ndarray, curves: Curves) -> np.ndarray:
     """Logarithm of the mean over colours of a reduced picture after the curves: (h, w)."""
-    image = torch.from_numpy(small).permute(2, 0, 1)[None]
-    values = torch.from_numpy(curves.values).flatten(2).permute(2, 0, 1)[None]
-    values = values.expand(-1, -1, *image.shape[2:])
+    image = small.transpose(2, 0, 1)[None]
+    protection = 1.0
     if curves.highlight_protection:
-        values = values * highlight_protection(image)
-    bright = apply_curves(image.contiguous(), values.contiguous(), curves.iterations)
-    return bright[0].mean(dim=0).clamp_min(1 / 255).log().numpy()
+        protection = highlight_protection(torch.from_numpy(image)).numpy()
+    for values in np.moveaxis(curves.values, (2, 3), (0, 1)):  # NumPy: threads would only wait
+        image = apply_curves(image, values[None] * protection, curves.repeated)
+    return np.log(image[0].mean(axis=0).clip(1 / 255))

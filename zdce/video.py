@@ -16,7 +16,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,32 +45,23 @@ ONLY_READ = (".mxf", ".dv", ".rm", ".rmvb")  # suffixes of videos that are writt
 # Only these are read: a file may call itself a play list and name others, on other machines even.
 READABLE = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,dv,rm"
 RECORDED = ("mpegts", "mpeg")  # begin anywhere, at any time, and may be several put together
+REALTIME, BY_QUALITY = {"deadline": "realtime", "cpu-used": "7"}, {"qmin": "2", "qmax": "3"}
 # codec → encoder and its settings; quick presets at a quality that hides the second encoding
 ENCODERS = {
     "h264": ("libx264", {"preset": "veryfast", "crf": "20"}),
     "hevc": ("libx265", {"preset": "superfast", "crf": "21", "x265-params": "log-level=error"}),
     "av1": ("libsvtav1", {"preset": "10", "crf": "28"}),
-    "vp9": (
-        "libvpx-vp9",
-        {"deadline": "realtime", "cpu-used": "7", "row-mt": "1", "crf": "26", "b": "0"},
-    ),
-    "vp8": ("libvpx", {"deadline": "realtime", "cpu-used": "7", "crf": "10", "b": "8M"}),
-    **{name: (name, {"qmin": "2", "qmax": "3"}) for name in ("mpeg4", "mjpeg", "mpeg2video")},
-    "wmv2": ("wmv2", {"qmin": "2", "qmax": "3"}),
-    "flv1": ("flv", {"qmin": "2", "qmax": "3"}),
+    "vp9": ("libvpx-vp9", REALTIME | {"row-mt": "1", "crf": "26", "b": "0"}),
+    "vp8": ("libvpx", REALTIME | {"crf": "10", "b": "8M"}),
+    **{name: (name, BY_QUALITY) for name in ("mpeg4", "mjpeg", "mpeg2video", "wmv2")},
+    "flv1": ("flv", BY_QUALITY),
     "prores": ("prores_ks", {}),
     "ffv1": ("ffv1", {}),
 }
 USUAL = {"vob": "mpeg2video", "asf": "wmv2", "webm": "vp9", "ogg": "vp8"}  # else H.264
 EVEN_RATE = ("mpeg2video",)  # encoders that take frames at a constant rate alone
-TURNING = (
-    "mp4",
-    "mov",
-    "3gp",
-    "3g2",
-    "matroska",
-    "webm",
-)  # containers that say how a picture is turned
+# Containers that say how a picture is turned.
+TURNING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")
 LOOKED_AT = 80  # pixels of the longer side of the reduced picture that is followed
 MISSING = 0.05  # of a video (and a second) that may be missing or damaged before it is refused
 GAP = 10.0  # seconds between packets that no recording has: parts put together
@@ -504,9 +495,12 @@ class _Job:
             out.pts, out.time_base = frame.pts, frame.time_base
             for tag in ("duration", *TAGS):
                 setattr(out, tag, getattr(frame, tag))
-            height, width = pixels.shape[:2]
-            shift = _shift(out.format)
-            form = replace(self.form, width=width, height=height, shift=shift)
+            form = Form(
+                out.width, out.height, out.format.components[0].bits, len(out.planes) == 1,
+                _shift(out.format), self.form.full, self.form.matrix,
+            )  # fmt: skip
+            if form.dtype != self.form.dtype:  # an encoder of 8 bits
+                pixels = np.uint8(pixels >> 8)
             from_pixels(pixels, _planes(out, form), form)
         out.pict_type = 0  # the encoder chooses its own key frames
         self._check_even(out)
@@ -564,14 +558,15 @@ class _Job:
 
     def _streams(self, output: Any, first: Any, matrix: tuple[int, ...] | None) -> None:
         """Streams of the output in the source's order: the one to encode to, and those to copy."""
-        av = _av()
+        av, kinds = _av(), ["audio", "subtitle", "video"]
+        kinds += ["attachment"] if self.container == "matroska" else []
         for stream in self.video.streams:
             made = None
             if stream.index == self.pictures.index:
                 self.written = made = self._encoded_stream(output, first)
                 if matrix:
                     made.set_display_matrix(matrix)
-            elif stream.type in ("audio", "subtitle", "video") or self._attached(stream):
+            elif stream.type in kinds:
                 decoded = stream.codec_context is not None or None
                 with contextlib.suppress(ValueError, av.FFmpegError):
                     made = output.add_stream_from_template(stream, opaque=decoded)
@@ -581,9 +576,6 @@ class _Job:
                 continue
             made.metadata.update(stream.metadata)
             made.disposition = int(stream.disposition)
-
-    def _attached(self, stream: Any) -> bool:
-        return stream.type == "attachment" and self.container == "matroska"
 
     def _left_out(self, stream: Any) -> None:
         """Say that a stream is not copied; VideoError for sound."""
