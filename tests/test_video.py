@@ -397,8 +397,8 @@ def test_what_a_container_cannot_hold_is_said_with_one_that_can(tmp_path):
 
 def test_a_container_of_eight_bits_takes_deeper_pictures(tmp_path):
     source = clip(tmp_path / "a.mkv", None, EVEN[:3], "ffv1", "yuv420p10le", None)
-    enhance_video(source, tmp_path / "b.wmv", DOUBLING)
-    deep, after = pictures(source) / 257, pictures(tmp_path / "b.wmv")
+    enhance_video(source, tmp_path / "b.mpg", DOUBLING)
+    deep, after = pictures(source) / 257, pictures(tmp_path / "b.mpg")
     assert after.dtype == np.uint8 and after.mean() == pytest.approx(2 * deep.mean(), rel=0.05)
 
 

@@ -19,6 +19,7 @@ STEADY = 0.5  # seconds, time constant of :class:`Steady`; ours
 DARKER = 3.0  # as many times as long for curves that grow stronger; ours
 CUT = 0.5  # change of the picture (:func:`change`) from which on a new scene begins; ours
 JUMP = (16 / 255, 1.5)  # or its mean's, as difference and as ratio
+FAITH = 8  # exponent of the share of light that is left, in how fast curves follow; ours
 MOVED = 0.2  # relative change of the reduced picture at which curves follow at once; ours
 LEVELLED = 0.1  # relative change of brightness, at most, that is held off
 FLOOR = 2 / 255  # mean of a black picture; what is darker says nothing about a scene
@@ -108,12 +109,13 @@ class Steady:
         moved = np.abs(seen - slow).sum(axis=2) - max(1.0, light) * ROUNDED
         moved /= ((seen + slow).sum(axis=2) / 2).clip(6 * FLOOR)
         moved = np.clip(moved / MOVED, 0, 1 if self._slow.mean() > FLOOR else 0) ** 2
-        least = -math.expm1(-max(0.0, passed) / self.seconds) * min(1.0, light)
+        least, left = -math.expm1(-max(0.0, passed) / self.seconds), min(1.0, light)
+        followed = least / DARKER * left
+        least *= left**FAITH
         brighter = max(least, min(1.0, (max(0.0, math.log(light)) / MOVED) ** 2))
-        darker = least / DARKER
         own, held = (each.values.mean(axis=(2, 3)) for each in (curves, self._curves))
-        weight = np.where(own < held, darker, brighter)
-        followed = brighter if light > 1 else darker
+        weight = np.where(own < held, least / DARKER, brighter)
+        followed = brighter if light > 1 else followed
         return tuple(np.maximum(moved, each).astype(np.float32) for each in (weight, followed))
 
     def _not_darker(self, curves: Curves, seen: np.ndarray, last: np.ndarray) -> Curves:

@@ -59,6 +59,24 @@ ENCODERS = {
     "ffv1": ("ffv1", {}),
 }
 USUAL = {"vob": "mpeg2video", "asf": "wmv2", "webm": "vp9", "ogg": "vp8"}  # else H.264
+# Where a writer takes any codec, those that readers find again.
+TAKEN = {
+    "vob": ("mpeg2video", "h264", "mp2", "mp3", "ac3", "dts", "pcm_dvd"),
+    "mpegts": (
+        "h264",
+        "hevc",
+        "mpeg2video",
+        "mpeg4",
+        "aac",
+        "mp2",
+        "mp3",
+        "ac3",
+        "eac3",
+        "opus",
+        "dts",
+    ),
+    "ogg": ("vp8", "opus", "vorbis", "flac", "speex"),
+}
 EVEN_RATE = ("mpeg2video",)  # encoders that take frames at a constant rate alone
 # Containers that say how a picture is turned.
 TURNING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")
@@ -566,7 +584,7 @@ class _Job:
                 self.written = made = self._encoded_stream(output, first)
                 if matrix:
                     made.set_display_matrix(matrix)
-            elif stream.type in kinds:
+            elif stream.type in kinds and self._takes(stream):
                 decoded = stream.codec_context is not None or None
                 with contextlib.suppress(ValueError, av.FFmpegError):
                     made = output.add_stream_from_template(stream, opaque=decoded)
@@ -576,6 +594,10 @@ class _Job:
                 continue
             made.metadata.update(stream.metadata)
             made.disposition = int(stream.disposition)
+
+    def _takes(self, stream: Any) -> bool:
+        name = stream.codec_context.codec.canonical_name if stream.type == "audio" else None
+        return name is None or name in TAKEN.get(self.container, (name,))
 
     def _left_out(self, stream: Any) -> None:
         """Say that a stream is not copied; VideoError for sound."""
@@ -591,7 +613,8 @@ class _Job:
         av, source = _av(), self.pictures.codec_context
         usual = USUAL.get(self.container, "h264")
         own, stream = source.codec.canonical_name, None
-        for codec in (own if own in ENCODERS else usual, usual):
+        keeps = own in ENCODERS and own in TAKEN.get(self.container, ENCODERS)
+        for codec in (own if keeps else usual, usual):
             name, options = ENCODERS[codec]
             with contextlib.suppress(ValueError):
                 stream = self._new_stream(output, name)
