@@ -62,7 +62,7 @@ import numpy as np
 import torch
 from zdce import memory
 from zdce.enhance import Enhancer
-    from zdce.folders import enhance_files
+from zdce.folders import enhance_files
 
 def megabytes(field):
     lines = Path("/proc/self/status").read_text().splitlines()
