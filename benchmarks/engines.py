@@ -1,10 +1,12 @@
-"""Inference engines on the faithful network, in turn on the same machine: which is worth its weight?
+"""Inference engines on the faithful network, in turn on the same machine: which is worth its
+weight?
 
     python benchmarks/engines.py [--rounds 9] [--models zero-dce-improved,zero-dce] [--csv FILE]
 
-Every engine enhances the same 600×400 photograph from 8 bits to 8 bits in a process of its own, and they take turns
-(``zdce.study.timing``). Engines that are not installed are left out and named. ONNX Runtime comes with the extra ``export``;
-OpenVINO belongs to no extra (pip install openvino), since nothing but this benchmark calls it.
+Every engine enhances the same 600×400 photograph from 8 bits to 8 bits in a process of its own, and
+they take turns (``zdce.study.timing``). Engines that are not installed are left out and named. ONNX
+Runtime comes with the extra ``export``; OpenVINO belongs to no extra (pip install openvino), since
+nothing but this benchmark calls it.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ ENGINES = {
 
 
 def engine(version: Version):
-    """What enhances (H, W, 3) uint8, rounded and through the gamma table, on this engine; called in its process."""
+    """What enhances (H, W, 3) uint8, rounded and through the gamma table, on this engine; called in
+    its process.
+    """
     import torch
 
     from zdce import checkpoints, export
@@ -86,7 +90,9 @@ def engine(version: Version):
 
 
 def steps(version: Version):
-    """As ``zdce.study.timing.steps``: one stage that counts, and the result on disk where the benchmark asks for it."""
+    """As ``zdce.study.timing.steps``: one stage that counts, and the result on disk where the
+    benchmark asks for it.
+    """
     from zdce.photos import read_photo
 
     enhance = engine(version)
@@ -114,7 +120,9 @@ class Worker(speed.Worker):
 
 
 def measured(model: str, engines: list[str], rounds: int) -> pd.DataFrame:
-    """One row an engine: median ms, its ratio to the first engine within each turn, and how far results lie apart."""
+    """One row an engine: median ms, its ratio to the first engine within each turn, and how far
+    results lie apart.
+    """
     versions = [Version(name, model, path=name) for name in engines]
     folder = os.environ["ZDCE_ENGINES"]
     with speed.Workers(versions, Worker) as workers:

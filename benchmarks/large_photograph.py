@@ -2,8 +2,9 @@
 
     python benchmarks/large_photograph.py [--size 16320x12240] [--csv reports/study/speed/large.csv]
 
-The photograph is a bundled one, enlarged, with noise, so that its JPEG has the length of a real one. From file to file
-is what ``zdce enhance`` does, reading and writing included; from array to array holds the photograph and its result.
+The photograph is a bundled one, enlarged, with noise, so that its JPEG has the length of a real
+one. From file to file is what ``zdce enhance`` does, reading and writing included; from array to
+array holds the photograph and its result.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ LIMIT_MB = 2 * 1024**3 / 1e6  # megabytes that any path may take
 
 
 def photograph(width: int, height: int) -> np.ndarray:
-    """A bundled photograph at that size, by repeating pixels, and noise: (height, width, 3) uint8."""
+    """A bundled photograph at that size, by repeating pixels, and noise: (height, width, 3)
+    uint8.
+    """
     image = datasets.samples("bundled")[0].image()
     rows, columns = (
         np.arange(n) * m // n for n, m in zip((height, width), image.shape[:2], strict=True)
@@ -54,7 +57,8 @@ def photograph(width: int, height: int) -> np.ndarray:
     return out
 
 
-# One enhancement in a process of its own, as the command does it: bytes before it and at its largest moment, seconds.
+# One enhancement in a process of its own, as the command does it: bytes before it and at its
+# largest moment, seconds.
 CASE = """
 import json, sys, time
 from pathlib import Path

@@ -1,10 +1,11 @@
-"""What trained and published weights reach of the losses: writes ``reports/study/scores/losses.csv``.
+"""What trained and published weights reach of the losses: writes
+``reports/study/scores/losses.csv``.
 
-``python benchmarks/losses.py WEIGHTS_FOLDER``: every term, not weighted, of the published weights of both networks and of
-snapshots of our trainings in the folder, as means over 77 photographs of ``sice-train`` (every 26th) at 256×256,
-as training sees them. Of the exposure term stand the mean and the mean square of the 16×16 regions, from which it follows
-for any target E: mean (Y − E)² = square − 2·E·mean + E². Some minutes on one core. Needs the photographs and the
-published weights.
+``python benchmarks/losses.py WEIGHTS_FOLDER``: every term, not weighted, of the published weights
+of both networks and of snapshots of our trainings in the folder, as means over 77 photographs of
+``sice-train`` (every 26th) at 256×256, as training sees them. Of the exposure term stand the mean
+and the mean square of the 16×16 regions, from which it follows for any target E: mean (Y − E)² =
+square − 2·E·mean + E². Some minutes on one core. Needs the photographs and the published weights.
 """
 
 from __future__ import annotations

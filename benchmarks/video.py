@@ -2,10 +2,11 @@
 
     python benchmarks/video.py [--model auto] [--rounds 3] [--csv reports/study/speed/video.csv]
 
-The clip is made, never stored: a panorama of the bundled photographs, darkened with sensor noise, first panned over,
-then still while something bright crosses it, its exposure unsteady as a camera's that decides anew for every frame.
-Needs a machine with nothing else to do, and says what else it did; the ways take turns. Milliseconds
-of cores a frame hardly depend on that. Flicker is that of the written files, codec included.
+The clip is made, never stored: a panorama of the bundled photographs, darkened with sensor noise,
+first panned over, then still while something bright crosses it, its exposure unsteady as a camera's
+that decides anew for every frame. Needs a machine with nothing else to do, and says what else it
+did; the ways take turns. Milliseconds of cores a frame hardly depend on that. Flicker is that of
+the written files, codec included.
 """
 
 from __future__ import annotations
@@ -172,7 +173,9 @@ def timed(call: Callable[[], int]) -> tuple[float, float]:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a way, from one a measurement: way, rate (frames a second), busy (ms of all cores a frame)."""
+    """A row a way, from one a measurement: way, rate (frames a second), busy (ms of all cores a
+    frame).
+    """
     table = rows.groupby("way", sort=False).agg(
         frames_per_second=("rate", "median"),
         lowest=("rate", "min"),

@@ -16,7 +16,8 @@ def pytest_configure(config):
     config.option.nbval_sanitize_with = config.option.nbval_sanitize_with or str(
         HERE / ".sanitize.cfg"
     )
-    # Kernels inherit these: this clone's package, and as many threads as stored sums were made with.
+    # Kernels inherit these: this clone's package, and as many threads as stored sums were made
+    # with.
     searched = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, searched))
     os.environ.setdefault("OMP_NUM_THREADS", "2")

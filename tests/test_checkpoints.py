@@ -48,7 +48,7 @@ def weights(net: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
 
-# ---- our own files ----------------------------------------------------------------------------------------------
+# ---- our own files -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_the_default_has_no_weights_and_old_names_say_what_took_their_place():
         assert "\n" not in str(caught.value)
 
 
-# ---- published files --------------------------------------------------------------------------------------------
+# ---- published files -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("file", PUBLISHED)
@@ -215,7 +215,7 @@ def test_iterations_are_told_by_the_last_layer(tmp_path, iterations):
     assert read(tmp_path / "net.pth").net.config.iterations == iterations
 
 
-# ---- refused ----------------------------------------------------------------------------------------------------
+# ---- refused -------------------------------------------------------------------------------------
 
 
 class Malicious:
@@ -474,7 +474,7 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
     refused(tmp_path / "net.pth", "refused")
 
 
-# ---- writing ----------------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fails", ["fsync", "replace", "serialise"])

@@ -1,4 +1,6 @@
-"""The networks: counts, sizes, ranges, and equality with plain re-computations of the design's formulas."""
+"""The networks: counts, sizes, ranges, and equality with plain re-computations of the design's
+formulas.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ VARIANTS = [
 
 
 def lively(config: NetConfig, seed: int = 0) -> CurveNet:
-    """A network whose curves differ widely from pixel to pixel; fresh weights are so small that all curves are 0."""
+    """A network whose curves differ widely from pixel to pixel; fresh weights are so small that all
+    curves are 0.
+    """
     torch.manual_seed(seed)
     net = CurveNet(config)
     with torch.no_grad():
@@ -54,7 +58,7 @@ def photo(height: int, width: int, count: int = 1, seed: int = 0) -> torch.Tenso
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-# ---- counts -----------------------------------------------------------------------------------------------------
+# ---- counts --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -112,7 +116,7 @@ def test_multiply_adds_leaves_the_network_alone():
         multiply_adds(net, 0, 5)
 
 
-# ---- the curve --------------------------------------------------------------------------------------------------
+# ---- the curve -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -153,7 +157,7 @@ def test_curves_of_a_wrong_number_of_channels_are_refused():
         apply_curves(photo(2, 2), torch.zeros(1, 12, 2, 2))
 
 
-# ---- every variant ----------------------------------------------------------------------------------------------
+# ---- every variant -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=str)
@@ -185,7 +189,7 @@ def test_scale_equal_to_the_side_reduces_to_one_pixel(side):
     assert net(photo(side, 3))[0].shape == (1, 3, side, 3)
 
 
-# ---- equality with the design's formulas -------------------------------------------------------------------------
+# ---- equality with the design's formulas ---------------------------------------------------------
 
 
 def layers(net: CurveNet):
@@ -336,7 +340,7 @@ def test_sci_equals_its_description():
     torch.testing.assert_close(enhanced, (x / light).clamp(0, 1))
 
 
-# ---- construction -----------------------------------------------------------------------------------------------
+# ---- construction --------------------------------------------------------------------------------
 
 
 def test_weights_start_as_the_released_codes():

@@ -1,4 +1,6 @@
-"""Photograph files: what goes in comes out, at full depth, upright, with transparency, profile and EXIF."""
+"""Photograph files: what goes in comes out, at full depth, upright, with transparency, profile and
+EXIF.
+"""
 
 from __future__ import annotations
 
@@ -363,7 +365,8 @@ def test_orientation_is_applied_once(tmp_path, suffix, orientation):
     if suffix == "cmyk.tif":
         exif = Image.Exif()
         exif[274] = (
-            orientation  # Pillow applies it while decoding, and must not be followed by a second time
+            # Pillow applies it while decoding, and must not be followed by a second time
+            orientation
         )
         save(Image.fromarray(pixels).convert("CMYK"), path, compression="tiff_lzw", exif=exif)
     else:

@@ -1,4 +1,6 @@
-"""The timing contract: order of calls, what a clock is read around, arithmetic. No test asserts a time."""
+"""The timing contract: order of calls, what a clock is read around, arithmetic. No test asserts a
+time.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,7 @@ def test_other_work_is_told(other, starts):
     assert speed.contention({"other_work": other, "load_before": 1.0}).startswith(starts)
 
 
-# --- processes ------------------------------------------------------------------------------------------------
+# --- processes ------------------------------------------------------------------------------------
 
 
 def test_two_processes_enhance_and_tell_their_memory():

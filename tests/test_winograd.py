@@ -1,4 +1,6 @@
-"""The convolutions as machine code: the network's own values, whatever its shape and the photograph's."""
+"""The convolutions as machine code: the network's own values, whatever its shape and the
+photograph's.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ pytestmark = pytest.mark.skipif(winograd.numba is None, reason="numba is not ins
 
 
 def test_transformed_weights_convolve():
-    """One tile by other means: the outputs' transform from the points alone, the inputs' from both by least squares."""
+    """One tile by other means: the outputs' transform from the points alone, the inputs' from both
+    by least squares.
+    """
     rng = np.random.default_rng(0)
     weight, tile = rng.normal(size=(5, 3, 3, 3)), rng.normal(size=(3, 8, 8))
     back = np.column_stack(

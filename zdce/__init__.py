@@ -1,6 +1,7 @@
 """Zero-DCE: brighten dark photographs with a network that was trained without references.
 
-``zdce.Enhancer`` brightens photographs, ``zdce.CurveNet`` is the network; all else lies in the modules.
+``zdce.Enhancer`` brightens photographs, ``zdce.CurveNet`` is the network; all else lies in the
+modules.
 """
 
 from importlib import import_module

@@ -1,8 +1,9 @@
 """Weights on disk: ours with their configuration inside, published ones read without unpickling.
 
-A ``.safetensors`` of ours carries one JSON text under ``zdce`` in its header: the network's configuration, the model's
-name, its default gamma, and for trained weights the training configuration. A published ``.pth`` or ``.pt`` carries
-none; its architecture is told from the tensors' names and shapes.
+A ``.safetensors`` of ours carries one JSON text under ``zdce`` in its header: the network's
+configuration, the model's name, its default gamma, and for trained weights the training
+configuration. A published ``.pth`` or ``.pt`` carries none; its architecture is told from the
+tensors' names and shapes.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Model:
     header: dict
 
 
-# name → (title, file: below zdce/weights/ or a path of the data manifest, network or None to read it from the file)
+# name → (title, file: below zdce/weights/ or a path of the data manifest, network or None to read
+# it from the file)
 MODELS: dict[str, tuple[str, str, NetConfig | None]] = {
     "auto": ("the curve alone, one number a photograph, no network: the default", "", None),
     "zero-dce": ("Zero-DCE, trained here", "zero-dce.safetensors", None),
@@ -84,8 +86,8 @@ DEFAULT = "auto"  # what enhances where nobody says otherwise
 def load(name_or_path: str | os.PathLike) -> Model:
     """The model of that name (see :data:`MODELS`), or the weights file of that path.
 
-    Raises :class:`CheckpointError` for an unknown name or an unusable file, FileNotFoundError for published weights
-    that were not fetched yet.
+    Raises :class:`CheckpointError` for an unknown name or an unusable file, FileNotFoundError for
+    published weights that were not fetched yet.
     """
     text = os.fspath(name_or_path)
     if text in GONE:
@@ -105,7 +107,9 @@ def load(name_or_path: str | os.PathLike) -> Model:
 
 
 def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
-    """The weights file at ``path`` as a :class:`Model`; ``config`` overrules what shapes alone cannot tell."""
+    """The weights file at ``path`` as a :class:`Model`; ``config`` overrules what shapes alone
+    cannot tell.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file")
@@ -154,7 +158,9 @@ def _held(tensor: Tensor) -> bool:
 
 
 def save(path: str | os.PathLike, net: CurveNet, name: str, gamma: float = 1.0, **header) -> None:
-    """Write ``net`` as ``.safetensors`` with its configuration inside, in one step (never a partial file)."""
+    """Write ``net`` as ``.safetensors`` with its configuration inside, in one step (never a partial
+    file).
+    """
     text = json.dumps(
         {"name": name, "gamma": gamma, "net": asdict(net.config), **header}, sort_keys=True
     )
@@ -183,7 +189,9 @@ def fingerprint(weights: str | os.PathLike | dict[str, Tensor]) -> str:
 def write_atomically(
     path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]
 ) -> None:
-    """Write tensors and text as ``.safetensors`` beside ``path``, flush them to the disk, then rename into place."""
+    """Write tensors and text as ``.safetensors`` beside ``path``, flush them to the disk, then
+    rename into place.
+    """
     with atomic_write(path) as partial:
         partial.write_bytes(safetensors.torch.save(tensors, metadata))
 
@@ -191,8 +199,9 @@ def write_atomically(
 def config_from_shapes(path: str | os.PathLike, tensors: dict[str, Tensor]) -> NetConfig:
     """Architecture of a file without a header, from the tensors' names and shapes.
 
-    Pooling has no weights and leaves no trace; 16 channels are taken for the improved study's network, the only
-    published one of that width. ``path`` is for the message of the :class:`CheckpointError`.
+    Pooling has no weights and leaves no trace; 16 channels are taken for the improved study's
+    network, the only published one of that width. ``path`` is for the message of the
+    :class:`CheckpointError`.
     """
     separable = "e_conv1.point_conv.weight" in tensors
     first, last = (
@@ -251,7 +260,8 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
                 if sum(part.file_size for part in file.infolist()) > path.stat().st_size:
                     raise ValueError("compressed")
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise nearly anything: IndexError, TypeError, UnicodeDecodeError, ...
+    # damaged files raise nearly anything: IndexError, TypeError, UnicodeDecodeError, ...
+    except Exception as error:
         # The framework's own text is not passed on: it advises to load the file unsafely.
         why = f"refused, damaged or more than named tensors ({type(error).__name__})"
         raise CheckpointError(f"{path}: {why}; save the network's state_dict() alone") from None

@@ -1,4 +1,6 @@
-"""Photograph in, brighter photograph out, in memory; files and folders are in :mod:`zdce.folders`."""
+"""Photograph in, brighter photograph out, in memory; files and folders are in
+:mod:`zdce.folders`.
+"""
 
 from __future__ import annotations
 

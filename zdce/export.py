@@ -36,13 +36,15 @@ class _Enhancing(nn.Module):
 
 
 def to_onnx(model: Model, path: str | os.PathLike, *, gamma: float | None = None) -> float:
-    """Write ``model`` as an ONNX file and compare it with PyTorch in ONNX Runtime; the largest difference found.
+    """Write ``model`` as an ONNX file and compare it with PyTorch in ONNX Runtime; the largest
+    difference found.
 
-    The file's one input ``image`` and one output ``enhanced`` are (batch, 3, height, width) float32 in [0, 1],
-    of any batch, height and width. gamma: as in :class:`~zdce.enhance.Enhancer`, but on values that were not rounded to 8 bits
-    first. Weights are float32, within the file. The file appears only when it agrees to :data:`TOLERANCE`. Needs the
-    extra ``export``; ValueError without it or for a wrong suffix, ExportError when the network cannot be exported
-    (those that pool with stride 2) or disagrees. Source: ours.
+    The file's one input ``image`` and one output ``enhanced`` are (batch, 3, height, width) float32
+    in [0, 1], of any batch, height and width. gamma: as in :class:`~zdce.enhance.Enhancer`, but on
+    values that were not rounded to 8 bits first. Weights are float32, within the file. The file
+    appears only when it agrees to :data:`TOLERANCE`. Needs the extra ``export``; ValueError without
+    it or for a wrong suffix, ExportError when the network cannot be exported (those that pool with
+    stride 2) or disagrees. Source: ours.
     """
     try:
         import onnx

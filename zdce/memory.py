@@ -10,13 +10,15 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_freed() -> bool:
-    """Let the C library keep freed memory instead of returning it to the kernel; whether it could be asked to.
+    """Let the C library keep freed memory instead of returning it to the kernel; whether it could
+    be asked to.
 
-    A training step or a photograph frees and takes hundreds of megabytes; fetched from the kernel page by page that
-    costs more than a tenth of a training step, and half of the time where several threads wait for it
-    (``benchmarks/training_speed.py``). The process then stays as large as its largest moment. All threads share what
-    is kept: apart, the one that reads a photograph of 200 megapixels and the one that writes it would hold a gigabyte
-    more. glibc alone (Linux); nothing happens elsewhere. Source: ours.
+    A training step or a photograph frees and takes hundreds of megabytes; fetched from the kernel
+    page by page that costs more than a tenth of a training step, and half of the time where several
+    threads wait for it (``benchmarks/training_speed.py``). The process then stays as large as its
+    largest moment. All threads share what is kept: apart, the one that reads a photograph of 200
+    megapixels and the one that writes it would hold a gigabyte more. glibc alone (Linux); nothing
+    happens elsewhere. Source: ours.
     """
     if not sys.platform.startswith("linux"):
         return False

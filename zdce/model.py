@@ -29,9 +29,9 @@ class NetConfig:
         ``"stride2"`` (2×2, halves the feature map: tried and rejected by the study).
     pools: how many poolings; the first stands between conv3 and conv4, the second between conv2 and
         conv3, the third between conv1 and conv2.
-    upsampling: how ``"stride2"`` returns to full size, ``"bilinear"`` or ``"transposed"`` convolution.
-    separable: depthwise 3×3 and pointwise 1×1 in place of each convolution (Zero-DCE++).
-    shared_curves: one set of three curve channels for all iterations (Zero-DCE++).
+    upsampling: how ``"stride2"`` returns to full size, ``"bilinear"`` or ``"transposed"``
+    convolution. separable: depthwise 3×3 and pointwise 1×1 in place of each convolution
+    (Zero-DCE++). shared_curves: one set of three curve channels for all iterations (Zero-DCE++).
     scale: the network sees the photograph reduced by this factor (Zero-DCE++ publishes 1 and 12).
     """
 
@@ -58,7 +58,9 @@ class NetConfig:
 
     @property
     def curve_channels(self) -> int:
-        """Channels of the last layer: 3 colours × iterations, or 3 where all iterations share them."""
+        """Channels of the last layer: 3 colours × iterations, or 3 where all iterations share
+        them.
+        """
         return 3 if self.shared_curves else 3 * self.iterations
 
 
@@ -69,9 +71,9 @@ ZERO_DCE_IMPROVED = NetConfig(width=16, pooling="overlapping")
 def apply_curves(image: Tensor, curves: Tensor, iterations: int = 8) -> Tensor:
     """Brighten ``image`` by ``curves``: x ← x + r·(x² − x), ``iterations`` times.
 
-    image: (N, 3, H, W) in [0, 1]. curves: (N, 3·iterations, H, W), or (N, 3, H, W) for curves shared
-    by all iterations, r in [−1, 1]. Returns (N, 3, H, W) in [0, 1]: the curve is monotonic and fixes
-    0 and 1. Raises ValueError for another number of channels.
+    image: (N, 3, H, W) in [0, 1]. curves: (N, 3·iterations, H, W), or (N, 3, H, W) for curves
+    shared by all iterations, r in [−1, 1]. Returns (N, 3, H, W) in [0, 1]: the curve is monotonic
+    and fixes 0 and 1. Raises ValueError for another number of channels.
 
     Source: paper, equations 1 – 3, in the sign of the released code (r = −α).
     """
@@ -162,7 +164,9 @@ class CurveNet(nn.Module):
         return F.interpolate(image, scale_factor=factor, **like)
 
     def estimate(self, x: Tensor) -> Tensor:
-        """The seven convolutions: (N, 3, h, w) in [0, 1] → (N, 24, h, w) or 3 channels in [−1, 1]."""
+        """The seven convolutions: (N, 3, h, w) in [0, 1] → (N, 24, h, w) or 3 channels in [−1,
+        1].
+        """
         pools = self.config.pools
         x1 = F.relu(self.e_conv1(x))
         x2 = F.relu(self.e_conv2(self._pool(x1) if pools >= 3 else x1))
@@ -184,7 +188,9 @@ class CurveNet(nn.Module):
         return x
 
     def _join(self, skip: Tensor, x: Tensor, stage: int) -> Tensor:
-        """Skip connection; after stride-2 pooling ``x`` is first brought back to the skip's size."""
+        """Skip connection; after stride-2 pooling ``x`` is first brought back to the skip's
+        size.
+        """
         size = skip.shape[-2:]
         if x.shape[-2:] != size:
             if self.config.upsampling == "transposed":
@@ -203,7 +209,8 @@ def multiply_adds(net: nn.Module, height: int, width: int) -> int:
     """Multiply-adds of all convolutions of ``net`` for one photograph of height × width pixels.
 
     Biases, poolings, interpolations and the curve itself are not counted. Nothing is computed: the
-    network runs on shapes alone, so that any size costs the same. Raises ValueError below one pixel.
+    network runs on shapes alone, so that any size costs the same. Raises ValueError below one
+    pixel.
     """
     for name, side in (("height", height), ("width", width)):
         if side < 1:

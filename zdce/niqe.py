@@ -27,7 +27,9 @@ class NiqeModel:
 
 
 def load_niqe_model(path: str | Path) -> NiqeModel:
-    """Read ``niqe_modelparameters.mat`` as released; ValueError if the file holds something else."""
+    """Read ``niqe_modelparameters.mat`` as released; ValueError if the file holds something
+    else.
+    """
     try:
         content = io.loadmat(path)
         return NiqeModel(content["mu_prisparam"].ravel(), content["cov_prisparam"])

@@ -1,6 +1,7 @@
 """Published networks of others, for scoring beside the study's own.
 
-Zero-DCE++ is a :class:`~zdce.model.CurveNet` of another configuration; SCI has a network of its own.
+Zero-DCE++ is a :class:`~zdce.model.CurveNet` of another configuration; SCI has a network of its
+own.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ ZERO_DCE_PP = NetConfig(separable=True, shared_curves=True)
 class SciNet(nn.Module):
     """SCI's enhancement block: estimates the illumination and divides the photograph by it.
 
-    Source: released code of "Toward Fast, Flexible, and Robust Low-Light Image Enhancement" (CVPR 2022), one
-    stage, three channels. Published weights only; this project does not train it.
+    Source: released code of "Toward Fast, Flexible, and Robust Low-Light Image Enhancement" (CVPR
+    2022), one stage, three channels. Published weights only; this project does not train it.
     """
 
     def __init__(self) -> None:
@@ -26,7 +27,9 @@ class SciNet(nn.Module):
         self.out_conv = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Sigmoid())
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) in [0, 1] → the enhanced image, same shape and range, and its illumination in (0, 1]."""
+        """(N, 3, H, W) in [0, 1] → the enhanced image, same shape and range, and its illumination
+        in (0, 1].
+        """
         features = self.in_conv(image)
         illumination = (self.out_conv(features + self.conv(features)) + image).clamp(1e-4, 1.0)
         return (image / illumination).clamp(0.0, 1.0), illumination

@@ -27,7 +27,8 @@ SAMPLES = 768  # of a row at a time, so that their curves stay in the nearest me
 
 
 class Compiled(Reference):
-    """The reference's results from machine code: 8 bits in one pass, convolutions by Winograd's way.
+    """The reference's results from machine code: 8 bits in one pass, convolutions by Winograd's
+    way.
 
     Of 16 bits, floats and grey only the convolutions, the box mean and the sample are machine code.
     """
@@ -208,7 +209,9 @@ if numba:
 
     @machine_code
     def _stretch(points, before, share, out):
-        """A row of the grid (w, iterations, 3) for every sample of a row of pixels: (iterations, 3·width)."""
+        """A row of the grid (w, iterations, 3) for every sample of a row of pixels: (iterations,
+        3·width).
+        """
         for k in range(out.shape[0]):
             line = out[k]
             for x in range(before.shape[0]):

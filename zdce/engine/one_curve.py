@@ -121,7 +121,8 @@ if numba:
         return c.at(address, 3 * LANES * (1, 2, 4)[kind], number)
 
     def _moments(kind: int):
-        """A kernel: sums over blocks of 4 pixels of up to four rows, six planes ``apart`` bytes apart.
+        """A kernel: sums over blocks of 4 pixels of up to four rows, six planes ``apart`` bytes
+        apart.
 
         rows: where their addresses stand; numbers: where r and the centre stand; ``count`` vectors.
         """
@@ -314,7 +315,9 @@ if numba:
 
     @machine_code
     def _box(ring, block, last, blocks, sums, out):
-        """Means over 3 × 3 blocks of six planes, columns 1 … blocks; at the border, over what is there."""
+        """Means over 3 × 3 blocks of six planes, columns 1 … blocks; at the border, over what is
+        there.
+        """
         count = 0
         for row in range(max(0, block - 1), min(last, block + 1) + 1):
             count += 1

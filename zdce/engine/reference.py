@@ -32,12 +32,12 @@ REDUCE_FIRST = 2**24  # pixels above which a network with a scale is given a box
 class Curves:
     """Curves of one photograph, on a grid or one for all pixels, and what is done beside them.
 
-    values: (h, w, iterations, 3) float32 in [−1, 1], an array or a tensor; (1, 1, 1, 3) is one curve
-    for all pixels. factor: of how many pixels a side each point of the grid is the middle; or, with
-    ``corners``, the outer points lie on the photograph's outer pixels (as the released code of
-    Zero-DCE++ enlarges). noise: (256,) float32 in [0, 1], what the guided filter takes out before,
-    by the brightness of the surroundings; None for no filter. repeated: how often each curve is
-    applied in a row. highlight_protection: whether curves fade towards white.
+    values: (h, w, iterations, 3) float32 in [−1, 1], an array or a tensor; (1, 1, 1, 3) is one
+    curve for all pixels. factor: of how many pixels a side each point of the grid is the middle;
+    or, with ``corners``, the outer points lie on the photograph's outer pixels (as the released
+    code of Zero-DCE++ enlarges). noise: (256,) float32 in [0, 1], what the guided filter takes out
+    before, by the brightness of the surroundings; None for no filter. repeated: how often each
+    curve is applied in a row. highlight_protection: whether curves fade towards white.
     """
 
     values: np.ndarray | Tensor
@@ -60,7 +60,9 @@ class Curves:
         return replace(self, values=values, noise=noise)
 
     def places(self, size: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of ``size`` pixels along an axis: the point before (int32), share of the next (float32)."""
+        """Of ``size`` pixels along an axis: the point before (int32), share of the next
+        (float32).
+        """
         at = self.at_points(np.arange(size, dtype=np.float64), size, self.values.shape[axis])
         before = at.astype(np.int32)
         return before, (at - before).astype(np.float32)
@@ -137,7 +139,8 @@ class Reference:
     def curves_of_copy(
         self, pixels: np.ndarray | Tensor, side: int = SMALL_SIDE, shared: bool = True
     ) -> Curves:
-        """Curves that the network finds on a box mean whose longer side is ``side`` pixels or fewer.
+        """Curves that the network finds on a box mean whose longer side is ``side`` pixels or
+        fewer.
 
         shared: the mean of its curves takes the place of each, which is several times as fast.
         """
@@ -264,7 +267,8 @@ class Reference:
         return self.net.reduce(scaled(pixels))
 
     def box_mean(self, pixels: Tensor, factor: int) -> Tensor:
-        """Means over blocks of factor × factor pixels, those at the right and lower border cut short.
+        """Means over blocks of factor × factor pixels, those at the right and lower border cut
+        short.
 
         pixels: (H, W, 3). Returns (1, 3, ⌈H/factor⌉, ⌈W/factor⌉) float32 in [0, 1].
         """
@@ -371,7 +375,9 @@ def protected(values: Tensor | np.ndarray, noise: Tensor | np.ndarray) -> Curves
 
 
 def halo(net: nn.Module) -> int | None:
-    """How far a pixel's result depends on its neighbours, pixels; None when on the whole photograph."""
+    """How far a pixel's result depends on its neighbours, pixels; None when on the whole
+    photograph.
+    """
     if isinstance(net, SciNet):
         return 3
     if not isinstance(net, CurveNet) or net.config.pooling == "stride2" or net.config.scale > 1:
@@ -391,7 +397,9 @@ def on_grid(curves: Tensor) -> Tensor:
 
 
 def enlarged(curves: Curves, parts: tuple[slice, slice], sizes: tuple[int, int]) -> Tensor:
-    """Curves bilinearly at the pixels ``parts`` of a photograph of ``sizes``: (h, w, iterations, 3)."""
+    """Curves bilinearly at the pixels ``parts`` of a photograph of ``sizes``: (h, w, iterations,
+    3).
+    """
     points = curves.values
     if points.shape[:2] == (1, 1):
         return points

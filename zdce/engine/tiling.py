@@ -77,8 +77,8 @@ def tiles(
     """Tiles that cover height × width pixels, none larger than ``size`` (default: :data:`TILE`).
 
     They depend on the size alone, never on the number of threads, and the network sees every one at
-    the same height and width, so that all are computed in the same way; or, with ``block``, they and
-    what they see begin at multiples of it (and ``halo``, counted in pixels, is one as well).
+    the same height and width, so that all are computed in the same way; or, with ``block``, they
+    and what they see begin at multiples of it (and ``halo``, counted in pixels, is one as well).
     """
     sides = zip((height, width), size or TILE, strict=True)
     down, across = ([*_spans(side, most, halo, block)] for side, most in sides)

@@ -154,7 +154,9 @@ if numba:
 
     @kernel(3)
     def _through_64(c, table, line, blocks):
-        """``blocks`` times 64 bytes, each replaced by the byte of a table of 256 that it numbers."""
+        """``blocks`` times 64 bytes, each replaced by the byte of a table of 256 that it
+        numbers.
+        """
         kind = ir.VectorType(ir.IntType(8), 64)
         quarters = [c.load(table, 64 * k, kind, 1) for k in range(4)]
         signature, name = ir.FunctionType(kind, [kind] * 3), "llvm.x86.avx512.vpermi2var.qi.512"

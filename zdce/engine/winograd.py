@@ -1,10 +1,12 @@
-"""The seven convolutions as machine code: Winograd's minimal filtering, six rows of a photograph at a time.
+"""The seven convolutions as machine code: Winograd's minimal filtering, six rows of a photograph at
+a time.
 
-A 3×3 convolution of 6×6 outputs takes 64 multiplications in place of 324 when inputs, weights and outputs are
-transformed (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, F(6×6, 3×3)). All seven
-layers follow each other down the photograph, each a strip of six rows behind the one before, so that features never
-leave the processor's caches. Everything is float32. The kernels are vectors in LLVM's own language, by way of numba
-(extra ``fast``): torch offers neither this algorithm nor layers that overlap. Source of the code: ours.
+A 3×3 convolution of 6×6 outputs takes 64 multiplications in place of 324 when inputs, weights and
+outputs are transformed (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR
+2016, F(6×6, 3×3)). All seven layers follow each other down the photograph, each a strip of six rows
+behind the one before, so that features never leave the processor's caches. Everything is float32.
+The kernels are vectors in LLVM's own language, by way of numba (extra ``fast``): torch offers
+neither this algorithm nor layers that overlap. Source of the code: ours.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ STRIP = 6  # rows that each layer makes at a time, and the side of a tile of out
 SEEN = STRIP + 2  # rows that it reads for them
 PLACES = SEEN**2  # products of a tile
 BLOCK = 12  # tiles between the transforms: what they need stays in the nearest caches; measured
-PAD = 192  # bytes after each place, which a power of two apart would fall on one line of a cache; measured
+# bytes after each place, which a power of two apart would fall on one line of a cache; measured
+PAD = 192
 ITERATIONS = 8  # of the curves that the last pass applies
 
-# Of three weights, eight numbers: values at 0, ±1, ±2, ±1/2 and infinity. Source: Lavin and Gray, section 4.
+# Of three weights, eight numbers: values at 0, ±1, ±2, ±1/2 and infinity. Source: Lavin and Gray,
+# section 4.
 _POINTS = (0, 1, -1, 2, -2, 1 / 2, -1 / 2)
 _WEIGHTS = np.array(
     [[1, 0, 0]]
@@ -36,15 +40,18 @@ _WEIGHTS = np.array(
     + [[32 / 45 * point**power for power in range(3)] for point in (1 / 2, -1 / 2)]
     + [[0, 0, 1]]
 )
-# Columns of the table of stages: what is done, which two stages it reads and their channels, how many channels it
-# makes, how many strips it lags behind the first, how many rows of it are kept, and how many tiles around a result are
-# needed of it: each layer's tiles then read nothing but whole tiles of the layer before, and round alike in any part.
+# Columns of the table of stages: what is done, which two stages it reads and their channels, how
+# many channels it makes, how many strips it lags behind the first, how many rows of it are kept,
+# and how many tiles around a result are needed of it: each layer's tiles then read nothing but
+# whole tiles of the layer before, and round alike in any part.
 KIND, A, B, FROM_A, FROM_B, CHANNELS, LAG, KEPT, AROUND = range(9)
 PIXELS, DIRECT, POOL, CONVOLUTION, LAST = range(5)
 
 
 def transformed(weight: np.ndarray) -> np.ndarray:
-    """Weights of a convolution (out, in, 3, 3) as 64 matrices (64, in, out), float32; computed in double precision."""
+    """Weights of a convolution (out, in, 3, 3) as 64 matrices (64, in, out), float32; computed in
+    double precision.
+    """
     u = np.einsum("ia,ocab,jb->ijco", _WEIGHTS, weight.astype(np.float64), _WEIGHTS)
     return np.ascontiguousarray(u.reshape(PLACES, *u.shape[2:]), dtype=np.float32)
 
@@ -108,10 +115,12 @@ if numba:
 
     @kernel(6)
     def _down(c, rows, start, pixel, out, apart, count):
-        """A vector of each of ``count`` pixels of eight rows, transformed downwards into eight rows of ``apart`` bytes.
+        """A vector of each of ``count`` pixels of eight rows, transformed downwards into eight rows
+        of ``apart`` bytes.
 
-        rows: where eight addresses stand, ``start`` bytes before the first pixel; pixel: bytes from pixel to pixel of
-        what is read; what is written is one vector a pixel."""
+        rows: where eight addresses stand, ``start`` bytes before the first pixel; pixel: bytes from
+        pixel to pixel of what is read; what is written is one vector a pixel.
+        """
         lines = [c.builder.add(c.load(rows, 8 * k, INT, 8), start) for k in range(SEEN)]
 
         def step(n, _):
@@ -126,7 +135,8 @@ if numba:
 
     @kernel(6)
     def _along(c, source, apart, out, place, tile, count):
-        """``count`` tiles of what :func:`_down` made, transformed along the rows: a vector for each of 64 places.
+        """``count`` tiles of what :func:`_down` made, transformed along the rows: a vector for each
+        of 64 places.
 
         place: bytes from place to place; tile: bytes from tile to tile.
         """
@@ -144,7 +154,9 @@ if numba:
         c.repeat(count, [], step)
 
     def _product(halves: int):
-        """A kernel that multiplies ``count`` tiles by a matrix that is ``halves`` half vectors wide."""
+        """A kernel that multiplies ``count`` tiles by a matrix that is ``halves`` half vectors
+        wide.
+        """
         kinds = [VECTOR] * (halves // 2) + [HALF] * (halves % 2)
 
         @kernel(7)
@@ -189,8 +201,9 @@ if numba:
     _half, _one, _more, _two = (_product(halves) for halves in (1, 2, 3, 4))
 
     def _back(relu: bool, kind):
-        """A kernel that turns the products of ``count`` tiles into six rows of outputs, with bias; into: where their
-        addresses stand, ``start`` bytes before the first output."""
+        """A kernel that turns the products of ``count`` tiles into six rows of outputs, with bias;
+        into: where their addresses stand, ``start`` bytes before the first output.
+        """
 
         @kernel(8)
         def outputs(c, m, place, tile, bias, into, start, pixel, count):
@@ -223,7 +236,9 @@ if numba:
     )
 
     def _direct(pixels: int):
-        """A kernel of the first layer: 3 channels to one vector, ``pixels`` neighbours at a time, with ReLU."""
+        """A kernel of the first layer: 3 channels to one vector, ``pixels`` neighbours at a time,
+        with ReLU.
+        """
 
         @kernel(8)
         def convolve(c, r0, r1, r2, weights, line, bias, out, pixel):
@@ -248,7 +263,9 @@ if numba:
 
     @kernel(6)
     def _highest(c, r0, r1, r2, pixel, out, count):
-        """The largest of 3×3 neighbours: ``count`` vectors, the first of which stands a pixel after the rows' start."""
+        """The largest of 3×3 neighbours: ``count`` vectors, the first of which stands a pixel after
+        the rows' start.
+        """
 
         def step(n, _):
             columns = []
@@ -261,7 +278,9 @@ if numba:
         c.repeat(count, [], step)
 
     def _transposed(c: Code, rows: list) -> list:
-        """As many vectors as there are lanes, so that lane k of vector n becomes lane n of vector k."""
+        """As many vectors as there are lanes, so that lane k of vector n becomes lane n of vector
+        k.
+        """
         step = 1
         while step < LANES:
             odd = [
@@ -309,7 +328,9 @@ if numba:
 
     @kernel(3)
     def _bend(c, raw, source, out):
-        """As many pixels as there are lanes, R, G, B of 8 bits, bent by 24 curves each before tanh, and rounded."""
+        """As many pixels as there are lanes, R, G, B of 8 bits, bent by 24 curves each before tanh,
+        and rounded.
+        """
         byte, word = ir.IntType(8), ir.VectorType(ir.IntType(32), LANES)
         starts = [min(n, 24 - LANES) for n in range(0, 24, LANES)]
         curves: list = [None] * 24
@@ -337,7 +358,9 @@ if numba:
 
     @machine_code
     def _multiply(v, v_place, u, m, m_place, count, channels, outputs):
-        """64 products of ``count`` tiles by ``channels`` with matrices ``channels`` by ``outputs``."""
+        """64 products of ``count`` tiles by ``channels`` with matrices ``channels`` by
+        ``outputs``.
+        """
         half, a_tile, b_tile = LANES // 2, 4 * channels, 4 * outputs
         for place in range(PLACES):
             a, column = v + place * v_place, 0
@@ -356,7 +379,9 @@ if numba:
 
     @machine_code
     def _tiles_in(rows, channels, offset, block, count, total, temp, v, v_place):
-        """Tiles ``block`` … of eight rows (addresses), transformed, into v's channels ``offset`` …"""
+        """Tiles ``block`` … of eight rows (addresses), transformed, into v's channels ``offset``
+        …
+        """
         pixels = STRIP * count + 2
         line = pixels * BYTES
         for channel in range(0, channels, LANES):
@@ -382,7 +407,9 @@ if numba:
     def _convolve(
         rows_a, from_a, rows_b, from_b, start, stop, weights, bias, outputs, kind, into, scratch
     ):
-        """Tiles ``start`` … of a strip of a layer from eight rows of one input or two, joined; into: addresses."""
+        """Tiles ``start`` … of a strip of a layer from eight rows of one input or two, joined;
+        into: addresses.
+        """
         total = from_a + from_b
         v_place, m_place = 4 * BLOCK * total + PAD, 4 * BLOCK * outputs + PAD
         v = scratch + SEEN * (STRIP * BLOCK + 2) * BYTES
@@ -397,7 +424,9 @@ if numba:
 
     @machine_code
     def _first_layer(rows, weights, bias, channels, start, stop, into):
-        """Columns ``start`` … of a strip of the layer that reads three channels; rows: addresses of eight."""
+        """Columns ``start`` … of a strip of the layer that reads three channels; rows: addresses of
+        eight.
+        """
         for r in range(STRIP):
             for c in range(0, channels, LANES):
                 x = start
@@ -417,12 +446,16 @@ if numba:
 
     @machine_code
     def _bend_row(raw, source, out, table, plain):
-        """A row of pixels, (3·width,) uint8, bent by its curves before tanh, which stand at the address ``raw``."""
+        """A row of pixels, (3·width,) uint8, bent by its curves before tanh, which stand at the
+        address ``raw``.
+        """
         samples = source.shape[0]
         for i in range(0, samples, 3 * LANES):
             if samples - i >= 3 * LANES:
                 _bend(raw + 32 * i, source.ctypes.data + i, out.ctypes.data + i)
-            else:  # the rest by way of vectors that are long enough; the curves behind the row's end bend nothing
+            # the rest by way of vectors that are long enough; the curves behind the row's end bend
+            # nothing
+            else:
                 before, after = np.zeros(3 * LANES, np.uint8), np.empty(3 * LANES, np.uint8)
                 before[: samples - i] = source[i:]
                 _bend(raw + 32 * i, before.ctypes.data, after.ctypes.data)
@@ -432,8 +465,10 @@ if numba:
 
     @machine_code
     def _laid_out(stages, columns, address, rings):
-        """Where things lie in memory from ``address`` on: into ``rings``, each stage's rows, whose first and last pixel
-        are nought; returned: a row of noughts, and what is left for one convolution."""
+        """Where things lie in memory from ``address`` on: into ``rings``, each stage's rows, whose
+        first and last pixel are nought; returned: a row of noughts, and what is left for one
+        convolution.
+        """
         zero, widest = (address + 63) // 64 * 64, 0
         for k in range(stages.shape[0]):
             widest = max(widest, stages[k, CHANNELS])
@@ -469,12 +504,13 @@ if numba:
         plain,
         curves,
     ):
-        """All layers over rows ``top`` … ``bottom`` and columns ``left`` … ``right`` of a photograph.
+        """All layers over rows ``top`` … ``bottom`` and columns ``left`` … ``right`` of a
+        photograph.
 
-        source: (H, channels·W), times ``scale`` what the network sees; stages, addresses: see :class:`Winograd`;
-        inside: rows and columns of the photograph for which there is to be a result. Either out: (H, 3·W) uint8, the
-        photograph bent, through ``table`` unless ``plain``; or, where that is empty, curves: (rows, channels·columns)
-        float32 in [−1, 1].
+        source: (H, channels·W), times ``scale`` what the network sees; stages, addresses: see
+        :class:`Winograd`; inside: rows and columns of the photograph for which there is to be a
+        result. Either out: (H, 3·W) uint8, the photograph bent, through ``table`` unless ``plain``;
+        or, where that is empty, curves: (rows, channels·columns) float32 in [−1, 1].
         """
         height, width, count = bottom - top, right - left, stages.shape[0]
         strips, tiles = (height + STRIP - 1) // STRIP, (width + STRIP - 1) // STRIP
@@ -575,21 +611,26 @@ if numba:
 
 
 def can_run(net: torch.nn.Module) -> bool:
-    """Whether :class:`Winograd` knows this network: ours, seven plain convolutions at one size; needs numba."""
+    """Whether :class:`Winograd` knows this network: ours, seven plain convolutions at one size;
+    needs numba.
+    """
     ours = numba is not None and isinstance(net, CurveNet) and not net.config.separable
     return ours and net.config.pooling != "stride2" and net.e_conv1.weight.device.type == "cpu"
 
 
 def products(net: CurveNet, height: int, width: int) -> int:
-    """Multiply-adds of :class:`Winograd` for a photograph of height × width pixels: 64 in place of 324 but in a first
-    layer of three channels; transforms, which only add, and what tiles compute twice are not counted."""
+    """Multiply-adds of :class:`Winograd` for a photograph of height × width pixels: 64 in place of
+    324 but in a first layer of three channels; transforms, which only add, and what tiles compute
+    twice are not counted.
+    """
     first = 27 * net.config.width * height * width
     return first + (multiply_adds(net, height, width) - first) * PLACES // (9 * STRIP**2)
 
 
 class Winograd:
-    """The convolutions of a :class:`~zdce.model.CurveNet` as machine code; values are those of the network up to
-    rounding in float32."""
+    """The convolutions of a :class:`~zdce.model.CurveNet` as machine code; values are those of the
+    network up to rounding in float32.
+    """
 
     def __init__(self, net: CurveNet) -> None:
         self.config, self.kept = net.config, []
@@ -631,7 +672,9 @@ class Winograd:
 
     @property
     def in_one_pass(self) -> bool:
-        """Whether it can go from 8 bits to 8 bits: a curve for each of 8 iterations and 3 colours."""
+        """Whether it can go from 8 bits to 8 bits: a curve for each of 8 iterations and 3
+        colours.
+        """
         c = self.config
         return c.iterations == ITERATIONS and c.curve_channels == 3 * ITERATIONS
 
@@ -653,8 +696,10 @@ class Winograd:
         columns: slice,
         table: np.ndarray | None = None,
     ) -> None:
-        """Rows and columns of ``pixels`` (H, W, 3) uint8, bent, rounded and through ``table`` (256,) uint8, into
-        ``out``, its like. Rounding is the released code's: x·255 + 0.5, truncated."""
+        """Rows and columns of ``pixels`` (H, W, 3) uint8, bent, rounded and through ``table``
+        (256,) uint8, into ``out``, its like. Rounding is the released code's: x·255 + 0.5,
+        truncated.
+        """
         self._run(pixels, np.float32(1 / 255), rows, columns, out, table)
 
     def around(self, tile: Tile, height: int, width: int) -> Tile:
@@ -662,9 +707,12 @@ class Winograd:
         return replace(tile, **self.window(tile.rows, tile.columns, height, width))
 
     def window(self, rows: slice, columns: slice, height: int, width: int) -> dict[str, slice]:
-        """What of a photograph of height × width pixels is needed for some rows and columns: seen_rows, seen_columns.
+        """What of a photograph of height × width pixels is needed for some rows and columns:
+        seen_rows, seen_columns.
 
-        It begins where a tile of the whole photograph does, so that a part is computed just as the whole is."""
+        It begins where a tile of the whole photograph does, so that a part is computed just as the
+        whole is.
+        """
         around, seen = STRIP * int(self.stages[0, AROUND]), {}
         for name, part, side in (("seen_rows", rows, height), ("seen_columns", columns, width)):
             first, last = part.start // STRIP * STRIP - around, _up(part.stop, STRIP) + around
@@ -730,7 +778,9 @@ def _up(count: int, to: int) -> int:
 def _packed(
     layer: torch.nn.Conv2d, parts: list[int], outputs: int, direct: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and bias of a convolution as the kernels read them; parts: channels of its inputs, as they are kept."""
+    """Weights and bias of a convolution as the kernels read them; parts: channels of its inputs, as
+    they are kept.
+    """
     weight, bias = (parameter.detach().float().numpy() for parameter in (layer.weight, layer.bias))
     each = weight.shape[1] // len(parts)
     full = np.zeros((outputs, sum(parts), 3, 3), np.float32)

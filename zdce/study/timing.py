@@ -1,8 +1,10 @@
-"""How long enhancing takes, how much memory it needs, and what both could be: the study's timing contract.
+"""How long enhancing takes, how much memory it needs, and what both could be: the study's timing
+contract.
 
-Every version runs in a process of its own, so that its threads, its memory and its first calls are its own. They take
-turns (A B A B …), so that whatever slows the machine down slows all of them; the device is waited for before a clock
-is read; what is reported are medians and quartiles, and ratios taken within each turn.
+Every version runs in a process of its own, so that its threads, its memory and its first calls are
+its own. They take turns (A B A B …), so that whatever slows the machine down slows all of them; the
+device is waited for before a clock is read; what is reported are medians and quartiles, and ratios
+taken within each turn.
 """
 
 from __future__ import annotations
@@ -38,8 +40,8 @@ FRAMES = {
     "4K": (3840, 2160),
 }  # (width, height) at which all paths and peers are compared
 
-# Seconds of the nine photographs of `lime` as the improved study published them: a GPU, one call each, no warm-up and no
-# synchronisation.
+# Seconds of the nine photographs of `lime` as the improved study published them: a GPU, one call
+# each, no warm-up and no synchronisation.
 PUBLISHED_SECONDS = {
     "original": (0.02394, 0.01396, 0.01197, 0.00997, 0.03890, 0.00898, 0.01296, 0.01197, 0.01396),
     "improved": (0.01596, 0.01197, 0.00898, 0.00798, 0.03491, 0.00598, 0.00898, 0.00898, 0.01097),
@@ -57,11 +59,13 @@ LIME_SIZES = (
     (450, 500),
 )
 
-# --- photographs ----------------------------------------------------------------------------------------------
+# --- photographs ----------------------------------------------------------------------------------
 
 
 def framed_photographs(sizes: Mapping[str, tuple[int, int]] | None = None) -> dict[str, np.ndarray]:
-    """A bundled photograph cut and resized to each (width, height), default :data:`FRAMES`: name → (H, W, 3) uint8."""
+    """A bundled photograph cut and resized to each (width, height), default :data:`FRAMES`: name →
+    (H, W, 3) uint8.
+    """
     image = Image.fromarray(datasets.samples("bundled")[0].image())
     fit = Image.Resampling.BICUBIC
     return {
@@ -75,15 +79,16 @@ def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
-# --- versions -------------------------------------------------------------------------------------------------
+# --- versions -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Version:
-    """One way to enhance a photograph. label: its name in tables; model: a model's name or weights file; threads of
-    the processor; keep_freed: memory that it frees stays with its process (``zdce.memory``); device: cpu or cuda; path:
-    "plain" for the network in PyTorch as it stands, "compiled" for the same through ``torch.compile``, or the
-    enhancer's own "faithful" or "fast"."""
+    """One way to enhance a photograph. label: its name in tables; model: a model's name or weights
+    file; threads of the processor; keep_freed: memory that it frees stays with its process
+    (``zdce.memory``); device: cpu or cuda; path: "plain" for the network in PyTorch as it stands,
+    "compiled" for the same through ``torch.compile``, or the enhancer's own "faithful" or "fast".
+    """
 
     label: str
     model: str
@@ -116,12 +121,14 @@ ALL = (*PATHS, *PEERS, *ONE_THREAD)
 
 
 def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[], object]]:
-    """What the version does, stage by stage, each on what the one before returned; and how to wait for its device.
+    """What the version does, stage by stage, each on what the one before returned; and how to wait
+    for its device.
 
-    From a file to a file, for the paths "plain" and "compiled": decode → (H, W, 3) uint8; prepare → (1, 3, H, W)
-    float32 in [0, 1] on the device; network → the same, enhanced; finish → (H, W, 3) uint8 after rounding and gamma;
-    encode → JPEG in a temporary folder. The faithful path does the three in between in one, told as network; the fast
-    one has a network that gives curves of a reduced copy, and bends the photograph by them in finish.
+    From a file to a file, for the paths "plain" and "compiled": decode → (H, W, 3) uint8; prepare →
+    (1, 3, H, W) float32 in [0, 1] on the device; network → the same, enhanced; finish → (H, W, 3)
+    uint8 after rounding and gamma; encode → JPEG in a temporary folder. The faithful path does the
+    three in between in one, told as network; the fast one has a network that gives curves of a
+    reduced copy, and bends the photograph by them in finish.
     """
     import torch
 
@@ -181,7 +188,9 @@ def timed(
     synchronise: Callable[[], object] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Milliseconds of each stage; the device is waited for before its clock starts and before it stops."""
+    """Milliseconds of each stage; the device is waited for before its clock starts and before it
+    stops.
+    """
     taken = {}
     for name, stage in stages.items():
         synchronise()
@@ -192,14 +201,14 @@ def timed(
     return taken
 
 
-# --- processes ------------------------------------------------------------------------------------------------
+# --- processes ------------------------------------------------------------------------------------
 
 
 def _memory(field: str) -> int:
     """Bytes of this process: VmRSS now, or VmHWM at its largest moment.
 
-    ``ru_maxrss`` starts at the size of the process that started this one, which hides a smaller child, so that it is
-    the way out only where there is no /proc.
+    ``ru_maxrss`` starts at the size of the process that started this one, which hides a smaller
+    child, so that it is the way out only where there is no /proc.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -246,7 +255,9 @@ def _serve() -> None:
 
 
 class Worker:
-    """A process that runs one version; calling it with a file enhances it and returns milliseconds by stage."""
+    """A process that runs one version; calling it with a file enhances it and returns milliseconds
+    by stage.
+    """
 
     code = "from zdce.study import timing; timing._serve()"
 
@@ -279,7 +290,9 @@ class Worker:
         return self.ask(do="time", file=os.fspath(file), synchronise=synchronise)
 
     def ask(self, **request: object) -> dict:
-        """One request, one answer. Raises RuntimeError that names the version when its process failed or ended."""
+        """One request, one answer. Raises RuntimeError that names the version when its process
+        failed or ended.
+        """
         with contextlib.suppress(OSError):  # where it has ended, the missing answer says so
             print(json.dumps(request), file=self.process.stdin, flush=True)
         return self._answer()
@@ -307,7 +320,8 @@ class Worker:
 
 
 class Workers(dict):
-    """Versions by label, each a running :class:`Worker`, for a ``with`` block; they start all at once.
+    """Versions by label, each a running :class:`Worker`, for a ``with`` block; they start all at
+    once.
 
     Raises RuntimeError naming the version that cannot run.
     """
@@ -345,8 +359,9 @@ class Workers(dict):
         return files
 
     def memory(self) -> pd.DataFrame:
-        """Peak memory of each process so far, less what it held before its first photograph: version, idle_mb,
-        peak_mb (megabytes of 10⁶ bytes)."""
+        """Peak memory of each process so far, less what it held before its first photograph:
+        version, idle_mb, peak_mb (megabytes of 10⁶ bytes).
+        """
         told = {label: worker.ask(do="memory") for label, worker in self.items()}
         rows = [
             (label, each["idle"] / 1e6, (each["peak"] - each["idle"]) / 1e6)
@@ -355,7 +370,9 @@ class Workers(dict):
         return pd.DataFrame(rows, columns=["version", "idle_mb", "peak_mb"])
 
     def other_work(self) -> float:
-        """Cores that processes other than ours kept busy since the block began, on average; NaN outside Linux."""
+        """Cores that processes other than ours kept busy since the block began, on average; NaN
+        outside Linux.
+        """
         (wall, machine, own), (wall_before, machine_before, own_before) = (
             self._seconds(),
             self.before,
@@ -369,8 +386,9 @@ class Workers(dict):
         return time.monotonic(), _machine_seconds(), sum(map(_process_seconds, ours))
 
     def conditions(self) -> dict[str, object]:
-        """What a table states beside its times: load average before, other work meanwhile (cores), machine, torch,
-        commit."""
+        """What a table states beside its times: load average before, other work meanwhile (cores),
+        machine, torch, commit.
+        """
         from zdce.study.report import commit  # a worker does without the libraries of reports
 
         first = next(iter(self.values()))
@@ -384,7 +402,9 @@ class Workers(dict):
 
 
 def _machine_seconds() -> float:
-    """Processor seconds that all processes together have used since the machine started; NaN outside Linux."""
+    """Processor seconds that all processes together have used since the machine started; NaN
+    outside Linux.
+    """
     try:
         numbers = [
             int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
@@ -405,7 +425,9 @@ def _process_seconds(pid: int) -> float:
 
 
 def contention(conditions: Mapping[str, object]) -> str:
-    """Whether other work was running, for print, from :meth:`Workers.conditions`; starts with WARNING if so."""
+    """Whether other work was running, for print, from :meth:`Workers.conditions`; starts with
+    WARNING if so.
+    """
     other, load = float(conditions["other_work"]), conditions["load_before"]
     if np.isnan(other):
         return f"other work is not known on this system; load average before: {load}"
@@ -417,16 +439,18 @@ def contention(conditions: Mapping[str, object]) -> str:
     return f"quiet: other work kept {other:.2f} cores busy meanwhile (load average before: {load})"
 
 
-# --- measuring ------------------------------------------------------------------------------------------------
+# --- measuring ------------------------------------------------------------------------------------
 
 
 def measure(
     versions: Mapping[str, Callable[..., dict[str, float]]], files: Mapping[str, Path], repeats: int
 ) -> pd.DataFrame:
-    """Times of every version on every file: one row a call, with version, photograph, repeat and ms by stage.
+    """Times of every version on every file: one row a call, with version, photograph, repeat and ms
+    by stage.
 
-    Repeat 0 is the published way of timing: version after version, photographs in order, one call each, nothing
-    waited for. It is the warm-up of what follows: ``repeats`` rounds in which versions take turns on each file.
+    Repeat 0 is the published way of timing: version after version, photographs in order, one call
+    each, nothing waited for. It is the warm-up of what follows: ``repeats`` rounds in which
+    versions take turns on each file.
     """
     rows = []
 
@@ -445,10 +469,12 @@ def measure(
 
 
 def summary(times: pd.DataFrame, reference: str, stage: str = "network") -> pd.DataFrame:
-    """Times of :func:`measure` over its repeats, the first calls left out: one row a photograph and version.
+    """Times of :func:`measure` over its repeats, the first calls left out: one row a photograph and
+    version.
 
-    ms: median, with quartiles ms_low and ms_high; ratio: how many times faster than ``reference``, the median over
-    rounds of the quotient within a round, with its quartiles; n: rounds; first_ms: the call of repeat 0.
+    ms: median, with quartiles ms_low and ms_high; ratio: how many times faster than ``reference``,
+    the median over rounds of the quotient within a round, with its quartiles; n: rounds; first_ms:
+    the call of repeat 0.
     """
     key = ["photograph", "version"]
     first = times[times["repeat"] == 0].set_index(key)[stage]
@@ -474,7 +500,9 @@ def described(versions: Iterable[Version]) -> pd.DataFrame:
 
 
 def from_pixels(times: pd.DataFrame) -> pd.DataFrame:
-    """Times of :func:`measure` with a column ``pixels``: from 8 bits to 8 bits, all but decoding and encoding."""
+    """Times of :func:`measure` with a column ``pixels``: from 8 bits to 8 bits, all but decoding
+    and encoding.
+    """
     return times.assign(pixels=times[["prepare", "network", "finish"]].sum(axis=1))
 
 
@@ -483,11 +511,13 @@ def compare(
     repeats: int = 5,
     sizes: Mapping[str, tuple[int, int]] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, object]]:
-    """The table of ``zdce speed``: versions in turn on one bundled photograph of each size, and the conditions.
+    """The table of ``zdce speed``: versions in turn on one bundled photograph of each size, and the
+    conditions.
 
-    sizes: name → (width, height), default 600×400 and 4K. One row a photograph and version: settings, median of every
-    stage (ms), from 8 bits to 8 bits (``pixels_ms``) with quartiles, its ratio to the first version, peak memory of the
-    version (MB, over all photographs) and conditions, commit included.
+    sizes: name → (width, height), default 600×400 and 4K. One row a photograph and version:
+    settings, median of every stage (ms), from 8 bits to 8 bits (``pixels_ms``) with quartiles, its
+    ratio to the first version, peak memory of the version (MB, over all photographs) and
+    conditions, commit included.
     """
     versions, sizes = list(versions), dict(sizes or FRAMES)
     with Workers(versions) as workers:
@@ -528,7 +558,9 @@ def choices(device: str = "cpu") -> dict[str, str]:
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """The table of :func:`compare` as lines for a terminal: ratios, milliseconds with quartiles, stages, memory."""
+    """The table of :func:`compare` as lines for a terminal: ratios, milliseconds with quartiles,
+    stages, memory.
+    """
     lines = []
     for _, part in table.groupby("photograph", sort=False):
         shown = pd.DataFrame(
