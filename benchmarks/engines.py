@@ -116,7 +116,8 @@ def serve() -> None:
 class Worker(speed.Worker):
     """A process that runs one engine."""
 
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import engines; engines.serve()"
+    here = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {here!r}); import engines; engines.serve()"
 
 
 def measured(model: str, engines: list[str], rounds: int) -> pd.DataFrame:

@@ -82,7 +82,8 @@ if kind == "file":
     assert not outcome.failed, outcome.failed
 else:
     enhancer(np.load(file))
-print(json.dumps({"idle_mb": idle, "peak_mb": megabytes("VmHWM"), "seconds": time.perf_counter() - started}))
+seconds = time.perf_counter() - started
+print(json.dumps({"idle_mb": idle, "peak_mb": megabytes("VmHWM"), "seconds": seconds}))
 """
 
 

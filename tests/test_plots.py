@@ -18,20 +18,24 @@ def photograph(height: int = 60, width: int = 90, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
+def chart(values: np.ndarray):
+    figure, axes = plots.figure()
+    axes.plot(values)
+    return figure
+
+
 def test_photographs_become_jpeg_and_charts_png():
     panel = plots.show(
         plots.panel([photograph(), photograph(seed=1)], ["a", "b"]), alt="Two photographs"
     )
-    chart = plots.show(plots.curve({"total": np.arange(100.0)}), alt="A rising line")
-    assert (panel.mime, chart.mime) == ("image/jpeg", "image/png")
+    drawn = plots.show(chart(np.arange(100.0)), alt="A rising line")
+    assert (panel.mime, drawn.mime) == ("image/jpeg", "image/png")
     assert Image.open(io.BytesIO(panel.data)).format == "JPEG"
-    assert Image.open(io.BytesIO(chart.data)).format == "PNG"
+    assert Image.open(io.BytesIO(drawn.data)).format == "PNG"
 
 
 def test_picture_carries_alt_text_and_name_to_the_notebook():
-    picture = plots.show(
-        plots.curve({"total": np.arange(9.0)}), alt="A rising\n  line", name="01_loss"
-    )
+    picture = plots.show(chart(np.arange(9.0)), alt="A rising\n  line", name="01_loss")
     data, about = picture._repr_mimebundle_()
     assert about["image/png"] == {"alt": "A rising line", "width": 720, "name": "01_loss"}
     assert base64.b64decode(data["image/png"]) == picture.data
@@ -44,9 +48,7 @@ def test_figure_without_alt_text_is_refused():
 
 
 def test_same_figure_gives_the_same_bytes():
-    first, second = (
-        plots.show(plots.curve({"total": np.arange(50.0) ** 2}), alt="x").data for _ in range(2)
-    )
+    first, second = (plots.show(chart(np.arange(50.0) ** 2), alt="x").data for _ in range(2))
     assert first == second
 
 
@@ -98,20 +100,6 @@ def test_panel_shows_maps_in_grey():
 def test_panel_names_what_does_not_fit(argument, options):
     with pytest.raises(ValueError, match=argument):
         plots.panel([photograph()], **options)
-
-
-def test_curve_draws_every_value_and_the_running_mean():
-    values = np.tile([0.0, 2.0], 60)
-    raw, smooth = plots.curve({"total": values}, window=20).axes[0].lines
-    np.testing.assert_array_equal(raw.get_ydata(), values)
-    np.testing.assert_allclose(smooth.get_ydata()[20:-20], 1.0)
-
-
-def test_curve_puts_the_named_column_across():
-    record = {"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0]}
-    axes = plots.curve(record, ("loss",), x="epoch", window=1, labels=("epoch", "loss")).axes[0]
-    np.testing.assert_array_equal(axes.lines[0].get_xdata(), [1, 2, 3])
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "loss")
 
 
 def test_lines_differ_in_lightness_or_dash():

@@ -34,7 +34,8 @@ GOOD = [
     ),
     new_markdown_cell("**Table 1.1** Counts."),
     new_code_cell(
-        'plots.show(plots.curve({"total": [3.0, 2.0, 1.0]}), alt="A falling line", name="01_loss")'
+        "fig, axes = plots.figure()\naxes.plot([3.0, 2.0, 1.0])\n"
+        'plots.show(fig, alt="A falling line", name="01_loss")'
     ),
     new_markdown_cell("## Findings"),
     new_code_cell(

@@ -214,7 +214,8 @@ def config_from_shapes(path: str | os.PathLike, tensors: dict[str, Tensor]) -> N
     width, out = (tensors[key].shape[0] if tensors[key].ndim == 4 else 0 for key in (first, last))
     if width < 1 or out < 3 or out % 3:
         raise CheckpointError(
-            f"{path}: {width} hidden and {out} curve channels; it takes 1 or more, and a multiple of 3"
+            f"{path}: {width} hidden and {out} curve channels; "
+            "it takes 1 or more, and a multiple of 3"
         )
     return NetConfig(
         width=width,

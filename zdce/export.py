@@ -61,7 +61,8 @@ def to_onnx(model: Model, path: str | os.PathLike, *, gamma: float | None = None
         )
     if isinstance(model.net, CurveNet) and halo(model.net) is None:
         raise ExportError(
-            f"{model.name}: sizes inside this network depend on the photograph's; it is not exported"
+            f"{model.name}: sizes inside this network depend on the photograph's; "
+            "it is not exported"
         )
     net = _Enhancing(model.net, model.gamma if gamma is None else gamma).cpu().eval()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -88,8 +88,8 @@ def headline() -> str:
         rows.append([f"**{method}**" if method == "auto" else method, *cells, grain])
     heads = ["method", *(head for head, _ in FIGURES.values()), "noise ÷ brightness ↓"]
     caption = (
-        f"n = {int(scores['n'].iloc[0])} real pairs of low and normal exposure (`{ON}`), noise over "
-        f"{noise['size'].iloc[0]} scenes of `bursts`; 8-bit images at full size. Rows without "
+        f"n = {int(scores['n'].iloc[0])} real pairs of low and normal exposure (`{ON}`), noise "
+        f"over {noise['size'].iloc[0]} scenes of `bursts`; 8-bit images at full size. Rows without "
         "“(published)” are trained by this project. Source: `06_summary.csv` and `06_noise.csv` of "
         f"`zdce report --profile {PROFILE}`."
     )
