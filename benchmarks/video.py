@@ -119,7 +119,9 @@ def still() -> np.ndarray:
 
 
 def brightness_of(path: Path, mask: np.ndarray, first: int) -> np.ndarray:
-    """Mean brightness, in [0, 1], of the pixels in a mask (H, W), of every frame from ``first`` on."""
+    """Mean brightness, in [0, 1], of the pixels in a mask (H, W), of every frame from ``first``
+    on.
+    """
     pixels = (video.pixels_of(frame) for frame in decoded(path)[first:])
     return np.array([each[mask].mean(dtype=np.float64) / 255 for each in pixels])
 

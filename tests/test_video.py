@@ -1,4 +1,6 @@
-"""Video files: frames at their times, sound as it was, what cameras write, steady brightness, whole or not at all."""
+"""Video files: frames at their times, sound as it was, what cameras write, steady brightness, whole
+or not at all.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,9 @@ def clip(
     sound_at=0.0,
     movflags=None,
 ):  # fmt: skip
-    """Write a video of RGB pictures, shown at ``times`` (ticks), with a tone from ``sound_at`` s on."""
+    """Write a video of RGB pictures, shown at ``times`` (ticks), with a tone from ``sound_at`` s
+    on.
+    """
     pictures = [scene(number) for number in range(len(times))] if pictures is None else pictures
     with av.open(str(path), "w", options={"movflags": movflags} if movflags else {}) as file:
         file.metadata.update(metadata or {})
@@ -456,7 +460,9 @@ def one_curve(r):
 
 
 def dimmed(pictures, wanted=0.4, steady=None):
-    """Means of pictures after one curve each, that brings each to a mean of ``wanted``, steadied."""
+    """Means of pictures after one curve each, that brings each to a mean of ``wanted``,
+    steadied.
+    """
     steady, means = steady or steadying.Steady(), []
     for small in pictures:
         image = torch.from_numpy(small).permute(2, 0, 1)[None]

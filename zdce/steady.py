@@ -55,10 +55,10 @@ class Steady:
       1 − exp(−dt/seconds) of the way to its own. Where the picture changed against its own mean, by
       a share of :data:`MOVED` after both were brought to one light, they move all the way, and by
       the square of the share below that, so that what moves draws no trail behind it.
-    - A picture that grows brighter may weaken curves as fast, so that nothing bursts into white, but
-      never so far that the result darkens. Curves grow stronger :data:`DARKER` times as slowly, and
-      all the more slowly the less light is left: a fade to black is followed into black, and comes
-      back as it went.
+    - A picture that grows brighter may weaken curves as fast, so that nothing bursts into white,
+      but never so far that the result darkens. Curves grow stronger :data:`DARKER` times as slowly,
+      and all the more slowly the less light is left: a fade to black is followed into black, and
+      comes back as it went.
     - Curves are multiplied by one factor, which holds off small changes of brightness, up to
       :data:`LEVELLED`: a mean of curves alone would flicker more than none where exposure is
       unsteady, since a frame's own curves make up for a part of its exposure.
@@ -107,7 +107,7 @@ class Steady:
         light = float(np.median(ratios))  # of this picture against the mean's
         slow = self._slow * np.float32(light)
         moved = np.abs(seen - slow).sum(axis=2) - max(1.0, light) * ROUNDED
-        moved /= ((seen + slow).sum(axis=2) / 2).clip(6 * FLOOR)
+        moved /= ((seen + slow).sum(axis=2) / 2).clip(18 * FLOOR)
         moved = np.clip(moved / MOVED, 0, 1 if self._slow.mean() > FLOOR else 0) ** 2
         least, left = -math.expm1(-max(0.0, passed) / self.seconds), min(1.0, light)
         followed = least / DARKER * left
@@ -141,7 +141,9 @@ class Steady:
 
 
 def _towards(before: Curves, after: Curves, weight: np.ndarray) -> Curves:
-    """Curves between two: ``weight`` (h, w) of the second's values, its mean of the noise levels."""
+    """Curves between two: ``weight`` (h, w) of the second's values, its mean of the noise
+    levels.
+    """
     values = before.values + weight[..., None, None] * (after.values - before.values)
     noise = before.noise
     if noise is not None:

@@ -93,7 +93,8 @@ HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics that the networks have n
 TAGS = ("color_range", "color_primaries", "color_trc", "colorspace")
 UPRIGHT = (1 << 16, 0, 0, 0, 1 << 16)  # a display matrix that changes nothing, its first numbers
 PROGRESSIVE = 1  # libavcodec's AVFieldOrder
-# Tags that an MP4 has a place of its own for; others, of phones and cameras, go into a list of keys.
+# Tags that an MP4 has a place of its own for; others, of phones and cameras, go into a list of
+# keys.
 MP4_TAGS = {"title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"}
 MP4_TAGS |= {"copyright", "grouping", "lyrics", "description", "synopsis", "creation_time"}
 MP4_TAGS |= {"location"}
@@ -120,7 +121,7 @@ class Enhanced:
     notes: tuple[str, ...] = ()
 
 
-# --- pictures ---------------------------------------------------------------------------------------
+# --- pictures -------------------------------------------------------------------------------------
 
 
 def _form(frame: Any, transfer: int) -> Form:
@@ -168,7 +169,9 @@ def _planes(frame: Any, form: Form) -> list[np.ndarray]:
 
 
 def pixels_of(frame: Any) -> np.ndarray:
-    """A decoded frame's R'G'B', (H, W, 3): uint8, or uint16 above 8 bits; VideoError if not read."""
+    """A decoded frame's R'G'B', (H, W, 3): uint8, or uint16 above 8 bits; VideoError if not
+    read.
+    """
     form = _form(frame, 0)
     return to_pixels(_planes(frame, form), form)
 
@@ -181,15 +184,15 @@ def _turned(pixels: np.ndarray, matrix: Sequence[int]) -> np.ndarray:
     return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-# --- times ------------------------------------------------------------------------------------------
+# --- times ----------------------------------------------------------------------------------------
 
 
 class _Clock:
     """Times that go forward, whatever a file says; all in seconds or in units of a stream.
 
-    Where a file is several put together, the times of all streams begin anew with each of them; they
-    are moved on. A recording's start becomes 0. AVI knows no times of presentation: those that were
-    made up for it are taken in order. A time that repeats or is missing becomes a later one.
+    Where a file is several put together, the times of all streams begin anew with each of them;
+    they are moved on. A recording's start becomes 0. AVI knows no times of presentation: those that
+    were made up for it are taken in order. A time that repeats or is missing becomes a later one.
     """
 
     def __init__(self, video: Any, rate: Fraction | None) -> None:
@@ -243,7 +246,7 @@ class _Clock:
         self.last = frame.pts = at or 0
 
 
-# --- files ------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def is_video(path: str | os.PathLike) -> bool:
@@ -271,12 +274,12 @@ def enhance_video(
     container can say it; elsewhere the pictures themselves are turned. Interlaced pictures become
     whole ones. Sound, subtitles, attachments and covers are copied without being decoded. What a
     container cannot hold is told in the result's notes, but for sound: without it nothing is
-    written. Where a container has no times below zero, all streams may begin later by the same span.
-    The file appears whole or not at all.
+    written. Where a container has no times below zero, all streams may begin later by the same
+    span. The file appears whole or not at all.
 
-    Raises VideoError, one line, for what is no video, damaged or cut short, without a frame, of high
-    dynamic range or stored in an unusual way (RGB, transparency), and when writing fails; ValueError
-    for ``steady``.
+    Raises VideoError, one line, for what is no video, damaged or cut short, without a frame, of
+    high dynamic range or stored in an unusual way (RGB, transparency), and when writing fails;
+    ValueError for ``steady``.
     """
     source, target = Path(source), Path(target)
     curves = Steady(steady)
