@@ -240,7 +240,8 @@ def main() -> None:
                 rate, busy = timed(call)
                 rows.append({"way": way, "rate": rate, "busy": busy})
                 print(
-                    f"{number + 1}/{arguments.rounds} {way:12} {rate:6.1f} frames/s, {busy:5.1f} ms of cores a frame"
+                    f"{number + 1}/{arguments.rounds} {way:12} {rate:6.1f} frames/s, "
+                    f"{busy:5.1f} ms of cores a frame"
                 )
         seen = {"input": clip, "fast": outputs["fast"], "unsteadied": outputs["unsteadied"]}
         flickers = {

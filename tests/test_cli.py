@@ -244,8 +244,8 @@ def test_a_dry_run_says_what_would_be_written(zdce, photo, tmp_path):
 
 def test_help_does_not_wait_for_torch():
     code = (
-        "import sys; from zdce.cli import main\ntry: main(['enhance', '--help'])\nexcept SystemExit: "
-        "print(sorted({'torch', 'numpy', 'numba', 'PIL'} & set(sys.modules)))"
+        "import sys; from zdce.cli import main\ntry: main(['enhance', '--help'])\n"
+        "except SystemExit: print(sorted({'torch', 'numpy', 'numba', 'PIL'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.stdout.strip().endswith("[]")

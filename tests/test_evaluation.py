@@ -1,4 +1,6 @@
-"""Scores are computed once, kept by what they depend on, and found again without the photographs."""
+"""Scores are computed once, kept by what they depend on, and found again without the
+photographs.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from zdce import metadata
 from zdce.photos import IPTC, TAIL, TEXT, XMP, Photo, read_photo, write_photo
 
 WORDS = (
-    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description xmp:Rating="4" tiff:Orientation="6" '
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF>'
+    b'<rdf:Description xmp:Rating="4" tiff:Orientation="6" '
     b'GPano:ProjectionType="equirectangular"/></rdf:RDF></x:xmpmeta>'
 )
 VIDEO = struct.pack(">I", 24) + b"ftypmp42" + bytes(12) + b"\xff\xd8\xff\xd9" + bytes(3000)
@@ -214,7 +215,8 @@ def test_a_jpeg_that_is_cut_has_nothing_behind():
 
 
 def test_the_video_of_a_motion_photo_stays_or_is_told(tmp_path):
-    xmp = b'<x:xmpmeta><rdf:Description GCamera:MotionPhoto="1" GCamera:MicroVideoOffset="24"/></x:xmpmeta>'
+    described = b'<rdf:Description GCamera:MotionPhoto="1" GCamera:MicroVideoOffset="24"/>'
+    xmp = b"<x:xmpmeta>" + described + b"</x:xmpmeta>"
     photo, lost, out = through(tmp_path, "a.jpg", jpeg(xmp=xmp) + VIDEO, "b.jpg")
     assert not lost and not photo.notes and out.endswith(VIDEO) and b"MicroVideoOffset" in out
     assert write_photo(photo, tmp_path / "b.png") == [TAIL]

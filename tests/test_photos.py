@@ -269,7 +269,9 @@ def test_color_keys_become_alpha(tmp_path):
 
 
 def cmyk_profile(lab):
-    """A small ICC profile for CMYK: ``lab`` (16, 3) holds the 8-bit Lab colour of each ink corner."""
+    """A small ICC profile for CMYK: ``lab`` (16, 3) holds the 8-bit Lab colour of each ink
+    corner.
+    """
     ramp = bytes(range(256))
     table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0])
     table += struct.pack(">9i", *(65536 * v for v in (1, 0, 0, 0, 1, 0, 0, 0, 1)))

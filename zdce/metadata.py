@@ -124,7 +124,8 @@ def exif_of_tiff(data: bytes, only: frozenset[int] | None = None) -> Image.Exif:
 
 
 def exif_into_tiff(file: io.BytesIO, block: bytes, order: str) -> None:
-    """Add EXIF, sub-directories included, to a TIFF file in memory, by a joint directory at its end.
+    """Add EXIF, sub-directories included, to a TIFF file in memory, by a joint directory at its
+    end.
 
     tifffile writes no sub-directories of EXIF and GPS tags. The pixels stay where they are, and are
     not copied: half a gigabyte of them may be there.

@@ -714,7 +714,9 @@ def _moved_last(values: np.ndarray, axes: str, depth: str) -> np.ndarray:
 
 
 def _full_range(values: np.ndarray, bits: int, depth: str) -> np.ndarray:
-    """uint8 or uint16 that uses its whole range, in native byte order; the values themselves if so."""
+    """uint8 or uint16 that uses its whole range, in native byte order; the values themselves if
+    so.
+    """
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
         if not (low >= 0 and high <= 1):  # also when there are NaN

@@ -32,16 +32,17 @@ SLIGHT = 0.005  # share of the other method's mean; smaller differences change n
 MARGINS = """
 All margins are ours, but for the first; none was lowered when the trainings became longer.
 
-- **As the claim states it**: 97 KB, 312 – 316 KB (N1), 10 – 35 % (N3). Published sizes are rounded as
-  the study rounds them; our own files may differ by 5 %, since another format wraps the tensors.
-- **0.5 % of the other method's mean** (PSNR about 0.1 dB, SSIM 0.003, noise gain 0.02): a difference
-  below that is lost in the rounding to 8 bits and seen in no pair of pictures, however certain.
-- **1 %** of the bright pixels newly near white (P1), **5 %** of local contrast lost (P3): with less,
-  nobody would speak of lost highlights or details.
+- **As the claim states it**: 97 KB, 312 – 316 KB (N1), 10 – 35 % (N3). Published sizes are rounded
+  as the study rounds them; our own files may differ by 5 %, since another format wraps the tensors.
+- **0.5 % of the other method's mean** (PSNR about 0.1 dB, SSIM 0.003, noise gain 0.02): a
+  difference below that is lost in the rounding to 8 bits and seen in no pair of pictures, however
+  certain.
+- **1 %** of the bright pixels newly near white (P1), **5 %** of local contrast lost (P3): with
+  less, nobody would speak of lost highlights or details.
 - **2 %** brighter before a frame is a border (N4): about the least step that is seen along an edge.
 - **2 grey levels** between published pictures and ours (R1): two roundings to 8 bits.
-- **0.05** in the loss, **0.5 dB** and **0.02** of SSIM for the same training (R1): a little more than
-  what two of our own seeds lie apart.
+- **0.05** in the loss, **0.5 dB** and **0.02** of SSIM for the same training (R1): a little more
+  than what two of our own seeds lie apart.
 - **L2**: "converges" is less than a tenth of the drop of the epoch means in their last quarter,
   "swings widely" a standard deviation of single batches above the whole drop.
 """.strip()
@@ -154,7 +155,8 @@ CLAIMS = _read()
 # --- judging --------------------------------------------------------------------------------------
 
 COLUMNS = [
-    "claim", "part", "on", "rule", "measured", "low", "high", "unit", "n", "scenes", "seeds", "finding", "outcome",
+    "claim", "part", "on", "rule", "measured", "low", "high", "unit", "n", "scenes", "seeds",
+    "finding", "outcome",
     "budget",
 ]  # fmt: skip
 
@@ -308,7 +310,8 @@ def collect(folder: Path) -> pd.DataFrame:
         table = pd.read_csv(file, keep_default_na=False, na_values={"low": "", "high": ""})
         if missing := [column for column in COLUMNS if column not in table]:
             raise ValueError(
-                f"{file.name}: has no column {missing[0]!r}; a table of claims needs {', '.join(COLUMNS)}; "
+                f"{file.name}: has no column {missing[0]!r}; "
+                f"a table of claims needs {', '.join(COLUMNS)}; "
                 "run that report again"
             )
         number = file.name[:2]

@@ -208,7 +208,9 @@ def evaluate(
 
 
 def answers(rows: Iterable[Method], on: str, limit: int = 0, *, figures: str = "all") -> bool:
-    """Whether :func:`evaluate` can answer here: the photographs are at hand, or every score is kept."""
+    """Whether :func:`evaluate` can answer here: the photographs are at hand, or every score is
+    kept.
+    """
     if datasets.at_hand(on):
         return True
     group = on if figures == "all" else f"{on}-{figures}"

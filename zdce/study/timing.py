@@ -433,7 +433,8 @@ def contention(conditions: Mapping[str, object]) -> str:
         return f"other work is not known on this system; load average before: {load}"
     if other > BUSY:
         return (
-            f"WARNING: other work kept {other:.2f} cores busy meanwhile (load average before: {load});\n"
+            f"WARNING: other work kept {other:.2f} cores busy meanwhile "
+            f"(load average before: {load});\n"
             "these times are too long and their ratios unsure"
         )
     return f"quiet: other work kept {other:.2f} cores busy meanwhile (load average before: {load})"
@@ -584,7 +585,8 @@ def as_text(table: pd.DataFrame) -> str:
     lines += [f"{name}: {told}" for name, told in choices().items()]
     lines += [
         f"{about['n']} rounds; ratio: to the first line, in turn; peak memory: over all sizes",
-        f"{', '.join(sorted(set(table['device'])))} ({about['machine']}), torch {about['torch']}, commit "
+        f"{', '.join(sorted(set(table['device'])))} ({about['machine']}), "
+        f"torch {about['torch']}, commit "
         f"{about['commit']}{devices}",
     ]
     return "\n".join(lines)
