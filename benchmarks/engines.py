@@ -75,7 +75,10 @@ def engine(version: Version):
             session = onnxruntime.InferenceSession(
                 str(file), options, providers=["CPUExecutionProvider"]
             )
-            run = lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])  # noqa: E731
+
+            def run(image, session=session):
+                return torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+
         else:
             import openvino
 

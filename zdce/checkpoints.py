@@ -245,7 +245,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("zdce")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no iteration on safe_open)
+            names = file.keys()  # of safe_open, which cannot be iterated itself
+            tensors = {name: file.get_tensor(name) for name in names}
         header = json.loads(text) if text else {}
     except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None

@@ -47,7 +47,7 @@ def to_onnx(model: Model, path: str | os.PathLike, *, gamma: float | None = None
     stride 2) or disagrees. Source: ours.
     """
     try:
-        import onnx
+        import onnx  # noqa: F401
         import onnxruntime
         import onnxscript  # noqa: F401 (torch writes the file with it)
     except ImportError:
@@ -68,28 +68,7 @@ def to_onnx(model: Model, path: str | os.PathLike, *, gamma: float | None = None
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.onnx")
     try:
-        sides = {
-            0: torch.export.Dim("batch", min=1, max=2**10),
-            2: torch.export.Dim("height", min=1, max=2**16),
-            3: torch.export.Dim("width", min=1, max=2**16),
-        }
-        try:
-            program = torch.onnx.export(
-                net,
-                (torch.rand(2, 3, *SIZES[0]),),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=["image"],
-                output_names=["enhanced"],
-                dynamic_shapes={"image": sides},
-                verbose=False,
-            )
-            program.save(partial, external_data=False)
-            onnx.checker.check_model(str(partial))
-        except Exception as error:  # the exporter raises nearly anything
-            raise ExportError(
-                f"{model.name}: not exported: {str(error).splitlines()[0]}"
-            ) from error
+        _write(net, partial, model.name)
         session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
         difference = max(_difference(net, session, size) for size in SIZES)
         if not difference <= TOLERANCE:
@@ -100,6 +79,32 @@ def to_onnx(model: Model, path: str | os.PathLike, *, gamma: float | None = None
     finally:
         partial.unlink(missing_ok=True)
     return difference
+
+
+def _write(net: nn.Module, file: Path, name: str) -> None:
+    """Write ``net`` as an ONNX file and check it; ExportError, which names the network."""
+    import onnx
+
+    sides = {
+        0: torch.export.Dim("batch", min=1, max=2**10),
+        2: torch.export.Dim("height", min=1, max=2**16),
+        3: torch.export.Dim("width", min=1, max=2**16),
+    }
+    try:
+        program = torch.onnx.export(
+            net,
+            (torch.rand(2, 3, *SIZES[0]),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["enhanced"],
+            dynamic_shapes={"image": sides},
+            verbose=False,
+        )
+        program.save(file, external_data=False)
+        onnx.checker.check_model(str(file))
+    except Exception as error:  # the exporter raises nearly anything
+        raise ExportError(f"{name}: not exported: {str(error).splitlines()[0]}") from error
 
 
 def _difference(net: nn.Module, session, size: tuple[int, int]) -> float:

@@ -152,9 +152,8 @@ def steps(version: Version) -> tuple[dict[str, Callable[[Any], Any]], Callable[[
         if height * width <= STRIP_PIXELS or halo(enhancer.net) is None:
             return net(image)[0]
         out = torch.empty_like(image)
-        for tile in tiles(
-            height, width, halo(enhancer.net), (max(1, STRIP_PIXELS // width), width)
-        ):
+        side = (max(1, STRIP_PIXELS // width), width)
+        for tile in tiles(height, width, halo(enhancer.net), side):
             strip = net(image[..., tile.seen_rows, tile.seen_columns])[0]
             out[..., tile.rows, tile.columns] = strip[(..., *tile.inside)]
         return out
