@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import dark, trained
+from pictures import dark, trained
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zdce import auto, checkpoints, engine

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import dark, trained
+from pictures import dark, trained
 from PIL import Image
 
 from zdce import checkpoints

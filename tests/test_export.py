@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import trained
+from pictures import trained
 
 from zdce import checkpoints, export
 from zdce.checkpoints import Model

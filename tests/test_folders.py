@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import dark, trained
+from pictures import dark, trained
 from PIL import Image
 
 from zdce import checkpoints, folders, photos

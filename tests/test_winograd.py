@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import dark, trained
+from pictures import dark, trained
 
 from zdce.engine import winograd
 from zdce.model import CurveNet, apply_curves
