@@ -80,16 +80,16 @@ def headline() -> str:
     tables = paths.reports(PROFILE) / "tables"
     scores = pd.read_csv(tables / "06_summary.csv").query("dataset == @ON").set_index("method")
     noise = pd.read_csv(tables / "06_noise.csv").query("dataset == 'bursts'")
-    noise = noise.groupby("method", sort=False)["relative_noise"].agg(["mean", "size"])
+    noise = noise.set_index("method")
     rows = []
     for method in (name for name in SHOWN if name in scores.index):
         cells = [f"{scores.at[method, name]:.{digits}f}" for name, (_, digits) in FIGURES.items()]
-        grain = f"{noise['mean'][method]:.3f}" if method in noise.index else ""
+        grain = f"{noise.at[method, 'relative_noise']:.3f}" if method in noise.index else ""
         rows.append([f"**{method}**" if method == "auto" else method, *cells, grain])
     heads = ["method", *(head for head, _ in FIGURES.values()), "noise ÷ brightness ↓"]
     caption = (
         f"n = {int(scores['n'].iloc[0])} real pairs of low and normal exposure (`{ON}`), noise "
-        f"over {noise['size'].iloc[0]} scenes of `bursts`; 8-bit images at full size. Rows without "
+        f"over {int(noise['scenes'].iloc[0])} scenes of `bursts`; 8-bit images at full size. Rows without "
         "“(published)” are trained by this project. Source: `06_summary.csv` and `06_noise.csv` of "
         f"`zdce report --profile {PROFILE}`."
     )
