@@ -87,10 +87,11 @@ def headline() -> str:
         grain = f"{noise.at[method, 'relative_noise']:.3f}" if method in noise.index else ""
         rows.append([f"**{method}**" if method == "auto" else method, *cells, grain])
     heads = ["method", *(head for head, _ in FIGURES.values()), "noise ÷ brightness ↓"]
+    scenes = int(noise["scenes"].iloc[0])
     caption = (
         f"n = {int(scores['n'].iloc[0])} real pairs of low and normal exposure (`{ON}`), noise "
-        f"over {int(noise['scenes'].iloc[0])} scenes of `bursts`; 8-bit images at full size. "
-        "Rows without “(published)” are trained by this project. Source: `06_summary.csv` and `06_noise.csv` of "
+        f"over {scenes} scenes of `bursts`; 8-bit images at full size. Rows without "
+        "“(published)” are trained by this project. Source: `06_summary.csv` and `06_noise.csv` of "
         f"`zdce report --profile {PROFILE}`."
     )
     return f"{table(heads, rows)}\n\n{caption}"
