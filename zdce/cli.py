@@ -347,17 +347,12 @@ def data_list() -> None:
     """Every data set: whether it is at hand, files, size, terms."""
     from zdce import datasets
 
-    for row in datasets.status():
-        state = (
-            "at hand"
-            if row["at_hand"] == row["files"]
-            else f"{row['at_hand']} of {row['files']} at hand"
-        )
-        click.echo(
-            f"{row['name']:18} {row['files']:5} files {row['bytes'] / 1e6:7.1f} MB   {state:18} "
-            f"{row['title']}"
-        )
-        click.echo(f"{'':18} {row['licence']}; used for {row['use']}")
+    for name, each in datasets.DATASETS.items():
+        files, absent = each.entries(), len(datasets.missing(name))
+        size = sum(entry.size for entry in files) / 1e6
+        state = f"{len(files) - absent} of {len(files)} at hand" if absent else "at hand"
+        click.echo(f"{name:18} {len(files):5} files {size:7.1f} MB   {state:18} {each.title}")
+        click.echo(f"{'':18} {each.licence}")
 
 
 @data.command("fetch")

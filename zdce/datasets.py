@@ -82,35 +82,20 @@ def manifest() -> dict[str, Entry]:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A named set: what a table says of it, and the start of its files' paths in the manifest."""
+    """A named set; ``starts`` begin its files' paths in the manifest. Sources: data/README.md."""
 
     name: str
     title: str
-    use: str
     licence: str
-    source: str
     starts: tuple[str, ...] = ()
 
     def entries(self) -> list[Entry]:
         """Its files, in the manifest's order; none for ``bundled``."""
-        if self.name == "sice-pairs":
-            lows = [entry for entry in manifest().values() if entry.scene]
-            wanted = {entry.path for entry in lows}
-            wanted |= {f"data/train_data/{entry.reference}" for entry in lows}
-            return [entry for entry in manifest().values() if entry.path in wanted]
-        if not self.starts:
-            return []
-        return [entry for entry in manifest().values() if entry.path.startswith(self.starts)]
-
-    @property
-    def files(self) -> int:
-        """Number of files: to fetch, or for ``bundled`` the photographs inside scikit-image."""
-        return len(self.entries()) if self.starts else len(BUNDLED)
-
-    @property
-    def size(self) -> int:
-        """Bytes to fetch in all; 0 for ``bundled``."""
-        return sum(entry.size for entry in self.entries())
+        every = [each for each in manifest().values() if each.path.startswith(self.starts)]
+        if self.name != "sice-pairs":
+            return every
+        references = {f"data/train_data/{each.reference}" for each in every if each.scene}
+        return [each for each in every if each.scene or each.path in references]
 
 
 RESEARCH = "for research, no licence to redistribute"
@@ -119,65 +104,44 @@ DATASETS: dict[str, DataSet] = {
     for each in (
         DataSet(
             "bundled",
-            "Photographs inside scikit-image, darkened by a seeded camera model",
-            "quick runs, tests, committed figures",
+            "5 photographs inside scikit-image, darkened by a seeded camera model",
             "CC0 or public domain",
-            "the installed scikit-image package",
         ),
         DataSet(
             "sice-train",
             "2,002 training photographs: neighbours are one scene at rising exposures",
-            "training",
             f"{RESEARCH} (Zero-DCE: CC BY-NC 4.0)",
-            "github.com/Li-Chongyi/Zero-DCE_extension",
             ("data/train_data/",),
         ),
         DataSet(
             "sice-pairs",
-            "250 low frames of 95 scenes with a normal exposure of the same scene",
-            "scoring with a reference, never training",
+            "250 low frames of sice-train with a normal exposure of the same scene: scoring alone",
             f"{RESEARCH} (Zero-DCE: CC BY-NC 4.0)",
-            "frames of sice-train",
             ("data/train_data/",),
         ),
         DataSet(
             "lime",
             "Nine test photographs and the study's published results on them",
-            "reproduction, comparison without a reference",
             RESEARCH,
-            "github.com/Aiemu/Zero-DCE-improved",
             ("data/test_data/LIME/", "data/published_results/LIME/"),
         ),
-        DataSet(
-            "dicm",
-            "64 test photographs",
-            "comparison without a reference",
-            RESEARCH,
-            "github.com/Li-Chongyi/Zero-DCE",
-            ("data/test_data/DICM/",),
-        ),
+        DataSet("dicm", "64 test photographs", RESEARCH, ("data/test_data/DICM/",)),
         DataSet(
             "bursts",
-            "Six static night scenes, four frames each",
-            "noise: what differs between the frames",
+            "Six static night scenes, four frames each: what differs between them is noise",
             f"{RESEARCH} (Zero-DCE: CC BY-NC 4.0)",
-            "github.com/Li-Chongyi/Zero-DCE_extension",
             ("data/bursts/",),
         ),
         DataSet(
             "published-weights",
             "Weights of Zero-DCE, improved Zero-DCE, Zero-DCE++ and SCI (three)",
-            "reproduction, comparison",
             RESEARCH,
-            "the four repositories of their authors",
             ("weights/",),
         ),
         DataSet(
             "niqe-model",
-            "NIQE's model of pristine photographs",
-            "the NIQE metric",
+            "Model of pristine photographs for the NIQE metric",
             "for research, as released by its authors",
-            "github.com/utlive/niqe",
             ("data/niqe_modelparameters.mat",),
         ),
     )
@@ -190,16 +154,10 @@ def _dataset(name: str) -> DataSet:
     return DATASETS[name]
 
 
-def _owner(path: str) -> str:
-    owners = (name for name, each in DATASETS.items() if each.starts)
-    return next(name for name in owners if path.startswith(DATASETS[name].starts))
-
-
 def entries_of(names: str | Iterable[str]) -> list[Entry]:
     """The files of one or several sets, each once."""
     names = [names] if isinstance(names, str) else names
-    every = (entry for name in names for entry in _dataset(name).entries())
-    return list({entry.path: entry for entry in every}.values())
+    return list(dict.fromkeys(entry for name in names for entry in _dataset(name).entries()))
 
 
 # --- where files lie ------------------------------------------------------------------------------
@@ -229,15 +187,22 @@ def places_of(path: str) -> list[Path]:
     return [kept_at(path), *local]
 
 
-def _whole(place: Path, entry: Entry) -> bool:
+def is_right(place: Path, entry: Entry) -> bool:
+    """Whether the file ``place`` is there with the manifest's size and sha256."""
+    if not _has_size(place, entry):
+        return False
+    with place.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+
+
+def _has_size(place: Path, entry: Entry) -> bool:
     return place.is_file() and place.stat().st_size == entry.size
 
 
 @functools.lru_cache(maxsize=10_000)
-def _sha256(place: Path, _size: int, _changed: int) -> str:
-    """Of a file as it is: hashed again when its length or time of change is another."""
-    with place.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _was_right(place: Path, entry: Entry, _changed: int) -> bool:
+    """The same for what is looked for often: a file is hashed again when it was changed."""
+    return is_right(place, entry)
 
 
 def find(relative_path: str) -> Path:
@@ -252,37 +217,26 @@ def find(relative_path: str) -> Path:
         raise FileNotFoundError(f"{relative_path}: not a file of {paths.manifest()}")
     wrong = ""
     for place in places_of(entry.path):
-        if _whole(place, entry):
-            about = place.stat()
-            if _sha256(place, about.st_size, about.st_mtime_ns) == entry.sha256:
+        if _has_size(place, entry):
+            if _was_right(place, entry, place.stat().st_mtime_ns):
                 return place
             wrong = f" (another file lies at {place})"
-    raise FileNotFoundError(
-        f"{entry.path}: not at hand{wrong}; run `zdce data fetch {_owner(entry.path)}`"
-    )
+    owner = next(name for name, each in DATASETS.items() if entry in each.entries())
+    raise FileNotFoundError(f"{entry.path}: not at hand{wrong}; run `zdce data fetch {owner}`")
 
 
-def _there(entry: Entry) -> bool:
-    return any(_whole(place, entry) for place in places_of(entry.path))
+def missing(name: str) -> list[Entry]:
+    """The files of a set that are not there with the manifest's size; none for ``bundled``."""
+    return [
+        entry
+        for entry in _dataset(name).entries()
+        if not any(_has_size(place, entry) for place in places_of(entry.path))
+    ]
 
 
 def at_hand(name: str) -> bool:
     """True if every file of the set is there with the manifest's size; always for ``bundled``."""
-    return all(map(_there, _dataset(name).entries()))
-
-
-def status() -> list[dict[str, str | int]]:
-    """One row a set for ``zdce data list``: name, title, files, bytes, at_hand, where, use, ..."""
-    rows = []
-    for name, each in DATASETS.items():
-        entries = each.entries()
-        there, kept = sum(map(_there, entries)), sum(_whole(kept_at(e.path), e) for e in entries)
-        where = "data folder" if kept == there else "data folder, mirror" if kept else "mirror"
-        where = "installed" if not each.starts else where if there else "not fetched"
-        row = {"name": name, "title": each.title, "files": each.files, "bytes": each.size}
-        row |= {"at_hand": there if each.starts else each.files, "where": where}
-        rows.append(row | {"use": each.use, "licence": each.licence, "source": each.source})
-    return rows
+    return not missing(name)
 
 
 # --- bundled photographs --------------------------------------------------------------------------
@@ -291,7 +245,6 @@ def status() -> list[dict[str, str | int]]:
 BUNDLED = ("astronaut", "coffee", "chelsea", "rocket", "retina")
 BUNDLED_SIDE = 512  # pixels, the longest side: keeps the quick case quick
 BUNDLED_STOPS = (2, 3, 4)  # under-exposure of the samples
-BURST_STOPS, BURST_FRAMES = 3, 4
 TRAINING_STOPS = (-2, -1.5, -1, 0, 1, 2, 3, 4)  # negative: over-exposed and clipped
 
 
@@ -373,7 +326,7 @@ def samples(name: str, limit: int = 0, part: str = "") -> list[Sample]:
     ``limit`` > 0 takes that many, evenly spaced. ``part``: only scenes of this :func:`half`. Raises
     ValueError for a set without photographs.
     """
-    dataset = _dataset(name)
+    entries = _dataset(name).entries()
     if limit < 0:
         raise ValueError(f"limit={limit} must be 0 (all) or more")
     if name in ("published-weights", "niqe-model"):
@@ -382,10 +335,10 @@ def samples(name: str, limit: int = 0, part: str = "") -> list[Sample]:
         shots = [(photo, stops) for photo in BUNDLED for stops in BUNDLED_STOPS]
         every = [Sample(name, f"{photo}-{k}ev", photo, stops=k) for photo, k in shots]
     else:
-        entries = [entry for entry in dataset.entries() if entry.path.startswith(dataset.starts[0])]
         if name == "sice-pairs":
             entries = [entry for entry in entries if entry.scene]
-        every = [_sample(name, entry) for entry in entries]
+        shown = [entry for entry in entries if entry.path.startswith(DATASETS[name].starts[0])]
+        every = [_sample(name, entry) for entry in shown]
         every.sort(key=lambda s: (_natural(s.scene), _natural(s.name)))
     every = [sample for sample in every if part in ("", half(sample.scene))]
     if not limit or limit >= len(every):
@@ -413,10 +366,7 @@ def bursts(name: str) -> dict[str, list[np.ndarray]]:
     name: ``bursts``, six scenes, or ``bundled``, five.
     """
     if name == "bundled":
-        return {
-            photo: [_bundled(photo, BURST_STOPS, frame) for frame in range(BURST_FRAMES)]
-            for photo in BUNDLED
-        }
+        return {photo: [_bundled(photo, 3, frame) for frame in range(4)] for photo in BUNDLED}
     if name != "bursts":
         raise ValueError(f"name={name!r} has no bursts; use 'bursts' or 'bundled'")
     scenes: dict[str, list[np.ndarray]] = {}
@@ -428,7 +378,7 @@ def bursts(name: str) -> dict[str, list[np.ndarray]]:
 # --- training sets --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainingSet:
     """Photographs ready for training.
 
@@ -451,11 +401,7 @@ def _training_files(source: str) -> list[tuple[str, Path]]:
         raise ValueError(
             f"name_or_folder={source!r} is neither a folder nor one of: sice-train, bundled"
         )
-    files = [
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-    ]
+    files = [file for file in folder.rglob("[!.]*") if file.suffix.lower() in SUFFIXES]
     if not files:
         raise ValueError(
             f"{folder}: no photographs to train on; it needs files ending in {' '.join(SUFFIXES)}"
@@ -485,8 +431,6 @@ def training_set(
         raise ValueError(
             f"name_or_folder={source!r} is for scoring; train on sice-train, bundled or a folder"
         )
-    if size < 1:
-        raise ValueError(f"size={size} must be 1 or more pixels")
     if source == "bundled":
         jobs = [(f"{photo}{-k:+g}ev", (photo, k)) for photo in BUNDLED for k in TRAINING_STOPS]
         key = [CAMERA.white, CAMERA.read_noise, BUNDLED_SIDE, *(name for name, _ in jobs)]
@@ -500,6 +444,12 @@ def training_set(
     home = paths.data() / "cache" / f"{label}-{size}-{digest}"
     if not home.is_dir():
         _build_cache(home, jobs, size, progress)
+    return _opened(home)
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(home: Path) -> TrainingSet:
+    """The same object for the same photographs, so that trainings can share what they read."""
     names = json.loads((home / "names.json").read_text(encoding="utf-8"))
     return TrainingSet(np.load(home / "images.npy", mmap_mode="r"), names)
 
@@ -523,11 +473,11 @@ def _build_cache(
                 return str(error)
             images[index] = Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)
 
-        told = {"desc": "decoding", "unit": "photo", "mininterval": 1, "file": sys.stdout}
+        bar = {"desc": "decoding", "unit": "photo", "mininterval": 1, "file": sys.stdout}
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             lines = pool.map(place, range(len(jobs)))
-            bar = tqdm(lines, total=len(jobs), disable=not progress, **told)
-            wrong = [line for line in bar if line]
+            lines = tqdm(lines, total=len(jobs), disable=not progress, **bar)
+            wrong = [line for line in lines if line]
         if wrong:
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             raise PhotoError(f"{wrong[0]}{more}; mend or remove it")

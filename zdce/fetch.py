@@ -24,7 +24,7 @@ import requests
 from tqdm import tqdm
 
 from zdce import paths
-from zdce.datasets import Entry, entries_of, is_address, kept_at, places_of
+from zdce.datasets import Entry, entries_of, is_address, is_right, kept_at, places_of
 from zdce.files import atomic_write
 
 with warnings.catch_warnings():
@@ -73,29 +73,25 @@ def fetch(
     mirror = mirror or paths.mirror()
     if mirror and not is_address(mirror) and not Path(mirror).expanduser().is_dir():
         raise ValueError(f"mirror={str(mirror)!r} is neither a folder nor an http(s) address")
-    if jobs < 1:
-        raise ValueError(f"jobs={jobs} must be 1 or more")
     entries, result = entries_of(names), Fetched()
     silent, give_up = 0, threading.Event()
-    told = {"desc": "fetching", "unit": "file", "mininterval": 1, "file": sys.stdout}
-    bar = tqdm(total=len(entries), disable=not progress, **told)
-    with bar, ThreadPoolExecutor(jobs) as pool:
-        waiting = {pool.submit(_fetch_one, entry, mirror, give_up): entry.path for entry in entries}
-        try:
-            for future in as_completed(waiting):
-                try:
-                    (result.fetched if future.result() else result.kept).append(waiting[future])
-                    silent = 0
-                except (_Failure, OSError, ValueError) as error:
-                    result.failed[waiting[future]] = str(error)
-                    unreached = isinstance(error, _Failure) and not error.connected
-                    silent = silent + 1 if unreached else 0
-                if silent >= UNREACHABLE:
-                    give_up.set()
-                bar.update()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = ThreadPoolExecutor(jobs)
+    waiting = {pool.submit(_fetch_one, entry, mirror, give_up): entry.path for entry in entries}
+    bar = {"desc": "fetching", "unit": "file", "mininterval": 1, "file": sys.stdout}
+    try:
+        done = as_completed(waiting)
+        for future in tqdm(done, total=len(entries), disable=not progress, **bar):
+            try:
+                (result.fetched if future.result() else result.kept).append(waiting[future])
+                silent = 0
+            except (_Failure, OSError, ValueError) as error:
+                result.failed[waiting[future]] = str(error)
+                unreached = isinstance(error, _Failure) and not error.connected
+                silent = silent + 1 if unreached else 0
+            if silent >= UNREACHABLE:
+                give_up.set()
+    finally:
+        pool.shutdown(cancel_futures=True)
     return result
 
 
@@ -108,26 +104,21 @@ def verify(names: str | Iterable[str]) -> dict[str, str]:
             wrong[entry.path] = "missing"
         elif place.stat().st_size != entry.size:
             wrong[entry.path] = f"{place.stat().st_size} bytes instead of {entry.size}"
-        elif not _right(place, entry):
+        elif not is_right(place, entry):
             wrong[entry.path] = "wrong sha256"
     return wrong
-
-
-def _right(place: Path, entry: Entry) -> bool:
-    there = place.is_file() and place.stat().st_size == entry.size
-    return there and pooch.file_hash(str(place)) == entry.sha256
 
 
 def _fetch_one(entry: Entry, mirror: str | os.PathLike | None, give_up: threading.Event) -> bool:
     """Bring one file; False if it was there. Whatever goes wrong leaves no file, nor a part."""
     target = kept_at(entry.path)
-    if _right(target, entry):
+    if is_right(target, entry):
         return False
     if give_up.is_set():
         reason = f"not tried: no connection for {UNREACHABLE} files in a row"
         raise _Failure(reason, connected=False)
     with atomic_write(target) as partial:
-        if _right(target, entry):  # another process was bringing it meanwhile
+        if is_right(target, entry):  # another process was bringing it meanwhile
             shutil.copyfile(target, partial)
             return False
         for attempt in range(ATTEMPTS):
@@ -155,10 +146,10 @@ def _transfer(entry: Entry, mirror: str | os.PathLike | None, partial: Path) -> 
         pause = 0.0
         url = f"{str(mirror).rstrip('/')}/{quote(entry.path)}" if mirror else entry.origin
         _download(url, partial, entry.size)
-    if not _right(partial, entry):
-        got = f"{partial.stat().st_size} bytes, sha256 {pooch.file_hash(str(partial))[:12]}…"
-        expected = f"expected {entry.size} bytes, sha256 {entry.sha256[:12]}…"
-        raise _Failure(f"got {got}; {expected}", pause)
+    if not is_right(partial, entry):
+        got = f"{partial.stat().st_size} bytes"
+        expected = f"{entry.size} bytes, sha256 {entry.sha256[:12]}…"
+        raise _Failure(f"{got} of other content; expected {expected}", pause)
 
 
 class _Bounded:
