@@ -76,10 +76,7 @@ MODELS: dict[str, tuple[str, str, NetConfig | None]] = {
 }
 
 
-GONE = dict.fromkeys(
-    ("zero-dce-context", "zero-dce-night", "zero-dce-level"),
-    "'auto' took its place, the curve alone, which scores the same without a network",
-)
+GONE = ("zero-dce-context", "zero-dce-night", "zero-dce-level")  # networks of earlier versions
 DEFAULT = "auto"  # what enhances where nobody says otherwise
 
 
@@ -91,7 +88,9 @@ def load(name_or_path: str | os.PathLike) -> Model:
     """
     text = os.fspath(name_or_path)
     if text in GONE:
-        raise CheckpointError(f"model {text!r} is gone: {GONE[text]}")
+        raise CheckpointError(
+            f"model {text!r} is gone: 'auto' took its place, as good and without a network"
+        )
     if text in MODELS:
         _, file, config = MODELS[text]
         if not file:
@@ -108,46 +107,52 @@ def load(name_or_path: str | os.PathLike) -> Model:
 
 def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
     """The weights file at ``path`` as a :class:`Model`; ``config`` overrules what shapes alone
-    cannot tell.
+    cannot tell. Raises :class:`CheckpointError`.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file")
-    size = path.stat().st_size
-    if size > MAX_BYTES:
+    if (size := path.stat().st_size) > MAX_BYTES:
         raise CheckpointError(f"{path}: {size} bytes, too large for weights of these networks")
-    tensors, header = (
-        _read_safetensors(path)
-        if path.suffix.lower() == ".safetensors"
-        else (_read_pickled(path), {})
-    )
-    if any(not _held(tensor) for tensor in tensors.values()):
+    ours = path.suffix.lower() == ".safetensors"
+    tensors, header = _read_safetensors(path) if ours else (_read_pickled(path), {})
+    if not all(map(_held, tensors.values())):
         raise CheckpointError(f"{path}: tensors larger than what the file holds of them")
-    if any(not torch.isfinite(t.float()).all() for t in tensors.values() if t.is_floating_point()):
+    if not all(torch.isfinite(tensor.float()).all() for tensor in tensors.values()):
         raise CheckpointError(f"{path}: holds NaN or infinite weights")
-    if "enhance.in_conv.0.weight" in tensors:
-        return _sci(path, tensors)
-    if config is None:
-        config = _config_from_header(path, header) if header else config_from_shapes(path, tensors)
+    is_sci = "enhance.in_conv.0.weight" in tensors
+    if not is_sci and config is None:
+        config = _config_from_header(path, header) if header else _config_from_shapes(path, tensors)
     try:
-        with torch.device(
-            "meta"
-        ):  # shapes alone: nothing that the file does not hold is made room for
-            CurveNet(config).load_state_dict(tensors, assign=True)
-        net = CurveNet(config)
-        net.load_state_dict(tensors)
+        net = _sci(tensors) if is_sci else _curve_net(config, tensors)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: tensors do not fit the network: {str(error).splitlines()[-1].strip()}"
-        ) from None
+        why = str(error).splitlines()[-1].strip()
+        raise CheckpointError(f"{path}: tensors do not fit the network: {why}") from None
+    if is_sci:
+        return Model(path.stem.replace("_", "-"), net.eval(), 1.0, path, {})
     improved = (config.width, config.pooling, config.separable) == (16, "overlapping", False)
     gamma = header.get("gamma", IMPROVED_GAMMA if improved else 1.0)
     if not isinstance(gamma, int | float) or not 0 < gamma < math.inf:
         raise CheckpointError(f"{path}: gamma={gamma!r} in the header: must be a number above 0")
-    name = header.get("name") or (
-        "zero-dce-improved" if improved else "zero-dce++" if config.separable else "zero-dce"
-    )
-    return Model(name, net.eval(), float(gamma), path, header)
+    name = "zero-dce-improved" if improved else "zero-dce++" if config.separable else "zero-dce"
+    return Model(header.get("name") or name, net.eval(), float(gamma), path, header)
+
+
+def _curve_net(config: NetConfig, tensors: dict[str, Tensor]) -> CurveNet:
+    with torch.device("meta"):  # no room is made for what the file does not hold
+        net = CurveNet(config)
+    own = {
+        name: tensor.float().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    net.load_state_dict(own, assign=True)
+    return net
+
+
+def _sci(tensors: dict[str, Tensor]) -> SciNet:
+    net, names = SciNet(), {name.removeprefix("enhance."): name for name in tensors}
+    net.load_state_dict({key: tensors[names[key]] for key in net.state_dict() if key in names})
+    return net
 
 
 def _held(tensor: Tensor) -> bool:
@@ -161,18 +166,12 @@ def save(path: str | os.PathLike, net: CurveNet, name: str, gamma: float = 1.0, 
     """Write ``net`` as ``.safetensors`` with its configuration inside, in one step (never a partial
     file).
     """
-    text = json.dumps(
-        {"name": name, "gamma": gamma, "net": asdict(net.config), **header}, sort_keys=True
-    )
-    write_atomically(
-        path,
-        {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()},
-        {"zdce": text},
-    )
+    about = {"name": name, "gamma": gamma, "net": asdict(net.config), **header}
+    write_tensors(path, net.state_dict(), about)
 
 
 def fingerprint(weights: str | os.PathLike | dict[str, Tensor]) -> str:
-    """16 hexadecimal digits of the sha256 of a network's tensors: names, shapes, float32 values.
+    """16 hexadecimal digits of the sha256 of a network's tensors: names, shapes, values.
 
     weights: a ``.safetensors`` or a network's ``state_dict()``. The same for every file that holds
     the same weights, whatever its header.
@@ -180,33 +179,39 @@ def fingerprint(weights: str | os.PathLike | dict[str, Tensor]) -> str:
     tensors = weights if isinstance(weights, dict) else safetensors.torch.load_file(weights)
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().float().contiguous()
+        tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-def write_atomically(
-    path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]
-) -> None:
-    """Write tensors and text as ``.safetensors`` beside ``path``, flush them to the disk, then
-    rename into place.
-    """
+def write_tensors(path: str | os.PathLike, tensors: dict[str, Tensor], header: dict) -> None:
+    """Tensors and a JSON header as ``.safetensors``, in one step (never a partial file)."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as partial:
-        partial.write_bytes(safetensors.torch.save(tensors, metadata))
+        text = json.dumps(header, sort_keys=True)
+        partial.write_bytes(safetensors.torch.save(plain, {"zdce": text}))
 
 
-def config_from_shapes(path: str | os.PathLike, tensors: dict[str, Tensor]) -> NetConfig:
+def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and header of a ``.safetensors``, unchecked; ValueError for anything else."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("zdce") or "{}")
+            names = file.keys()  # of safe_open, which cannot be iterated itself
+            return {name: file.get_tensor(name) for name in names}, header
+    except (SafetensorError, RecursionError, OSError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _config_from_shapes(path: Path, tensors: dict[str, Tensor]) -> NetConfig:
     """Architecture of a file without a header, from the tensors' names and shapes.
 
     Pooling has no weights and leaves no trace; 16 channels are taken for the improved study's
-    network, the only published one of that width. ``path`` is for the message of the
-    :class:`CheckpointError`.
+    network, the only published one of that width.
     """
     separable = "e_conv1.point_conv.weight" in tensors
-    first, last = (
-        f"e_conv{n}.point_conv.weight" if separable else f"e_conv{n}.weight" for n in (1, 7)
-    )
+    first, last = (f"e_conv{n}.{'point_conv.' * separable}weight" for n in (1, 7))
     if first not in tensors or last not in tensors:
         raise CheckpointError(
             f"{path}: neither a Zero-DCE, Zero-DCE++ nor SCI network (no tensor {first})"
@@ -243,15 +248,11 @@ def _config_from_header(path: Path, header: dict) -> NetConfig:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("zdce")
-            names = file.keys()  # of safe_open, which cannot be iterated itself
-            tensors = {name: file.get_tensor(name) for name in names}
-        header = json.loads(text) if text else {}
-    except (SafetensorError, ValueError, RecursionError, OSError) as error:
+        tensors, header = read_tensors(path)
+    except ValueError as error:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None
     if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: zdce={text} in the header: must be a JSON object")
+        raise CheckpointError(f"{path}: the header must be a JSON object, not {header!r}")
     return tensors, header
 
 
@@ -272,18 +273,3 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     ):
         raise CheckpointError(f"{path}: holds something other than named tensors")
     return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
-
-
-def _sci(path: Path, tensors: dict[str, Tensor]) -> Model:
-    net = SciNet()
-    wanted = {key: tensors.get(f"enhance.{key}") for key in net.state_dict()}
-    missing = [key for key, tensor in wanted.items() if tensor is None]
-    if missing:
-        raise CheckpointError(f"{path}: SCI network without enhance.{missing[0]}")
-    try:
-        net.load_state_dict(wanted)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path}: tensors do not fit SCI: {str(error).splitlines()[-1].strip()}"
-        ) from None
-    return Model(path.stem.replace("_", "-"), net.eval(), 1.0, path, {})

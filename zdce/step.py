@@ -138,8 +138,8 @@ class State:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.net = CurveNet(config.net)
-        half, on_gpu = precision == "bfloat16", device.type == "cuda"
-        layout = torch.channels_last if half else torch.contiguous_format
+        on_gpu = device.type == "cuda"
+        layout = torch.channels_last if precision == "bfloat16" else torch.contiguous_format
         self.net.to(device, memory_format=layout).train()
         self.parameters = dict(self.net.named_parameters())
         self.values = loss_function(config.net, config.loss, precision, device)
@@ -152,8 +152,7 @@ class State:
         )
         for parameter in self.parameters.values():
             zeros = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
-            count = torch.zeros((), device=device if on_gpu else "cpu")
-            self.optimizer.state[parameter] = {"step": count, **zeros}
+            self.optimizer.state[parameter] = {"step": torch.zeros((), device=device), **zeros}
         self._record = np.zeros((config.steps, len(COLUMNS)), np.float32)
         self.step, self.seconds, self._settled = 0, 0.0, 0
         self._batches: Iterator[np.ndarray] | None = None
@@ -203,21 +202,17 @@ class State:
             for name, parameter in self.parameters.items():
                 parameter.copy_(weights[name])
 
-    def restore(self, file: Path, step: int, tensors: dict[str, Tensor]) -> None:
-        """Take over what :meth:`save` wrote."""
+    def restore(self, tensors: dict[str, Tensor], seconds: float = 0.0) -> None:
+        """Take over the tensors of a checkpoint, after ``seconds`` of training."""
         self.put({name: tensors[f"net.{name}"] for name in self.parameters})
+        self.step = self._settled = len(tensors["record"])
+        self.seconds = seconds
         for name, parameter in self.parameters.items():
             held = self.optimizer.state[parameter]
-            held["step"].fill_(step)
+            held["step"].fill_(self.step)
             for moment in MOMENTS:
                 held[moment].copy_(tensors[f"{moment}.{name}"])
-        self._record[:step] = tensors["record"].numpy()
-        self.step = self._settled = step
-        try:
-            run = json.loads(file.with_name("run.json").read_text("utf-8"))
-            self.seconds = float(run["seconds"])
-        except (OSError, KeyError, TypeError, ValueError):
-            self.seconds = 0.0  # unknown: of no consequence for the training
+        self._record[: self.step] = tensors["record"].numpy()
 
     def save(self, file: Path) -> None:
         """Everything into the checkpoint ``file``, and ``run.json`` beside it."""
@@ -225,28 +220,24 @@ class State:
             raise TrainingError(
                 f"step {self.step}: weights are not finite; {file.name} is left as it was"
             )
-        tensors = {"record": torch.from_numpy(self.record.copy())}
+        tensors = {"record": torch.from_numpy(self.record)}
         for name, parameter in self.parameters.items():
-            held = {"net": parameter.detach()} | self.optimizer.state[parameter]
-            for key in ("net", *MOMENTS):
-                tensors[f"{key}.{name}"] = held[key].cpu().contiguous()
-        header = {"step": self.step, "train": self.config.header(), "precision": self.precision}
-        text = {"zdce": json.dumps(header, sort_keys=True)}
-        checkpoints.write_atomically(file, tensors, text)
+            held = {"net": parameter} | self.optimizer.state[parameter]
+            tensors |= {f"{key}.{name}": held[key] for key in ("net", *MOMENTS)}
+        about = {"step": self.step, "precision": self.precision}
+        checkpoints.write_tensors(file, tensors, about | {"train": self.config.header()})
         # Beside the checkpoint, not in it: what differs between trainings of equal configuration.
         gpu = self.device.type == "cuda"
-        run = {
+        about |= {
             "config": self.config.header(),
-            "step": self.step,
             "seconds": round(self.seconds, 1),
             "device": torch.cuda.get_device_name(self.device) if gpu else str(self.device),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "photographs": len(self.photographs),
-            "precision": self.precision,
         }
         with atomic_write(file.with_name("run.json")) as partial:
-            partial.write_text(json.dumps(run, indent=1, sort_keys=True), "utf-8")
+            partial.write_text(json.dumps(about, indent=1, sort_keys=True), "utf-8")
 
 
 class Captured(State):
@@ -266,7 +257,7 @@ class Captured(State):
         source = batches(count, config.batch, config.seed)
         for row, numbers in zip(order[: config.steps], source, strict=False):
             row[: len(numbers)] = numbers
-        self.images = _resident(self.photographs.images, self.device)
+        self.images = _resident(self.photographs, self.device)
         self.order = torch.from_numpy(order).to(self.device)
         self.cursor = torch.zeros(1, dtype=torch.int64, device=self.device)
         self.rows = torch.zeros(room, len(COLUMNS), device=self.device)
@@ -303,10 +294,10 @@ class Captured(State):
             self.check(step, next(batches(len(self.photographs), c.batch, c.seed, step)))
         return rows
 
-    def restore(self, file: Path, step: int, tensors: dict[str, Tensor]) -> None:
-        super().restore(file, step, tensors)
-        self.cursor.fill_(step)
-        self.rows[:step] = tensors["record"].to(self.device)
+    def restore(self, tensors: dict[str, Tensor], seconds: float = 0.0) -> None:
+        super().restore(tensors, seconds)
+        self.cursor.fill_(self.step)
+        self.rows[: self.step] = tensors["record"].to(self.device)
 
     def _capture(self) -> dict[int, torch.cuda.CUDAGraph]:
         """A graph for each size of batch; weights and optimiser are afterwards as before."""
@@ -346,16 +337,9 @@ def _compiled(values: Callable) -> Callable:
 
 
 @functools.lru_cache(maxsize=2)
-def _resident_at(file: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.array(np.load(file, mmap_mode="r"))).to(device)
-
-
-def _resident(images: np.ndarray, device: torch.device) -> Tensor:
-    """Photographs on the device; those of one file once, however many trainings read them."""
-    file = getattr(images, "filename", None)
-    if file:
-        return _resident_at(str(file), images.shape, device)
-    return torch.from_numpy(np.array(images)).to(device)
+def _resident(photographs: TrainingSet, device: torch.device) -> Tensor:
+    """Photographs on the device: once, however many trainings read them."""
+    return torch.from_numpy(np.array(photographs.images)).to(device)
 
 
 def _image(pixels: Tensor) -> Tensor:

@@ -13,14 +13,13 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
@@ -94,7 +93,7 @@ def train(
     photographs: TrainingSet | None = None,
     device: str = "cpu",
     progress: bool = True,
-    saving: Saving | None = None,
+    saving: Saving = Saving(),
 ) -> Run:
     """Train ``config`` into the folder ``out`` (default: ``runs/`` and the configuration's own
     name).
@@ -109,63 +108,58 @@ def train(
     and ValueError for a folder without photographs or photographs of another size.
     """
     memory.keep_freed()
-    job = Job(config, out, weights, resume, photographs, device, progress, saving or Saving())
+    job = Job(config, out, weights, resume, photographs, device, progress, saving)
     with lock(job.folder, "trains"):
         for _ in job.steps():
             pass
     return job.run
 
 
+@dataclass
 class Job:
-    """One training as a series of steps, so that several can take turns; see :func:`train`.
+    """One training as a series of steps, so that several can take turns; fields: :func:`train`.
 
-    The caller holds the folder's lock. ``run`` is there when :meth:`steps` has ended.
+    The caller holds the lock of ``folder``. ``run`` is there when :meth:`steps` has ended.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        out: str | Path | None = None,
-        weights: str | Path | None = None,
-        resume: bool = False,
-        photographs: TrainingSet | None = None,
-        device: str = "cpu",
-        progress: bool = False,
-        saving: Saving = Saving(),
-    ) -> None:
-        self.start = _starting_weights(config, weights) if weights else None
-        if self.start is not None:
-            config = replace(config, start=checkpoints.fingerprint(self.start))
-        self.config, self.resume, self.photographs = config, resume, photographs
-        self.device, self.progress, self.saving = torch.device(device), progress, saving
-        self.folder = Path(out) if out else paths.runs() / config.run_name()
-        self.run: Run | None = None
+    config: TrainConfig
+    out: str | Path | None = None
+    weights: str | Path | None = None
+    resume: bool = False
+    photographs: TrainingSet | None = None
+    device: str = "cpu"
+    progress: bool = False
+    saving: Saving = Saving()
+    run: Run | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.weights:
+            self.start = _starting_weights(self.config, self.weights)
+            self.config = replace(self.config, start=checkpoints.fingerprint(self.start))
+        self.folder = Path(self.out) if self.out else paths.runs() / self.config.run_name()
 
     def steps(self) -> Iterator[None]:
         """Train to the end; gives way after every step."""
-        config, kept = self.config, None
-        if self.resume:
-            kept = self.folder / "checkpoint.safetensors"
-            if not kept.exists():
-                kept = None
-            if kept is None and self.progress:
-                print(f"{self.folder}: no checkpoint to go on from; starts anew", flush=True)
-        header, tensors = _read_checkpoint(kept, config) if kept else ({}, {})
-        precision = header.get("precision") or config.precision
+        config, device, header, tensors = self.config, torch.device(self.device), {}, {}
+        kept = self.folder / "checkpoint.safetensors"
+        if self.resume and kept.exists():
+            header, tensors = _read_checkpoint(kept, config)
+        elif self.resume and self.progress:
+            print(f"{self.folder}: no checkpoint to go on from; starts anew", flush=True)
+        precision = header.get("precision", config.precision)
         if precision == "auto":
-            precision = "bfloat16" if native_bfloat16(self.device) else "float32"
-        photographs = self.photographs
+            precision = "bfloat16" if native_bfloat16(device) else "float32"
         done = header.get("step") == config.steps and finished(config, self.folder)
-        if photographs is None and not done:
-            photographs = training_set(config.data, config.size, self.progress)
-        kind = Captured if self.device.type == "cuda" and not done else State
-        state = kind(config, self.device, precision, photographs)
-        if self.start is not None:
+        if self.photographs is None and not done:
+            self.photographs = training_set(config.data, config.size, self.progress)
+        kind = Captured if device.type == "cuda" and not done else State
+        state = kind(config, device, precision, self.photographs)
+        if self.weights:
             state.put(self.start)
-        if kept:
-            state.restore(kept, header["step"], tensors)
+        if tensors:
+            state.restore(tensors, _seconds(self.folder))
         if state.step < config.steps:
-            self._check(photographs)
+            self._check(self.photographs)
             yield from self._loop(state)
         self.run = self._finish(state)
 
@@ -261,11 +255,9 @@ def _starting_weights(config: TrainConfig, file: str | Path) -> dict[str, Tensor
 def _read_checkpoint(file: Path, config: TrainConfig) -> tuple[dict, dict[str, Tensor]]:
     """Header and tensors of a checkpoint that ``config`` can go on from."""
     try:
-        with safe_open(file, framework="pt") as opened:
-            header = json.loads(opened.metadata()["zdce"])
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        tensors, header = checkpoints.read_tensors(file)
         step, theirs, _ = int(header["step"]), dict(header["train"]), tensors["record"]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise TrainingError(
             f"{file}: damaged, or no checkpoint of a training; remove it or start anew"
         ) from None
@@ -279,8 +271,15 @@ def _read_checkpoint(file: Path, config: TrainConfig) -> tuple[dict, dict[str, T
     return header, tensors
 
 
-@contextmanager
-def _board(folder: Path, step: int) -> Iterator:
+def _seconds(folder: Path) -> float:
+    """What a run took so far; 0 where nobody knows any more, which does a training no harm."""
+    try:
+        return float(json.loads((folder / "run.json").read_text("utf-8"))["seconds"])
+    except (OSError, KeyError, TypeError, ValueError):
+        return 0.0
+
+
+def _board(folder: Path, step: int):
     """TensorBoard's writer; what an interrupted run had written after ``step`` is shown no more."""
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -288,8 +287,7 @@ def _board(folder: Path, step: int) -> Iterator:
         raise TrainingError(
             'TensorBoard is not installed: pip install "zdce[tensorboard]"'
         ) from None
-    with SummaryWriter(str(folder), purge_step=step) as writer:
-        yield writer
+    return SummaryWriter(str(folder), purge_step=step)
 
 
 def _write_rows(writer, rows: np.ndarray, step: int) -> None:
