@@ -4,6 +4,9 @@ released code's.
 The two differ (absolute values against squares, sums against means, borders); ``form`` chooses, and
 each docstring says what either computes. Images are (N, 3, H, W) in [0, 1]; every loss is a scalar
 tensor, 0 or more. Raises ValueError for an unknown form and for tensors smaller than a loss needs.
+
+A new loss is a function, a line of :data:`LOSSES` and a weight in :class:`LossConfig`; training,
+records and plots then have it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FORMS = ("released", "paper")
-TERMS = ("spatial", "exposure", "color", "smoothness")
 
 
 def _is_released(form: str) -> bool:
@@ -33,32 +35,6 @@ def _needs(side: int, **tensors: Tensor) -> None:
             raise ValueError(
                 f"{name} is {height}×{width}: this loss needs at least {side}×{side} pixels"
             )
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Weights of the four terms, the exposure target, and whose form of the losses is computed."""
-
-    spatial: float = 1.0
-    exposure: float = 10.0
-    color: float = 5.0
-    smoothness: float = 200.0
-    exposure_target: float = 0.6  # paper: E, "well-exposedness" of grey in RGB
-    form: str = "released"
-
-    def __post_init__(self) -> None:
-        _is_released(self.form)
-        for name in TERMS:
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)}: a loss weight must be 0 or more")
-        if not 0 <= self.exposure_target <= 1:
-            raise ValueError(f"exposure_target={self.exposure_target}: must lie in [0, 1]")
-
-
-PAPER = LossConfig(spatial=1.0, exposure=1.0, color=0.5, smoothness=20.0, form="paper")
-RELEASED = LossConfig()
-IMPROVED = LossConfig(smoothness=300.0)
-PLUS_PLUS = LossConfig(smoothness=1600.0)
 
 
 def spatial_consistency(enhanced: Tensor, original: Tensor, form: str = "released") -> Tensor:
@@ -158,22 +134,55 @@ class _SquaredDifferences(torch.autograd.Function):
         return gradient
 
 
+# Each term, of the enhanced and the original images, the curves and a LossConfig.
+LOSSES = {
+    "spatial": lambda new, old, curves, config: spatial_consistency(new, old, config.form),
+    "exposure": lambda new, old, curves, config: exposure_control(
+        new, config.exposure_target, config.form
+    ),
+    "color": lambda new, old, curves, config: color_constancy(new, config.form),
+    "smoothness": lambda new, old, curves, config: illumination_smoothness(curves, config.form),
+}
+TERMS = tuple(LOSSES)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weight of each term, the exposure target, and whose form of the losses is computed."""
+
+    spatial: float = 1.0
+    exposure: float = 10.0
+    color: float = 5.0
+    smoothness: float = 200.0
+    exposure_target: float = 0.6  # paper: E, "well-exposedness" of grey in RGB
+    form: str = "released"
+
+    def __post_init__(self) -> None:
+        _is_released(self.form)
+        for name in TERMS:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}: a loss weight must be 0 or more")
+        if not 0 <= self.exposure_target <= 1:
+            raise ValueError(f"exposure_target={self.exposure_target}: must lie in [0, 1]")
+
+
+PAPER = LossConfig(spatial=1.0, exposure=1.0, color=0.5, smoothness=20.0, form="paper")
+RELEASED = LossConfig()
+IMPROVED = LossConfig(smoothness=300.0)
+PLUS_PLUS = LossConfig(smoothness=1600.0)
+
+
 def loss_terms(
     enhanced: Tensor, original: Tensor, curves: Tensor, config: LossConfig = RELEASED
 ) -> dict[str, Tensor]:
-    """The four weighted terms by name, in the order of :data:`TERMS`; their sum is the training
-    loss.
+    """The weighted terms by name, in the order of :data:`TERMS`; their sum is the training loss.
 
     enhanced, original: (N, 3, H, W) in [0, 1]; curves: (N, C, H, W). A term of weight 0 is not
     computed (0).
     """
-    c, form = config, config.form
-    terms = {
-        "spatial": lambda: spatial_consistency(enhanced, original, form),
-        "exposure": lambda: exposure_control(enhanced, c.exposure_target, form),
-        "color": lambda: color_constancy(enhanced, form),
-        "smoothness": lambda: illumination_smoothness(curves, form),
-    }
-    weights = {name: getattr(c, name) for name in TERMS}
+    weights = {name: getattr(config, name) for name in TERMS}
     zero = enhanced.new_zeros(())
-    return {name: weight * terms[name]() if weight else zero for name, weight in weights.items()}
+    return {
+        name: weight * LOSSES[name](enhanced, original, curves, config) if weight else zero
+        for name, weight in weights.items()
+    }

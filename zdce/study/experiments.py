@@ -82,16 +82,14 @@ _experiment("paper-losses", REFERENCE, loss=replace(PAPER, smoothness=1.5 * PAPE
 _experiment("not-over-exposed", REFERENCE, data=f"sice-train{datasets.NOT_OVER}")
 _experiment("float32", REFERENCE, precision="float32")
 
-ARMS = EXPERIMENTS  # the old name
-
 # --- how long they last ---------------------------------------------------------------------------
 
 PHOTOGRAPHS = 2002  # of sice-train
 
 
-def steps_of(name: str, epochs: float, photographs: int = PHOTOGRAPHS) -> int:
-    """Optimiser steps of ``epochs`` passes over the photographs, in the experiment's batches."""
-    return round(epochs * -(-photographs // EXPERIMENTS[name].batch))
+def steps_of(name: str, epochs: float) -> int:
+    """Optimiser steps of ``epochs`` passes over sice-train, in the experiment's batches."""
+    return round(epochs * -(-PHOTOGRAPHS // EXPERIMENTS[name].batch))
 
 
 @dataclass(frozen=True)
@@ -182,17 +180,9 @@ def plan(
     ]
 
 
-def budget(config: TrainConfig | dict) -> str:
-    """In words, for tables: ``5,000 steps × 4 at 128 px, seed 0``. config: also a file's header."""
-    known = config if isinstance(config, dict) else config.header()
-    return (
-        f"{known['steps']:,} steps × {known['batch']} at {known['size']} px, seed {known['seed']}"
-    )
-
-
 # --- what is kept of them -------------------------------------------------------------------------
 
-STATISTICS = ("mean", "std", "low", "high")  # of the steps of an epoch; low and high: extremes
+STATISTICS = {"mean": np.mean, "std": np.std, "low": np.min, "high": np.max}  # of an epoch's steps
 RUN_COLUMNS = {  # of trainings.csv
     "experiment": str,
     "seed": int,
@@ -227,17 +217,14 @@ def compact_record(record: np.ndarray, per_epoch: int, every_step: bool) -> dict
 
     record: (steps, 6), columns as in ``training.COLUMNS``. per_epoch: steps of an epoch; the last
     epoch may be cut short. every_step: keep ``loss`` as well, (steps,) float16, which is a record's
-    value to 1 in 2,000. Gives for each of ``STATISTICS`` (epochs, 6) float32, and ``steps``
-    (epochs,), the steps done when the epoch ended.
+    value to 1 in 2,000. Gives for each of ``STATISTICS`` (epochs, 6) float32, ``columns`` (6,), and
+    ``steps`` (epochs,), the steps done when the epoch ended.
     """
     ends = [*range(per_epoch, len(record), per_epoch), len(record)]
     parts = np.split(record.astype(np.float64), ends[:-1])
-    functions = (np.mean, np.std, np.min, np.max)
-    small = {
-        name: np.stack([function(part, axis=0) for part in parts]).astype(np.float32)
-        for name, function in zip(STATISTICS, functions, strict=True)
-    }
-    small["steps"] = np.array(ends)
+    small = {"columns": np.array(COLUMNS), "steps": np.array(ends)}
+    for name, statistic in STATISTICS.items():
+        small[name] = np.stack([statistic(part, axis=0) for part in parts]).astype(np.float32)
     if every_step:
         small["loss"] = record[:, COLUMNS.index("loss")].astype(np.float16)
     return small
@@ -303,10 +290,6 @@ def _read(file: Path, columns: dict[str, type]) -> pd.DataFrame:
     return pd.DataFrame({key: pd.Series(dtype=kind) for key, kind in columns.items()})
 
 
-def _rows(profile: str) -> pd.DataFrame:
-    return _read(training_folder(profile) / "trainings.csv", RUN_COLUMNS)
-
-
 def trainings(profile: str = "study") -> pd.DataFrame:
     """The profile's trainings that were kept, one row for each file of weights.
 
@@ -314,23 +297,25 @@ def trainings(profile: str = "study") -> pd.DataFrame:
     torch, hours (of the whole training), record and weights (paths). A training of which a snapshot
     is compared with other experiments has a row for that too, with fewer steps.
     """
-    home, budget, rows = training_folder(profile), BUDGETS[profile], []
-    for row in _rows(profile).to_dict("records"):
-        per_epoch = -(-row["photographs"] // row["batch"])
-        compared = budget.compared.get(row["experiment"])
-        for steps in (row["steps"], *((compared,) if compared else ())):
-            epochs = steps / per_epoch
-            weights = home / weights_name(row["experiment"], row["seed"], epochs)
-            record = home / f"{row['experiment']}-seed{row['seed']}.npz"
-            if weights.is_file() and record.is_file():
-                rows.append(
-                    row
-                    | {"epochs": epochs, "steps": steps}
-                    | {"record": record, "weights": weights}
-                )
-    columns = [*RUN_COLUMNS, "epochs", "record", "weights"]
-    columns.insert(2, columns.pop(columns.index("epochs")))
-    return pd.DataFrame(rows, columns=columns)
+    home = training_folder(profile)
+    table = _read(home / "trainings.csv", RUN_COLUMNS)
+    earlier = table.assign(steps=table["experiment"].map(BUDGETS[profile].compared))
+    earlier = earlier.dropna(subset="steps").astype({"steps": int})
+    table = pd.concat([table, earlier]).sort_index(kind="stable", ignore_index=True)
+    table.insert(2, "epochs", table["steps"] / -(-table["photographs"] // table["batch"]))
+    seeds = table["experiment"] + "-seed" + table["seed"].astype(str)
+    names = map(weights_name, table["experiment"], table["seed"], table["epochs"])
+    table["record"] = [home / f"{name}.npz" for name in seeds]
+    table["weights"] = [home / name for name in names]
+    there = [
+        all(file.is_file() for file in files)
+        for files in zip(table["record"], table["weights"], strict=True)
+    ]
+    return table[there].reset_index(drop=True)
+
+
+# Of records that were kept before they named their columns.
+PUBLISHED_COLUMNS = ("spatial", "exposure", "color", "smoothness", "loss", "gradient_norm")
 
 
 def records(name: str, profile: str = "study") -> pd.DataFrame:
@@ -341,12 +326,12 @@ def records(name: str, profile: str = "study") -> pd.DataFrame:
     deviation as ``loss_std``, and the smallest and largest as ``loss_low`` and ``loss_high``.
     """
     tables = []
-    for row, small in _kept_records(name, profile):
-        table = pd.DataFrame({"experiment": name, "seed": row.seed, "steps": small["steps"]})
-        table.insert(2, "epoch", table["steps"] / -(-row.photographs // row.batch))
+    for about, per_epoch, small in _kept_records(name, profile):
+        table = pd.DataFrame(about | {"epoch": small["steps"] / per_epoch, "steps": small["steps"]})
+        columns = small.get("columns", PUBLISHED_COLUMNS)
         for statistic in STATISTICS:
             end = "" if statistic == "mean" else f"_{statistic}"
-            names = [f"{column}{end}" for column in COLUMNS]
+            names = [f"{column}{end}" for column in columns]
             table = table.join(pd.DataFrame(small[statistic], columns=names))
         tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
@@ -358,24 +343,21 @@ def losses(name: str, profile: str = "study") -> pd.DataFrame:
     Empty if no training was kept; ``loss`` is exact to 1 in 2,000.
     """
     tables = []
-    for row, small in _kept_records(name, profile):
+    for about, per_epoch, small in _kept_records(name, profile):
         if "loss" in small:
             step = np.arange(1, len(small["loss"]) + 1)
-            epoch = step / -(-row.photographs // row.batch)
-            loss = small["loss"].astype(np.float32)
-            about = {"experiment": name, "seed": row.seed, "step": step, "epoch": epoch}
-            tables.append(pd.DataFrame({**about, "loss": loss}))
+            loss = {"step": step, "epoch": step / per_epoch, "loss": small["loss"].astype("f4")}
+            tables.append(pd.DataFrame(about | loss))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _kept_records(name: str, profile: str) -> Iterable[tuple]:
-    """Row of ``trainings.csv`` and compact record of each training of ``name`` that was kept."""
-    rows = _rows(profile)
-    for row in rows[rows["experiment"] == name].itertuples():
-        file = training_folder(profile) / f"{name}-seed{row.seed}.npz"
-        if file.is_file():
-            with np.load(file) as small:
-                yield row, dict(small)
+def _kept_records(name: str, profile: str) -> Iterable[tuple[dict, int, dict[str, np.ndarray]]]:
+    """Experiment and seed, steps an epoch and compact record of each kept training of ``name``."""
+    kept = trainings(profile)
+    for row in kept[kept["experiment"] == name].drop_duplicates("record").itertuples():
+        with np.load(row.record) as small:
+            about = {"experiment": name, "seed": row.seed}
+            yield about, -(-row.photographs // row.batch), dict(small)
 
 
 # --- weights on the way ---------------------------------------------------------------------------

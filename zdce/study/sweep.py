@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from zdce import paths
 from zdce.files import atomic_write, lock
 from zdce.step import TrainConfig, TrainingError
@@ -79,19 +81,15 @@ def sweep(
             yield Outcome(config, "there already")
         else:
             waiting.append((config, Saving(snapshots=(snapshots or {}).get(config.name, ()))))
-    if not waiting:
-        return
-    if scheduler:
+    if scheduler and waiting:
         yield from _cluster(waiting, scheduler, device)
     elif _resolved(device) == "cuda":
         yield from _gpu(waiting, jobs or PACKED, "cuda")
     else:
-        yield from _local(waiting, jobs, "cpu")
+        yield from _local(waiting, jobs or os.cpu_count())
 
 
 def _resolved(device: str) -> str:
-    import torch
-
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
@@ -100,29 +98,25 @@ def _resolved(device: str) -> str:
 Wanted = list[tuple[TrainConfig, Saving]]
 
 
-def _local(wanted: Wanted, jobs: int | None, device: str) -> Iterator[Outcome]:
-    with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-        futures = [pool.submit(_process, *each, device) for each in wanted]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+def _local(wanted: Wanted, jobs: int) -> Iterator[Outcome]:
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for future in as_completed([pool.submit(_process, *each) for each in wanted]):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _process(config: TrainConfig, saving: Saving, device: str) -> Outcome:
+def _process(config: TrainConfig, saving: Saving) -> Outcome:
     """Train in a process of its own; what it prints goes to ``log.txt`` of the run's folder."""
     started, home = time.perf_counter(), folder(config)
     home.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, "-m", "zdce.study.sweep"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ZDCE_RUNS": str(paths.runs())}
-    task = pickle.dumps((config, saving, device))
     with (home / "log.txt").open("a") as log:
+        pipes = {"stdout": log, "stderr": subprocess.STDOUT, "env": environment}
         for _ in range(1 + RETRIES):
-            code = subprocess.run(
-                words, input=task, stdout=log, stderr=subprocess.STDOUT, env=environment
-            ).returncode
+            code = subprocess.run(words, input=pickle.dumps((config, saving)), **pipes).returncode
             if code == 0 and finished(config, home):
                 return Outcome(config, "trained", time.perf_counter() - started)
     last = (home / "log.txt").read_text(errors="replace").strip().splitlines()
@@ -132,9 +126,9 @@ def _process(config: TrainConfig, saving: Saving, device: str) -> Outcome:
 
 def _from_stdin() -> None:
     """The other end of :func:`_process`."""
-    config, saving, device = pickle.load(sys.stdin.buffer)
+    config, saving = pickle.load(sys.stdin.buffer)
     try:
-        train(config, folder(config), resume=True, device=device, saving=saving)
+        train(config, folder(config), resume=True, saving=saving)
     except (OSError, ValueError, RuntimeError) as error:
         sys.exit(f"Error: {error}")
 
@@ -200,17 +194,9 @@ def _cluster(wanted: Wanted, scheduler: str, device: str) -> Iterator[Outcome]:
 
 def _on_worker(config: TrainConfig, saving: Saving, device: str) -> tuple[float, dict[str, bytes]]:
     """Train on a worker of the cluster: seconds, and the run's files, the finished weights last."""
-    import torch
-
     torch.set_num_threads(1)
-    run = train(
-        config,
-        folder(config),
-        resume=True,
-        device=_resolved(device),
-        progress=False,
-        saving=saving,
-    )
+    how = {"resume": True, "device": _resolved(device), "progress": False, "saving": saving}
+    run = train(config, folder(config), **how)
     snapshots = sorted((run.folder / "snapshots").glob("*.safetensors"))
     files = [*snapshots, *(run.folder / name for name in FILES), run.weights]
     return run.seconds, {str(file.relative_to(run.folder)): file.read_bytes() for file in files}
