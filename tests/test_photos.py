@@ -7,7 +7,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import zlib
 
 import imagecodecs
 import numpy as np
@@ -17,16 +16,8 @@ import torch
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin
 
 from zdce import photos
-from zdce.photos import (
-    Photo,
-    PhotoError,
-    from_pil,
-    read_photo,
-    to_pil,
-    to_pixels,
-    to_tensor,
-    write_photo,
-)
+from zdce.metadata import png_chunk
+from zdce.photos import Photo, PhotoError, from_pil, read_photo, to_pil, write_photo
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GRAY_PROFILE = bytes(imagecodecs.cms_profile("gray"))
@@ -54,6 +45,19 @@ def save(image, path, **options):
     return path
 
 
+def read_bytes(tmp_path, data, name="a.jpg"):
+    (tmp_path / name).write_bytes(data)
+    return read_photo(tmp_path / name)
+
+
+def refusal(path) -> str:
+    """What reading says: one line that begins with the file."""
+    with pytest.raises(PhotoError) as error:
+        read_photo(path)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+    return str(error.value).removeprefix(f"{path}: ")
+
+
 def exif_block(orientation=1):
     exif = Image.Exif()
     exif[271], exif[274], exif[306] = "Maker", orientation, "2020:01:02 03:04:05"
@@ -71,91 +75,57 @@ def loaded(block):
 # Depth and channels
 
 
-@pytest.mark.parametrize("size", [(7, 5), (1, 1), (1, 6), (6, 1), (40, 33)])
-@pytest.mark.parametrize("alpha", [False, True])
+KINDS = [(s, d, a) for s in (".png", ".tif") for d in (np.uint8, np.uint16) for a in (False, True)]
+
+
 @pytest.mark.parametrize("gray", [False, True])
-@pytest.mark.parametrize(
-    ("suffix", "dtype"),
-    [
-        (".png", np.uint8),
-        (".png", np.uint16),
-        (".tif", np.uint8),
-        (".tif", np.uint16),
-        (".bmp", np.uint8),
-    ],
-)
-def test_lossless_formats_return_every_bit(tmp_path, suffix, dtype, gray, alpha, size):
-    photo = picture(*size, dtype=dtype, gray=gray, alpha=alpha)
-    write_photo(photo, tmp_path / f"a{suffix}")
-    back = read_photo(tmp_path / f"a{suffix}")
-    assert back.pixels.dtype == dtype and np.array_equal(back.pixels, photo.pixels)
-    assert (back.alpha is None) is not alpha
-    assert not alpha or np.array_equal(back.alpha, photo.alpha)
-    assert back.gray == (gray and not (suffix == ".bmp" and alpha))  # BMP has no grey with alpha
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_other_readers_understand_what_is_written(tmp_path, dtype):
-    photo = picture(9, 8, dtype=dtype, alpha=True)
-    photo.exif, photo.icc = exif_block(), SRGB
-    write_photo(photo, tmp_path / "a.tif")
-    write_photo(photo, tmp_path / "a.png")
-    expected = np.dstack([photo.pixels, photo.alpha])
-    assert np.array_equal(tifffile.imread(tmp_path / "a.tif"), expected)
-    assert np.array_equal(imagecodecs.png_decode((tmp_path / "a.png").read_bytes()), expected)
-    for name in ("a.tif", "a.png"):
-        with Image.open(tmp_path / name) as image:
-            image.load()
-            assert image.mode == "RGBA"
-            eight = expected if dtype == np.uint8 else expected >> 8
-            assert np.array_equal(np.asarray(image), eight)
+@pytest.mark.parametrize(("suffix", "dtype", "alpha"), [*KINDS, (".bmp", np.uint8, False)])
+def test_lossless_formats_return_every_bit(tmp_path, suffix, dtype, gray, alpha):
+    for size in ((7, 5), (1, 1), (1, 6), (6, 1), (40, 33)):
+        photo, path = picture(*size, dtype=dtype, gray=gray, alpha=alpha), tmp_path / f"a{suffix}"
+        write_photo(photo, path)
+        back = read_photo(path)
+        assert back.pixels.dtype == dtype and np.array_equal(back.pixels, photo.pixels)
+        assert np.array_equal(back.alpha, photo.alpha) and back.gray == gray
+        if suffix != ".bmp":  # other readers find the same
+            stored = np.dstack([photo.pixels[..., : 1 if gray else 3], *[photo.alpha] * alpha])
+            deep_png = imagecodecs.png_decode(path.read_bytes()) if suffix == ".png" else None
+            other = tifffile.imread(path) if suffix == ".tif" else deep_png
+            assert np.array_equal(other.squeeze(), stored.squeeze())
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("planar", ["contig", "separate"])
-@pytest.mark.parametrize("predictor", [False, True])
 @pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
-def test_deep_tiff_of_every_layout(tmp_path, compression, predictor, planar, order):
+def test_deep_tiff_of_every_layout(tmp_path, compression, planar, order):
     values = noise(21, 17, 3, dtype=np.uint16)
     stored = values if planar == "contig" else np.moveaxis(values, -1, 0)
-    tifffile.imwrite(
-        tmp_path / "a.tif",
-        stored,
-        photometric="rgb",
-        planarconfig=planar,
-        compression=compression,
-        predictor=predictor and compression is not None,
-        byteorder=order,
-        rowsperstrip=5,
-    )
-    photo = read_photo(tmp_path / "a.tif")
-    assert photo.pixels.dtype == np.uint16 and photo.pixels.dtype.isnative
-    assert np.array_equal(photo.pixels, values) and photo.format == "TIFF" and not photo.gray
+    how = {"photometric": "rgb", "planarconfig": planar, "byteorder": order, "rowsperstrip": 5}
+    for predictor in (False, compression is not None):
+        kind = {"compression": compression, "predictor": predictor}
+        tifffile.imwrite(tmp_path / "a.tif", stored, **how, **kind)
+        photo = read_photo(tmp_path / "a.tif")
+        assert photo.pixels.dtype == np.uint16 and photo.pixels.dtype.isnative
+        assert np.array_equal(photo.pixels, values) and photo.format == "TIFF" and not photo.gray
 
 
-def test_gray_tiff_kinds(tmp_path):
-    values = noise(6, 5, dtype=np.uint16)
-    tifffile.imwrite(tmp_path / "white.tif", values, photometric="miniswhite")
-    white = read_photo(tmp_path / "white.tif")
-    assert white.gray and np.array_equal(white.pixels[..., 1], 65535 - values)
-
-    tifffile.imwrite(
-        tmp_path / "tiles.tif", np.tile(values, (10, 10)), photometric="minisblack", tile=(16, 16)
-    )
-    assert np.array_equal(
-        read_photo(tmp_path / "tiles.tif").pixels[..., 2], np.tile(values, (10, 10))
-    )
-
-
-def test_twelve_bits_are_stretched_to_sixteen(tmp_path):
-    values = np.array([[0, 4095, 2048, 1]], dtype=np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", bitspersample=12)
-    assert read_photo(tmp_path / "a.tif").pixels[0, :, 0].tolist() == [
-        0,
-        65535,
-        round(2048 / 4095 * 65535),
-        16,
-    ]
+def test_other_kinds_of_tiff(tmp_path):
+    deep, path = noise(60, 50, dtype=np.uint16), tmp_path / "a.tif"
+    tifffile.imwrite(path, deep, photometric="miniswhite")
+    assert np.array_equal(read_photo(path).pixels[..., 1], 65535 - deep) and read_photo(path).gray
+    tifffile.imwrite(path, deep, photometric="minisblack", tile=(16, 16))
+    assert np.array_equal(read_photo(path).pixels[..., 2], deep)
+    extra = {"extrasamples": ["unspecified"] * 2, "planarconfig": "contig"}
+    tifffile.imwrite(path, noise(14, 14, 5), photometric="rgb", **extra)
+    assert read_photo(path).alpha is None
+    twelve = np.array([[0, 4095, 2048, 1]], dtype=np.uint16)
+    tifffile.imwrite(path, twelve, photometric="minisblack", bitspersample=12)
+    assert read_photo(path).pixels[0, :, 0].tolist() == [0, 65535, round(2048 / 4095 * 65535), 16]
+    for kind in (np.float16, np.float32, np.float64):
+        values = np.random.default_rng(0).random((5, 4, 3)).astype(kind)
+        tifffile.imwrite(path, values, photometric="rgb")
+        wanted = np.rint(values.astype(float) * 65535)
+        assert np.array_equal(read_photo(path).pixels, wanted.astype(np.uint16))
 
 
 def test_premultiplied_tiff_is_divided_by_its_alpha(tmp_path):
@@ -169,47 +139,25 @@ def test_premultiplied_tiff_is_divided_by_its_alpha(tmp_path):
     assert np.abs(back.pixels.astype(int) - photo.pixels).max() <= 2
 
 
-def test_unspecified_extra_channels_are_no_alpha(tmp_path):
-    extra = {"extrasamples": ["unspecified"] * 2, "planarconfig": "contig"}
-    tifffile.imwrite(tmp_path / "a.tif", noise(14, 14, 5), photometric="rgb", **extra)
-    assert read_photo(tmp_path / "a.tif").alpha is None
-
-
-@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-def test_float_tiff_between_zero_and_one(tmp_path, kind):
-    values = np.random.default_rng(0).random((5, 4, 3)).astype(kind)
-    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
-    assert np.array_equal(
-        read_photo(tmp_path / "a.tif").pixels,
-        np.rint(values.astype(float) * 65535).astype(np.uint16),
-    )
+GREY, RGB = {"photometric": "minisblack"}, {"photometric": "rgb"}
 
 
 @pytest.mark.parametrize(
     ("values", "options", "reason"),
     [
-        (
-            np.full((4, 4, 3), 1.5, np.float32),
-            {"photometric": "rgb"},
-            "32-bit float32 TIFF with values 1.5 – 1.5",
-        ),
-        (np.full((4, 4), np.nan, np.float32), {"photometric": "minisblack"}, "nan"),
-        (np.ones((4, 4), np.int16), {"photometric": "minisblack"}, "16-bit int16"),
-        (np.ones((4, 4), np.uint32), {"photometric": "minisblack"}, "32-bit uint32"),
-        (
-            np.ones((4, 4, 4), np.uint16),
-            {"photometric": "separated"},
-            "SEPARATED colour: convert it to RGB",
-        ),
-        (np.ones((3, 4, 4, 3), np.uint8), {"photometric": "rgb"}, "3 pages"),
-        (np.ones((4, 4, 3), np.uint8), {"photometric": "rgb", "subfiletype": 1}, "raw camera file"),
+        (np.full((4, 4, 3), 1.5, np.float32), RGB, "32-bit float32 TIFF with values 1.5 – 1.5"),
+        (np.full((4, 4), np.nan, np.float32), GREY, "nan"),
+        (np.ones((4, 4), np.int16), GREY, "16-bit int16"),
+        (np.ones((4, 4), np.uint32), GREY, "32-bit uint32"),
+        (np.ones((4, 4, 4), np.uint16), {"photometric": "separated"}, "SEPARATED colour: convert"),
+        (np.ones((3, 4, 4, 3), np.uint8), RGB, "3 pages"),
+        (np.ones((4, 4, 3), np.uint8), RGB | {"subfiletype": 1}, "raw camera file"),
         (np.ones((4, 4, 3), np.uint8), {"photometric": "cielab"}, "LAB"),
     ],
 )
 def test_odd_tiff_is_refused_with_its_kind(tmp_path, values, options, reason):
     tifffile.imwrite(tmp_path / "odd.tif", values, metadata=None, **options)
-    with pytest.raises(PhotoError, match=r"^[^\n]*odd\.tif: [^\n]*" + reason):
-        read_photo(tmp_path / "odd.tif")
+    assert reason in refusal(tmp_path / "odd.tif")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -217,24 +165,32 @@ def test_deep_png_with_a_transparent_color(tmp_path, channels):
     values = noise(6, 5, channels, dtype=np.uint16)
     values[2, 3] = values[0, 0]
     data = imagecodecs.png_encode((values if channels == 3 else values[..., 0]).copy())
-    chunk = b"tRNS" + values[0, 0].astype(">u2").tobytes()
-    chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
-    photo = read_photo(tmp_path / "a.png")
+    key = png_chunk(b"tRNS", values[0, 0].astype(">u2").tobytes())
+    photo = read_bytes(tmp_path, data[:33] + key + data[33:])
     assert np.array_equal(photo.pixels[..., :channels], values) and photo.gray == (channels == 1)
-    assert (
-        (photo.alpha == 0).sum() == 2
-        and photo.alpha[0, 0] == photo.alpha[2, 3] == 0
-        and photo.alpha.max() == 65535
-    )
+    assert (photo.alpha == 0).sum() == 2 and photo.alpha[0, 0] == photo.alpha[2, 3] == 0
+    assert photo.alpha.max() == 65535
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_deep_avif_is_read_at_its_depth(tmp_path, bits, channels):
+    deep = noise(48, 64, channels, dtype=np.uint16) >> (16 - bits)
+    data = imagecodecs.avif_encode(deep.squeeze(), bitspersample=bits, level=100)
+    photo = read_bytes(tmp_path, data, "a.avif")
+    assert photo.pixels.dtype == np.uint16 and photo.format == "AVIF"
+    assert photo.gray == (channels == 1) and (photo.alpha is not None) == (channels == 4)
+    wanted = np.rint(deep[..., :3] * (65535 / (2**bits - 1))).astype(np.uint16)
+    assert np.array_equal(photo.pixels[..., : min(channels, 3)], wanted)
+    photo.alpha = None
+    assert write_photo(photo, tmp_path / "b.jpg") == ["more than 8 bits"]
 
 
 # Modes
 
 
-def test_palette_and_one_bit_and_their_transparency(tmp_path):
-    colors = noise(4, 3, seed=2)
-    index = noise(6, 7) % 4
+def test_palette_one_bit_and_color_keys(tmp_path):
+    colors, index = noise(4, 3, seed=2), noise(6, 7) % 4
     palette = Image.fromarray(index).convert("P")
     palette.putdata(index.ravel().tolist())
     palette.putpalette(colors.tobytes())
@@ -243,162 +199,126 @@ def test_palette_and_one_bit_and_their_transparency(tmp_path):
     clear = read_photo(save(palette, tmp_path / "t.png", transparency=bytes([255, 0, 128, 255])))
     assert np.array_equal(clear.pixels, colors[index])
     assert np.array_equal(clear.alpha, np.array([255, 0, 128, 255])[index])
-    palette.putpalette(colors[:, :1].repeat(3, axis=1).tobytes())
-    assert read_photo(save(palette, tmp_path / "g.png")).gray
-
     bits = noise(6, 9) > 127
     for name in ("b.png", "b.tif", "b.bmp"):
         photo = read_photo(save(Image.fromarray(bits), tmp_path / name))
         assert photo.gray and np.array_equal(photo.pixels[..., 0], bits * np.uint8(255))
     photo = read_photo(save(Image.fromarray(bits), tmp_path / "k.png", transparency=0))
     assert np.array_equal(photo.alpha, bits * np.uint8(255))
-
-
-def test_color_keys_become_alpha(tmp_path):
     gray, color = noise(6, 7), noise(6, 7, 3)
-    photo = read_photo(
-        save(Image.fromarray(gray), tmp_path / "g.png", transparency=int(gray[0, 0]))
-    )
-    assert photo.gray and np.array_equal(photo.alpha, np.where(gray == gray[0, 0], 0, 255))
-    photo = read_photo(
-        save(Image.fromarray(color), tmp_path / "c.png", transparency=tuple(map(int, color[0, 0])))
-    )
-    assert (
-        photo.alpha[0, 0] == 0 and photo.alpha.mean() > 200 and np.array_equal(photo.pixels, color)
-    )
+    key = int(gray[0, 0])
+    photo = read_photo(save(Image.fromarray(gray), tmp_path / "g.png", transparency=key))
+    assert photo.gray and np.array_equal(photo.alpha, np.where(gray == key, 0, 255))
+    key = tuple(map(int, color[0, 0]))
+    photo = read_photo(save(Image.fromarray(color), tmp_path / "c.png", transparency=key))
+    assert photo.alpha[0, 0] == 0 and photo.alpha.mean() > 200
+    assert np.array_equal(photo.pixels, color)
 
 
-def cmyk_profile(lab):
-    """A small ICC profile for CMYK: ``lab`` (16, 3) holds the 8-bit Lab colour of each ink
-    corner.
-    """
-    ramp = bytes(range(256))
-    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0])
+def table_profile(space, lab):
+    """A small ICC profile: ``lab`` holds the 8-bit Lab colour of each corner of ``space``."""
+    ramp, count = bytes(range(256)), len(space.strip())
+    table = b"mft1" + bytes(4) + bytes([count, 3, 2, 0])
     table += struct.pack(">9i", *(65536 * v for v in (1, 0, 0, 0, 1, 0, 0, 0, 1)))
-    table += ramp * 4 + lab.astype(np.uint8).tobytes() + ramp * 3
+    table += ramp * count + np.asarray(lab).astype(np.uint8).tobytes() + ramp * 3
     white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    name = b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(83)
     text = b"text" + bytes(4) + b"none\0\0\0\0"
-    name = b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(12 + 67 + 4)
-    tags, body = b"", b""
     contents = {b"desc": name, b"cprt": text, b"wtpt": white, b"A2B0": table}
+    tags, body = b"", b""
     for tag, content in contents.items():
-        tags += tag + struct.pack(">II", 128 + 4 + 12 * len(contents) + len(body), len(content))
+        tags += tag + struct.pack(">II", 180 + len(body), len(content))
         body += content + bytes(-len(content) % 4)
-    size = 128 + 4 + len(tags) + len(body)
-    header = (
-        struct.pack(">I4sI4s4s4s", size, bytes(4), 0x02400000, b"prtr", b"CMYK", b"Lab ")
-        + bytes(12)
-        + b"acsp"
-    )
-    header = header.ljust(68, b"\0") + struct.pack(">3i", 63190, 65536, 54061)
-    return header.ljust(128, b"\0") + struct.pack(">I", len(contents)) + tags + body
+    kind = b"prtr" if space == b"CMYK" else b"scnr"
+    size = 180 + len(body)
+    head = struct.pack(">I4sI4s4s4s", size, bytes(4), 0x02400000, kind, space, b"Lab ")
+    head = (head + bytes(12) + b"acsp").ljust(68, b"\0") + struct.pack(">3i", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + struct.pack(">I", 4) + tags + body
 
 
 def test_cmyk_goes_through_its_profile(tmp_path):
     lab = np.tile([0, 128, 128], (16, 1))
-    lab[0] = [255, 128, 128]  # paper white
-    lab[8] = [140, 100, 90]  # cyan, first ink of four
+    lab[0], lab[8] = [255, 128, 128], [140, 100, 90]  # paper white; cyan, first ink of four
     image = Image.new("CMYK", (8, 8), (255, 0, 0, 0))
     image.paste((0, 0, 0, 0), (4, 0, 8, 8))
     for name in ("a.jpg", "a.tif"):
-        photo = read_photo(save(image, tmp_path / name, icc_profile=cmyk_profile(lab)))
+        profile = table_profile(b"CMYK", lab)
+        photo = read_photo(save(image, tmp_path / name, icc_profile=profile))
         cyan, white = photo.pixels[4, 1].astype(int), photo.pixels[4, 6].astype(int)
         assert photo.icc is None and (white >= 250).all()
-        assert (
-            cyan[0] < 60 and 100 < cyan[1] < 190 and 150 < cyan[2] < 220
-        )  # not the plain formula's 0, 255, 255
+        # Not the plain formula's 0, 255, 255.
+        assert cyan[0] < 60 and 100 < cyan[1] < 190 and 150 < cyan[2] < 220
         write_photo(photo, tmp_path / f"out-{name}")
         with Image.open(tmp_path / f"out-{name}") as out:
             assert out.mode == "RGB" and "icc_profile" not in out.info
+    for profile in (b"", b"no profile", SRGB, table_profile(b"CMYK", np.zeros((16, 3)))[:400]):
+        photo = read_photo(save(image, tmp_path / "b.tif", icc_profile=profile))
+        assert photo.pixels[0, 0].tolist() == [0, 255, 255] and photo.icc is None
 
 
-@pytest.mark.parametrize(
-    "profile", [None, b"no profile", SRGB, cmyk_profile(np.zeros((16, 3)))[:400]]
-)
-def test_cmyk_without_a_usable_profile(tmp_path, profile):
-    path = save(
-        Image.new("CMYK", (8, 8), (255, 0, 0, 0)), tmp_path / "a.tif", icc_profile=profile or b""
-    )
-    photo = read_photo(path)
-    assert photo.pixels[0, 0].tolist() == [0, 255, 255] and photo.icc is None
+def test_a_profile_that_is_a_table_becomes_srgb(tmp_path):
+    corners = [[255 - 85 * (r + g + b), 128, 128] for r in (0, 1) for g in (0, 1) for b in (0, 1)]
+    for dtype in (np.uint8, np.uint16):
+        values, top = np.zeros((4, 4, 3), dtype), np.iinfo(dtype).max
+        values[:, :2] = top
+        icc = table_profile(b"RGB ", corners)  # an inverted picture
+        tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", iccprofile=icc)
+        photo = read_photo(tmp_path / "a.tif")
+        assert photo.icc is None and photo.pixels.dtype == dtype
+        assert photo.pixels[0, 0].max() < 0.05 * top < 0.95 * top < photo.pixels[0, 3].min()
 
 
 def test_profiles_go_where_they_fit(tmp_path):
     color, gray = Image.fromarray(noise(8, 8, 3)), Image.fromarray(noise(8, 8))
-    for suffix in ("jpg", "png", "tif", "webp", "avif"):
-        photo = read_photo(save(color, tmp_path / f"c.{suffix}", icc_profile=SRGB))
-        assert photo.icc == SRGB
-        write_photo(photo, tmp_path / f"d.{suffix}")
-        assert read_photo(tmp_path / f"d.{suffix}").icc == SRGB
-    for suffix in ("jpg", "png", "tif"):
-        photo = read_photo(save(gray, tmp_path / f"g.{suffix}", icc_profile=GRAY_PROFILE))
-        assert photo.icc == GRAY_PROFILE and photo.gray
-        write_photo(photo, tmp_path / f"h.{suffix}")
-        assert read_photo(tmp_path / f"h.{suffix}").icc == GRAY_PROFILE
+    for image, icc, suffixes in (
+        (color, SRGB, ("jpg", "png", "tif", "webp", "avif")),
+        (gray, GRAY_PROFILE, ("jpg", "png", "tif")),
+    ):
+        for suffix in suffixes:
+            photo = read_photo(save(image, tmp_path / f"c.{suffix}", icc_profile=icc))
+            assert photo.icc == icc and photo.gray == (image is gray)
+            write_photo(photo, tmp_path / f"d.{suffix}")
+            assert read_photo(tmp_path / f"d.{suffix}").icc == icc
     assert read_photo(save(gray, tmp_path / "m.png", icc_profile=SRGB)).icc is None
     assert read_photo(save(color, tmp_path / "m.tif", icc_profile=GRAY_PROFILE)).icc is None
-    write_photo(
-        Photo(picture(4, 4, gray=True).pixels, gray=True, icc=GRAY_PROFILE), tmp_path / "g.webp"
-    )
+    pixels = picture(4, 4, gray=True).pixels
+    write_photo(Photo(pixels, gray=True, icc=GRAY_PROFILE), tmp_path / "g.webp")
     with Image.open(tmp_path / "g.webp") as image:
         assert image.mode == "RGB" and "icc_profile" not in image.info
-    for depth in (np.uint8, np.uint16):
-        photo = picture(4, 4, dtype=depth)
-        photo.icc = SRGB
-        for suffix in ("png", "tif"):
-            write_photo(photo, tmp_path / f"deep.{suffix}")
-            assert read_photo(tmp_path / f"deep.{suffix}").icc == SRGB
 
 
 # Orientation and EXIF
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize(
-    "suffix", ["jpg", "png", "tif", "webp", "avif", "cmyk.tif", "16.png", "16.tif"]
-)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "avif", "cmyk.tif", "deep.png"])
 def test_orientation_is_applied_once(tmp_path, suffix, orientation):
-    alpha = suffix not in ("jpg", "cmyk.tif")
-    deep, pixels = suffix.startswith("16"), smooth(20, 36)
+    alpha, deep, pixels = suffix not in ("jpg", "cmyk.tif"), "deep" in suffix, smooth(20, 36)
+    exif = Image.Exif()
+    exif[274] = orientation
+    upright = np.asarray(ImageOps.exif_transpose(to_pil(Photo(pixels, exif=exif.tobytes()))))
     pixels = pixels * np.uint16(257) if deep else pixels
-    transparency = pixels[..., 0] if alpha else None
     path = tmp_path / f"a.{suffix}"
-    source = Photo(pixels, transparency, exif=exif_block(orientation))
-    if suffix == "cmyk.tif":
-        exif = Image.Exif()
-        exif[274] = (
-            # Pillow applies it while decoding, and must not be followed by a second time
-            orientation
-        )
+    if suffix == "cmyk.tif":  # Pillow applies it while decoding, and must not be followed again
         save(Image.fromarray(pixels).convert("CMYK"), path, compression="tiff_lzw", exif=exif)
     else:
-        write_photo(source, path)
-    expected = ImageOps.exif_transpose(
-        to_pil(Photo((pixels >> 8).astype(np.uint8) if deep else pixels, exif=source.exif))
-    )
+        write_photo(Photo(pixels, pixels[..., 0] if alpha else None, exif=exif.tobytes()), path)
     photo = read_photo(path)
     got = photo.pixels >> 8 if deep else photo.pixels
     tolerance = 0 if suffix[-3:] in ("png", "tif") else 12
-    assert got.shape[:2] == expected.size[::-1]
-    assert np.abs(got.astype(int) - np.asarray(expected)).max() <= tolerance
+    assert got.shape == upright.shape and np.abs(got.astype(int) - upright).max() <= tolerance
     if alpha:
         assert np.abs(photo.alpha.astype(int) - photo.pixels[..., 0]).max() <= tolerance
     write_photo(photo, tmp_path / f"b.{suffix}")
-    again = read_photo(tmp_path / f"b.{suffix}")
-    assert again.pixels.shape == photo.pixels.shape
-    for block in (photo.exif, again.exif):
-        assert suffix == "cmyk.tif" or loaded(block)[274] == 1
+    assert read_photo(tmp_path / f"b.{suffix}").pixels.shape == photo.pixels.shape
 
 
-@pytest.mark.parametrize("source", ["jpg", "png", "tif", "webp", "avif", "16.png", "16.tif"])
+@pytest.mark.parametrize("source", ["jpg", "png", "tif", "webp", "avif", "deep.png", "deep.tif"])
 @pytest.mark.parametrize("target", ["jpg", "png", "tif", "webp", "avif"])
 def test_exif_is_carried(tmp_path, source, target):
-    dtype = np.uint16 if source.startswith("16") else np.uint8
+    dtype = np.uint16 if "deep" in source else np.uint8
     write_photo(Photo(noise(8, 12, 3, dtype=dtype), exif=exif_block(6)), tmp_path / f"a.{source}")
-    photo = read_photo(tmp_path / f"a.{source}")
-    if dtype == np.uint16 and target not in ("png", "tif"):
-        photo.pixels = (photo.pixels >> 8).astype(np.uint8)
-    write_photo(photo, tmp_path / f"b.{target}")
+    write_photo(read_photo(tmp_path / f"a.{source}"), tmp_path / f"b.{target}")
     with Image.open(tmp_path / f"b.{target}") as image:
         exif = image.getexif()
         assert exif[271] == "Maker" and exif[306] == "2020:01:02 03:04:05" and exif.get(274, 1) == 1
@@ -424,61 +344,41 @@ def test_no_stale_thumbnail(tmp_path):
     second = struct.pack("<H HHII HHII I", 2, 513, 4, 1, 56, 514, 4, 1, len(thumbnail), 0)
     block = b"Exif\0\0II*\0\x08\0\0\0" + first + second + thumbnail
     path = save(Image.fromarray(smooth(16, 24)), tmp_path / "a.jpg", exif=block)
-    with Image.open(path) as image:
-        assert image.getexif().get_ifd(ExifTags.IFD.IFD1)[514] == len(
-            thumbnail
-        )  # the source does hold one
-    photo = read_photo(path)
+    with Image.open(path) as image:  # the source does hold one
+        assert image.getexif().get_ifd(ExifTags.IFD.IFD1)[514] == len(thumbnail)
     for name in ("b.jpg", "b.png", "b.tif", "b.webp"):
-        write_photo(photo, tmp_path / name)
+        write_photo(read_photo(path), tmp_path / name)
         assert b"THUMBNAIL" not in (tmp_path / name).read_bytes()
 
 
 def test_damaged_exif_does_not_cost_the_photograph(tmp_path):
     pixels = smooth(16, 24)
-    for number, block in enumerate(
-        [b"Exif\0\0II*\0\xff\xff\xff\0", b"Exif\0\0garbage", b"Exif\0\0"]
-    ):
-        path = save(Image.fromarray(pixels), tmp_path / f"{number}.jpg", exif=block)
-        photo = read_photo(path)
+    for block in (b"Exif\0\0II*\0\xff\xff\xff\0", b"Exif\0\0garbage", b"Exif\0\0"):
+        photo = read_photo(save(Image.fromarray(pixels), tmp_path / "a.jpg", exif=block))
         assert photo.pixels.shape == pixels.shape
-        write_photo(photo, tmp_path / f"{number}-out.jpg")
+        write_photo(photo, tmp_path / "b.jpg")
     photo.exif = b"Exif\0\0" + b"II*\0" + bytes(70_000)
-    write_photo(photo, tmp_path / "long.jpg")  # above 64 KB: left out
+    assert write_photo(photo, tmp_path / "long.jpg") == ["EXIF"]  # above 64 KB
     assert read_photo(tmp_path / "long.jpg").exif is None
-
-
-def test_phone_pictures_with_a_second_picture_behind(tmp_path):
-    pixels = smooth(16, 24)
-    save(
-        Image.fromarray(pixels),
-        tmp_path / "a.jpg",
-        format="MPO",
-        save_all=True,
-        append_images=[Image.new("RGB", (4, 4))],
-    )
-    with Image.open(tmp_path / "a.jpg") as image:
-        assert image.format == "MPO"
-    photo = read_photo(tmp_path / "a.jpg")
-    assert photo.format == "JPEG" and np.abs(photo.pixels.astype(int) - pixels).max() < 20
 
 
 # Phones and cameras
 
 
+def heif():
+    return pytest.importorskip("pillow_heif", reason='pip install "zdce[heif]" brings it back')
+
+
 def heic(image, **options):
-    library = pytest.importorskip(
-        "pillow_heif", reason='the extra brings it back: pip install "zdce[heif]"'
-    )
-    library.register_heif_opener()
+    heif().register_heif_opener()
     buffer = io.BytesIO()
-    image.save(buffer, "HEIF", **{"quality": 95, "exif": image.info.get("exif")} | options)
+    image.save(buffer, "HEIF", quality=95, exif=image.info.get("exif"), **options)
     return buffer.getvalue()
 
 
 def dng(values):
     """A raw file as cameras write it: colours behind a mosaic of red, green, green, blue."""
-    pytest.importorskip("rawpy", reason='the extra brings it back: pip install "zdce[raw]"')
+    pytest.importorskip("rawpy", reason='pip install "zdce[raw]" brings it back')
     to_camera = (3.2406, -1.5372, -0.4986, -0.9689, 1.8758, 0.0415, 0.0557, -0.2040, 1.0570)
     matrix = tuple(part for value in to_camera for part in (round(1e4 * value), 10_000))
     tags = [(50706, 1, 4, b"\1\4\0\0", True), (50708, 2, 0, "A camera", True)]
@@ -495,12 +395,12 @@ def dng(values):
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_heic_is_read_with_what_belongs_to_it(tmp_path, mode, alpha):
     image = Image.fromarray(smooth(48, 64)).convert(mode + "A" * alpha)
-    image.info |= {"exif": exif_block(), "xmp": b"<x:xmpmeta/>", "icc_profile": SRGB}
-    (tmp_path / "a.HEIC").write_bytes(heic(image))
-    photo = read_photo(tmp_path / "a.HEIC")
+    image.info |= {"exif": exif_block(6), "xmp": b"<x:xmpmeta/>", "icc_profile": SRGB}
+    photo = read_bytes(tmp_path, heic(image), "a.HEIC")
     assert photo.format == "HEIF" and (photo.alpha is not None) == alpha
-    wanted = np.asarray(image.convert("RGB")).astype(int)
-    assert np.abs(photo.pixels.astype(int) - wanted).mean() < 3
+    upright = np.rot90(np.asarray(image.convert("RGB")), -1).astype(int)  # turned once
+    assert photo.pixels.shape == (64, 48, 3)
+    assert np.abs(photo.pixels.astype(int) - upright).mean() < 3
     assert loaded(photo.exif)[271] == "Maker" and photo.carried["XMP"] == b"<x:xmpmeta/>"
     write_photo(photo, tmp_path / "b.png")
     assert loaded(read_photo(tmp_path / "b.png").exif)[271] == "Maker"
@@ -508,29 +408,22 @@ def test_heic_is_read_with_what_belongs_to_it(tmp_path, mode, alpha):
         write_photo(photo, tmp_path / "b.heic")
 
 
-def test_heic_is_turned_once(tmp_path):
-    image = Image.fromarray(smooth(32, 64))
-    image.info["exif"] = exif_block(6)
-    (tmp_path / "a.heic").write_bytes(heic(image))
-    photo = read_photo(tmp_path / "a.heic")
-    assert photo.pixels.shape == (64, 32, 3) and loaded(photo.exif)[274] == 1
-    upright = np.rot90(smooth(32, 64), -1).astype(int)
-    assert np.abs(photo.pixels.astype(int) - upright).mean() < 3
-
-
-def test_heic_of_ten_bits_becomes_sixteen(tmp_path):
-    library = pytest.importorskip("pillow_heif", reason='pip install "zdce[heif]" brings it back')
+def test_other_kinds_of_heic(tmp_path):
     deep = smooth(48, 64) * np.uint16(257)
-    library.from_bytes("RGB;16", (64, 48), deep.tobytes()).save(tmp_path / "a.heic", quality=100)
+    heif().from_bytes("RGB;16", (64, 48), deep.tobytes()).save(tmp_path / "a.heic", quality=100)
     photo = read_photo(tmp_path / "a.heic")
     assert photo.pixels.dtype == np.uint16
     assert np.abs(photo.pixels.astype(int) - deep).mean() < 500
+    file = heif().from_pillow(Image.fromarray(smooth(48, 64)))
+    file.add_from_pillow(Image.fromarray(smooth(32, 32)))
+    file.save(tmp_path / "b.heic")
+    assert read_photo(tmp_path / "b.heic").notes == ("a further picture",)
+    assert read_bytes(tmp_path, heic(Image.fromarray(smooth(8, 8))), "c.jpg").format == "HEIF"
 
 
 def test_a_raw_file_is_developed_to_sixteen_bits_as_bright_as_it_is(tmp_path):
     light = np.tile(np.linspace(500, 40_000, 160).astype(np.uint16), (120, 1))
-    (tmp_path / "a.dng").write_bytes(dng(light))
-    photo = read_photo(tmp_path / "a.dng")
+    photo = read_bytes(tmp_path, dng(light), "a.DNG")
     assert photo.format == "RAW" and photo.pixels.dtype == np.uint16
     scaled = light[60, 8:-8] / 65535
     tones = np.where(scaled <= 0.0031308, 12.92 * scaled, 1.055 * scaled ** (1 / 2.4) - 0.055)
@@ -542,40 +435,21 @@ def test_a_raw_file_is_developed_to_sixteen_bits_as_bright_as_it_is(tmp_path):
         assert np.array_equal(read_photo(tmp_path / name).pixels, photo.pixels)
 
 
-def test_damaged_heic_and_raw_files_give_one_line(tmp_path):
-    rng = np.random.default_rng(0)
-    files = {
-        "a.heic": heic(Image.fromarray(noise(32, 48, 3))),
-        "a.dng": dng(noise(32, 48, dtype=np.uint16)),
-    }
-    for name, data in files.items():
-        for turn in range(30):
-            damaged = bytearray(data[: rng.integers(1, len(data))] if turn % 3 == 0 else data)
-            for place in rng.integers(0, len(damaged), 1 + turn % 5):
-                damaged[place] = rng.integers(256)
-            (tmp_path / name).write_bytes(damaged)
-            try:
-                read_photo(tmp_path / name)
-            except PhotoError as error:
-                assert "\n" not in str(error)
-
-
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("a.CR2", b"II*\0\x10\0\0\0CR\2\0" + bytes(300)),
-        ("a.rw2", b"IIU\0\x18\0\0\0" + bytes(300)),
-        ("a.orf", b"IIRO\x08\0\0\0" + bytes(300)),
-        ("a.raf", b"FUJIFILMCCD-RAW 0201" + bytes(300)),
-        ("a.cr3", struct.pack(">I", 24) + b"ftypcrx \0\0\0\1crx isom" + bytes(300)),
-        ("a.nef", b"MM\0*\0\0\0\x08" + bytes(300)),
-        ("a.jpg", b"\0MRM" + bytes(300)),
+        ("a.CR2", b"II*\0\x10\0\0\0CR\2\0"),
+        ("a.rw2", b"IIU\0\x18\0\0\0"),
+        ("a.orf", b"IIRO\x08\0\0\0"),
+        ("a.raf", b"FUJIFILMCCD-RAW 0201"),
+        ("a.cr3", struct.pack(">I", 24) + b"ftypcrx \0\0\0\1crx isom"),
+        ("a.nef", b"MM\0*\0\0\0\x08"),
+        ("a.jpg", b"\0MRM"),
     ],
 )
 def test_raw_files_are_told_as_such(tmp_path, name, data):
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(PhotoError, match=r"a raw camera file|raw camera files need an extra"):
-        read_photo(tmp_path / name)
+    (tmp_path / name).write_bytes(data + bytes(300))
+    assert "raw camera file" in refusal(tmp_path / name)
 
 
 # Files that are no photographs
@@ -587,93 +461,52 @@ def saved_bytes(fmt, **options):
     return buffer.getvalue()
 
 
-def deep_bytes(tmp_path, name):
-    write_photo(picture(60, 50, dtype=np.uint16), tmp_path / name)
-    return (tmp_path / name).read_bytes()
-
-
-FORMATS = ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", "deep.png", "deep.tif"]
-
-
-@pytest.mark.parametrize("fmt", FORMATS)
-def test_cut_and_damaged_files_give_one_line(tmp_path, fmt):
-    data = deep_bytes(tmp_path, fmt) if fmt.startswith("deep") else saved_bytes(fmt)
-    for share in (0.001, 0.05, 0.3, 0.6, 0.9, 0.99):
-        (tmp_path / "cut.jpg").write_bytes(data[: int(len(data) * share)])
-        with pytest.raises(PhotoError) as error:
-            read_photo(tmp_path / "cut.jpg")
-        assert str(error.value).startswith(f"{tmp_path / 'cut.jpg'}: ") and "\n" not in str(
-            error.value
-        )
-    rng = np.random.default_rng(0)
-    for _ in range(60):
-        damaged = bytearray(data)
-        for place in rng.integers(0, min(len(data), 600), 3):
-            damaged[place] = rng.integers(256)
-        (tmp_path / "damaged.jpg").write_bytes(damaged)
-        try:
-            read_photo(tmp_path / "damaged.jpg")
-        except PhotoError as error:
-            assert "\n" not in str(error)
-
-
 def test_a_tiff_that_lacks_its_pixels_is_not_read_as_black(tmp_path):
-    tifffile.imwrite(
-        tmp_path / "a.tif", noise(40, 30), photometric="minisblack", rowsperstrip=10, metadata=None
-    )
-    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(40, 30), **GREY, rowsperstrip=10, metadata=None)
+    with tifffile.TiffFile(path) as file:
         place = file.pages.first.tags["StripOffsets"].valueoffset
-    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data = bytearray(path.read_bytes())
     data[place + 4 : place + 8] = bytes(4)  # the second strip lies nowhere
-    (tmp_path / "a.tif").write_bytes(data)
-    with pytest.raises(PhotoError, match=r"a\.tif: damaged: parts of the picture are missing"):
-        read_photo(tmp_path / "a.tif")
+    path.write_bytes(data)
+    assert refusal(path) == "damaged: parts of the picture are missing"
 
 
 def test_what_is_no_photograph(tmp_path):
-    (tmp_path / "text.jpg").write_text("dear diary")
-    (tmp_path / "empty.png").write_bytes(b"")
-    save(Image.fromarray(noise(4, 4)), tmp_path / "picture.gif")
-    save(
-        Image.new("RGB", (4, 4)),
-        tmp_path / "loop.png",
-        save_all=True,
-        append_images=[Image.new("RGB", (4, 4), "red")],
-    )
-    for name, reason in {
-        "text.jpg": "no photograph",
-        "empty.png": "empty",
-        "picture.gif": "a GIF, which is not read",
-        "loop.png": "animation of 2",
-        "missing.jpg": "cannot be read: No such file",
-        "": "cannot be read: Is a directory",
-    }.items():
-        with pytest.raises(PhotoError) as error:
-            read_photo(tmp_path / name)
-        assert str(error.value).startswith(f"{tmp_path / name}: ") and reason in str(error.value)
-        assert "\n" not in str(error.value)
+    red = Image.new("RGB", (4, 4), "red")
+    save(Image.new("RGB", (4, 4)), tmp_path / "loop.png", save_all=True, append_images=[red])
+    for name, data, reason in (
+        ("text.jpg", b"dear diary", "no photograph"),
+        ("empty.png", b"", "empty"),
+        ("a.gif", saved_bytes("GIF"), "GIF file, which is not read"),
+        ("a.jp2", saved_bytes("JPEG2000"), "JPEG2000 file"),
+        ("a.jpg", saved_bytes("PPM"), "PPM file"),
+        ("a.jxl", imagecodecs.jpegxl_encode(noise(8, 8, 3)), "JPEG XL file"),
+        ("a.psd", b"8BPS\0\1" + bytes(40), "PSD file"),
+        ("page.jpg", b"<!DOCTYPE html><html>", "HTML file"),
+        ("clip.jpg", struct.pack(">I", 24) + b"ftypmp42" + bytes(40), "a video"),
+        ("loop.png", None, "animation of 2"),
+        ("missing.jpg", None, "cannot be read: No such file"),
+        ("", None, "cannot be read: Is a directory"),
+    ):
+        if data is not None:
+            (tmp_path / name).write_bytes(data)
+        assert reason in refusal(tmp_path / name)
 
 
 def test_decompression_bombs(tmp_path, monkeypatch):
     data = bytearray(saved_bytes("PNG"))
-    data[16:24] = struct.pack(">II", 60_000, 60_000)
-    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-    (tmp_path / "bomb.png").write_bytes(data)
-    with pytest.raises(PhotoError, match=r"bomb\.png: more than 268 megapixels"):
-        read_photo(tmp_path / "bomb.png")
-    data[16:24] = struct.pack(
-        ">II", 16_320, 12_240
-    )  # a size that telephones give, in a file that cannot hold it
-    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-    (tmp_path / "bomb.png").write_bytes(data)
-    with pytest.raises(
-        PhotoError, match=r"bomb\.png: 199 megapixels in \d+ bytes, which no photograph is"
+    for size, reason in (
+        ((60_000, 60_000), "more than 268 megapixels"),
+        # A size that telephones give, in a file that cannot hold it.
+        ((16_320, 12_240), "199 megapixels in"),
     ):
-        read_photo(tmp_path / "bomb.png")
+        data[8:33] = png_chunk(b"IHDR", struct.pack(">II", *size) + bytes(data[24:29]))
+        (tmp_path / "bomb.png").write_bytes(data)
+        assert reason in refusal(tmp_path / "bomb.png")
     monkeypatch.setattr(photos, "MAX_PIXELS", 100)
     write_photo(picture(11, 10, dtype=np.uint16), tmp_path / "bomb.tif")
-    with pytest.raises(PhotoError, match=r"bomb\.tif: more than"):
-        read_photo(tmp_path / "bomb.tif")
+    assert "more than" in refusal(tmp_path / "bomb.tif")
 
 
 def test_large_photographs_are_read_where_the_file_holds_them(tmp_path, monkeypatch):
@@ -681,20 +514,15 @@ def test_large_photographs_are_read_where_the_file_holds_them(tmp_path, monkeypa
     monkeypatch.setattr(photos, "UNSURE_PIXELS", 80)
     monkeypatch.setattr(photos, "BAND", 30)
     for mode in ("RGB", "L", "RGBA"):
-        original = (
-            np.random.default_rng(0).integers(0, 256, (31, 17, len(mode)), np.uint8).squeeze()
-        )
+        original = noise(31, 17, len(mode)).squeeze()
         Image.fromarray(original).save(tmp_path / "large.png")
         photo = read_photo(tmp_path / "large.png")
-        assert np.array_equal(
-            photo.pixels,
-            original[..., :3] if mode != "L" else original[..., None].repeat(3, axis=2),
-        )
+        wanted = original[..., :3] if mode != "L" else original[..., None].repeat(3, axis=2)
+        assert np.array_equal(photo.pixels, wanted)
         assert photo.alpha is None or np.array_equal(photo.alpha, original[..., 3])
     assert Image.MAX_IMAGE_PIXELS == 40
     Image.new("L", (200, 200)).save(tmp_path / "thin.png")
-    with pytest.raises(PhotoError, match="which no photograph is"):
-        read_photo(tmp_path / "thin.png")
+    assert "which no photograph is" in refusal(tmp_path / "thin.png")
 
 
 # Writing
@@ -708,9 +536,6 @@ def test_lossy_formats_stay_close(tmp_path):
     with Image.open(tmp_path / "a.jpg") as image:
         assert JpegImagePlugin.get_sampling(image) == 0  # 4:4:4
         assert sum(image.quantization[0]) < 400  # quality 95; 75 has 1,858
-
-
-def test_avif_keeps_alpha_exactly(tmp_path):
     photo = picture(31, 21, alpha=True)
     for suffix in ("avif", "webp"):
         write_photo(photo, tmp_path / f"a.{suffix}")
@@ -721,6 +546,7 @@ def test_avif_keeps_alpha_exactly(tmp_path):
     ("name", "photo", "reason"),
     [
         ("a.jpg", picture(4, 4, alpha=True), "holds no transparency"),
+        ("a.bmp", picture(4, 4, alpha=True), "holds no transparency"),
         ("a.gif", picture(4, 4), "photographs are written as .jpg"),
         ("a.webp", Photo(np.zeros((1, 17_000, 3), np.uint8)), "cannot be written"),
     ],
@@ -735,16 +561,12 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path, name, photo, reason):
 @pytest.mark.parametrize("suffix", ["jpg", "bmp", "webp", "avif"])
 def test_sixteen_bits_become_eight_where_no_more_are_held_and_it_is_told(tmp_path, suffix):
     pixels = smooth(16, 24) * np.uint16(257)
-    lost = write_photo(Photo(pixels + np.uint16(100)), tmp_path / f"a.{suffix}")
-    assert lost == ["16 bits (8 are kept)"]
-    back = read_photo(tmp_path / f"a.{suffix}").pixels.astype(int)
+    opaque = np.full((16, 24), 65535, np.uint16)  # an opaque alpha may go anywhere
+    lost = write_photo(Photo(pixels + np.uint16(100), opaque), tmp_path / f"a.{suffix.upper()}")
+    assert lost == ["more than 8 bits"]
+    back = read_photo(tmp_path / f"a.{suffix.upper()}").pixels.astype(int)
     assert np.abs(back - (pixels >> 8)).mean() < (0.1 if suffix == "bmp" else 2)
     assert write_photo(Photo(pixels), tmp_path / "a.png") == []
-
-
-def test_an_opaque_alpha_may_go_into_a_jpeg(tmp_path):
-    write_photo(Photo(smooth(8, 8), np.full((8, 8), 255, np.uint8)), tmp_path / "a.JPG")
-    assert read_photo(tmp_path / "a.JPG").alpha is None
 
 
 def test_a_name_without_suffix_takes_the_format_of_the_photo(tmp_path):
@@ -755,8 +577,9 @@ def test_a_name_without_suffix_takes_the_format_of_the_photo(tmp_path):
 def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     write_photo(picture(4, 4), path)
-    before = path.read_bytes()
-    assert path.stat().st_mode & 0o777 == 0o666 & ~current_umask()
+    before, mask = path.read_bytes(), os.umask(0)
+    os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -767,22 +590,14 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
-def current_umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 # Arrays, Pillow images, tensors
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
 def test_from_and_to_pillow(mode):
-    image = (
-        Image.fromarray(noise(6, 5, dtype=np.uint16))
-        if mode == "I;16"
-        else Image.fromarray(noise(6, 5, 4)).convert(mode)
-    )
+    deep = mode == "I;16"
+    image = Image.fromarray(noise(6, 5, dtype=np.uint16) if deep else noise(6, 5, 4))
+    image = image if deep else image.convert(mode)
     photo = from_pil(image)
     back = to_pil(photo)
     assert back.size == image.size and photo.gray == (mode in ("1", "L", "LA", "I;16"))
@@ -806,19 +621,13 @@ def test_pillow_has_no_deep_color_and_some_modes_are_refused():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_tensors_keep_every_level(dtype):
+def test_tensors_keep_every_level_and_round_by_half(dtype):
     top = np.iinfo(dtype).max
     pixels = np.arange(top + 1).astype(dtype).reshape(-1, 32, 1).repeat(3, axis=2)
-    tensor = to_tensor(pixels)
+    tensor = photos.to_tensor(pixels)
     assert tensor.shape == (1, 3, (top + 1) // 32, 32) and tensor.dtype == torch.float32
     assert tensor.min() == 0 and tensor.max() == 1
-    assert np.array_equal(to_pixels(tensor, dtype), pixels)
-
-
-def test_rounding_is_add_half_clamp_truncate():
-    values = (
-        torch.tensor([-0.3, 0.4999 / 255, 0.5 / 255, 1.4 / 255, 1.6 / 255, 1.7])
-        .view(1, 1, 6)
-        .expand(3, 1, 6)
-    )
-    assert to_pixels(values)[0, :, 0].tolist() == [0, 0, 1, 1, 2, 255]
+    assert np.array_equal(photos.to_pixels(tensor, dtype), pixels)
+    values = torch.tensor([-0.3, 0.4999 / 255, 0.5 / 255, 1.4 / 255, 1.6 / 255, 1.7])
+    rounded = photos.to_pixels(values.view(1, 1, 6).expand(3, 1, 6))
+    assert rounded[0, :, 0].tolist() == [0, 0, 1, 1, 2, 255]

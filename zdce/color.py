@@ -1,16 +1,16 @@
 """What a photograph's numbers mean as colour: sRGB before, the file's own encoding after.
 
 The networks and the curve expect sRGB. Where a profile or a file's code points say otherwise
-(linear light, Adobe RGB, ProPhoto), values go through their tone curve and primaries to sRGB in 16
-bits before, and back after; what lies beyond sRGB's gamut is kept beside and put back in proportion
-to the light. Display P3, whose tones are sRGB's and whose primaries are near, is used as it is.
-LittleCMS reads and makes the profiles.
+(linear light, Display P3, Adobe RGB, ProPhoto), values go through their tone curve and primaries to
+sRGB in 16 bits before, and back after; what lies beyond sRGB's gamut is added again in proportion
+to the light. LittleCMS reads and makes the profiles.
 """
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,25 +19,22 @@ import numpy as np
 from PIL import ImageCms
 
 LEVELS = 65536
-BAND = 2**20  # pixels that are converted at a time
+BAND = 2**18  # pixels that are converted at a time
+FINE = 2**20 - 1  # steps of light that are told apart, also in the dark
 SAME = 0.5 / 255  # tones nearer to sRGB's than half a level of 8 bits are sRGB's
-NEAR = 0.3  # difference from unity of the matrix of primaries that are near; Display P3: 0.22
 EXACT = 0x0100  # LittleCMS without its coarse table in between, which is wrong in the dark
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 HDR = {16: "PQ", 18: "HLG"}
-# ITU-T H.273: primaries as x and y of white, red, green and blue; 1 (BT.709) is sRGB's, 2
-# unspecified.
+# ITU-T H.273: primaries as x and y of red, green and blue; 1 (BT.709) is sRGB's, 2 unspecified.
 D65 = (0.3127, 0.3290)
 PRIMARIES = {
-    4: ((0.310, 0.316), (0.67, 0.33, 0.21, 0.71, 0.14, 0.08)),
-    5: (D65, (0.64, 0.33, 0.29, 0.60, 0.15, 0.06)),
-    6: (D65, (0.63, 0.34, 0.31, 0.595, 0.155, 0.07)),
-    7: (D65, (0.63, 0.34, 0.31, 0.595, 0.155, 0.07)),
-    9: (D65, (0.708, 0.292, 0.17, 0.797, 0.131, 0.046)),
-    11: ((0.314, 0.351), (0.68, 0.32, 0.265, 0.69, 0.15, 0.06)),
-    12: (D65, (0.68, 0.32, 0.265, 0.69, 0.15, 0.06)),
+    1: (0.64, 0.33, 0.30, 0.60, 0.15, 0.06),
+    5: (0.64, 0.33, 0.29, 0.60, 0.15, 0.06),
+    6: (0.63, 0.34, 0.31, 0.595, 0.155, 0.07),
+    9: (0.708, 0.292, 0.17, 0.797, 0.131, 0.046),
+    12: (0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
 }
-SRGB_CHROMATICITY = (*D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+ADOBE = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06), 2.19921875  # Adobe RGB (1998): primaries, gamma
 GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}  # transfer functions that are plain powers
 SRGB_LIKE = (1, 2, 6, 13, 14, 15)  # sRGB, unspecified, and BT.709's: stills are shown as sRGB
 
@@ -51,16 +48,15 @@ class Encoding:
     """How the values of a file differ from the pixels, which are sRGB in 16 bits.
 
     depth: dtype of the file's values. curve: (3, 65536) float, the sRGB tone in [0, 1] of each of
-    the file's values, in 16 bits; None where the file is to be written in sRGB tones. matrix: (3,
-    3), the file's linear light to sRGB's; None where its primaries are used as they are. beyond:
-    flat places of pixels whose colour lies beyond sRGB, and how far, (n, 3) in linear light over
-    luminance.
+    the file's values, in 16 bits. matrix: (3, 3), the file's linear light to sRGB's; None where its
+    primaries are sRGB's. original: the file's values, for their colours beyond sRGB, where there is
+    a matrix.
     """
 
     depth: np.dtype
-    curve: np.ndarray | None = None
+    curve: np.ndarray
     matrix: np.ndarray | None = None
-    beyond: tuple[np.ndarray, np.ndarray] | None = None
+    original: np.ndarray | None = None
 
 
 def refuse_high_dynamic_range(transfer: int) -> None:
@@ -72,47 +68,46 @@ def refuse_high_dynamic_range(transfer: int) -> None:
         )
 
 
-def by_code_points(primaries: int, transfer: int) -> tuple[float, bytes | None]:
-    """Gamma (0 where the tones are sRGB's) and profile (None where it is sRGB's) of H.273 code
-    points.
-
-    The profile has sRGB's tones, so it fits once gamma is undone by :func:`power`. Raises
-    ColorError.
-    """
+def by_code_points(primaries: int, transfer: int, gray: bool = False) -> bytes | None:
+    """Profile of H.273 code points; None where they are sRGB's. Raises ColorError."""
     refuse_high_dynamic_range(transfer)
     if transfer not in SRGB_LIKE and transfer not in GAMMAS:
-        raise ColorError(
-            f"colour by transfer function {transfer}, which is not read: export as sRGB"
-        )
-    if primaries in (1, 2):
-        return GAMMAS.get(transfer, 0.0), None
-    if primaries not in PRIMARIES:
-        raise ColorError(f"colour by primaries {primaries}, which are not read: export as sRGB")
-    return GAMMAS.get(transfer, 0.0), profile(*PRIMARIES[primaries])
+        raise ColorError(f"colour by transfer function {transfer}, not read: export it as sRGB")
+    if primaries not in PRIMARIES and primaries != 2:
+        raise ColorError(f"colour by primaries {primaries}, not read: export it as sRGB")
+    return profile(PRIMARIES.get(primaries, PRIMARIES[1]), GAMMAS.get(transfer), gray=gray)
 
 
-def by_gamma(gamma: float, chromaticity: tuple[float, ...] | None) -> tuple[float, bytes | None]:
+def by_gamma(gamma: float, chromaticity: tuple[float, ...] | None, gray: bool) -> bytes | None:
     """As :func:`by_code_points`, of a PNG's ``gAMA`` (0.45455 is taken as sRGB) and ``cHRM``
     (white, red, green, blue).
     """
-    undone = 0.0 if abs(gamma - 1 / 2.2) < 0.01 or not 0.1 < gamma < 10 else 1 / gamma
-    if not chromaticity or np.allclose(chromaticity, SRGB_CHROMATICITY, atol=0.005):
-        return undone, None
+    power = None if abs(gamma - 1 / 2.2) < 0.01 or not 0.1 < gamma < 10 else 1 / gamma
+    white, primaries = D65, PRIMARIES[1]
+    if chromaticity and not np.allclose(chromaticity, (*white, *primaries), atol=0.005):
+        white, primaries = tuple(chromaticity[:2]), tuple(chromaticity[2:])
     try:
-        return undone, profile(tuple(chromaticity[:2]), tuple(chromaticity[2:]))
+        return profile(primaries, power, white, gray)
     except Exception:  # no colours at all
-        return undone, None
+        return None
 
 
 @lru_cache(16)
-def profile(white: tuple[float, float], primaries: tuple[float, ...]) -> bytes:
-    """ICC profile with sRGB's tone curve and these chromaticities, x and y."""
-    linear = np.rint(65535 * _to_light(np.linspace(0, 1, 1024))).astype(np.uint16)
-    made = bytes(
-        imagecodecs.cms_profile(
-            "rgb", whitepoint=white, primaries=primaries, transferfunction=linear
-        )
-    )
+def profile(
+    primaries: tuple[float, ...],
+    gamma: float | None = None,
+    white: tuple[float, float] = D65,
+    gray: bool = False,
+) -> bytes | None:
+    """ICC profile for RGB or grey with these chromaticities, x and y, and tones: sRGB's without
+    ``gamma``; None for sRGB itself.
+    """
+    if gamma is None and (gray or (white, primaries) == (D65, PRIMARIES[1])):
+        return None
+    light = np.rint(65535 * _to_light(np.linspace(0, 1, 1024))).astype(np.uint16)
+    tones = {"transferfunction": light} if gamma is None else {"gamma": gamma}
+    colors = {} if gray else {"whitepoint": white, "primaries": primaries}
+    made = bytes(imagecodecs.cms_profile("gray" if gray else "rgb", **colors, **tones))
     return made[:24] + bytes(12) + made[36:]  # without the time of its making
 
 
@@ -124,17 +119,15 @@ def space(icc: bytes | None) -> bytes:
 def has_tables(icc: bytes) -> bool:
     """Whether a profile describes colour by a table, not by primaries and a tone curve."""
     count = int.from_bytes(icc[128:132], "big")
-    return any(
-        icc[place : place + 4] == b"A2B0" for place in range(132, 132 + 12 * min(count, 99), 12)
-    )
+    return b"A2B0" in (icc[at : at + 4] for at in range(132, 132 + 12 * min(count, 99), 12))
 
 
 @lru_cache(16)
 def meaning(icc: bytes | None) -> tuple[np.ndarray, np.ndarray | None] | None:
     """Curve and matrix of :class:`Encoding` by a profile for RGB or grey.
 
-    None where values are used as they are: tones are sRGB's to half a level of 8 bits and primaries
-    near; also where LittleCMS makes nothing of the profile. Raises ColorError for PQ and HLG.
+    None where values are sRGB's, to half a level of 8 bits, and where LittleCMS makes nothing of
+    the profile. Raises ColorError for PQ and HLG.
     """
     if not icc:
         return None
@@ -147,10 +140,9 @@ def meaning(icc: bytes | None) -> tuple[np.ndarray, np.ndarray | None] | None:
         return None
     if tones is None:
         return None
-    same = np.abs(tones - np.linspace(0, 1, LEVELS)).max() < SAME
-    if same and np.abs(matrix - np.eye(3)).max() < NEAR:
-        return None
     near = np.abs(matrix - np.eye(3)).max() < 0.002
+    if near and np.abs(tones - np.linspace(0, 1, LEVELS)).max() < SAME:
+        return None
     return np.broadcast_to(tones.astype(np.float32), (3, LEVELS)), None if near else matrix
 
 
@@ -188,62 +180,40 @@ def _matrix(icc: bytes) -> np.ndarray:
     return matrix / matrix.sum(axis=1, keepdims=True)
 
 
-def power(gamma: float) -> np.ndarray:
-    """Curve of values that are light to the power 1/gamma."""
-    tones = _to_tone(np.linspace(0, 1, LEVELS) ** gamma)
-    return np.broadcast_to(tones.astype(np.float32), (3, LEVELS))
-
-
-def to_srgb_tones(pixels: np.ndarray, curve: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 or uint16 of a file → sRGB tones by its own primaries, uint16."""
-    return _looked_up(pixels, np.rint(65535 * _picked(curve, pixels.dtype)).astype(np.uint16))
-
-
 def to_srgb(pixels: np.ndarray, icc: bytes) -> tuple[np.ndarray, Encoding]:
     """(H, W, 3) uint8 or uint16 of a file whose profile has a :func:`meaning` → sRGB, uint16, and
     the way back.
     """
     curve, matrix = meaning(icc)
     if matrix is None:
-        return to_srgb_tones(pixels, curve), Encoding(pixels.dtype, curve)
-    light = _to_light(_picked(curve, pixels.dtype)).astype(np.float32)
-    out, places, distances = np.empty(pixels.shape, np.uint16), [], []
-    for rows in _bands(pixels):
-        linear = _looked_up(pixels[rows], light) @ matrix.T.astype(np.float32)
-        inside = np.clip(linear, 0, 1)
-        out[rows] = np.rint(65535 * _to_tone(inside))
-        outside = (linear - inside).reshape(-1, 3)
-        there = np.flatnonzero(np.abs(outside).max(axis=1) > 1e-6)
-        luminance = inside.reshape(-1, 3)[there] @ LUMINANCE
-        places.append(there + rows.start * pixels.shape[1])
-        distances.append(outside[there] / np.maximum(luminance, 1e-6)[:, None])
-    beyond = np.concatenate(places), np.concatenate(distances).astype(np.float32)
-    return out, Encoding(pixels.dtype, curve, matrix, beyond)
+        table = np.rint(65535 * _picked(curve, pixels.dtype)).astype(np.uint16)
+        return _looked_up(pixels, table), Encoding(pixels.dtype, curve)
+    encoding = Encoding(pixels.dtype, curve, matrix, pixels)
+    light, table = _light_of(encoding)
+    return by_bands(lambda rows: _toned(_linear(rows, light, matrix), table), pixels), encoding
 
 
 def from_srgb(pixels: np.ndarray, encoding: Encoding) -> np.ndarray:
     """Inverse of :func:`to_srgb`: (H, W, 3) uint16 sRGB → the file's values."""
-    top, tones = np.iinfo(encoding.depth).max, np.linspace(0, 1, LEVELS)
-    values = tones
-    if encoding.curve is not None:
-        values = np.stack([np.interp(tones, channel, tones) for channel in encoding.curve])
-    table = np.broadcast_to(np.rint(top * values).astype(encoding.depth), (3, LEVELS))
-    if encoding.matrix is None:
-        return _looked_up(pixels, table)
-    light = np.broadcast_to(_to_light(tones).astype(np.float32), (3, LEVELS))
-    back, out = (
-        np.linalg.inv(encoding.matrix).T.astype(np.float32),
-        np.empty(pixels.shape, encoding.depth),
-    )
-    places, distances = encoding.beyond
-    for rows in _bands(pixels):
-        linear = _looked_up(pixels[rows], light)
-        flat, start = linear.reshape(-1, 3), rows.start * pixels.shape[1]
-        first, last = np.searchsorted(places, (start, start + len(flat)))
-        here = places[first:last] - start
-        flat[here] += distances[first:last] * (flat[here] @ LUMINANCE)[:, None]
-        toned = np.rint(65535 * _to_tone(np.clip(linear @ back, 0, 1))).astype(np.uint16)
-        out[rows] = _looked_up(toned, table)
+    tones, matrix = np.linspace(0, 1, LEVELS), encoding.matrix
+    values = np.stack([np.interp(tones, channel, tones) for channel in encoding.curve])
+    values = np.rint(np.iinfo(encoding.depth).max * values).astype(encoding.depth)
+    if matrix is None:
+        return _looked_up(pixels, values)
+    light, table = _light_of(encoding)
+    srgb = np.broadcast_to(_to_light(tones).astype(np.float32), (3, LEVELS))
+    back, out = np.linalg.inv(matrix), np.empty(pixels.shape, encoding.depth)
+    for rows in bands(pixels):
+        linear, before = (
+            _looked_up(pixels[rows], srgb),
+            _linear(encoding.original[rows], light, matrix),
+        )
+        inside = np.clip(before, 0, 1)
+        beyond = before - inside
+        if beyond.any():
+            gain = (linear @ LUMINANCE) / np.maximum(inside @ LUMINANCE, 1e-6)
+            linear += beyond * gain[..., None]
+        out[rows] = _looked_up(_toned(linear @ back.T.astype(np.float32), table), values)
     return out
 
 
@@ -251,12 +221,11 @@ def by_table(pixels: np.ndarray, icc: bytes) -> np.ndarray:
     """(H, W, 3) uint8 or uint16 by any profile for RGB → sRGB, same depth; colours beyond it end at
     its edge.
     """
-    out, srgb = np.empty_like(pixels), bytes(imagecodecs.cms_profile("srgb"))
-    for rows in _bands(pixels):
-        out[rows] = imagecodecs.cms_transform(
-            pixels[rows], icc, srgb, colorspace="rgb", outcolorspace="rgb", flags=EXACT
-        )
-    return out
+    spaces, srgb = {"colorspace": "rgb", "outcolorspace": "rgb"}, imagecodecs.cms_profile("srgb")
+    convert = imagecodecs.cms_transform
+    return by_bands(
+        lambda rows: convert(rows, icc, srgb, **spaces, flags=EXACT), pixels, pixels.dtype
+    )
 
 
 def from_cmyk(image, icc: bytes | None):
@@ -278,6 +247,41 @@ def from_cmyk(image, icc: bytes | None):
     return image.convert("RGB")
 
 
+def bands(pixels: np.ndarray) -> list[slice]:
+    """Rows, so many at a time that what is computed of them takes little memory."""
+    rows = max(1, BAND // pixels.shape[1])
+    return [slice(top, top + rows) for top in range(0, len(pixels), rows)]
+
+
+def by_bands(function: Callable, pixels: np.ndarray, dtype: np.dtype = np.uint16) -> np.ndarray:
+    """``function`` of rows, some at a time, in an array of the same shape."""
+    out = np.empty(pixels.shape, dtype)
+    for rows in bands(pixels):
+        out[rows] = function(pixels[rows])
+    return out
+
+
+def _light_of(encoding: Encoding) -> tuple[np.ndarray, np.ndarray]:
+    """Linear light of each of the file's values, and sRGB tones by steps of light."""
+    return _to_light(_picked(encoding.curve, encoding.depth)).astype(np.float32), _tone_table()
+
+
+@lru_cache(1)
+def _tone_table() -> np.ndarray:
+    return np.rint(65535 * _to_tone(np.linspace(0, 1, FINE + 1))).astype(np.uint16)
+
+
+def _linear(values: np.ndarray, light: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """A file's values as linear light by sRGB's primaries."""
+    return _looked_up(values, light) @ matrix.T.astype(np.float32)
+
+
+def _toned(linear: np.ndarray, table: np.ndarray) -> np.ndarray:
+    steps = np.clip(linear, 0, 1)
+    steps *= FINE
+    return table.take(np.rint(steps, out=steps).astype(np.int32))
+
+
 def _picked(table: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Of a table for 16 bits, what values of this depth find in it."""
     return table[:, :: (LEVELS - 1) // np.iinfo(dtype).max]
@@ -285,15 +289,10 @@ def _picked(table: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def _looked_up(pixels: np.ndarray, tables: np.ndarray) -> np.ndarray:
     out = np.empty(pixels.shape, tables.dtype)
-    for rows in _bands(pixels):
+    for rows in bands(pixels):
         for channel, table in enumerate(tables):
-            np.take(table, pixels[rows, :, channel], out=out[rows, :, channel])
+            out[rows, :, channel] = table.take(pixels[rows, :, channel])
     return out
-
-
-def _bands(pixels: np.ndarray) -> list[slice]:
-    rows = max(1, BAND // pixels.shape[1])
-    return [slice(top, top + rows) for top in range(0, len(pixels), rows)]
 
 
 def _to_light(tones: np.ndarray) -> np.ndarray:

@@ -13,26 +13,16 @@ from collections.abc import Iterator
 from PIL import Image
 
 PREFIX = b"Exif\0\0"
-ORIENTATION, EXIF_IFD, WIDTH_IN_EXIF, HEIGHT_IN_EXIF, PROCESSING_SOFTWARE = (
-    274,
-    34665,
-    40962,
-    40963,
-    11,
-)
+ORIENTATION, EXIF_IFD, PROCESSING_SOFTWARE = 274, 34665, 11
+WIDTH_IN_EXIF, HEIGHT_IN_EXIF = 40962, 40963
 # TIFF tags that say how pixels are stored, or hold a second copy (thumbnail, layers, XMP, IPTC,
-# ICC).
-STRUCTURE_TAGS = frozenset(
-    {
-        *range(254, 267),
-        *range(273, 282),
-        *range(284, 294),
-        *range(317, 348),
-        *range(512, 533),
-        *(301, 700, 33723, 34377, 34675, 37724),
-    }
-) - {274, 285, 318, 319}  # orientation, page name, white point, primaries
+# ICC), but orientation, page name, white point and primaries.
+_RANGES = ((254, 267), (273, 282), (284, 294), (317, 348), (512, 533))
+STRUCTURE_TAGS = {tag for first, end in _RANGES for tag in range(first, end)}
+STRUCTURE_TAGS |= {301, 700, 33723, 34377, 34675, 37724}
+STRUCTURE_TAGS -= {274, 285, 318, 319}
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, MAKER_NOTE = 282, 283, 296, 37500
+INTEROPERABILITY = 40965
 DENSITY_TAGS = (X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT)
 # Of a raw file: what says who took it, when and with what; the rest tells how its sensor is read.
 RAW_TAGS = frozenset({270, 271, 272, 306, 315, 33432, 34665, 34853})
@@ -47,7 +37,7 @@ IPTC_RESOURCE = (
 
 
 def clean_exif(block: bytes, shape: tuple[int, ...]) -> bytes | None:
-    """An EXIF block as it fits an upright picture of ``shape`` (H, W, ...): orientation 1, no
+    """An EXIF block as it fits an upright picture of ``shape`` (H, W, ...): no orientation, no
     thumbnail.
 
     Only directories change, and the first moves to the end: whatever maker notes point at stays
@@ -61,10 +51,9 @@ def clean_exif(block: bytes, shape: tuple[int, ...]) -> bytes | None:
         if behind:
             _remove_thumbnail(tiff, behind, order)
         kept = {tag: entry for tag, entry in entries.items() if tag not in STRUCTURE_TAGS}
-        kept.pop(ORIENTATION, None)
+        kept.pop(ORIENTATION, None)  # upright without it; Pillow would arrange AVIF's block anew
         if not kept:
             return None
-        kept[ORIENTATION] = struct.pack(order + "HHIHH", ORIENTATION, 3, 1, 1, 0)
         if EXIF_IFD in kept:
             inner = struct.unpack(order + "HHII", kept[EXIF_IFD])[3]
             for tag, place in _places(tiff, inner, order):
@@ -102,15 +91,25 @@ def with_settings(
     return PREFIX + with_directory(tiff, entries, order)
 
 
-def without_orientation(block: bytes) -> bytes:
-    """The EXIF block without an orientation that is upright."""
-    tiff = block.removeprefix(PREFIX)
-    order = _order(tiff)
-    entries = directory(tiff, struct.unpack_from(order + "I", tiff, 4)[0], order)
-    if entries.get(ORIENTATION, b"")[8:10] not in (b"\1\0", b"\0\1"):
-        return block
-    del entries[ORIENTATION]
-    return PREFIX + with_directory(tiff, entries, order)
+def density(block: bytes | None) -> list[float] | None:
+    """Pixels an inch that an EXIF block states, across and down; None where it states none."""
+    try:
+        exif = Image.Exif()
+        exif.load(block)
+        inches = {2: 1.0, 3: 2.54}[exif.get(RESOLUTION_UNIT, 2)]
+        return [inches * float(exif[tag]) for tag in (X_RESOLUTION, Y_RESOLUTION)]
+    except Exception:  # none, or damaged
+        return None
+
+
+def states_adobe_rgb(block: bytes | None) -> bool:
+    """Whether an EXIF block says Adobe RGB, as cameras do without a profile (DCF's "R03")."""
+    try:
+        exif = Image.Exif()
+        exif.load(block)
+        return exif.get_ifd(INTEROPERABILITY).get(1) == "R03"
+    except Exception:  # none, or damaged
+        return False
 
 
 def exif_of_tiff(data: bytes, only: frozenset[int] | None = None) -> Image.Exif:
@@ -203,6 +202,12 @@ def without_motion_photo(xmp: bytes) -> bytes:
     return re.sub(mark, b"", xmp)
 
 
+def iptc_of_photoshop(blocks: bytes | None) -> bytes | None:
+    """IPTC among Photoshop's blocks, as a TIFF holds them; None where there is none."""
+    found = re.search(rb"8BIM\x04\x04\0\0(.{4})", blocks or b"", re.DOTALL)
+    return blocks[found.end() :][: int.from_bytes(found[1], "big")] if found else None
+
+
 def iptc_segment(iptc: bytes) -> bytes:
     """IPTC as a JPEG's APP13 segment; empty where it is too long for one."""
     body = IPTC_RESOURCE + struct.pack(">I", len(iptc)) + iptc + bytes(len(iptc) % 2)
@@ -247,7 +252,7 @@ def behind_jpeg(data: bytes) -> tuple[bytes, int]:
     return rest, pictures
 
 
-# PNG and the boxes of HEIF and AVIF
+# PNG and AVIF
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -277,23 +282,14 @@ def png_chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + check
 
 
-def meta_box(data: bytes) -> bytes:
-    """The first ``meta`` box of a HEIF or AVIF file; empty where there is none."""
-    at = 0
-    while at + 8 <= len(data):
-        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        if name == b"meta":
-            return data[at : at + length] if length else data[at:]
-        if length == 1:
-            length = int.from_bytes(data[at + 8 : at + 16], "big")
-        if length < 8:
-            break
-        at += length
-    return b""
-
-
 def code_points(data: bytes) -> tuple[int, int] | None:
     """Colour primaries and transfer function of an AVIF, ITU-T H.273; None where it states none."""
-    meta = meta_box(data)
-    at = meta.find(b"colrnclx")
-    return struct.unpack_from(">HH", meta, at + 8) if 0 <= at <= len(meta) - 12 else None
+    at = data.find(b"colrnclx")
+    return struct.unpack_from(">HH", data, at + 8) if 0 <= at <= len(data) - 12 else None
+
+
+def bits_of_avif(data: bytes) -> int:
+    """8, 10 or 12, by the first codec configuration of an AVIF."""
+    at = data.find(b"av1C")
+    flags = data[at + 6] if 0 <= at < len(data) - 6 else 0
+    return (12 if flags & 32 else 10) if flags & 64 else 8

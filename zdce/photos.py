@@ -1,10 +1,10 @@
 """Photograph files ↔ arrays: upright, in sRGB tones, at full bit depth; what belongs to them
 travels along.
 
-Pillow reads and writes most files. It turns 16-bit grey white and cuts 16-bit colour to 8 bits
-without a word, so 16-bit PNG goes through imagecodecs, and grey and RGB TIFF of any depth through
-tifffile. HEIC goes through pillow-heif (extra ``heif``), raw camera files through rawpy (extra
-``raw``).
+Pillow reads and writes most files. It turns 16-bit grey white and cuts deeper colour to 8 bits
+without a word, so deep PNG and AVIF go through imagecodecs, and grey and RGB TIFF of any depth
+through tifffile. HEIC goes through pillow-heif (extra ``heif``), raw camera files through rawpy
+(extra ``raw``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -48,107 +47,63 @@ SUFFIXES = {
 }
 # Read, not written: their developed or decoded pixels go into a file of another format.
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
-RAW_SUFFIXES = tuple(
-    [
-        ".3fr",
-        ".arw",
-        ".cr2",
-        ".cr3",
-        ".crw",
-        ".dcr",
-        ".dng",
-        ".erf",
-        ".fff",
-        ".gpr",
-        ".iiq",
-        ".kdc",
-        ".mef",
-        ".mos",
-        ".mrw",
-        ".nef",
-        ".nrw",
-        ".orf",
-        ".pef",
-        ".raf",
-        ".rw2",
-        ".rwl",
-        ".sr2",
-        ".srf",
-        ".srw",
-        ".x3f",
-    ]
+_RAW = (
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .kdc .mef .mos .mrw .nef .nrw .orf "
+    ".pef .raf .rw2 .rwl .sr2 .srf .srw .x3f"
 )
-NEEDS = {"HEIF": ("HEIC/HEIF", "heif", "pillow_heif"), "RAW": ("raw camera files", "raw", "rawpy")}
+RAW_SUFFIXES = tuple(_RAW.split())
+EXTRAS = {  # name, extra, library
+    "HEIF": ("a HEIC/HEIF file", "heif", "pillow_heif"),
+    "RAW": ("a raw camera file", "raw", "rawpy"),
+}
 READABLE = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "AVIF")
 SAME_AS = {"MPO": "JPEG", "DIB": "BMP"}  # phones write MPO: a JPEG with further pictures behind it
 QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90}  # of the formats that have one
 SAVE_OPTIONS = {
     "JPEG": {"subsampling": "4:4:4"},
-    "PNG": {},
-    "BMP": {},
     "WEBP": {"method": 4, "exact": True},
     "AVIF": {"subsampling": "4:4:4"},
 }
-XMP, IPTC, TEXT, TAIL = "XMP", "IPTC", "the PNG's texts", "the motion photo's video"
-EXIF = "EXIF"
+EXIF, XMP, IPTC, TEXT = "EXIF", "XMP", "IPTC", "the PNG's texts"
+COMMENT, TAIL = "the JPEG's comment", "the motion photo's video"
 HOLDS = {  # what travels in each format, beside the pixels
-    "JPEG": {EXIF, XMP, IPTC, TAIL},
+    "JPEG": {EXIF, XMP, IPTC, COMMENT, TAIL},
     "PNG": {EXIF, XMP, TEXT},
     "TIFF": {EXIF, XMP, IPTC},
     "WEBP": {EXIF, XMP},
     "AVIF": {EXIF, XMP},
     "BMP": set(),
 }
+GAIN_MAP, CREDENTIALS = "a gain map (its HDR part)", "content credentials (C2PA)"
 MAX_PIXELS = 2**28  # 268 million; telephones take 200
-UNSURE_PIXELS = (
-    2 * Image.MAX_IMAGE_PIXELS
-)  # Pillow's own limit; larger files must hold what they promise
+# Pillow's own limit; larger files must hold what they promise: a photograph has about 5 pixels a
+# byte as a JPEG, a bomb 300 and more.
+UNSURE_PIXELS, PIXELS_A_BYTE = 2 * Image.MAX_IMAGE_PIXELS, 50
 MAX_BYTES = 1_800_000_000  # of memory that one photograph may take; the program has about 320 MB
 COPIES = {False: 3.0, True: 3.4}  # of a photograph at a time, measured; True: deep, or not opaque
-PIXELS_A_BYTE = (
-    50  # of those files, at most; a photograph has about 5 as a JPEG, a bomb 300 and more
-)
 MAX_PAGES = 1000  # of a TIFF, that are looked at
 BAND = 2**22  # pixels that are copied at a time
 MAX_SEGMENT = 65_000  # bytes of EXIF or XMP that a JPEG holds
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-DNG_VERSION = 50706
-RAW_PHOTOMETRIC = (32803, 34892)  # of a sensor's values
+DNG_VERSION, RAW_PHOTOMETRIC = 50706, (32803, 34892)  # of a sensor's values
 RAW_MAGIC = (b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"\0MRM", b"FOVb", b"IIII")
-HEIF_BRANDS = {
-    b"heic",
-    b"heix",
-    b"hevc",
-    b"hevx",
-    b"heim",
-    b"heis",
-    b"hevm",
-    b"hevs",
-    b"mif1",
-    b"msf1",
-}
-OTHER_KINDS = {  # that are recognised and not read
-    b"GIF8": "a GIF",
-    b"8BPS": "a Photoshop file",
-    b"\xff\x0a": "a JPEG XL",
-    b"\0\0\0\x0cJXL ": "a JPEG XL",
-    b"\0\0\0\x0cjP  ": "a JPEG 2000",
-    b"\xff\x4f\xff\x51": "a JPEG 2000",
-    b"v/1\x01": "an OpenEXR picture of high dynamic range (HDR)",
-    b"#?RADIANCE": "a Radiance picture of high dynamic range (HDR)",
-    b"%PDF": "a PDF",
-    b"gimp xcf": "a GIMP file",
-    b"\0\0\x01\0": "an icon",
-    b"PK\x03\x04": "a ZIP archive",
-    b"<svg": "an SVG drawing",
-    b"<?xml": "an XML file",
-    b"<!DOCTYPE": "a web page",
-    b"<html": "a web page",
+HEIF_BRANDS = set(b"heic heix hevc hevx heim heis hevm hevs mif1 msf1".split())
+OTHER_KINDS = {  # that are recognised and not read, beside those that Pillow knows
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"II\xbc\1": "JPEG XR",
+    b"v/1\x01": "OpenEXR (HDR)",
+    b"#?RADIANCE": "Radiance (HDR)",
+    b"%PDF": "PDF",
+    b"gimp xcf": "GIMP",
+    b"<svg": "SVG",
+    b"<?xml": "XML",
+    b"<!doctype": "HTML",
+    b"<html": "HTML",
 }
 
-logging.getLogger("tifffile").setLevel(
-    logging.CRITICAL
-)  # PhotoError tells of damaged files, in one line
+# PhotoError tells of damaged files, in one line.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 class PhotoError(ValueError):
@@ -157,13 +112,13 @@ class PhotoError(ValueError):
 
 @dataclass
 class Photo:
-    """A photograph, upright, in sRGB (or, by its profile, in Display P3, whose tones are the same).
+    """A photograph, upright, in sRGB.
 
     pixels: (H, W, 3) uint8 or uint16; three equal channels when ``gray``.
     alpha: (H, W) of the same dtype, 0 transparent, not premultiplied; or None.
     gray: the file was grey and is written grey.
     icc: colour profile of the file (RGB, or grey when ``gray``); None means sRGB.
-    exif: EXIF block beginning ``Exif\\0\\0``, orientation 1, without thumbnail; or None.
+    exif: EXIF block beginning ``Exif\\0\\0``, without orientation and thumbnail; or None.
     format: "JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", or what is read alone: "HEIF", "RAW".
     dpi: resolution in pixels an inch, across and down; or None.
     carried: what else belongs to it (XMP, IPTC, ...), by the names that :data:`HOLDS` lists.
@@ -187,20 +142,19 @@ class Photo:
         if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype not in (np.uint8, np.uint16):
             raise PhotoError(f"pixels are {shape} {dtype}: give (H, W, 3) uint8 or uint16")
         if self.alpha is not None and (self.alpha.shape != shape[:2] or self.alpha.dtype != dtype):
-            raise PhotoError(
-                f"alpha is {self.alpha.shape} {self.alpha.dtype}: give {shape[:2]} {dtype}"
-            )
+            found = f"{self.alpha.shape} {self.alpha.dtype}"
+            raise PhotoError(f"alpha is {found}: give {shape[:2]} {dtype}")
 
 
 def read_photo(path: str | os.PathLike) -> Photo:
     """Read a JPEG, PNG, BMP, TIFF, WebP, AVIF, HEIC or raw camera file, told by its content and not
     by its name.
 
-    EXIF orientation is applied to pixels and alpha. 16-bit PNG and TIFF stay 16-bit; TIFF of 9 – 15
-    bits and HEIC of 10 or 12 are stretched to 16, float TIFF in [0, 1] is rounded to 16; AVIF of 10
-    or 12 bits is read at 8. Other encodings of colour, by the profile or the file's code points,
-    become sRGB in 16 bits (:mod:`zdce.color`). CMYK, and RGB whose profile is a table, turn into
-    sRGB. Raw files are developed to 16 bits with the camera's white balance, without brightening.
+    EXIF orientation is applied to pixels and alpha. 16 bits stay 16; TIFF of 9 – 15 bits and AVIF
+    and HEIC of 10 or 12 are stretched to 16, float TIFF in [0, 1] is rounded to 16. Other encodings
+    of colour, by the profile or the file's code points, become sRGB in 16 bits
+    (:mod:`zdce.color`). CMYK, and RGB whose profile is a table, turn into sRGB. Raw files are
+    developed to 16 bits with the camera's white balance, without brightening.
 
     Raises PhotoError for anything else: no photograph, a pipe or device, cut short, too large (what
     takes more than 2 GiB of memory: 200 megapixels in 8 bits, 88 in 16, 94 as WebP or AVIF; above
@@ -214,21 +168,20 @@ def read_photo(path: str | os.PathLike) -> Photo:
     except OSError as error:
         raise PhotoError(f"{path}: cannot be read: {error.strerror or error}") from error
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # damaged metadata, sizes between Pillow's warning and its limit
+        # Damaged metadata, sizes between Pillow's warning and its limit.
+        warnings.simplefilter("ignore")
         try:
-            return _decode(data, path.suffix.lower())
+            photo = _decode(data, path.suffix.lower())
         except (PhotoError, ColorError) as error:
             raise PhotoError(f"{path}: {error}") from error
         except Image.DecompressionBombError as error:
             most = f"more than {MAX_PIXELS // 10**6} megapixels, which are not read"
             raise PhotoError(f"{path}: {most}") from error
-        except UnidentifiedImageError as error:
-            reason = "no photograph (JPEG, PNG, BMP, TIFF, WebP, AVIF, HEIC, raw), or damaged"
-            raise PhotoError(f"{path}: {reason if data else 'empty'}") from error
         except Exception as error:  # decoders raise nearly anything on damaged bytes
             raise PhotoError(f"{path}: damaged or cut short: {_one_line(error)}") from error
+    if b"c2pa" in data and b"jumb" in data:  # what was signed is the picture before
+        photo.notes += (CREDENTIALS,)
+    return photo
 
 
 def write_photo(
@@ -243,12 +196,12 @@ def write_photo(
 
     quality: 1 – 100, of JPEG (default 95, always 4:4:4), WebP (95) and AVIF (90, 4:4:4); PNG, TIFF
     and BMP are lossless. settings: a line that is recorded in the EXIF as ProcessingSoftware.
-    Returns what the format could not hold, such as "XMP", "16 bits". The file appears whole or not
-    at all: it is written under a temporary name in the same folder, which is created if need be,
-    and then renamed.
+    Returns what the format could not hold, such as "XMP", "more than 8 bits". The file appears
+    whole or not at all: it is written under a temporary name in the same folder, which is created
+    if need be, and then renamed.
 
-    Raises PhotoError for transparency in JPEG, a suffix of another picture format, and when writing
-    fails. Source: ours.
+    Raises PhotoError for transparency in JPEG and BMP, a suffix of another picture format, and when
+    writing fails. Source: ours.
     """
     path = Path(path)
     try:
@@ -257,11 +210,9 @@ def write_photo(
             partial.write_bytes(data)
     except PhotoError as error:
         raise PhotoError(f"{path}: {error}") from error
-    except OSError as error:
-        reason = error.strerror or _one_line(error)
+    except (OSError, ValueError, struct.error) as error:  # also a picture too large for the format
+        reason = getattr(error, "strerror", None) or _one_line(error)
         raise PhotoError(f"{path}: cannot be written: {reason}") from error
-    except (ValueError, struct.error) as error:  # a picture too large for the format
-        raise PhotoError(f"{path}: cannot be written: {_one_line(error)}") from error
     return lost
 
 
@@ -271,9 +222,9 @@ def needed_extra(path: str | os.PathLike) -> str | None:
     """
     suffix = Path(path).suffix.lower()
     kind = "HEIF" if suffix in HEIF_SUFFIXES else "RAW" if suffix in RAW_SUFFIXES else None
-    if kind is None or importlib.util.find_spec(NEEDS[kind][2]):
+    if kind is None or importlib.util.find_spec(EXTRAS[kind][2]):
         return None
-    return NEEDS[kind][1]
+    return EXTRAS[kind][1]
 
 
 def from_pil(image: Image.Image) -> Photo:
@@ -284,7 +235,7 @@ def from_pil(image: Image.Image) -> Photo:
     values lie in 0 – 65535. Tones as in :func:`read_photo`. Raises PhotoError for the other modes.
     """
     try:
-        return _toned(_plain(image))
+        return _toned(replace(_plain(image), icc=_fitting(image)))
     except ColorError as error:
         raise PhotoError(str(error)) from error
 
@@ -299,10 +250,8 @@ def to_pil(photo: Photo) -> Image.Image:
     if array.dtype == np.uint16 and array.ndim == 3:
         raise PhotoError("Pillow has no 16-bit colour and no 16-bit alpha: use the photo's arrays")
     image = Image.fromarray(array)
-    if photo.icc:
-        image.info["icc_profile"] = photo.icc
-    if photo.exif:
-        image.info["exif"] = photo.exif
+    about = {"icc_profile": photo.icc, "exif": photo.exif}
+    image.info |= {name: value for name, value in about.items() if value}
     return image
 
 
@@ -328,40 +277,20 @@ def to_pixels(tensor: Tensor, dtype: np.typing.DTypeLike = np.uint8) -> np.ndarr
 
 def _decode(data: bytes, suffix: str) -> Photo:
     kind = _kind(data, suffix)
-    if kind == "RAW":
-        return _decode_raw(data)
-    if kind == "HEIF":
-        return _decode_heif(data)
+    if kind in EXTRAS:
+        return _decode_by_extra(data, kind)
     if kind:
         raise PhotoError(f"{kind}, which is not read: export it as PNG, TIFF or JPEG first")
-    if data[:4] in TIFF_MAGIC:
-        photo = _decode_tiff(data)
-        if photo:
-            return photo
-    with _opened(data) as image:
-        if image.format in ("PNG", "WEBP", "AVIF") and getattr(image, "n_frames", 1) > 1:
-            frames = f"an animation of {image.n_frames} pictures"
-            raise PhotoError(f"{frames}: save one of them as a file of its own")
-        image.load()
-        photo = replace(_plain(image), dpi=_density(image.info.get("dpi")))
-        if image.format == "PNG" and data[24] == 16:
-            pixels, alpha, gray = _split(imagecodecs.png_decode(data))
-            photo = replace(photo, pixels=pixels, alpha=alpha, gray=gray)
-        gamma, stated = _stated_encoding(data, image)
-        if stated is not False:
-            photo.icc = _fitting(stated, photo.gray)
-        exif, orientation = _exif(data, image)
-        photo.notes, photo.carried = _belongings(data, image)
-        image.close()  # its pixels take as much memory as the photograph's
-    return _toned(_upright(photo, exif, orientation), gamma)
+    return (_decode_tiff(data) if data[:4] in TIFF_MAGIC else None) or _decode_by_pillow(data)
 
 
 def _kind(data: bytes, suffix: str) -> str | None:
-    """ "RAW", "HEIF", the name of a kind that is not read, or None for what is to be tried."""
+    """One of :data:`EXTRAS`, the name of a kind that is not read, or None for what is to be
+    tried.
+    """
     if data[4:8] == b"ftyp":
-        brands = {
-            data[at : at + 4] for at in range(8, min(int.from_bytes(data[:4], "big"), 256), 4)
-        }
+        end = min(int.from_bytes(data[:4], "big"), 256)
+        brands = {data[at : at + 4] for at in range(8, end, 4)}
         if data[8:12] == b"crx ":
             return "RAW"
         if brands & {b"avif", b"avis"}:
@@ -370,70 +299,62 @@ def _kind(data: bytes, suffix: str) -> str | None:
     raw = data.startswith(RAW_MAGIC) or data[8:11] == b"CR\x02" or data[6:14] == b"HEAPCCDR"
     if raw or (suffix in RAW_SUFFIXES and data[:4] in TIFF_MAGIC):
         return "RAW"
-    return next((name for magic, name in OTHER_KINDS.items() if data.startswith(magic)), None)
+    begin = data[:10] if data[:1] != b"<" else data[:10].lower()
+    return next((f"{name} file" for m, name in OTHER_KINDS.items() if begin.startswith(m)), None)
 
 
-def _import_for(kind: str):
-    """The library that reads files of this kind; PhotoError where it is not installed."""
-    name, extra, library = NEEDS[kind]
+def _decode_by_extra(data: bytes, kind: str) -> Photo:
+    name, extra, library = EXTRAS[kind]
     try:
-        return importlib.import_module(library)
+        library = importlib.import_module(library)
     except ImportError:
-        raise PhotoError(f'{name} need an extra: pip install "zdce[{extra}]"') from None
-
-
-def _decode_heif(data: bytes) -> Photo:
-    library = _import_for("HEIF")
+        raise PhotoError(f'{name}, which needs an extra: pip install "zdce[{extra}]"') from None
     try:
-        file = library.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
-        image = file[file.primary_index]
-        (width, height), info, alpha = image.size, image.info, image.has_alpha
-        points = info.get("nclx_profile") or {}
-        stated = points.get("color_primaries", 2), points.get("transfer_characteristics", 2)
-        color.refuse_high_dynamic_range(stated[1])
-        deep = 2 if info["bit_depth"] > 8 else 1
-        _check_size(width * height, data, 4 if alpha else 3, deep, 12)
-        pixels, alpha, gray = _split(np.array(image))
+        return {"HEIF": _decode_heif, "RAW": _decode_raw}[kind](data, library)
     except (PhotoError, ColorError, Image.DecompressionBombError):
         raise
     except Exception as error:
-        raise PhotoError(f"a HEIC/HEIF file that cannot be decoded: {_one_line(error)}") from error
+        raise PhotoError(f"{name} that cannot be decoded: {_one_line(error)}") from error
+
+
+def _decode_heif(data: bytes, library) -> Photo:
+    file = library.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+    image = file[file.primary_index]
+    (width, height), info = image.size, image.info
+    points = info.get("nclx_profile") or {}
+    stated = points.get("color_primaries", 2), points.get("transfer_characteristics", 2)
+    color.refuse_high_dynamic_range(stated[1])
+    gray = image.mode.startswith("L")
+    icc = _fitting(image) if info.get("icc_profile") else color.by_code_points(*stated, gray)
+    deep = info["bit_depth"] > 8 or color.meaning(icc) is not None
+    _check_size(width * height, data, 4 if image.has_alpha else 3, 2 if deep else 1, 12)
+    pixels, alpha, gray = _split(np.array(image))
     if image.premultiplied_alpha:
         pixels = _unpremultiplied(pixels, alpha)
-    icc = info.get("icc_profile")
-    gamma, icc = (0.0, icc) if icc else color.by_code_points(*stated)
-    photo = Photo(pixels, alpha, gray, _fitting(icc, gray), None, "HEIF")
+    photo = Photo(pixels, alpha, gray, icc, format="HEIF")
     others = {
-        "a gain map (its HDR part)": "gainmap" in str(info.get("aux")).lower()
-        or b"tmap" in data[:4096]
+        GAIN_MAP: "gainmap" in str(info.get("aux")).lower() or b"tmap" in data[:4096],
+        "a depth map": info.get("depth_images"),
+        "a video": b"mpvd" in data,
+        _further(len(file) - 1): len(file) > 1,
     }
-    others |= {"a depth map": info.get("depth_images"), "a video": b"mpvd" in data}
-    others |= {f"{len(file) - 1} further pictures": len(file) > 1}
     photo.notes = tuple(name for name, there in others.items() if there)
     if info.get("xmp"):
         photo.carried = {XMP: metadata.clean_xmp(info["xmp"], gain_map_lost=True)}
-    return _toned(_upright(photo, info.get("exif")), gamma)
+    return _toned(_upright(photo, info.get("exif")))
 
 
-def _decode_raw(data: bytes) -> Photo:
-    library = _import_for("RAW")
-    try:
-        with library.imread(io.BytesIO(data)) as raw:
-            _check_size(raw.sizes.width * raw.sizes.height, data, 3, 2, 10)
-            pixels = raw.postprocess(
-                output_bps=16,
-                use_camera_wb=True,
-                no_auto_bright=True,
-                gamma=(2.4, 12.92),  # sRGB's
-                output_color=library.ColorSpace.sRGB,
-            )
-            exif, notes = _raw_exif(data, raw)
-    except PhotoError:
-        raise
-    except Exception as error:
-        raise PhotoError(
-            f"a raw camera file that cannot be developed: {_one_line(error)}"
-        ) from error
+def _decode_raw(data: bytes, library) -> Photo:
+    with library.imread(io.BytesIO(data)) as raw:
+        _check_size(raw.sizes.width * raw.sizes.height, data, 3, 2, 10)
+        pixels = raw.postprocess(
+            output_bps=16,
+            use_camera_wb=True,
+            no_auto_bright=True,
+            gamma=(2.4, 12.92),  # sRGB's
+            output_color=library.ColorSpace.sRGB,
+        )
+        exif, notes = _raw_exif(data, raw)
     return _upright(Photo(np.ascontiguousarray(pixels), format="RAW", notes=notes), exif)
 
 
@@ -452,111 +373,32 @@ def _raw_exif(data: bytes, raw) -> tuple[bytes | None, tuple[str, ...]]:
         return None, ()
 
 
-def _stated_encoding(data: bytes, image: Image.Image) -> tuple[float, bytes | bool | None]:
-    """Gamma that is to be undone (0 for none) and profile, by what a PNG or AVIF states in place of
-    a profile; False where it states nothing. ColorError for high dynamic range.
-    """
-    icc, gamma = image.info.get("icc_profile"), image.info.get("gamma")
-    if image.format == "PNG":
-        points = dict(metadata.png_chunks(data)).get(b"cICP", b"")
-        if len(points) == 4:
-            return color.by_code_points(points[0], points[1])
-        if not icc and gamma and "srgb" not in image.info:
-            return color.by_gamma(gamma, image.info.get("chromaticity"))
-    if image.format == "AVIF" and not icc and (points := metadata.code_points(data)):
-        return color.by_code_points(*points)
-    return 0.0, False
-
-
-def _belongings(data: bytes, image: Image.Image) -> tuple[tuple[str, ...], dict[str, bytes]]:
-    """What is left out of a file that Pillow reads, and what travels beside pixels, EXIF and
-    profile.
-    """
-    notes, carried = [], {}
-    gain_map = any(mark in data for mark in metadata.GAIN_MAPS) or b"tmap" in data[:4096]
-    if SAME_AS.get(image.format, image.format) == "JPEG":
-        tail, pictures = metadata.behind_jpeg(data)
-        if pictures:
-            several = "a further picture" if pictures == 1 else f"{pictures} further pictures"
-            notes.append("a gain map (its HDR part)" if gain_map else several)
-        if b"ftyp" in tail or b"SEFT" in tail:  # a video, or what Samsung's phones put behind
-            carried[TAIL] = tail
-        blocks = image.info.get("photoshop")
-        if isinstance(blocks, dict) and isinstance(blocks.get(0x404), bytes):
-            carried[IPTC] = blocks[0x404]
-    elif image.format == "AVIF" and gain_map:
-        notes.append("a gain map (its HDR part)")
-    elif image.format == "PNG":
-        carried[TEXT] = metadata.png_texts(data)
-    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-    if xmp:
-        xmp = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
-        carried[XMP] = metadata.clean_xmp(xmp, gain_map_lost=gain_map)
-        notes += ["the extended XMP"] if b"HasExtendedXMP" in xmp else []
-    return tuple(notes), {name: value for name, value in carried.items() if value}
-
-
-def _exif(data: bytes, image: Image.Image) -> tuple[bytes | None, int]:
-    """EXIF block and orientation of a file that Pillow reads; none where it is damaged."""
-    try:
-        found = image.getexif()  # also what XMP says of the orientation
-        if image.format == "TIFF":
-            return metadata.exif_of_tiff(data).tobytes(), found.get(ORIENTATION, 1)
-        block = image.info.get("exif") or (found.tobytes() if found else None)
-        return block, found.get(ORIENTATION, 1)
-    except Exception:
-        return None, 1
-
-
-def _density(dpi) -> tuple[float, float] | None:
-    """Pixels an inch, across and down; None where they make no sense."""
-    try:
-        across, down = (float(value) for value in dpi)
-    except Exception:
-        return None
-    return (across, down) if 1 <= across <= 65_535 and 1 <= down <= 65_535 else None
-
-
-def _toned(photo: Photo, gamma: float = 0.0) -> Photo:
-    """In sRGB: of a file with the given gamma, or else by its profile."""
-    icc, pixels, alpha = photo.icc, photo.pixels, photo.alpha
-    try:
-        if not gamma and icc and not photo.gray and color.has_tables(icc):
-            return replace(photo, pixels=color.by_table(pixels, icc), icc=None)
-        if not gamma and color.meaning(icc) is None:
-            return photo
-    except ColorError:
-        raise
-    except Exception:  # a damaged profile, which nobody else can follow either
-        return photo
-    if gamma:
-        encoding, pixels = Encoding(pixels.dtype), color.to_srgb_tones(pixels, color.power(gamma))
-    else:
-        pixels, encoding = color.to_srgb(pixels, icc)
-    if alpha is not None and alpha.dtype == np.uint8:
-        alpha = alpha.astype(np.uint16) * 257
-    return replace(photo, pixels=pixels, alpha=alpha, encoding=encoding)
-
-
-def _plain(image: Image.Image) -> Photo:
-    """Photo of a Pillow image as its values lie."""
-    mode, icc = image.mode, image.info.get("icc_profile")
-    if mode.startswith("I"):
-        values = np.asarray(image)
-        low, high = values.min(), values.max()
-        if low < 0 or high > 65535:
-            raise PhotoError(f"{mode} image with values {low} – {high}: only 0 – 65535 is read")
-        array = values.astype(np.uint16)
-        key = image.info.get("transparency")
-        if isinstance(key, int):
-            array = np.dstack([array, np.where(array == key, 0, 65535).astype(np.uint16)])
-    elif mode in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"):
-        array, icc = _eight_bits(image, icc)
-    else:
-        raise PhotoError(f"{mode} image: convert it to RGB first")
-    pixels, alpha, gray = _split(array)
-    fmt = SAME_AS.get(image.format, image.format or "PNG")
-    return Photo(pixels, alpha, gray, _fitting(icc, gray), None, fmt)
+def _decode_by_pillow(data: bytes) -> Photo:
+    with _opened(data) as image:
+        if image.format in ("PNG", "WEBP", "AVIF") and getattr(image, "n_frames", 1) > 1:
+            frames = f"an animation of {image.n_frames} pictures"
+            raise PhotoError(f"{frames}: save one of them as a file of its own")
+        icc = _profile(data, image)
+        bits = metadata.bits_of_avif(data) if image.format == "AVIF" else 8
+        bits = 16 if image.mode[0] == "I" or (image.format == "PNG" and data[24] == 16) else bits
+        opaque = "A" not in image.getbands() and "transparency" not in image.info
+        opaque = opaque and image.mode[0] in "1LRI"
+        # Of a progressive JPEG all coefficients are held, of the others frames as they are coded.
+        raw = 16 if image.format in ("WEBP", "AVIF") else 10 if image.info.get("progressive") else 0
+        deep = 2 if bits > 8 or color.meaning(icc) is not None else 1
+        _check_size(image.width * image.height, data, 3 if opaque else 4, deep, raw)
+        if bits in (10, 12):
+            values = _full_range(imagecodecs.avif_decode(data), bits, "")
+            photo = Photo(*_split(values), format="AVIF")
+        else:
+            image.load()
+            deep_png = image.format == "PNG" and bits == 16
+            photo = Photo(*_split(imagecodecs.png_decode(data))) if deep_png else _plain(image)
+        photo.icc, photo.dpi = icc, _density(image.info.get("dpi"))
+        exif, orientation = _exif(data, image)
+        photo.notes, photo.carried = _belongings(data, image)
+        image.close()  # its pixels take as much memory as the photograph's
+    return _toned(_upright(photo, exif, orientation))
 
 
 _OPENING = threading.Lock()
@@ -571,17 +413,24 @@ def _opened(data: bytes) -> Image.Image:
     with _OPENING:  # the limit is one for the whole process
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS // 2
         try:
-            image = Image.open(io.BytesIO(data), formats=READABLE)
+            return Image.open(io.BytesIO(data), formats=READABLE)
+        except UnidentifiedImageError:
+            raise PhotoError(_unidentified(data)) from None
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-    opaque = image.mode[:1] in "1LRI" and "A" not in image.getbands()
-    opaque = opaque and "transparency" not in image.info
-    deep = image.mode.startswith("I") or (image.format == "PNG" and data[24] == 16)
-    deep = deep or "gamma" in image.info or color.meaning(image.info.get("icc_profile")) is not None
-    # Of a progressive JPEG all coefficients are held, of the others frames as they are coded.
-    raw = 4 * 4 if image.format in ("WEBP", "AVIF") else 10 if image.info.get("progressive") else 0
-    _check_size(image.width * image.height, data, 3 if opaque else 4, 2 if deep else 1, raw)
-    return image
+
+
+def _unidentified(data: bytes) -> str:
+    """What is said of a file that is none of :data:`READABLE`."""
+    if not data:
+        return "empty"
+    Image.init()
+    for name, (_, accept) in Image.OPEN.items():
+        if name in (*READABLE, "CUR") or len(data) < 16:  # a TGA begins like a cursor
+            continue
+        if accept and accept(data[:16]):
+            return f"{name} file, which is not read: export it as PNG, TIFF or JPEG first"
+    return "no photograph (JPEG, PNG, BMP, TIFF, WebP, AVIF, HEIC, raw), or damaged"
 
 
 def _webp_pixels(data: bytes) -> int:
@@ -606,13 +455,120 @@ def _check_size(pixels: int, data: bytes, samples: int, depth: int, raw: int = 0
     held = pixels * samples * depth
     if max(COPIES[samples * depth > 3] * held, len(data) + pixels * raw + held) > MAX_BYTES:
         kind = f"{8 * depth} bits{' and transparency or another colour' if samples > 3 else ''}"
-        raise PhotoError(
-            f"{pixels // 10**6} megapixels of {kind}: more than 2 GiB of memory would be needed"
-        )
+        size = f"{pixels // 10**6} megapixels of {kind}"
+        raise PhotoError(f"{size}: more than 2 GiB of memory would be needed")
     if pixels > max(UNSURE_PIXELS, PIXELS_A_BYTE * len(data)):
-        raise PhotoError(
-            f"{pixels // 10**6} megapixels in {len(data)} bytes, which no photograph is: not read"
-        )
+        size = f"{pixels // 10**6} megapixels in {len(data)} bytes"
+        raise PhotoError(f"{size}, which no photograph is: not read")
+
+
+def _profile(data: bytes, image: Image.Image) -> bytes | None:
+    """The profile of a file that Pillow opened, or one that says the same as what the file states
+    in its place; None for sRGB. ColorError for high dynamic range.
+    """
+    gray, icc, gamma = (
+        image.mode[0] in "1LI",
+        image.info.get("icc_profile"),
+        image.info.get("gamma"),
+    )
+    if image.format == "PNG":
+        points = dict(metadata.png_chunks(data)).get(b"cICP", b"")
+        if len(points) == 4:
+            return color.by_code_points(points[0], points[1], gray)
+        if not icc and gamma and "srgb" not in image.info:
+            return color.by_gamma(gamma, image.info.get("chromaticity"), gray)
+    if image.format == "AVIF" and not icc and (points := metadata.code_points(data)):
+        return color.by_code_points(*points, gray)
+    jpeg = image.format in ("JPEG", "MPO") and not icc and image.mode == "RGB"
+    if jpeg and metadata.states_adobe_rgb(image.info.get("exif")):
+        return color.profile(*color.ADOBE)
+    return _fitting(image)
+
+
+def _belongings(data: bytes, image: Image.Image) -> tuple[tuple[str, ...], dict[str, bytes]]:
+    """What is left out of a file that Pillow reads, and what travels beside pixels, EXIF and
+    profile.
+    """
+    notes, carried, info = [], {}, image.info
+    gain_map = any(mark in data for mark in metadata.GAIN_MAPS) or b"tmap" in data[:4096]
+    if SAME_AS.get(image.format, image.format) == "JPEG":
+        tail, pictures = metadata.behind_jpeg(data)
+        if pictures:
+            notes.append(GAIN_MAP if gain_map else _further(pictures))
+        if b"ftyp" in tail or b"SEFT" in tail:  # a video, or what Samsung's phones put behind
+            carried[TAIL] = tail
+        blocks = info.get("photoshop")
+        carried[IPTC] = blocks.get(0x404) if isinstance(blocks, dict) else None
+        carried[COMMENT] = info.get("comment")
+    elif image.format == "AVIF" and gain_map:
+        notes.append(GAIN_MAP)
+    elif image.format == "PNG":
+        carried[TEXT] = metadata.png_texts(data)
+        notes += [IPTC] if "Raw profile type iptc" in info else []
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
+    if xmp:
+        xmp = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+        carried[XMP] = metadata.clean_xmp(xmp, gain_map_lost=gain_map)
+        notes += ["the extended XMP"] if b"HasExtendedXMP" in xmp else []
+    return tuple(notes), {k: v for k, v in carried.items() if isinstance(v, bytes) and v}
+
+
+def _further(count: int) -> str:
+    return "a further picture" if count == 1 else f"{count} further pictures"
+
+
+def _exif(data: bytes, image: Image.Image) -> tuple[bytes | None, int]:
+    """EXIF block and orientation of a file that Pillow reads; none where it is damaged."""
+    try:
+        found = image.getexif()  # also what XMP says of the orientation
+        if image.format == "TIFF":
+            return metadata.exif_of_tiff(data).tobytes(), found.get(ORIENTATION, 1)
+        block = image.info.get("exif") or (found.tobytes() if found else None)
+        return block, found.get(ORIENTATION, 1)
+    except Exception:
+        return None, 1
+
+
+def _density(dpi) -> tuple[float, float] | None:
+    """Pixels an inch, across and down; None where they make no sense."""
+    try:
+        across, down = (float(value) for value in dpi)
+    except Exception:
+        return None
+    return (across, down) if 1 <= across <= 65_535 and 1 <= down <= 65_535 else None
+
+
+def _plain(image: Image.Image) -> Photo:
+    """Photo of a Pillow image as its values lie, without its profile."""
+    mode = image.mode
+    if mode.startswith("I"):
+        values = np.asarray(image)
+        low, high = values.min(), values.max()
+        if low < 0 or high > 65535:
+            raise PhotoError(f"{mode} image with values {low} – {high}: only 0 – 65535 is read")
+        values = values.astype(np.uint16)
+    elif mode in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"):
+        clear = mode[-1] in "Aa" or "transparency" in image.info
+        plain = ("L" if mode in ("1", "L", "LA", "La") else "RGB") + "A" * clear
+        if mode == "CMYK":
+            image = color.from_cmyk(image, image.info.get("icc_profile"))
+        values = _array(image if image.mode == plain else image.convert(plain))
+    else:
+        raise PhotoError(f"{mode} image: convert it to RGB first")
+    return Photo(*_split(values), format=SAME_AS.get(image.format, image.format or "PNG"))
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    """As ``np.array(image)``, which copies large images twice more on the way."""
+    width, height = image.size
+    if width * height <= BAND or width > BAND:
+        return np.array(image)
+    rows = BAND // width
+    array = np.empty((height, width, *[len(image.getbands())][: len(image.mode) > 1]), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        array[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return array
 
 
 def _decode_tiff(data: bytes) -> Photo | None:
@@ -622,67 +578,61 @@ def _decode_tiff(data: bytes) -> Photo | None:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
         if page.is_reduced or DNG_VERSION in page.tags or page.photometric in RAW_PHOTOMETRIC:
-            return _decode_raw(data)
+            return _decode_by_extra(data, "RAW")
         full = _full_pages(file)
         if full > 1:
             raise PhotoError(f"a TIFF of {full} pages: save one of them as a file of its own")
-        depth = f"{page.bitspersample}-bit {page.dtype}"
-        simple = page.photometric in (0, 1, 2)
+        simple, depth = page.photometric in (0, 1, 2), f"{page.bitspersample}-bit {page.dtype}"
         if not simple and page.bitspersample > 8:
             name = getattr(page.photometric, "name", page.photometric)
-            raise PhotoError(
-                f"a {depth} TIFF in {name} colour: convert it to RGB or to 8 bits first"
-            )
+            other = f"a {depth} TIFF in {name} colour"
+            raise PhotoError(f"{other}: convert it to RGB or to 8 bits first")
         if not simple or page.dtype is None or page.dtype.kind == "b":
             return None
-        deep = page.bitspersample > 8 or color.meaning(page.iccprofile) is not None
-        samples, bytes_each = page.samplesperpixel, 2 if deep else 1
-        raw = samples * page.dtype.itemsize
-        _check_size(
-            page.imagewidth * page.imagelength, data, 3 if samples in (1, 3) else 4, bytes_each, raw
-        )
+        deep = 2 if page.bitspersample > 8 or color.meaning(page.iccprofile) is not None else 1
+        opaque, raw = page.samplesperpixel in (1, 3), page.samplesperpixel * page.dtype.itemsize
+        _check_size(page.imagewidth * page.imagelength, data, 3 if opaque else 4, deep, raw)
         if not (page.dataoffsets and all(page.dataoffsets) and all(page.databytecounts)):
-            raise PhotoError(
-                "damaged: parts of the picture are missing"
-            )  # tifffile would fill them with black
-        values = _moved_last(page.asarray(), page.axes, depth)
-        values = _full_range(values, page.bitspersample, depth)
-        if page.photometric == 0:  # white is zero
-            values[..., 0] = np.iinfo(values.dtype).max - values[..., 0]
-        colors = 3 if page.photometric == 2 else 1
-        extra = [int(e) for e in page.extrasamples][:1]
-        has_alpha = bool(extra) and extra[0] in (1, 2) and values.shape[2] > colors
-        pixels, alpha, gray = _split(values[..., : colors + has_alpha])
-        if has_alpha and extra[0] == 1:
-            pixels = _unpremultiplied(pixels, alpha)
-        photo = Photo(pixels, alpha, gray, _fitting(page.iccprofile, gray), None, "TIFF")
-        photo.dpi, photo.carried = _tiff_density(page), _tiff_belongings(page)
+            # tifffile would fill them with black.
+            raise PhotoError("damaged: parts of the picture are missing")
+        photo = _of_page(page, depth)
     try:
         exif = metadata.exif_of_tiff(data)
-        orientation = exif.get(ORIENTATION, 1)
-        exif = exif.tobytes()
+        block, orientation = exif.tobytes(), exif.get(ORIENTATION, 1)
     except Exception:  # damaged
-        exif, orientation = None, 1
-    return _toned(_upright(photo, exif, orientation))
+        block, orientation = None, 1
+    return _toned(_upright(photo, block, orientation))
 
 
-def _tiff_belongings(page: tifffile.TiffPage) -> dict[str, bytes]:
-    found = {}
-    for name, tag in ((XMP, 700), (IPTC, 33723)):
-        value = page.tags.valueof(tag)
-        if isinstance(value, bytes) and value:
-            found[name] = metadata.clean_xmp(value) if name == XMP else value
-    return found
-
-
-def _tiff_density(page: tifffile.TiffPage) -> tuple[float, float] | None:
+def _of_page(page: tifffile.TiffPage, depth: str) -> Photo:
+    if page.axes not in ("YX", "SYX", "YXS"):
+        raise PhotoError(f"a {depth} TIFF with axes {page.axes}: only flat pictures are read")
+    values = page.asarray()
+    values = np.moveaxis(values, 0, -1) if page.axes == "SYX" else values
+    values = _full_range(
+        values if values.ndim == 3 else values[..., None], page.bitspersample, depth
+    )
+    if page.photometric == 0:  # white is zero
+        values[..., 0] = np.iinfo(values.dtype).max - values[..., 0]
+    colors, extra = 3 if page.photometric == 2 else 1, [int(e) for e in page.extrasamples][:1]
+    has_alpha = extra in ([1], [2]) and values.shape[2] > colors
+    pixels, alpha, gray = _split(values[..., : colors + has_alpha])
+    if has_alpha and extra == [1]:
+        pixels = _unpremultiplied(pixels, alpha)
+    icc = page.iccprofile if color.space(page.iccprofile) == (b"GRAY", b"RGB ")[not gray] else None
+    photo = Photo(pixels, alpha, gray, icc, format="TIFF")
+    value = page.tags.valueof
+    blocks = {XMP: value(700), IPTC: value(33723) or metadata.iptc_of_photoshop(value(34377))}
+    photo.carried = {name: block for name, block in blocks.items() if isinstance(block, bytes)}
+    if XMP in photo.carried:
+        photo.carried[XMP] = metadata.clean_xmp(photo.carried[XMP])
+    photo.notes = ("Photoshop's layers",) if value(37724) else ()
     try:
-        inches = {2: 1.0, 3: 2.54}[int(page.tags.valueof(296, 2))]
-        return _density(
-            [inches * a / b for a, b in (page.tags.valueof(282), page.tags.valueof(283))]
-        )
+        inches = {2: 1.0, 3: 2.54}[int(value(296, 2))]
+        photo.dpi = _density([inches * a / b for a, b in (value(282), value(283))])
     except Exception:  # none, or damaged
-        return None
+        pass
+    return photo
 
 
 def _full_pages(file: tifffile.TiffFile) -> int:
@@ -696,21 +646,9 @@ def _full_pages(file: tifffile.TiffFile) -> int:
         offsets.add(page.offset)
         full += not page.is_reduced
         if len(offsets) > MAX_PAGES:
-            raise PhotoError(
-                f"a TIFF of more than {MAX_PAGES} pages: save one of them as a file of its own"
-            )
+            many = f"a TIFF of more than {MAX_PAGES} pages"
+            raise PhotoError(f"{many}: save one of them as a file of its own")
     return full
-
-
-def _moved_last(values: np.ndarray, axes: str, depth: str) -> np.ndarray:
-    """Samples in the last axis: (H, W, S)."""
-    if axes == "YX":
-        return values[..., None]
-    if axes == "SYX":
-        return np.moveaxis(values, 0, -1)
-    if axes == "YXS":
-        return values
-    raise PhotoError(f"a {depth} TIFF with axes {axes}: only flat pictures are read")
 
 
 def _full_range(values: np.ndarray, bits: int, depth: str) -> np.ndarray:
@@ -720,81 +658,33 @@ def _full_range(values: np.ndarray, bits: int, depth: str) -> np.ndarray:
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
         if not (low >= 0 and high <= 1):  # also when there are NaN
-            raise PhotoError(
-                f"a {depth} TIFF with values {low:g} – {high:g}: floats are read in 0 – 1 alone"
-            )
-        rounded = np.empty(values.shape, np.uint16)
-        for part in _bands(values):
-            rounded[part] = np.rint(values[part].astype(np.float64) * 65535)
-        return rounded
+            found = f"a {depth} TIFF with values {low:g} – {high:g}"
+            raise PhotoError(f"{found}: floats are read in 0 – 1 alone")
+        return color.by_bands(lambda rows: np.rint(rows.astype(np.float64) * 65535), values)
     if values.dtype.kind != "u" or bits > 16:
-        raise PhotoError(
-            f"a {depth} TIFF: only unsigned integers up to 16 bits and floats are read"
-        )
-    dtype = np.uint8 if bits <= 8 else np.uint16
+        only = "only unsigned integers up to 16 bits and floats are read"
+        raise PhotoError(f"a {depth} TIFF: {only}")
+    dtype = np.dtype(np.uint8 if bits <= 8 else np.uint16)
     if bits in (8, 16):
         return values.astype(dtype, copy=False)
     scale = np.iinfo(dtype).max / (2**bits - 1)
-    scaled = np.empty(values.shape, dtype)
-    for part in _bands(values):
-        scaled[part] = np.rint(values[part] * scale)
-    return scaled
+    return color.by_bands(lambda rows: np.rint(rows * scale), values, dtype)
 
 
 def _unpremultiplied(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     top, found = np.iinfo(pixels.dtype).max, np.empty_like(pixels)
-    for part in _bands(pixels):
+    for part in color.bands(pixels):
         scale = top / np.maximum(alpha[part], 1).astype(np.float64)
         found[part] = np.minimum(np.rint(pixels[part] * scale[..., None]), top)
     return found
 
 
-def _bands(values: np.ndarray) -> Iterator[slice]:
-    """Rows, so many at a time that doubles of them take little memory."""
-    rows = max(1, BAND // max(1, values[0].size))
-    for top in range(0, len(values), rows):
-        yield slice(top, top + rows)
-
-
-def _eight_bits(image: Image.Image, icc: bytes | None) -> tuple[np.ndarray, bytes | None]:
-    """(H, W), (H, W, 2), (H, W, 3) or (H, W, 4) uint8, and the profile that still holds."""
-    mode = image.mode
-    if mode == "CMYK":
-        return np.array(color.from_cmyk(image, icc)), None
-    if mode in ("P", "PA"):
-        array = np.array(
-            image.convert("RGBA" if mode == "PA" or "transparency" in image.info else "RGB")
-        )
-        gray = bool((array[..., :1] == array[..., 1:3]).all()) and _fitting(icc, False) is None
-        return (array[..., [0, *range(3, array.shape[2])]] if gray else array), icc
-    if mode == "1":
-        key = image.info.get("transparency")
-        array = np.array(image.convert("L"))
-        return (
-            array
-            if key is None
-            else np.dstack([array, np.where(array == key, 0, 255).astype(np.uint8)])
-        ), icc
-    if mode in ("La", "RGBa"):
-        return np.array(image.convert(mode[:-1] + "A")), icc
-    if "transparency" in image.info and mode in ("L", "RGB"):
-        array = np.array(image.convert("RGBA"))
-        return (array if mode == "RGB" else array[..., [0, 3]]), icc
-    return _array(image.convert("RGB") if mode in ("RGBX", "YCbCr") else image), icc
-
-
-def _array(image: Image.Image) -> np.ndarray:
-    """As ``np.array(image)``, which copies large images twice more on the way."""
-    width, height = image.size
-    if width * height <= BAND or width > BAND:
-        return np.array(image)
-    rows = BAND // width
-    bands = [(top, min(top + rows, height)) for top in range(0, height, rows)]
-    first = np.asarray(image.crop((0, 0, width, rows)))
-    array = np.empty((height, *first.shape[1:]), first.dtype)
-    for top, bottom in bands:
-        array[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
-    return array
+def _fitting(image: Image.Image) -> bytes | None:
+    """The profile of an image, if it describes pixels of its kind: that of another would falsify
+    every colour; CMYK goes through its own.
+    """
+    icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
+    return icc if color.space(icc) == (b"GRAY" if image.mode[0] in "1LI" else b"RGB ") else None
 
 
 def _split(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, bool]:
@@ -806,18 +696,12 @@ def _split(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, bool]:
     return np.ascontiguousarray(color), alpha, samples < 3
 
 
-def _fitting(icc: bytes | None, gray: bool) -> bytes | None:
-    """The profile if it describes pixels of this kind: a CMYK profile on RGB pixels would falsify
-    every colour.
-    """
-    return icc if color.space(icc) == (b"GRAY" if gray else b"RGB ") else None
-
-
 def _upright(photo: Photo, exif: bytes | None, orientation: int = 1) -> Photo:
     """Apply the EXIF orientation and keep the block without it; damaged EXIF is left behind."""
     pixels = _turned(photo.pixels, orientation)
     alpha = None if photo.alpha is None else _turned(photo.alpha, orientation)
-    dpi = photo.dpi[::-1] if photo.dpi and orientation in (5, 6, 7, 8) else photo.dpi
+    dpi = photo.dpi or _density(metadata.density(exif))
+    dpi = dpi[::-1] if dpi and orientation in (5, 6, 7, 8) else dpi
     exif = metadata.clean_exif(exif, pixels.shape) if exif else None
     return replace(photo, pixels=pixels, alpha=alpha, dpi=dpi, exif=exif)
 
@@ -832,6 +716,24 @@ def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
+def _toned(photo: Photo) -> Photo:
+    """In sRGB, by the profile; a damaged one, which nobody else can follow either, changes
+    nothing.
+    """
+    icc, alpha = photo.icc, photo.alpha
+    if icc and not photo.gray and color.has_tables(icc):
+        try:
+            return replace(photo, pixels=color.by_table(photo.pixels, icc), icc=None)
+        except RuntimeError:
+            return photo
+    if color.meaning(icc) is None:
+        return photo
+    pixels, encoding = color.to_srgb(photo.pixels, icc)
+    if alpha is not None and alpha.dtype == np.uint8:
+        alpha = alpha.astype(np.uint16) * 257
+    return replace(photo, pixels=pixels, alpha=alpha, encoding=encoding)
+
+
 # Writing
 
 
@@ -841,7 +743,7 @@ def _format_of(path: Path, photo: Photo) -> str:
         return SUFFIXES[suffix]
     Image.init()
     known = suffix in Image.EXTENSION or suffix in (*HEIF_SUFFIXES, *RAW_SUFFIXES)
-    if known or photo.format not in SUFFIXES.values():
+    if known or photo.format not in HOLDS:
         raise PhotoError(f"photographs are written as {', '.join(SUFFIXES)}")
     return photo.format
 
@@ -854,52 +756,38 @@ def _encode(
     dpi = photo.dpi if fmt in ("WEBP", "AVIF") else None  # they know it from EXIF alone
     if fmt != "BMP" and (settings or dpi):
         photo = replace(photo, exif=metadata.with_settings(photo.exif, settings, dpi))
-    if fmt == "TIFF":
-        return _encode_tiff(photo), lost
-    if fmt == "PNG":
-        return _encode_png(photo), lost
-    if fmt == "BMP" and photo.alpha is not None:
-        return _encode_transparent_bmp(photo), lost
-    options = dict(SAVE_OPTIONS[fmt])
+    if fmt in ("TIFF", "PNG"):
+        return (_encode_tiff if fmt == "TIFF" else _encode_png)(photo), lost
+    options = dict(SAVE_OPTIONS.get(fmt, {}))
     if fmt in QUALITY:
         options["quality"] = quality or QUALITY[fmt]
     if fmt == "AVIF" and photo.gray and photo.alpha is None:
         options["subsampling"] = "4:0:0"
     if fmt == "AVIF" and photo.alpha is not None:  # colours are lossy, transparency is not
         options |= {"codec": "aom", "advanced": {"alpha:lossless": "1"}}
-    if photo.exif:  # Pillow would arrange it anew for AVIF, if it stated the orientation
-        options["exif"] = metadata.without_orientation(photo.exif) if fmt == "AVIF" else photo.exif
-    options |= {"icc_profile": photo.icc} if photo.icc else {}
-    options |= {"dpi": photo.dpi} if photo.dpi else {}
-    options |= {"xmp": photo.carried[XMP]} if XMP in photo.carried else {}
-    if IPTC in photo.carried:
-        options["extra"] = metadata.iptc_segment(photo.carried[IPTC])
+    carried = photo.carried
+    more = {"exif": photo.exif, "icc_profile": photo.icc, "dpi": photo.dpi}
+    more |= {"xmp": carried.get(XMP), "comment": carried.get(COMMENT)}
+    more["extra"] = metadata.iptc_segment(carried[IPTC]) if IPTC in carried else None
     buffer = io.BytesIO()
-    to_pil(replace(photo, icc=None, exif=None)).save(buffer, fmt, **options)
-    return buffer.getvalue() + photo.carried.get(TAIL, b""), lost
+    image = to_pil(replace(photo, icc=None, exif=None))
+    image.save(buffer, fmt, **options, **{name: value for name, value in more.items() if value})
+    return buffer.getvalue() + carried.get(TAIL, b""), lost
 
 
 def _as_held(photo: Photo, fmt: str) -> tuple[Photo, list[str]]:
     """The photograph as a file of this format holds it, and what is left out for that."""
+    if fmt in ("JPEG", "BMP") and photo.alpha is not None:
+        if (photo.alpha != np.iinfo(photo.alpha.dtype).max).any():
+            none = f"{fmt} holds no transparency and the photograph has some"
+            raise PhotoError(f"{none}: write .png, .tif or .webp")
+        photo = replace(photo, alpha=None)
     colored = fmt == "WEBP" or (fmt == "AVIF" and photo.alpha is not None)  # no grey there
-    if photo.encoding and (fmt == "BMP" or (photo.gray and colored)):
-        depth = Encoding(photo.encoding.depth)  # no place for a profile: written as sRGB
-        photo = replace(photo, icc=None, encoding=depth)
-    photo = _as_stored(photo)
-    if photo.icc and (fmt == "BMP" or (photo.gray and colored)):
-        pixels = photo.pixels if photo.gray else color.by_table(photo.pixels, photo.icc)
-        photo = replace(photo, pixels=pixels, icc=None)
+    photo = _as_stored(photo, in_srgb=fmt == "BMP" or (photo.gray and colored))
     lost = []
     if photo.pixels.dtype == np.uint16 and fmt not in ("PNG", "TIFF"):
-        lost.append("16 bits (8 are kept)")
-        alpha = None if photo.alpha is None else _halved(photo.alpha)
-        photo = replace(photo, pixels=_halved(photo.pixels), alpha=alpha)
-    if fmt == "JPEG" and photo.alpha is not None:
-        if (photo.alpha != 255).any():
-            raise PhotoError(
-                "JPEG holds no transparency and the photograph has some: write .png, .tif or .webp"
-            )
-        photo = replace(photo, alpha=None)
+        lost.append("more than 8 bits")
+        photo = replace(photo, pixels=_halved(photo.pixels), alpha=_halved(photo.alpha))
     sizes = {name: len(value) for name, value in photo.carried.items()}
     sizes |= {EXIF: len(photo.exif)} if photo.exif else {}
     most = MAX_SEGMENT if fmt == "JPEG" else MAX_BYTES
@@ -911,23 +799,27 @@ def _as_held(photo: Photo, fmt: str) -> tuple[Photo, list[str]]:
     return replace(photo, carried=carried, exif=exif), lost + sorted(out)
 
 
-def _as_stored(photo: Photo) -> Photo:
-    """With the values of the file, its own tones and depth, in place of sRGB tones."""
-    if photo.encoding is None:
-        return photo
-    pixels, alpha = color.from_srgb(photo.pixels, photo.encoding), photo.alpha
-    if alpha is not None and photo.encoding.depth == np.uint8:
-        alpha = _halved(alpha)
-    return replace(photo, pixels=pixels, alpha=alpha, encoding=None)
+def _as_stored(photo: Photo, in_srgb: bool = False) -> Photo:
+    """With the values of the file, its own tones and depth, in place of sRGB; in sRGB, without a
+    profile, for what has no place for it.
+    """
+    encoding, icc = photo.encoding, None if in_srgb else photo.icc
+    if encoding is None:
+        return replace(photo, icc=icc)
+    pixels, alpha = (
+        photo.pixels if in_srgb else color.from_srgb(photo.pixels, encoding),
+        photo.alpha,
+    )
+    if encoding.depth == np.uint8:
+        pixels, alpha = _halved(pixels), _halved(alpha)
+    return replace(photo, pixels=pixels, alpha=alpha, icc=icc, encoding=None)
 
 
-def _halved(values: np.ndarray) -> np.ndarray:
-    """uint16 → uint8, rounded, by bands."""
-    out = np.empty(values.shape, np.uint8)
-    rows = max(1, BAND // values.shape[1])
-    for top in range(0, len(values), rows):
-        out[top : top + rows] = (values[top : top + rows].astype(np.uint32) + 128) // 257
-    return out
+def _halved(values: np.ndarray | None) -> np.ndarray | None:
+    """uint16 → uint8, rounded; what is 8 bits already as it is."""
+    if values is None or values.dtype == np.uint8:
+        return values
+    return color.by_bands(lambda rows: (rows.astype(np.uint32) + 128) // 257, values, np.uint8)
 
 
 def _joined(photo: Photo) -> np.ndarray:
@@ -935,10 +827,9 @@ def _joined(photo: Photo) -> np.ndarray:
     color = photo.pixels[..., :1] if photo.gray else photo.pixels
     array = color if photo.alpha is None else np.dstack([color, photo.alpha])
     array = array[..., 0] if array.shape[2] == 1 else array
+    # Encoders want plain strides, also for one row.
     sizes = np.cumprod((array.itemsize, *array.shape[:0:-1]))[::-1]
-    return (
-        array if array.strides == tuple(sizes) else array.copy()
-    )  # encoders want plain strides, also for one row
+    return array if array.strides == tuple(sizes) else array.copy()
 
 
 def _encode_png(photo: Photo) -> bytes:
@@ -963,27 +854,12 @@ def _encode_png(photo: Photo) -> bytes:
     return data[:end_of_header] + chunks + data[end_of_header:]
 
 
-def _encode_transparent_bmp(photo: Photo) -> bytes:
-    """32-bit BMP with a version 4 header: Pillow's shorter header does not say that the fourth
-    channel is alpha.
-    """
-    height, width = photo.alpha.shape
-    rows = np.dstack([photo.pixels[..., ::-1], photo.alpha])[::-1].tobytes()
-    meters = [round(value / 0.0254) for value in photo.dpi or (72, 72)]
-    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
-    info = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(rows), *meters, 0, 0)
-    info += masks + b"BGRs" + bytes(48)
-    return (
-        struct.pack("<2sIHHI", b"BM", 14 + len(info) + len(rows), 0, 0, 14 + len(info))
-        + info
-        + rows
-    )
-
-
 def _encode_tiff(photo: Photo) -> bytes:
     tiff = photo.exif.removeprefix(metadata.PREFIX) if photo.exif else b"II"
     order = "<" if tiff[:2] == b"II" else ">"
-    tags = [(700, 1, XMP), (33723, 7, IPTC)]
+    blocks = [
+        (tag, kind, photo.carried.get(n)) for tag, kind, n in ((700, 1, XMP), (33723, 7, IPTC))
+    ]
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
@@ -997,11 +873,7 @@ def _encode_tiff(photo: Photo) -> bytes:
         iccprofile=photo.icc,
         resolution=photo.dpi,
         resolutionunit="inch" if photo.dpi else None,
-        extratags=[
-            (tag, kind, len(photo.carried[name]), photo.carried[name], True)
-            for tag, kind, name in tags
-            if name in photo.carried
-        ],
+        extratags=[(tag, kind, len(value), value, True) for tag, kind, value in blocks if value],
         metadata=None,
         software=False,
     )
