@@ -549,7 +549,7 @@ def test_unsteady_exposure_is_levelled_and_a_lasting_change_is_followed():
 
 
 def test_the_mean_follows_time_and_not_frames():
-    small = np.ones((1, 1, 3), np.float32)
+    small = np.full((1, 1, 3), 0.5, np.float32)
     before, after = (Curves(np.full((1, 1, 8, 3), r, np.float32)) for r in (-1.0, 0.0))
     for steps in (1, 5, 50):
         steady = steadying.Steady(0.5)

@@ -15,14 +15,14 @@ from zdce.engine import Curves
 from zdce.model import apply_curves
 from zdce.postprocess import highlight_protection
 
-STEADY = 0.5  # seconds, time constant of :class:`Steady`; ours
-DARKER = 3.0  # as many times as long for curves that grow stronger; ours
-CUT = 0.5  # change of the picture (:func:`change`) from which on a new scene begins; ours
+STEADY = 0.5  # seconds, time constant of :class:`Steady`; ours, like all that follow
+DARKER = 2.0  # as many times as long for curves that grow stronger
+CUT = 0.5  # change of the picture (:func:`change`) from which on a new scene begins
 JUMP = (16 / 255, 1.5)  # or its mean's, as difference and as ratio
-FAITH = 8  # exponent of the share of light that is left, in how fast curves follow; ours
-MOVED = 0.2  # relative change of the reduced picture at which curves follow at once; ours
-LEVELLED = 0.1  # relative change of brightness, at most, that is held off
-FLOOR = 2 / 255  # mean of a black picture; what is darker says nothing about a scene
+SAME = 0.9  # correlation with the scene's picture from which on it is the same scene
+FADE = 0.2  # recent change of contrast, as a logarithm, at which curves are held
+MOVED = 0.2  # relative change of the reduced picture at which its curves follow at once
+FLOOR = 2 / 255  # mean of a black picture, or of white less its mean; neither says anything
 TINY = 1 / 1000  # so that black can be divided by
 ROUNDED = 3 / 510  # what rounding changes a pixel by, all colours together
 POINTS = (9, 16)  # rows and columns of the reduced picture where there is one curve for all
@@ -38,30 +38,22 @@ def change(before: np.ndarray, after: np.ndarray) -> float:
     return float(np.abs(after - scaled).mean(dtype=np.float64)) / max(mean, 1e-6)
 
 
-def _is_cut(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether a new scene begins: another picture, or all at once another light."""
-    low, high = sorted(float(each.mean(dtype=np.float64)) for each in (before, after))
-    if high - low > JUMP[0] and high > JUMP[1] * low:
-        return True
-    return low > 2 * FLOOR and change(before, after) > CUT
-
-
 class Steady:
     """Curves steadied over time, so that neither they nor the camera's exposure make it flicker.
 
-    Four rules, each on a reduced picture and its curves, with a time constant of ``seconds``:
+    Rules, each on a reduced picture and its curves, with a time constant of ``seconds``:
 
     - Curves are their exponential mean: a frame dt seconds after the last one moves it by
-      1 − exp(−dt/seconds) of the way to its own. Where the picture changed against its own mean, by
-      a share of :data:`MOVED` after both were brought to one light, they move all the way, and by
-      the square of the share below that, so that what moves draws no trail behind it.
-    - A picture that grows brighter may weaken curves as fast, so that nothing bursts into white,
-      but never so far that the result darkens. Curves grow stronger :data:`DARKER` times as slowly,
-      and all the more slowly the less light is left: a fade to black is followed into black, and
-      comes back as it went.
-    - Curves are multiplied by one factor, which holds off small changes of brightness, up to
-      :data:`LEVELLED`: a mean of curves alone would flicker more than none where exposure is
-      unsteady, since a frame's own curves make up for a part of its exposure.
+      1 − exp(−dt/seconds) of the way to its own, :data:`DARKER` times as slowly where they grow
+      stronger. How they differ from point to point follows at once where something moved.
+    - In fades to black, to white and back they are held: where light and contrast differ from their
+      recent means by about :data:`FADE` while the picture stays the same (:data:`SAME`), and where
+      it is black or white. Light that stays another is followed soon after.
+    - A picture whose light rises, and its contrast with it, may weaken curves at once, so that
+      nothing bursts into white, but never so far that the result darkens.
+    - Curves are multiplied by one factor, which holds off small changes of brightness outside of
+      fades: a mean of curves alone would flicker more than none where exposure is unsteady, since a
+      frame's own curves make up for a part of its exposure.
     - A frame that is another picture than the last one, or the same in quite another light, begins
       a new scene, and everything starts again from it. A black one starts with no change at all.
 
@@ -74,9 +66,13 @@ class Steady:
             raise ValueError(f"seconds={seconds}: the time constant must be 0 (off) or more")
         self.seconds = seconds
         self._last: np.ndarray | None = None  # the last reduced picture
-        self._slow: np.ndarray | None = None  # the mean of reduced pictures
-        self._curves: Curves | None = None  # the mean of curves
-        self._above = 0.0  # logarithm of brightness, above its mean
+        self._start(np.zeros(1), None)
+
+    def _start(self, seen: np.ndarray, curves: Curves | None) -> None:
+        self._slow, self._curves = seen, curves  # the mean of reduced pictures and of curves
+        self._known = not _is_empty(seen)  # whether the curves are those of this scene
+        # logarithms against their recent means: the picture's light, its contrast, the brightness
+        self._light = self._contrast = self._above = 0.0
 
     def __call__(self, curves: Curves, small: np.ndarray, passed: float) -> tuple[Curves, bool]:
         """The steadied curves, and whether a new scene begins.
@@ -86,75 +82,122 @@ class Steady:
         grid = curves.values.shape[:2]
         seen, last = _at_points(small, POINTS if grid == (1, 1) else grid), self._last
         self._last = seen
-        cut = last is not None and _is_cut(last, seen)
+        cut = last is not None and self._is_cut(last, seen)
         if not self.seconds:
             return curves, cut
         if last is None or cut:
-            self._slow, self._above = seen, 0.0
-            self._curves = curves if seen.mean() > FLOOR else _nothing(curves)
+            self._start(seen, curves if seen.mean() > FLOOR else _times(curves, 0))
             return self._curves, cut
-        weight, followed = self._weights(curves, seen, passed)
-        self._slow = self._slow + followed[..., None] * (seen - self._slow)
-        weight = weight.mean(keepdims=True) if grid == (1, 1) else weight
-        self._curves = self._not_darker(_towards(self._curves, curves, weight), seen, last)
-        return replace(self._curves, values=self._levelled(seen, last, passed)), cut
+        least = -math.expm1(-max(0.0, passed) / self.seconds)
+        weight, moved = self._weights(curves, seen, last, least)
+        curves = _towards(self._curves, curves, weight, moved)
+        self._curves = self._not_darker(curves, seen, last)
+        return _times(self._curves, self._levelling(seen, last, least)), cut
+
+    def _is_cut(self, before: np.ndarray, after: np.ndarray) -> bool:
+        """Whether a new scene begins: another picture, or all at once another light."""
+        low, high = sorted(float(each.mean(dtype=np.float64)) for each in (before, after))
+        if high - low > JUMP[0] and high > JUMP[1] * low:
+            # else it is a part of a fade
+            return self._steadiness() > 0.01 or before.mean() <= FLOOR
+        return low > 2 * FLOOR and change(before, after) > CUT
 
     def _weights(
-        self, curves: Curves, seen: np.ndarray, passed: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """How far to go towards a frame's own curves and its picture, by point, in [0, 1]."""
-        ratios = (seen.sum(axis=2) + TINY) / (self._slow.sum(axis=2) + TINY)
-        light = float(np.median(ratios))  # of this picture against the mean's
-        slow = self._slow * np.float32(light)
-        moved = np.abs(seen - slow).sum(axis=2) - max(1.0, light) * ROUNDED
-        moved /= ((seen + slow).sum(axis=2) / 2).clip(18 * FLOOR)
-        moved = np.clip(moved / MOVED, 0, 1 if self._slow.mean() > FLOOR else 0) ** 2
-        least, left = -math.expm1(-max(0.0, passed) / self.seconds), min(1.0, light)
-        followed = least / DARKER * left
-        least *= left**FAITH
-        brighter = max(least, min(1.0, (max(0.0, math.log(light)) / MOVED) ** 2))
-        own, held = (each.values.mean(axis=(2, 3)) for each in (curves, self._curves))
-        weight = np.where(own < held, least / DARKER, brighter)
-        followed = brighter if light > 1 else followed
-        return tuple(np.maximum(moved, each).astype(np.float32) for each in (weight, followed))
+        self, curves: Curves, seen: np.ndarray, last: np.ndarray, least: float
+    ) -> tuple[float, np.ndarray]:
+        """How far to go towards a frame's own curves, in [0, 1]: as a whole, and by point."""
+        light = math.log(_light(seen, last))
+        contrast = [float(each.mean(axis=2).std()) + TINY / 3 for each in (seen, last)]
+        self._light = (self._light + light) * (1 - least)
+        self._contrast = (self._contrast + math.log(contrast[0] / contrast[1])) * (1 - least)
+        moved = self._moved(seen)
+        if _is_empty(seen):
+            return 0.0, 0 * moved
+        steady = self._steadiness()
+        if contrast[0] > FLOOR and not _is_same(seen, self._slow):
+            self._known = False
+        self._known |= steady > 0.9
+        held = steady if self._known else 1.0
+        self._slow = self._slow + np.float32(least * steady) * (seen - self._slow)
+        if curves.values.mean() < self._curves.values.mean():
+            return least / DARKER * held, moved
+        brighter = min(1.0, (self._light / MOVED) ** 2) if min(light, self._light) > 0 else 0.0
+        return max(least * held, brighter * _within(max(0.0, self._light - self._contrast))), moved
+
+    def _steadiness(self) -> float:
+        """1 where light and contrast did not both change of late, near 0 in a fade."""
+        return _within(math.hypot(self._light, self._contrast))
+
+    def _moved(self, seen: np.ndarray) -> np.ndarray:
+        """How far each point's picture changed against its mean in the same light, in [0, 1]."""
+        light = _light(seen, self._slow)
+        sums, slow = seen.sum(axis=2), light * self._slow.sum(axis=2)
+        unsure = ROUNDED * (max(1.0, light) + slow / (np.median(sums) + TINY))
+        moved = np.abs(seen - light * self._slow).sum(axis=2) - unsure
+        moved /= ((sums + slow) / 2).clip(18 * FLOOR)
+        return np.clip(moved / MOVED, 0, 1 if self._slow.mean() > FLOOR else 0) ** 2
 
     def _not_darker(self, curves: Curves, seen: np.ndarray, last: np.ndarray) -> Curves:
         """The curves' new mean, held back where it would darken what grows brighter."""
-        before = _brightness(last, self._curves)
-        kept, gone = (np.median(_brightness(seen, c) - before) for c in (self._curves, curves))
-        if np.median(seen.sum(axis=2) - last.sum(axis=2)) <= 0 or gone >= 0 or kept <= 0:
+        before = np.exp(_brightness(last, self._curves)).mean()
+        kept, gone = (np.exp(_brightness(seen, c)).mean() - before for c in (self._curves, curves))
+        if np.median(seen.sum(axis=2) - last.sum(axis=2)) <= 0 or gone >= 0:
             return curves
-        share = np.full(curves.values.shape[:2], kept / (kept - gone), np.float32)
-        return _towards(self._curves, curves, share)
+        return _towards(self._curves, curves, float(max(0.0, kept) / (max(0.0, kept) - gone)))
 
-    def _levelled(self, seen: np.ndarray, last: np.ndarray, passed: float) -> np.ndarray:
-        """Values of the curves' mean, times the factor that holds off changes of brightness."""
-        curves, step = self._curves, 0.02
-        now = _brightness(seen, curves)
-        above = self._above + float(np.median(now - _brightness(last, curves)))
-        above *= math.exp(-max(0.0, passed) / self.seconds)
-        self._above = min(max(above, -LEVELLED), LEVELLED)
-        stronger = replace(curves, values=curves.values * np.float32(1 + step))
-        gained = float(np.median(_brightness(seen, stronger) - now)) / step
+    def _levelling(self, seen: np.ndarray, last: np.ndarray, least: float) -> float:
+        """The factor for the curves' mean that holds off small changes of brightness."""
+        now, step = _brightness(seen, self._curves), 0.02
+        above = self._above + float(np.median(now - _brightness(last, self._curves)))
+        self._above = above * (1 - least) * self._steadiness()
+        gained = float(np.median(_brightness(seen, _times(self._curves, 1 + step)) - now)) / step
         factor = 1 - self._above / gained if gained > 1e-3 else 1.0
-        return (curves.values * np.float32(min(max(factor, 0.8), 1.25))).clip(-1, 1)
+        return min(max(factor, 0.92), 1.08)
 
 
-def _towards(before: Curves, after: Curves, weight: np.ndarray) -> Curves:
-    """Curves between two: ``weight`` (h, w) of the second's values, its mean of the noise
-    levels.
+def _is_empty(seen: np.ndarray) -> bool:
+    """Whether a picture is black or white all over."""
+    return not FLOOR < seen.mean() < 1 - FLOOR
+
+
+def _is_same(seen: np.ndarray, before: np.ndarray) -> bool:
+    """Whether two pictures show the same, in any light and with any contrast."""
+    one, other = seen - seen.mean(), before - before.mean()
+    return (one * other).sum() >= SAME * math.sqrt((one**2).sum() * (other**2).sum())
+
+
+def _light(seen: np.ndarray, before: np.ndarray) -> float:
+    """By which factor the light changed, as most of the picture has it."""
+    return float(np.median((seen.sum(axis=2) + TINY) / (before.sum(axis=2) + TINY)))
+
+
+def _within(change: float) -> float:
+    """1 for no recent change, near 0 for that of a fade."""
+    return math.exp(-((change / FADE) ** 2))
+
+
+def _towards(
+    before: Curves, after: Curves, weight: float, moved: np.ndarray | None = None
+) -> Curves:
+    """Curves between two: ``weight`` of the second's, and of how these differ from point to point
+    as much as ``moved`` (h, w) says.
     """
-    values = before.values + weight[..., None, None] * (after.values - before.values)
+    values = before.values + np.float32(weight) * (after.values - before.values)
+    if moved is not None:
+        own, held = (c.values - c.values.mean(axis=(0, 1)) for c in (after, before))
+        values = values + (moved - weight).clip(0).astype(np.float32)[..., None, None] * (
+            own - held
+        )
     noise = before.noise
     if noise is not None:
-        noise = noise + weight.mean() * (after.noise - noise)
+        noise = noise + np.float32(weight) * (after.noise - noise)
     return replace(after, values=values, noise=noise)
 
 
-def _nothing(curves: Curves) -> Curves:
-    """Curves of the same kind that change no picture."""
-    noise = None if curves.noise is None else 0 * curves.noise
-    return replace(curves, values=0 * curves.values, noise=noise)
+def _times(curves: Curves, factor: float) -> Curves:
+    """The curves times a factor; with 0 they change no picture."""
+    noise = 0 * curves.noise if curves.noise is not None and not factor else curves.noise
+    return replace(curves, values=(curves.values * np.float32(factor)).clip(-1, 1), noise=noise)
 
 
 def _at_points(small: np.ndarray, points: tuple[int, int]) -> np.ndarray:
