@@ -3,6 +3,7 @@
 # make test-all    and the long tests: killed commands, full disks, clocks, a cluster, the pages in a browser
 # make conformance published pixels and expected scores; needs ZDCE_MIRROR, a folder with the study's photographs
 # make lab         open the notebooks in JupyterLab
+# make speed       measure speed and memory anew: reports/study/speed; a quiet machine, twelve minutes
 # make soak        an hour: commands killed 50 times each, 2,000 photographs, a sweep under fire
 # The first of them builds .venv with the versions of environment.yml; a change there or in pyproject.toml rebuilds it.
 
@@ -16,7 +17,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help report test test-all test-long conformance lab soak
+.PHONY: help report test test-all test-long conformance lab speed soak
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -41,6 +42,13 @@ conformance: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
+
+speed: $(READY)
+	$(BIN)/python -m zdce speed --csv reports/study/speed/paths.csv
+	$(BIN)/python benchmarks/video.py --csv reports/study/speed/video.csv
+	$(BIN)/python benchmarks/training_speed.py
+	$(BIN)/python benchmarks/large_photograph.py
+	$(BIN)/python benchmarks/filter.py
 
 soak: $(READY)
 	$(BIN)/python tests/soak.py --csv reports/study/soak.csv

@@ -1,10 +1,10 @@
 """Training throughput: this project's loop beside the released code's, in turn on one machine.
 
-    python benchmarks/training_speed.py [--device cuda] [--rounds 3] [--steps 6] [--csv FILE]
+    python benchmarks/training_speed.py [--device cuda] [--csv reports/study/speed/training.csv]
 
 Needs the data set sice-train and a machine with nothing else to do. Every measurement is a process
 of its own, the variants take turns, and all see the same photographs in the same order, at 256×256.
-The study's table is ``reports/study/training/speed.csv``.
+Three minutes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import functools
 import itertools
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from zdce import datasets, losses, memory, step
+from zdce import datasets, losses, memory, paths, step
+from zdce.study import timing
 from zdce.study.experiments import EXPERIMENTS, MAIN
-from zdce.study.report import commit
 
 CORES = os.cpu_count()
 RELEASED = "released loop"
@@ -56,7 +56,7 @@ VARIANTS = {
 
 
 class ReleasedFiles(Dataset):
-    """Photographs as the released loader gives them: opened, resized and divided at each access."""
+    """Photographs as the released loader gives them: opened and resized at each access."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -162,34 +162,35 @@ def summary(rows: pd.DataFrame, device: str) -> pd.DataFrame:
         index=table.index,
         columns=["what", "trainings", "threads", "precision"],
     )
-    name = f"{CORES} cores {platform.machine()}"
-    if device == "cuda":
-        name = torch.cuda.get_device_name()
-    return table.join(about).assign(device=name, torch=torch.__version__, commit=commit())
+    return table.join(about).assign(**timing.conditions("training", device))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=VARIANTS, default="cpu")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
-    parser.add_argument("--steps", type=int, default=6, help="of zero-dce; twice as many of others")
-    parser.add_argument("--csv", help="write the table")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each is measured")
+    parser.add_argument("--steps", type=int, default=3, help="of zero-dce; twice as many of others")
+    place = paths.reports("study") / "speed" / "training.csv"
+    parser.add_argument("--csv", type=Path, default=place, help="write the table")
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         device, variant, net, steps, seed = arguments.child
         return child(device, variant, net, int(steps), int(seed))
+    if not datasets.at_hand("sice-train"):
+        return print("sice-train is not at hand: zdce data fetch sice-train")
     datasets.training_set("sice-train", 256)
-    rows, variants = [], VARIANTS[arguments.device]
+    rows, variants, before = [], VARIANTS[arguments.device], timing.busy()
     for _, net, variant in itertools.product(range(arguments.rounds), MAIN, variants):
         steps = arguments.steps * (1 if net == "zero-dce" else 2)
         rate, loss = measure(arguments.device, variant, net, steps)
         rows.append({"net": net, "variant": variant, "rate": rate, "steps": steps, "loss": loss})
         print(f"{net:18} {variant:14} {rate:9.2f} photographs/s, loss {loss:.4f}", flush=True)
     table = summary(pd.DataFrame(rows), arguments.device)
+    table["other_work"] = timing.other_work(before)
     print(table[["photographs_per_second", "ratio", "lowest", "highest"]].to_string())
-    if arguments.csv:
-        table.to_csv(arguments.csv, float_format="%.6g")
+    arguments.csv.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(arguments.csv, float_format="%.6g")
 
 
 if __name__ == "__main__":

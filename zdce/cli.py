@@ -322,19 +322,18 @@ def report(profile, only, panels) -> None:
 @main.command()
 @csv_option
 def speed(file) -> None:
-    """Time all paths and published peers on this machine, in turn, at 600×400 and 4K (some
-    minutes).
+    """Time engines, published peers and other ways to run the networks on this machine, in turn
+    (three minutes).
     """
     from zdce.files import atomic_write
     from zdce.study import timing
 
     with _plain_errors():
-        table, conditions = timing.compare()
+        table, missing = timing.compare()
         if file:
             with atomic_write(file) as partial:
                 table.to_csv(partial, index=False, float_format="%.6g")
-    click.echo(timing.as_text(table))
-    click.echo(timing.contention(conditions))
+        click.echo(timing.as_text(table, missing))
 
 
 @main.group()

@@ -96,6 +96,8 @@ class Reference:
     ) -> None:
         self.device, self.reduced, self.precision = torch.device(device), reduced, precision
         self.net, self.reason = net.to(self.device).eval(), reason
+        if precision != torch.float32:
+            self.name += f" in {precision}".replace("torch.", "")
         self.seen: set = set()
         self.graphs: dict[tuple, Captured] = {}
         self.convolving = self.net
