@@ -13,15 +13,20 @@ snapshots in the folder ``--weights``.
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from pathlib import Path
 
+import pandas as pd
 import torch
 
+from zdce import metrics
+from zdce.files import atomic_write
 from zdce.study import evaluation, experiments, store
 from zdce.study.evaluation import INPUT, PEERS, PUBLISHED, Method
 
 SEEDS = (0, 1, 2)
+KNOWN = (None, "auto")  # models whose scores need no name
 FINAL = {"zero-dce": 200, "zero-dce-improved": 181}
 ARMS = ("no-pool", "pools-2", "pools-3", "stride2-bilinear", "stride2-transposed", "tv-200")
 GAMMA = 1.15
@@ -69,15 +74,35 @@ def stages(folder: Path) -> dict[str, list[tuple[str, list[Method]]]]:
 def score(on: str, methods: list[Method]) -> None:
     began = time.time()
     if on.endswith("bursts"):
-        evaluation.evaluate_bursts(methods, on.removesuffix("-bursts"), progress=True)
+        evaluation.evaluate_bursts(methods, on.removesuffix("-bursts"))
     elif on == "sice-pairs-agreement":
-        evaluation.evaluate(methods, "sice-pairs", EVENLY, figures="agreement", progress=True)
+        evaluation.evaluate(methods, "sice-pairs", EVENLY, figures="agreement")
     else:
         name, _, limit = on.partition("-pairs-")
-        evaluation.evaluate(
-            methods, f"{name}-pairs" if limit else on, int(limit or 0), progress=True
-        )
+        evaluation.evaluate(methods, f"{name}-pairs" if limit else on, int(limit or 0))
     print(f"{on}: {len(methods)} methods, {time.time() - began:.0f} s", flush=True)
+
+
+def commit(methods: list[Method]) -> None:
+    """Move the scores under ``store.own()`` into ``store.committed()``, one file a group, and the
+    names of these methods' weights into ``weights.csv``."""
+    for folder in sorted(store.own().glob("*")):
+        parts = sorted(folder.glob("*.csv"))
+        file = store.committed() / f"{folder.name}.csv.gz"
+        every = [*([file] if file.is_file() else []), *parts]
+        table = pd.concat([pd.read_csv(part, dtype={"photograph": str}) for part in every])
+        table = table.drop_duplicates([*store.KEY, "version"], keep="last")
+        table = table[table["version"] == metrics.VERSION].sort_values(store.KEY)
+        with atomic_write(file) as partial:
+            table.to_csv(partial, index=False, compression={"method": "gzip", "mtime": 0})
+        shutil.rmtree(folder)
+    file = store.committed() / "weights.csv"
+    names = {store.stem(m.model): store.key(m.model) for m in methods if m.model not in KNOWN}
+    table = pd.DataFrame(names.items(), columns=["name", "weights"])
+    table = pd.concat([pd.read_csv(file), table]).drop_duplicates("name", keep="last")
+    with atomic_write(file) as partial:
+        table.sort_values("name").to_csv(partial, index=False)
+    store.kept.cache_clear()
 
 
 def main() -> None:
@@ -91,11 +116,8 @@ def main() -> None:
         for on, methods in stages(arguments.weights)[stage]:
             print(stage, on, flush=True)
             score(on, methods)
-            for method in methods:
-                if method.model not in (None, "auto"):
-                    store.name_weights(method.model)
             if not arguments.aside:
-                store.commit()
+                commit(methods)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ photographs.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,18 @@ from zdce.postprocess import apply_gamma
 from zdce.study import evaluation, store
 from zdce.study.evaluation import INPUT, Method
 
+CACHES = (store.kept, store._fingerprint, store._names, evaluation._network)
+
 
 @pytest.fixture(autouse=True)
 def own_store(tmp_path, monkeypatch):
     """A store of the test's own; the committed one is left alone."""
     monkeypatch.setenv("ZDCE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(store, "committed", lambda: tmp_path / "committed")
-    caches = (store.kept, store.fingerprint, store.names, evaluation._network)
-    for each in caches:
+    for each in CACHES:
         each.cache_clear()
     yield
-    for each in caches:
+    for each in CACHES:
         each.cache_clear()
 
 
@@ -103,24 +105,31 @@ def test_what_was_finished_before_a_stop_is_kept(weights, monkeypatch):
     assert found["psnr"].tolist() == [1, 2, 3, 4, 0.5, 0.5]
 
 
+def commit(*files: str) -> None:
+    """What was scored and these weights, as the study's own; the weights go."""
+    for folder in store.own().iterdir():
+        table = pd.concat([pd.read_csv(file) for file in folder.glob("*.csv")])
+        store.committed().mkdir(exist_ok=True)
+        table.to_csv(store.committed() / f"{folder.name}.csv.gz", index=False)
+    names = {"name": map(store.stem, files), "weights": map(store.key, files)}
+    pd.DataFrame(names).to_csv(store.committed() / "weights.csv", index=False)
+    shutil.rmtree(store.own())
+    for file in files:
+        Path(file).unlink()
+    for each in CACHES:
+        each.cache_clear()
+
+
 def test_committed_scores_are_found_by_name_without_weights_and_photographs(weights, monkeypatch):
     rows = [INPUT, Method("net", weights[0], 1.0, seed=0)]
     found = evaluation.evaluate(rows, "bundled", 2)
     noise = evaluation.evaluate_bursts(rows, "bundled", 1)
-    store.name_weights(weights[0])
-    store.commit()
-    assert not list(store.own().rglob("*.csv"))
-    key = store.weights_key(weights[0])
-    Path(weights[0]).unlink()
-    store.fingerprint.cache_clear()
+    commit(weights[0])
     monkeypatch.setattr(datasets.Sample, "image", refuse)
     monkeypatch.setattr(datasets, "bursts", refuse)
-    assert store.weights_key(weights[0], False) == key
     assert evaluation.methods(rows[1:]) == rows
     pd.testing.assert_frame_equal(evaluation.evaluate(rows, "bundled", 2), found)
     pd.testing.assert_frame_equal(evaluation.evaluate_bursts(rows, "bundled", 1), noise)
-    store.commit()  # nothing new: nothing changes
-    pd.testing.assert_frame_equal(evaluation.evaluate(rows, "bundled", 2), found)
 
 
 def test_what_is_neither_kept_nor_at_hand_is_not_answered(weights, monkeypatch):
@@ -133,14 +142,12 @@ def test_what_is_neither_kept_nor_at_hand_is_not_answered(weights, monkeypatch):
     assert not evaluation.answers(rows, "bundled", 1, figures="agreement")
 
 
-def test_methods_that_can_neither_be_found_nor_computed_are_left_out(weights, monkeypatch, capsys):
+def test_methods_that_can_neither_be_found_nor_computed_are_left_out(weights, capsys):
     rows = [Method("net", weights[0], 1.0)]
     evaluation.evaluate(rows, "bundled", 1)
-    store.name_weights(weights[0])
-    store.commit()
-    Path(weights[0]).unlink()
-    store.fingerprint.cache_clear()
+    commit(weights[0])
     unknown = Method("theirs", weights[0].replace("seed0", "seed7"), 1.0)
+    assert evaluation.methods([*rows, unknown]) == [INPUT, *rows]
     found = evaluation.evaluate([INPUT, *rows, unknown], "bundled", 1)
     assert found["method"].tolist() == ["input", "net"]
     assert "left out" in (said := capsys.readouterr().out) and "theirs" in said
@@ -148,12 +155,10 @@ def test_methods_that_can_neither_be_found_nor_computed_are_left_out(weights, mo
 
 
 def test_keys_tell_weights_apart_by_their_tensors(weights, tmp_path):
-    first = store.weights_key(weights[0])
-    model = checkpoints.load(weights[0])
-    checkpoints.save(tmp_path / "again.safetensors", model.net, "another name", note="header")
-    assert store.weights_key(str(tmp_path / "again.safetensors")) == first
-    assert store.weights_key(weights[1]) != first
-    assert store.weights_key(None) == "input"
+    again = tmp_path / "again.safetensors"
+    checkpoints.save(again, checkpoints.load(weights[0]).net, "another name", note="header")
+    assert store.key(str(again)) == store.key(weights[0]) != store.key(weights[1])
+    assert store.key(None) == "input"
 
 
 def test_agreement_alone_is_kept_apart(weights):
@@ -195,7 +200,7 @@ def test_own_pairs_and_finished_pictures_of_another_method(weights, tmp_path):
     assert len(found) == 6
     (done / "b.png").unlink()
     with pytest.raises(ValueError, match=r"done.*'b'"):
-        evaluation.evaluate_pairs(low, reference, (), {"theirs": done})
+        evaluation.evaluate_pairs(low, reference, finished={"theirs": done})
     write(reference, a=high["a"][:20])
     with pytest.raises(ValueError, match=r"a\.png.*one size"):
         evaluation.evaluate_pairs(low, reference)

@@ -281,18 +281,15 @@ def evaluate(models, more, on, pairs, finished, limit, file, device) -> None:
         raise click.UsageError("give --on DATASET or --pairs LOW REFERENCE, and not both")
     if not pairs and (finished or not names):
         raise click.UsageError("--on wants a --model; --finished goes with --pairs")
+    rows = [evaluation.Method(name, name) for name in names]
     with _plain_errors():
         if pairs:
             split = [text.rpartition("=")[::2] for text in finished]
             folders = {name or Path(folder).name: folder for name, folder in split}
-            scores = evaluation.evaluate_pairs(*pairs, names, folders, device=device)
+            scores = evaluation.evaluate_pairs(*pairs, rows, folders, device=device)
         else:
-            rows = [evaluation.INPUT, *(evaluation.Method(name, name) for name in names)]
-            if on == "bursts":
-                scores = evaluation.evaluate_bursts(rows, on, limit, device=device)
-            else:
-                how = {"device": device, "progress": sys.stderr.isatty()}
-                scores = evaluation.evaluate(rows, on, limit, **how)
+            score = evaluation.evaluate_bursts if on == "bursts" else evaluation.evaluate
+            scores = score([evaluation.INPUT, *rows], on, limit, device=device)
         if file:
             with atomic_write(file) as partial:
                 scores.to_csv(partial, index=False, float_format="%.6g")

@@ -2,29 +2,30 @@
 detail and colour.
 
 Photographs are (H, W, 3) uint8 arrays, or :class:`Photograph` around one, which remembers what
-several figures read of it. ``metrics.csv`` beside this file is the table of all figures, with
-direction, range, unit and definition; :data:`METRICS` is that table, and :func:`scores` computes
-those that one photograph and its input allow. "Luma" is BT.601, 0.299 R + 0.587 G + 0.114 B, in
-grey levels (0 – 255).
+several figures read of it. ``metrics.csv`` beside this file defines every figure; :func:`scores`
+computes those that one photograph and its input allow. "Luma" is BT.601, 0.299 R + 0.587 G +
+0.114 B, in grey levels (0 – 255).
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 from skimage.color import xyz2lab
 from skimage.color.colorconv import xyz_from_rgb
+from skimage.metrics import structural_similarity
 
-from zdce.niqe import NiqeModel, load_niqe_model, niqe
+from zdce.niqe import NiqeModel, niqe
+from zdce.postprocess import LUMA
 
-__all__ = ["NiqeModel", "load_niqe_model", "niqe"]
-
+# Every figure by name: direction (what is better: higher, lower, nearer 0 or –), range, unit, what
+# it needs beside the image (nothing, input, reference, burst, model file), definition.
+METRICS = pd.read_csv(Path(__file__).with_suffix(".csv"), index_col="name", keep_default_na=False)
 VERSION = 1  # of all figures; kept scores name it, and whatever changes a value raises it
 # Grey levels, ours. The curve fixes 255 and piles bright tones up just below it; 0.6 is the
 # exposure loss's target, above which nothing needed light.
@@ -33,7 +34,6 @@ LEAST = 0.01  # ours: share of a photograph that must be dark (bright) for its t
 PATCH = 16  # pixels, ours: side of a flat dark patch, made of 4×4 cells of 4×4 pixels
 FLAT = 0.1  # ours: spread of a flat patch's 16 cell means, over its mean; or half a level
 FRAME, INSIDE = 4, (8, 16)  # pixels from the edge, ours: a border, and the strip it is compared to
-LUMA = np.array([0.299, 0.587, 0.114])
 _LEVELS = np.arange(256) / 255
 _LINEAR = np.where(_LEVELS > 0.04045, ((_LEVELS + 0.055) / 1.055) ** 2.4, _LEVELS / 12.92)  # sRGB
 
@@ -48,9 +48,7 @@ class Photograph:
     def __init__(self, pixels: np.ndarray, name: str = "image") -> None:
         shape, kind = getattr(pixels, "shape", ()), getattr(pixels, "dtype", type(pixels).__name__)
         if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-            raise ValueError(
-                f"{name} is {kind} {shape}: give an (H, W, 3) uint8 array with pixels in it"
-            )
+            raise ValueError(f"{name} is {kind} {shape}: give an (H, W, 3) uint8 array with pixels")
         self.pixels, self.shape = pixels, shape
 
     @cached_property
@@ -63,15 +61,16 @@ class Photograph:
         red, green, blue = np.moveaxis(self.pixels, -1, 0)
         return np.maximum(np.maximum(red, green), blue)
 
-    @cached_property
+    @property
     def clipped(self) -> np.ndarray:
+        """Pixels with any channel at 250 or more, where tones hardly differ: (H, W) bool."""
         return self.peak >= CLIPPED
 
-    @cached_property
+    @property
     def bright(self) -> np.ndarray:
         return self.luma >= BRIGHT
 
-    @cached_property
+    @property
     def dark(self) -> np.ndarray:
         return self.luma < DARK
 
@@ -86,7 +85,12 @@ class Photograph:
 
     @cached_property
     def flat_dark(self) -> np.ndarray:
-        """See :func:`flat_dark_patches`."""
+        """Top left corners (row, column) of the flat dark 16×16 patches, on a grid: (n, 2) int.
+
+        Dark: mean luma below 50. Flat: the means of the sixteen 4×4 cells, which show structure and
+        hardly any noise, deviate by at most a tenth of the patch's mean, or half a level. Patches
+        whose cells are all uniform (blocked-up black) have no noise to measure and are left out.
+        """
         means, inner = self.cells
         average = means.mean(axis=-1)
         flat = means.std(axis=-1) <= np.maximum(FLAT * average, 0.5)
@@ -99,19 +103,13 @@ class Photograph:
         return average, np.maximum(_window(self.luma**2) - average**2, 0)
 
     @cached_property
-    def boxes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Values as float32; of 7×7 windows the mean and the variance (n − 1), float64."""
-        values = self.pixels.astype(np.float32)
-        average = _box(values) / 49
-        return values, average, 49 / 48 * (_box(values * values) / 49 - average * average)
-
-    @cached_property
     def xyz(self) -> np.ndarray:
         return _LINEAR[self.pixels] @ xyz_from_rgb.T
 
     @cached_property
     def lightness(self) -> np.ndarray:
-        """The samples of :func:`loe`."""
+        """What :func:`loe` compares: the largest channel, its maximum over 15×15 pixels, at every
+        (shorter side // 50)-th pixel."""
         step = max(min(self.shape[:2]) // 50, 1)
         widest = ndimage.maximum_filter(self.peak, size=15, mode="mirror")
         return widest[step - 1 :: step, step - 1 :: step].ravel()
@@ -127,15 +125,13 @@ def _seen(image: Image, name: str = "image") -> Photograph:
 def _pair(image: Image, other: Image, name: str) -> tuple[Photograph, Photograph]:
     image, other = _seen(image), _seen(other, name)
     if image.shape != other.shape:
-        raise ValueError(
-            f"image is {image.shape} and {name} {other.shape}: both must have one size"
-        )
+        raise ValueError(f"image is {image.shape}, {name} {other.shape}: they must have one size")
     return image, other
 
 
 def luma(image: np.ndarray) -> np.ndarray:
-    """Brightness of ``image`` (…, 3): (…) float64, BT.601, in the image's own units."""
-    return image @ LUMA
+    """Brightness of ``image`` (…, 3): (…) float64, in the image's own units."""
+    return image @ np.array(LUMA)
 
 
 def _ratio(a: float, b: float) -> float:
@@ -170,29 +166,13 @@ def mae(image: Image, reference: Image) -> float:
 
 
 def ssim(image: Image, reference: Image) -> float:
-    """Structural similarity, at most 1, mean over channels; NaN where a side is below 7 pixels.
-
-    Source: scikit-image's defaults, uniform 7×7 windows that lie within the image. Sums of 49
-    squared bytes are exact in float32: the value is scikit-image's to the thirteenth digit.
-    """
+    """Structural similarity, at most 1, mean over channels, by scikit-image's defaults (uniform 7×7
+    windows that lie within the image); NaN where a side is below 7 pixels."""
     image, reference = _pair(image, reference, "reference")
     if min(image.shape[:2]) < 7:
         return float("nan")
-    (a, mean_a, var_a), (b, mean_b, var_b) = image.boxes, reference.boxes
-    both = mean_a * mean_b
-    covariance = 49 / 48 * (_box(a * b) / 49 - both)
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    alike = (2 * both + c1) * (2 * covariance + c2)
-    return float((alike / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean())
-
-
-def _box(values: np.ndarray) -> np.ndarray:
-    """Sums of 7×7 windows: (H, W, C) float32 → (H − 6, W − 6, C) float64."""
-    for _ in range(2):
-        pairs = values[:-1] + values[1:]
-        fours = pairs[:-2] + pairs[2:]
-        values = (fours[:-3] + pairs[4:-1] + values[6:]).swapaxes(0, 1)
-    return values.astype(np.float64)
+    pair = image.pixels, reference.pixels
+    return float(structural_similarity(*pair, data_range=255, channel_axis=-1))
 
 
 def mean(image: Image) -> float:
@@ -222,14 +202,9 @@ def match_mean(image: Image, reference: Image) -> np.ndarray:
 # --- bright and dark areas ------------------------------------------------------------------------
 
 
-def clipped_mask(image: Image) -> np.ndarray:
-    """Pixels with any channel at 250 or more, where tones hardly differ: (H, W) bool."""
-    return _seen(image).clipped
-
-
 def clipped_share(image: Image) -> float:
     """Share of the pixels with any channel at 250 or more, in [0, 1]."""
-    return float(clipped_mask(image).mean())
+    return float(_seen(image).clipped.mean())
 
 
 def newly_clipped(image: Image, before: Image) -> float:
@@ -272,15 +247,10 @@ def border(image: Image) -> float:
     """How much brighter the outermost 4 pixels are than the strip 8 – 16 pixels from the edge, in
     per cent of the strip's luma; NaN where there is no strip, or only black in it."""
     y = _seen(image).luma
-    rings = [_inner(y, distance) for distance in (0, FRAME, *INSIDE)]
-    (outer, inner, start, end) = (np.array([ring.sum(), ring.size]) for ring in rings)
-    return 100 * (_ratio(_ratio(*(outer - inner)), _ratio(*(start - end))) - 1)
-
-
-def _inner(values: np.ndarray, distance: int) -> np.ndarray:
-    """Of (H, W) values those that lie ``distance`` pixels or more from every edge."""
-    height, width = values.shape
-    return values[distance : max(height - distance, 0), distance : max(width - distance, 0)]
+    down, across = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in y.shape)
+    distance = np.minimum.outer(down, across)
+    strip = y[(distance >= INSIDE[0]) & (distance < INSIDE[1])]
+    return 100 * (_ratio(_mean(y[distance < FRAME]), _mean(strip)) - 1)
 
 
 # --- noise ----------------------------------------------------------------------------------------
@@ -300,29 +270,11 @@ def burst_noise(frames: Sequence[np.ndarray], relative: bool = False) -> float:
     return noise if not relative else _ratio(noise, float(stack.mean()))
 
 
-def noise_gain(
-    after: Sequence[np.ndarray], before: Sequence[np.ndarray], relative: bool = False
-) -> float:
-    """:func:`burst_noise` of enhanced frames over that of the input's; 1 leaves it as it was."""
-    return _ratio(burst_noise(after, relative), burst_noise(before, relative))
-
-
-def flat_dark_patches(image: Image) -> np.ndarray:
-    """Top left corners (row, column) of the flat dark 16×16 patches, on a grid: (n, 2) int.
-
-    Dark: mean luma below 50. Flat: the means of the sixteen 4×4 cells, which show structure and
-    hardly any noise, deviate by at most a tenth of the patch's mean, or half a level. Patches whose
-    cells are all uniform (blocked-up black) have no noise to measure and are left out.
-    """
-    return _seen(image).flat_dark
-
-
 def dark_noise_gain(image: Image, before: Image, relative: bool = False) -> float:
     """How many times noisier the input's flat dark patches became; 1 leaves them as they were.
 
-    Noise: standard deviation of luma around the mean of each 4×4 cell, averaged over
-    :func:`flat_dark_patches` of ``before``. relative: divided by the patches' mean luma. NaN where
-    the input has no such patch.
+    Noise: standard deviation of luma around the mean of each 4×4 cell. relative: divided by the
+    patches' mean luma. NaN where the input has no such patch.
     """
     image, before = _pair(image, before, "before")
     rows, columns = (before.flat_dark // PATCH).T
@@ -358,12 +310,9 @@ def detail_lost_map(image: Image, before: Image) -> tuple[np.ndarray, np.ndarray
 
 
 def detail_kept(image: Image, before: Image) -> float:
-    """Share of the input's local contrast that survives, in [0, 1], by :func:`detail_lost_map`.
-
-    1 for the input itself and for any brightening that nowhere compresses tones; less where tones
-    are squeezed together or clipped, or texture is smoothed. Contrast raised in one place does not
-    make up for contrast lost in another. NaN where the input is uniform.
-    """
+    """Share of the input's local contrast that survives, in [0, 1], by :func:`detail_lost_map`: 1
+    for any brightening that nowhere compresses tones. Contrast raised in one place does not make up
+    for contrast lost in another. NaN where the input is uniform."""
     lost, detail = detail_lost_map(image, before)
     return 1 - _ratio(lost.sum(), detail.sum())
 
@@ -384,51 +333,20 @@ def color_cast(image: Image, before: Image) -> float:
 
 def loe(image: Image, before: Image) -> float:
     """Lightness order error: how many of the sampled pixels, on average, change places in
-    brightness with a pixel.
+    brightness with a pixel; comparable between photographs of one shape only.
 
-    Lightness is the largest channel, its maximum over 15×15 pixels, sampled at every step-th pixel,
-    step = shorter side // 50. In [0, number of samples], so comparable between photographs of one
-    shape only. Source: "Naturalness Preserved Enhancement Algorithm" (Wang et al. 2013), its
-    released code.
+    Source: "Naturalness Preserved Enhancement Algorithm" (Wang et al. 2013), its released code.
     """
     image, before = _pair(image, before, "before")
     old, new = before.lightness, image.lightness
-    both = np.zeros(
-        (257, 257), np.int64
-    )  # pairs with old ≥ a and new ≥ b; the rest in the last row
+    both = np.zeros((257, 257), np.int64)  # pairs with old ≥ a and new ≥ b
     np.add.at(both, (old, new), 1)
     both = both[::-1, ::-1].cumsum(axis=0).cumsum(axis=1)[::-1, ::-1]
     wrong = both[old, 0] + both[0, new] - 2 * both[old, new]
     return float(wrong.sum() / old.size)
 
 
-# --- the table ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A row of :data:`METRICS`.
-
-    direction: what is better, ``"higher"``, ``"lower"``, ``"nearer 0"`` or ``"–"``. needs:
-    ``"nothing"`` but the image, its ``"input"``, a ``"reference"``, a ``"burst"`` of frames, or
-    NIQE's ``"model file"``.
-    """
-
-    name: str
-    direction: str
-    range: str
-    unit: str
-    needs: str
-    definition: str
-
-
-def _table() -> tuple[Metric, ...]:
-    with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
-        return tuple(Metric(**row) for row in csv.DictReader(file))
-
-
-METRICS = _table()
-BY_NAME = {metric.name: metric for metric in METRICS}
+# --- all of them ----------------------------------------------------------------------------------
 
 
 def scores(
@@ -437,7 +355,7 @@ def scores(
     reference: Image | None = None,
     niqe_model: NiqeModel | None = None,
 ) -> dict[str, float]:
-    """Every figure of :data:`METRICS` that one enhanced photograph allows, by name, in its order.
+    """Every figure of :data:`METRICS` that one enhanced photograph allows, by name.
 
     image, before (its input), reference: of one size. Without ``reference`` the figures that need
     one are left out, and NIQE without its model. NaN where a figure is undefined.

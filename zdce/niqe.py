@@ -5,8 +5,8 @@ Source: "Making a completely blind image quality analyzer" (Mittal et al. 2013),
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy import io, ndimage, special
@@ -18,8 +18,7 @@ SHAPE_RATIOS = special.gamma(2 / SHAPES) ** 2
 SHAPE_RATIOS /= special.gamma(1 / SHAPES) * special.gamma(3 / SHAPES)
 
 
-@dataclass(frozen=True)
-class NiqeModel:
+class NiqeModel(NamedTuple):
     """Of pristine photographs' features: ``mean`` (36,) and ``covariance`` (36, 36)."""
 
     mean: np.ndarray
@@ -27,16 +26,9 @@ class NiqeModel:
 
 
 def load_niqe_model(path: str | Path) -> NiqeModel:
-    """Read ``niqe_modelparameters.mat`` as released; ValueError if the file holds something
-    else.
-    """
-    try:
-        content = io.loadmat(path)
-        return NiqeModel(content["mu_prisparam"].ravel(), content["cov_prisparam"])
-    except (KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path}: not NIQE's model file with mu_prisparam and cov_prisparam ({error})"
-        ) from error
+    """Read ``niqe_modelparameters.mat`` as released."""
+    content = io.loadmat(path)
+    return NiqeModel(content["mu_prisparam"].ravel(), content["cov_prisparam"])
 
 
 def niqe(pixels: np.ndarray, model: NiqeModel) -> float:
