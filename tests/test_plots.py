@@ -52,54 +52,28 @@ def test_same_figure_gives_the_same_bytes():
     assert first == second
 
 
-def test_crops_show_the_same_square_of_each_image():
-    image = photograph()
-    cut = plots.crops([image, image[::-1]], (10, 5, 20))
-    np.testing.assert_array_equal(cut[0], image[5:25, 10:30])
-    np.testing.assert_array_equal(cut[1], image[::-1][5:25, 10:30])
-
-
-@pytest.mark.parametrize("box", [(85, 55, 20), (-3, -3, 20), (0, 0, 500)])
-def test_crops_stay_inside_the_image(box):
-    (cut,) = plots.crops([photograph()], box)
-    assert cut.shape[0] == cut.shape[1] == min(box[2], 60)
-
-
-def test_panel_lays_rows_and_crops_out():
+def test_panel_lays_rows_out_and_enlarges_where_the_first_row_is_framed():
     row = [photograph(), photograph(seed=1)]
-    fig = plots.panel(
-        [row, row], ["before", "after"], ["first", "second"], [(10, 10, 20), (0, 0, 30)]
-    )
-    assert len(fig.axes) == 8
+    fig = plots.panel([row, row], ["before", "after"], ["first", "second"], (10, 15, 20))
     assert [axes.get_title() for axes in fig.axes[:2]] == ["before", "after"]
-    assert [axes.get_ylabel() for axes in fig.axes[::2]] == ["first", "crop", "second", "crop"]
-    np.testing.assert_array_equal(fig.axes[2].images[0].get_array(), row[0][10:30, 10:30])
-    assert len(fig.axes[0].patches) == 2  # the frame: white on black
+    assert [axes.get_ylabel() for axes in fig.axes[::2]] == ["first", "second", "crop"]
+    np.testing.assert_array_equal(fig.axes[0].images[0].get_array(), row[0])
+    np.testing.assert_array_equal(fig.axes[5].images[0].get_array(), row[1][15:35, 10:30])
+    assert [len(axes.patches) for axes in fig.axes] == [2, 2, 0, 0, 0, 0]  # white on black
 
 
-def test_panel_shows_photographs_unaltered_when_they_fit():
-    image = photograph()
-    axes = plots.panel([image], ["only"]).axes[0]
-    np.testing.assert_array_equal(axes.images[0].get_array(), image)
+def test_the_frame_lies_where_images_differ():
+    image = photograph() // 2
+    other = image.copy()
+    other[30:40, 50:60] += 100
+    left, top, size = plots.differing([image, other])
+    assert size == 15 and 45 <= left <= 50 and 25 <= top <= 30
 
 
 def test_panel_shows_maps_in_grey():
     axes = plots.panel([photograph()[..., 0]], ["map"]).axes[0]
     assert axes.images[0].get_cmap().name == "gray"
     assert axes.images[0].get_clim() == (0, 255)
-
-
-@pytest.mark.parametrize(
-    ("argument", "options"),
-    [
-        ("titles", {"titles": ["a", "b"]}),
-        ("labels", {"titles": ["a"], "labels": ["x", "y"]}),
-        ("boxes", {"titles": ["a"], "boxes": [(0, 0, 5)] * 3}),
-    ],
-)
-def test_panel_names_what_does_not_fit(argument, options):
-    with pytest.raises(ValueError, match=argument):
-        plots.panel([photograph()], **options)
 
 
 def test_lines_differ_in_lightness_or_dash():

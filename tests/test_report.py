@@ -35,21 +35,18 @@ GOOD = [
     new_markdown_cell("**Table 1.1** Counts."),
     new_code_cell(
         "fig, axes = plots.figure()\naxes.plot([3.0, 2.0, 1.0])\n"
-        'plots.show(fig, alt="A falling line", name="01_loss")'
+        'report.save_figure(fig, "01_loss", "A falling line")'
     ),
     new_markdown_cell("## Findings"),
-    new_code_cell(
-        "report.prose(f\"**R1** supported: {len(report.load_table('01_counts'))} rows, {panels}.\")"
-    ),
+    new_code_cell('report.prose(f"**R1** supported: {count} rows, {panels}.")'),
     new_markdown_cell("## Limits and deviations\nNone."),
 ]
-READS = [
-    new_markdown_cell("# Second\nIt reads the first."),
+SECOND = [
+    new_markdown_cell("# Second\nIt follows the first."),
     new_code_cell("step: int = 1  # unit", metadata={"tags": ["parameters"]}),
     new_code_cell(
-        "import os\nimport pandas as pd\nfrom zdce.study import report\n"
-        "print(len(report.load_table('01_counts')), os.getpid(), 'left' in globals(),"
-        " pd.get_option('display.precision'))"
+        "import os\nimport pandas as pd\n"
+        "print(os.getpid(), 'left' in globals(), pd.get_option('display.precision'))"
     ),
 ]
 
@@ -85,14 +82,14 @@ def rendered(tmp_path_factory):
         patch.setattr(paths, "root", lambda: study)
         (study / "notebooks" / "profiles").mkdir(parents=True)
         write(study, "01_first", GOOD)
-        write(study, "02_second", READS)
+        write(study, "02_second", SECOND)
         profile(study, "01_first:\n  count: 3\n")
         assert report.run(panels="datasets") == []
         finished = study / "reports" / "quick"
         before = (finished / "02_second.html").read_text("utf-8")
-        fails = [*READS, new_code_cell("print('so far')"), new_code_cell("{}['gone']")]
+        fails = [*SECOND, new_code_cell("print('so far')"), new_code_cell("{}['gone']")]
         write(study, "02_second", fails)
-        write(study, "03_third", READS)
+        write(study, "03_third", SECOND)
         failures = report.run(only=["02", "03"])
     return finished, before, failures
 
@@ -115,7 +112,7 @@ def test_one_process_runs_all_notebooks_and_leaves_nothing_to_the_next(rendered)
     folder, before, _ = rendered
     python, process = outputs(folder, "01_first")[0].split()
     assert python == sys.executable
-    assert f"3 {process} False 6" in before  # same process, no names, pandas' options as they begin
+    assert f"{process} False 6" in before  # same process, no names, pandas' options as they begin
     counts = [c.execution_count for c in nbformat.read(folder / "03_third.ipynb", 4).cells[1:]]
     assert counts == [1, 2]
 
@@ -130,8 +127,8 @@ def test_failure_keeps_the_finished_report_and_the_next_notebook_runs(rendered):
 
 
 def test_a_kernel_that_dies_fails_its_notebook_alone_and_tables_no_longer_made_go(study):
-    write(study, "02_dies", [*READS, new_code_cell("os._exit(3)")])
-    write(study, "03_third", READS)
+    write(study, "02_dies", [*SECOND, new_code_cell("os._exit(3)")])
+    write(study, "03_third", SECOND)
     tables = study / "reports" / "quick" / "tables"
     tables.mkdir(parents=True)
     for name in ("01_gone.csv", "02_kept.csv"):
@@ -192,7 +189,7 @@ def test_pages_name_no_folder_of_this_machine(rendered):
     [
         ("01_first:\n  cuont: 3\n", "quick.yaml: 01_first.ipynb has no parameter 'cuont'"),
         ("01_fist:\n  count: 3\n", "quick.yaml: 01_fist is no notebook"),
-        ("01_first:\n  rate: 1e-4\n", "rate of 01_first.ipynb must be float.*write 1.0e-04"),
+        ("01_first:\n  rate: 1e-4\n", "rate of 01_first.ipynb must be float.*write 1.0e-4"),
         ("01_first:\n  count: 2.5\n", "count of 01_first.ipynb must be int, not 2.5"),
         ("01_first:\n  count: true\n", "must be int, not True"),
     ],
@@ -217,34 +214,15 @@ def test_unknown_profile_and_notebook_are_named(study):
         report.run(only=["09"])
 
 
-def test_tables_come_back_as_saved(study):
+def test_tables_and_figures_are_saved_under_names_with_a_number(study):
     table = pd.DataFrame({"name": ["a", "b"], "value": [1 / 3, np.nan]})
     assert report.save_table(table, "01_values", decimals=2)["value"][0] == 0.33
-    back = report.load_table("01_values")
-    assert back["value"][0] == 0.333333 and np.isnan(back["value"][1])
     file = report.output() / "tables" / "01_values.csv"
     assert file.read_bytes() == b"name,value\na,0.333333\nb,\n"
-
-
-def test_long_tables_are_packed_alike_each_time(study, monkeypatch):
-    monkeypatch.setattr(report, "MANY_ROWS", 3)
-    table, files = pd.DataFrame({"n": range(4)}), []
-    for _ in range(2):
-        report.save_table(table, "01_long")
-        files.append((report.output() / "tables" / "01_long.csv.gz").read_bytes())
-    assert files[0] == files[1] and report.load_table("01_long").equals(table)
-
-
-def test_missing_tables_and_names_without_a_number_are_told(study):
-    with pytest.raises(FileNotFoundError, match="zdce report --only 06"):
-        report.load_table("06_scores")
-    with pytest.raises(ValueError, match="06_scores"):
-        report.save_table(pd.DataFrame({"n": [1]}), "../scores")
-
-
-def test_saved_figure_lies_beside_the_tables(study):
     picture = report.save_figure(plots.figure()[0], "01_empty", alt="Empty axes")
     assert (report.output() / "figures" / "01_empty.png").read_bytes() == picture.data
+    with pytest.raises(ValueError, match="06_scores"):
+        report.save_table(table, "../scores")
 
 
 def test_stamp_names_versions_and_no_machine():

@@ -1,4 +1,4 @@
-"""The one paired test: what it pairs, what its interval covers, and the hold-out split."""
+"""The one paired test: what it pairs and what its interval covers."""
 
 from __future__ import annotations
 
@@ -85,13 +85,3 @@ def test_differences_of_every_set_and_pair():
     found = statistics.differences(table, ["psnr", "ssim"], [("b", "a"), ("b", "unknown")])
     assert found[["dataset", "figure"]].to_numpy().tolist() == [["d", "psnr"], ["e", "psnr"]]
     assert found["mean"].tolist() == pytest.approx([0.2, 0.4], abs=0.05)
-
-
-def test_the_halves_share_no_scene_and_do_not_look_at_scores():
-    table = scores([0.2], scenes=60)
-    chosen, reported = statistics.choosing(table), statistics.reporting(table)
-    assert not set(chosen["scene"]) & set(reported["scene"])
-    assert len(chosen) + len(reported) == len(table)
-    again = statistics.choosing(table.assign(psnr=-table["psnr"]))
-    assert set(again["scene"]) == set(chosen["scene"])
-    assert 0.25 < chosen["scene"].nunique() / 60 < 0.75

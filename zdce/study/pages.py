@@ -13,9 +13,8 @@ import pandas as pd
 
 from zdce import __version__, paths
 
-if (
-    TYPE_CHECKING
-):  # imported where it is used: a second that notebooks, which import the study, do without
+# What a page needs is imported where it is used: notebooks import the study without a second of it.
+if TYPE_CHECKING:
     import nbformat
 
 TEMPLATES = paths.PACKAGE / "study" / "templates"

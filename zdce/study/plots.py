@@ -1,5 +1,4 @@
-"""Figures of the reports: one style, photographs side by side with crops, alt text
-on every picture.
+"""Figures of the reports: one style, photographs side by side, alt text on every picture.
 
 Figures are made without pyplot's global state, so nothing is drawn twice and nothing stays open.
 """
@@ -44,13 +43,12 @@ STYLE = {
     "ytick.labelsize": 8.5,
 }
 DPI = 150
+WIDTH = 9.6  # of a panel, inches
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A rendered figure, ``width`` CSS pixels wide, with its alt text; a report files it as
-    ``name``.
-    """
+    """A rendered figure, ``width`` CSS pixels wide; a report files it as ``name``."""
 
     data: bytes
     mime: str
@@ -88,38 +86,17 @@ def show(fig: Figure, alt: str, name: str | None = None) -> Picture:
         raise ValueError("alt: a figure needs a text that says what it shows")
     photographs = any(image.get_array().ndim == 3 for axes in fig.axes for image in axes.images)
     kind, options = ("jpeg", {"quality": 86}) if photographs else ("png", {})
-    for legend in filter(None, (axes.get_legend() for axes in fig.axes)):
+    for legend in filter(None, [*fig.legends, *(axes.get_legend() for axes in fig.axes)]):
         legend.set_frame_on(False)
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
         fig.savefig(buffer, format=kind, dpi=DPI, pil_kwargs={"optimize": True} | options)
     if kind == "png":  # a chart has few colours: a palette makes it a third as large
         chart, buffer = Image.open(buffer).convert("RGB"), io.BytesIO()
-        chart.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
-            buffer, "PNG", optimize=True
-        )
-    return Picture(
-        buffer.getvalue(),
-        f"image/{kind}",
-        " ".join(alt.split()),
-        round(fig.get_figwidth() * 100),
-        name,
-    )
-
-
-def crops(images: Sequence[np.ndarray], box: tuple[int, int, int]) -> list[np.ndarray]:
-    """The same square of each image.
-
-    ``images`` (H, W, 3) uint8; ``box`` (left, top, size) in pixels, moved and shrunk to lie inside
-    the image.
-    """
-    cut = []
-    for image in images:
-        height, width = image.shape[:2]
-        size = max(1, min(box[2], height, width))
-        left, top = (int(np.clip(box[0], 0, width - size)), int(np.clip(box[1], 0, height - size)))
-        cut.append(image[top : top + size, left : left + size])
-    return cut
+        chart = chart.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        chart.save(buffer, "PNG", optimize=True)
+    width, alt = round(fig.get_figwidth() * 100), " ".join(alt.split())
+    return Picture(buffer.getvalue(), f"image/{kind}", alt, width, name)
 
 
 def differing(images: Sequence[np.ndarray], share: float = 0.25) -> tuple[int, int, int]:
@@ -128,8 +105,7 @@ def differing(images: Sequence[np.ndarray], share: float = 0.25) -> tuple[int, i
     Difference: range over the images, summed over channels and the square. ``share``: size by the
     shorter side.
     """
-    stack = np.stack(images).astype(np.int16)
-    spread = np.ptp(stack, axis=0).sum(axis=-1).astype(np.float64)
+    spread = np.ptp(np.stack(images).astype(np.int16), axis=0).sum(axis=-1).astype(np.float64)
     size = max(1, round(share * min(spread.shape)))
     table = np.pad(spread.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     sums = table[size:, size:] - table[:-size, size:] - table[size:, :-size] + table[:-size, :-size]
@@ -141,73 +117,41 @@ def panel(
     images: Sequence,
     titles: Sequence[str],
     labels: Sequence[str] = (),
-    boxes: Sequence[tuple[int, int, int]] = (),
-    width: float = 9.6,
+    box: tuple[int, int, int] | None = None,
 ) -> Figure:
-    """Rows of photographs, each row with its enlarged crops beneath.
+    """Photographs side by side, in one row or several.
 
-    ``images``: one row (list of (H, W, 3) or (H, W) uint8 arrays) or several rows; ``titles``: one
-    a column; ``labels``: one a row; ``boxes``: one (left, top, size) a row, framed in the
-    photographs and shown enlarged below them without smoothing; ``width`` in inches. (H, W) arrays
-    are maps from 0 (dark) to 255 (light). Raises ValueError when titles, labels or boxes do not fit
-    the rows.
+    ``images``: one row, (H, W, 3) or (H, W) uint8 arrays, or a list of rows; (H, W) arrays are maps
+    from 0 (dark) to 255 (light). ``titles``: one a column; ``labels``: one a row. ``box``: a square
+    (left, top, size) inside the photographs, framed in the first row and shown enlarged, without
+    smoothing, in a row below all others.
     """
     rows = [list(row) for row in (images if isinstance(images[0], list | tuple) else [images])]
-    for name, given, wanted in (
-        ("titles", len(titles), max(map(len, rows))),
-        ("labels", len(labels) or len(rows), len(rows)),
-        ("boxes", len(boxes) or len(rows), len(rows)),
-    ):
-        if given != wanted:
-            raise ValueError(f"{name}: {given} given, but the panel has {wanted}")
-    cell = (width - (0.3 if labels or boxes else 0)) / len(titles)
-    lines: list[tuple[list[np.ndarray], str, tuple | None, float]] = []
-    for number, row in enumerate(rows):
-        label, box = (labels[number] if labels else ""), (boxes[number] if boxes else None)
-        lines.append(
-            (row, label, box, cell * max(image.shape[0] / image.shape[1] for image in row))
-        )
-        if box:
-            lines.append((crops(row, box), "crop", None, cell))
+    labels = list(labels or [""] * len(rows))
+    if box:
+        left, top, size = box
+        rows.append([image[top : top + size, left : left + size] for image in rows[0]])
+        labels.append("crop")
+    shapes = [max(image.shape[0] / image.shape[1] for image in row) for row in rows]
+    cell = (WIDTH - 0.3 * any(labels)) / len(titles)
+    height = sum(cell * shape + 0.06 for shape in shapes) + 0.32
     with mpl.rc_context(STYLE | {"axes.grid": False}):
-        fig = Figure(
-            figsize=(width, sum(line[3] + 0.06 for line in lines) + 0.32), layout="constrained"
-        )
+        fig = Figure(figsize=(WIDTH, height), layout="constrained")
         fig.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
-        axes = fig.subplots(
-            len(lines), len(titles), squeeze=False, height_ratios=[line[3] for line in lines]
-        )
-        for row_axes, line in zip(axes, lines, strict=True):
-            _photographs(row_axes, *line[:3], pixels=round(cell * DPI))
-        for column, title in enumerate(titles):
-            axes[0][column].set_title(title, loc="center")
+        grid = fig.subplots(len(rows), len(titles), squeeze=False, height_ratios=shapes)
+        for places, row, label in zip(grid, rows, labels, strict=True):
+            places[0].set_ylabel(label)
+            for place, image in zip(places, row, strict=True):
+                shown = "nearest" if label == "crop" else "auto"
+                place.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation=shown)
+                place.set(xticks=[], yticks=[])
+                place.spines[:].set_visible(False)
+        for place, title in zip(grid[0], titles, strict=True):
+            place.set_title(title, loc="center")
+            for color, line in (("black", 2.6), ("white", 1.2)) if box else ():
+                frame = Rectangle(box[:2], size, size, fill=False, ec=color, lw=line)
+                place.add_patch(frame)
     return fig
-
-
-def _photographs(axes, row: list[np.ndarray], label: str, box: tuple | None, pixels: int) -> None:
-    """Draw one line of a panel, each photograph reduced to ``pixels`` in width, with its frame."""
-    for place in axes[len(row) :]:
-        place.set_axis_off()
-    for place, image in zip(axes, row, strict=False):
-        scale = pixels / image.shape[1]
-        shown = image
-        if scale < 1:
-            size = (pixels, max(1, round(image.shape[0] * scale)))
-            shown = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
-        extent = (0, image.shape[1], image.shape[0], 0)
-        place.imshow(shown, extent=extent, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        place.set(xticks=[], yticks=[])
-        place.spines[:].set_visible(False)
-        if box:
-            size = min(box[2], *image.shape[:2])
-            left, top = (
-                np.clip(box[0], 0, image.shape[1] - size),
-                np.clip(box[1], 0, image.shape[0] - size),
-            )
-            for color, line in (("black", 2.6), ("white", 1.2)):
-                place.add_patch(Rectangle((left, top), size, size, fill=False, ec=color, lw=line))
-    if label:
-        axes[0].set_ylabel(label)
 
 
 OVER = "position:absolute;inset:0;width:100%;height:100%;margin:0"
@@ -234,42 +178,29 @@ class Slider:
     needs no network.
     """
 
-    before: bytes
-    after: bytes
     alt: str
-    size: tuple[int, int]
+    page: str
 
     def __repr__(self) -> str:
         return f"[before and after] {self.alt}"
 
     def _repr_html_(self) -> str:
-        first, second = (
-            "data:image/jpeg;base64," + base64.b64encode(x).decode()
-            for x in (self.before, self.after)
-        )
-        alt, (width, height) = html.escape(self.alt, quote=True), self.size
-        # The range input lies invisibly over the pictures: handle, touch target and focus in one.
-        return SLIDER.format(first=first, second=second, alt=alt, width=width, height=height)
+        return self.page
 
 
 def slider(before: np.ndarray, after: np.ndarray, alt: str, width: int = 960) -> Slider:
     """Before and after, (H, W, 3) uint8 of one size, shown at most ``width`` pixels wide as JPEG.
 
-    Raises ValueError when the sizes differ or the alt text is empty.
+    Raises ValueError when the sizes differ.
     """
     if before.shape != after.shape:
         raise ValueError(f"after: shape {after.shape} differs from before's {before.shape}")
-    if not alt.strip():
-        raise ValueError("alt: a slider needs a text that says what it shows")
-    size = (
-        min(width, before.shape[1]),
-        max(1, round(before.shape[0] * min(1.0, width / before.shape[1]))),
-    )
+    size = min(width, before.shape[1]), round(before.shape[0] * min(1, width / before.shape[1]))
     files = []
     for pixels in (before, after):
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS).save(
-            buffer, "JPEG", quality=86, optimize=True
-        )
-        files.append(buffer.getvalue())
-    return Slider(files[0], files[1], " ".join(alt.split()), size)
+        buffer, image = io.BytesIO(), Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+        image.save(buffer, "JPEG", quality=86, optimize=True)
+        files.append("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode())
+    # The range input lies invisibly over the pictures: handle, touch target and focus in one.
+    shown = {"first": files[0], "second": files[1], "alt": html.escape(alt, quote=True)}
+    return Slider(alt, SLIDER.format(**shown, width=size[0], height=size[1]))

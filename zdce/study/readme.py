@@ -117,9 +117,8 @@ def weights_card() -> str:
         run = checkpoints.read(file).header["train"]
         digest, seen = hashlib.sha256(file.read_bytes()).hexdigest(), run["steps"] * run["batch"]
         cells = [f"{run[name]:,}" for name in numbers]
-        rows.append(
-            [f"`{file.name}`", f"`{digest}`", f"{file.stat().st_size:,}", *cells, f"{seen:,}"]
-        )
+        size = file.stat().st_size
+        rows.append([f"`{file.name}`", f"`{digest}`", f"{size:,}", *cells, f"{seen:,}"])
     heads = ["file", "sha256", "bytes", "seed", "steps", "batch", "size, pixels"]
     return table([*heads, "photographs seen"], rows, words=2)
 

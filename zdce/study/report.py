@@ -5,7 +5,6 @@ open offline.
 from __future__ import annotations
 
 import ast
-import base64
 import html
 import json
 import logging
@@ -18,7 +17,6 @@ import time
 import warnings
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"\d\d_\w+")
 MACHINE = re.compile(r"\S*/(?:site-packages|ipykernel_\d+)/")  # folders that a warning names
-MANY_ROWS = 10_000  # of a table, above which it is packed
 STAMPED = ("torch", "numpy", "scikit-image", "pillow", "pandas")
 
 
@@ -67,41 +64,21 @@ def save_table(frame: pd.DataFrame, name: str, decimals: int = 3) -> pd.DataFram
     """Save ``frame`` as ``tables/<name>.csv`` (six significant digits) and return it rounded, for
     display.
 
-    A table of more than 10,000 rows is packed, as ``.csv.gz``. A named index is saved as columns,
-    an unnamed one is dropped. Raises ValueError for a name without its number.
+    A named index is saved as columns, an unnamed one is dropped. Raises ValueError for a name
+    without its number.
     """
     flat = frame.reset_index() if any(label is not None for label in frame.index.names) else frame
-    suffix, packed = (
-        (".csv.gz", {"method": "gzip", "mtime": 0}) if len(flat) > MANY_ROWS else (".csv", None)
-    )
-    place = _place("tables", name, suffix)
-    flat.to_csv(place, index=False, float_format="%.6g", lineterminator="\n", compression=packed)
+    place = _place("tables", name, ".csv")
+    flat.to_csv(place, index=False, float_format="%.6g", lineterminator="\n")
     return frame.round(decimals)
 
 
-def load_table(name: str) -> pd.DataFrame:
-    """A saved table: of this run, or of the finished reports beside it.
-
-    Raises FileNotFoundError that says which notebook makes the table.
-    """
-    folders = [output(), Path(os.environ.get("ZDCE_REPORT_FINISHED") or output())]
-    for folder in folders:
-        for file in (folder / "tables" / f"{name}.csv", folder / "tables" / f"{name}.csv.gz"):
-            if file.is_file():
-                return pd.read_csv(file)
-    which = f"run notebook {name[:2]} first (zdce report --only {name[:2]})"
-    raise FileNotFoundError(f"tables/{name}.csv is not there: {which}")
-
-
-def save_figure(figure: Figure | plots.Picture, name: str, alt: str = "") -> plots.Picture:
+def save_figure(figure: Figure, name: str, alt: str) -> plots.Picture:
     """Save ``figure`` as ``figures/<name>.jpg`` or ``.png`` and return the picture, for display.
 
-    A Figure needs its ``alt`` text here; a Picture from ``plots.show`` has one. Raises ValueError
-    without it.
+    ``alt`` says in words what it shows; without it, and for a name without its number, ValueError.
     """
-    picture = (
-        plots.show(figure, alt, name) if isinstance(figure, Figure) else replace(figure, name=name)
-    )
+    picture = plots.show(figure, alt, name)
     _place("figures", name, pages.SUFFIXES[picture.mime]).write_bytes(picture.data)
     return picture
 
@@ -120,11 +97,9 @@ def commit() -> str:
         changed = git("diff", "--quiet", "HEAD", "--", ":/", ":(exclude,top)reports")
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    return (
-        known.stdout.strip() + "+" * (changed.returncode == 1)
-        if known.returncode == 0
-        else "unknown"
-    )
+    if known.returncode != 0:
+        return "unknown"
+    return known.stdout.strip() + "+" * (changed.returncode == 1)
 
 
 class Stamp(dict):
@@ -153,21 +128,15 @@ def stamp(seed: int | None = None, device: str | None = None) -> Stamp:
     return Stamp(facts | ({} if seed is None else {"seed": str(seed)}))
 
 
-class Prose(str):
-    """Text that Jupyter renders as Markdown; its plain form is the text itself, so that it can be
-    compared.
+class prose(str):
+    """Findings and captions whose numbers come from results: one Markdown paragraph a line. The
+    plain form is the text itself, so that it can be compared.
     """
 
-    def __repr__(self) -> str:
-        return str(self)
+    def __new__(cls, *lines: str) -> prose:
+        return super().__new__(cls, "\n\n".join(lines))
 
-    def _repr_markdown_(self) -> str:
-        return str(self)
-
-
-def prose(*lines: str) -> Prose:
-    """Findings and captions whose numbers come from results: one Markdown paragraph a line."""
-    return Prose("\n\n".join(lines))
+    __repr__ = _repr_markdown_ = str.__str__
 
 
 # ---- running -------------------------------------------------------------------------------------
@@ -201,7 +170,7 @@ def run(
             stage.mkdir()
             print(f"{book.stem} ...", end=" ", flush=True)
             started = time.perf_counter()
-            failure = _execute(book, parameters.get(book.stem, {}), stage, finished, kernel)
+            failure = _execute(book, parameters.get(book.stem, {}), stage, kernel)
             seconds = time.perf_counter() - started
             print(f"{seconds:.1f} s" + (" FAILED" if failure else ""), flush=True)
             _finish(book, profile, stage, finished, seconds, failure)
@@ -259,30 +228,18 @@ def read_profile(profile: str) -> dict[str, dict]:
         for name, value in values.items():
             if name not in kinds:
                 has = ", ".join(kinds)
-                raise ValueError(
-                    f"{file.name}: {book.name} has no parameter {name!r}; it has {has}"
-                )
+                text = f"{file.name}: {book.name} has no parameter {name!r}"
+                raise ValueError(f"{text}; it has {has}")
             _check_type(f"{file.name}: {name} of {book.name}", value, kinds[name])
     return parameters
 
 
 def _check_type(what: str, value: object, kind: str) -> None:
-    """ValueError unless ``value`` is of ``kind``, such as ``float`` or ``list[int]``; ``what``
-    names it.
-    """
-    outer, _, inner = kind.partition("[")
-    known = {"float": (int, float), "int": int, "str": str, "bool": bool, "list": list}
-    if outer == "list" and isinstance(value, list):
-        for item in value:
-            _check_type(what, item, inner.rstrip("]"))
-        return
-    if isinstance(value, known[outer]) and (outer == "bool" or not isinstance(value, bool)):
-        return
-    hint = ""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+e[+-]?\d+", value, re.IGNORECASE):
-        right = f"{float(value):.1e}"
-        hint = f"; YAML reads it as text: write {right}"
-    raise ValueError(f"{what} must be {kind}, not {value!r}{hint}")
+    """ValueError unless ``value`` is of ``kind``, such as ``float``; ``what`` names it."""
+    known = {"float": (int, float), "int": int, "str": str, "bool": bool}
+    if not isinstance(value, known[kind]) or isinstance(value, bool) != (kind == "bool"):
+        hint = "; YAML reads 1e-4 as text: write 1.0e-4" * (kind == "float")
+        raise ValueError(f"{what} must be {kind}, not {value!r}{hint}")
 
 
 # What a notebook finds as in a process of its own: no names, counts from 1, options and generators
@@ -349,15 +306,12 @@ class _Kernel:
             self.manager = None
 
 
-def _execute(
-    book: Path, parameters: dict, stage: Path, finished: Path, kernel: _Kernel
-) -> str | None:
+def _execute(book: Path, parameters: dict, stage: Path, kernel: _Kernel) -> str | None:
     """Run one notebook into ``stage``; None, or the line that says where it stopped."""
     import papermill
 
     for logger in ("papermill", "traitlets"):  # the second warns of channels left open for the next
         logging.getLogger(logger).setLevel(logging.ERROR)
-    places = {"ZDCE_REPORT_DIR": str(stage), "ZDCE_REPORT_FINISHED": str(finished)}
     try:
         papermill.execute_notebook(
             str(book),
@@ -368,7 +322,7 @@ def _execute(
             progress_bar=False,
             cwd=str(paths.root()),
             coalesce_streams=True,
-            km=kernel.begin(**places),
+            km=kernel.begin(ZDCE_REPORT_DIR=str(stage)),
         )
     except papermill.PapermillExecutionError as error:
         message = (str(error.evalue).strip() or "no message").splitlines()[0]
@@ -402,9 +356,6 @@ def _finish(
     for left in finished.glob(f"{book.stem}.failed.*"):
         left.unlink()
     if not failure:
-        (stage / "figures").mkdir(exist_ok=True)
-        for name, _, data in pages.named_pictures(notebook):
-            (stage / "figures" / name).write_bytes(base64.b64decode(data))
         for folder in ("tables", "figures"):
             _replace(stage / folder, finished / folder, book.stem[:3])
     stem = book.stem + ".failed" * bool(failure)
@@ -414,11 +365,8 @@ def _finish(
 
 
 def _made(profile: str) -> dict[str, str]:
-    return {
-        "profile": profile,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": commit(),
-    }
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    return {"profile": profile, "date": date, "commit": commit()}
 
 
 def _replace(source: Path, target: Path, prefix: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether a difference is real: one paired test for every claim, and one hold-out split.
+"""Whether a difference is real: one paired test for every claim.
 
 Photographs of one scene are no independent witnesses, and neither are photographs scored by one
 training: what comes out for one seed may not for the next. So differences are paired by photograph
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-
-from zdce.datasets import HALVES, half
 
 DRAWS = 2000
 LEVEL = (0.025, 0.975)  # quantiles of the draws that bound the interval
@@ -38,10 +36,6 @@ class Difference:
     lowest: float
     highest: float
 
-    def inside(self, low: float, high: float) -> bool:
-        """Whether the whole interval lies in [low, high]."""
-        return bool(low <= self.low and self.high <= high)
-
 
 def compare(
     scores: pd.DataFrame, figure: str, method: str, other: str | None = None, seed: int = 0
@@ -59,10 +53,10 @@ def compare(
     values = _wide(scores, figure, method)
     if other is not None:
         base = _wide(scores, figure, other)
-        if -1 in base.columns or -1 in values.columns:
-            fixed, many = (base, values) if -1 in base.columns else (values, base)
-            fixed = pd.DataFrame(dict.fromkeys(many.columns, fixed[fixed.columns[0]]))
-            base, values = (fixed, many) if -1 in base.columns else (many, fixed)
+        if -1 in base:  # the same for every seed of the method
+            base = pd.DataFrame(dict.fromkeys(values, base[-1]))
+        elif -1 in values:
+            values = pd.DataFrame(dict.fromkeys(base, values[-1]))
         seeds = values.columns.intersection(base.columns)
         values = values[seeds].sub(base[seeds]).dropna(how="all")
     return interval(values, seed)
@@ -124,15 +118,3 @@ def differences(
                     about = {"dataset": name, "method": method, "other": other, "figure": figure}
                     rows.append(about | vars(found))
     return pd.DataFrame(rows)
-
-
-def choosing(scores: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the scenes on which settings are chosen: half of them, by ``datasets.half``."""
-    return scores[scores["scene"].map(half) == HALVES[0]]
-
-
-def reporting(scores: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the other half, which gives the figures of what was chosen and is looked at for
-    nothing else.
-    """
-    return scores[scores["scene"].map(half) == HALVES[1]]
