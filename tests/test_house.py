@@ -109,9 +109,8 @@ def test_functions_take_at_most_eight_arguments():
     assert {name: number for name, number in taken.items() if number > 8} == {}
 
 
-# Of one notebook today, and there for any: what a notebook saves is loaded, shown and split by
-# these.
-SHARED = {"load_table", "slider", "choosing", "reporting"}
+# Of one notebook today, and there for any: a picture that moves takes a page of its own.
+SHARED = {"slider"}
 
 
 def names(tree: ast.AST) -> set[str]:

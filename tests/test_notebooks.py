@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from statistics import median
 
 import nbformat
 import pytest
@@ -84,7 +83,7 @@ def test_is_valid_and_of_readable_length(book):
     nbformat.validate(book)
     assert 15 <= len(book.cells) < 40
     lengths = [len(list(filter(str.strip, cell.source.splitlines()))) for cell in code(book)]
-    assert median(lengths) <= 15 and max(lengths) <= 30
+    assert max(lengths) <= 15
 
 
 def test_starts_with_its_title_and_one_sentence(book):
@@ -116,9 +115,9 @@ def test_parameters_are_flat_literals_with_help(book):
         assert kind != "float" or isinstance(value, float), f"{statement.target.id}: write a float"
 
 
-def test_nbval_compares_at_least_two_cells(book):
+def test_nbval_compares_at_least_three_cells(book):
     cells = tagged(book, "nbval-check-output")
-    assert len(cells) >= 2
+    assert len(cells) >= 3
     assert all(cell.outputs for cell in cells), "a compared cell has no stored output"
 
 
