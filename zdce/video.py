@@ -61,22 +61,12 @@ ENCODERS = {
 USUAL = {"vob": "mpeg2video", "asf": "wmv2", "webm": "vp9", "ogg": "vp8"}  # else H.264
 # Where a writer takes any codec, those that readers find again.
 TAKEN = {
-    "vob": ("mpeg2video", "h264", "mp2", "mp3", "ac3", "dts", "pcm_dvd"),
-    "mpegts": (
-        "h264",
-        "hevc",
-        "mpeg2video",
-        "mpeg4",
-        "aac",
-        "mp2",
-        "mp3",
-        "ac3",
-        "eac3",
-        "opus",
-        "dts",
-    ),
-    "ogg": ("vp8", "opus", "vorbis", "flac", "speex"),
+    "vob": "mpeg2video mp2 mp3 ac3 dts pcm_dvd dvd_subtitle".split(),
+    "mpegts": "h264 hevc mpeg2video mpeg4 aac mp2 mp3 ac3 eac3 opus dts dvb_subtitle".split(),
+    "asf": "wmv2 wmav1 wmav2 mp3 mp2 ac3 aac pcm_s16le".split(),
+    "ogg": "vp8 opus vorbis flac speex".split(),
 }
+NO_TIMES = ("avi", "asf")  # containers with one time a picture: none may be shown out of order
 EVEN_RATE = ("mpeg2video",)  # encoders that take frames at a constant rate alone
 # Containers that say how a picture is turned.
 TURNING = ("mp4", "mov", "3gp", "3g2", "matroska", "webm")
@@ -85,6 +75,7 @@ MISSING = 0.05  # of a video (and a second) that may be missing or damaged befor
 GAP = 10.0  # seconds between packets that no recording has: parts put together
 MAX_PIXELS = 2**26  # of a frame: more than 8K, less than what a file of a few bytes may claim
 LOOKED_AHEAD = 8  # packets of an AVI from which is told how late its pictures are
+LATE = 0.06  # s by which sound may begin later before people notice that it was moved
 AHEAD = 4  # frames that a stage may be ahead of the next
 OTHER = ": name a file that ends in .mkv"
 INSTALL = 'video files need PyAV and numba: pip install "zdce[video]"'
@@ -191,13 +182,13 @@ class _Clock:
     """Times that go forward, whatever a file says; all in seconds or in units of a stream.
 
     Where a file is several put together, the times of all streams begin anew with each of them;
-    they are moved on. A recording's start becomes 0. AVI knows no times of presentation: those that
-    were made up for it are taken in order. A time that repeats or is missing becomes a later one.
+    they are moved on. A recording's start becomes 0. AVI and WMV know no times of presentation: those
+    that were made up for them are taken in order. A time that repeats or is missing becomes a later one.
     """
 
     def __init__(self, video: Any, rate: Fraction | None) -> None:
         self.recorded = video.format.name in RECORDED
-        self.by_order = video.format.name == "avi"
+        self.by_order = video.format.name in NO_TIMES
         start = Fraction(-(video.start_time or 0), 10**6) if self.recorded else Fraction(0)
         self.moves = [start]  # of each part of the file
         self.parts: dict[int, int] = collections.Counter()  # by stream, the part that it is in
@@ -215,8 +206,7 @@ class _Clock:
     def packet(self, packet: Any) -> None:
         """Correct the times of a packet, given in the file's order."""
         base, index = packet.time_base, packet.stream.index
-        now = packet.dts if packet.dts is not None else packet.pts
-        if now is not None:
+        if (now := packet.dts) is not None:  # times of presentation go back and forth
             at = now * base + self.moves[self.parts[index]]
             behind = self.expected.get(index, at) - at
             if behind > Fraction(1, 10) or (self.recorded and -behind > GAP):
@@ -369,7 +359,7 @@ class _Job:
         self.video, self.partial, self.container = video, partial, container
         self.enhancer, self.steady = enhancer, steady
         self.pictures = _picture_stream(video)
-        self.frames, self.cuts, self.notes, self.places = 0, [], [], {}
+        self.frames, self.cuts, self.notes, self.places, self.begun = 0, [], [], {}, set()
         self.weaving = None  # what makes interlaced frames whole
         self.even, self.shown, self.begin = None, None, 0  # unit of even times, last, first
         self.clock = _Clock(video, self.pictures.average_rate)
@@ -488,6 +478,7 @@ class _Job:
         for item in items:
             if not hasattr(item, "planes"):
                 if place := self.places.get(item.stream.index):
+                    self._check_begin(item)
                     item.stream = place
                     yield item
                 continue
@@ -495,6 +486,13 @@ class _Job:
                 before, after = (f"{f.width}×{f.height}, {f.depth} bits" for f in (self.form, now))
                 raise VideoError(f"changes from {before} to {after} on the way, which is not read")
             yield self._frame(item)
+
+    def _check_begin(self, packet: Any) -> None:
+        """VideoError where sound begins later than the video, which an AVI cannot say."""
+        if packet.stream.index not in self.begun and packet.pts is not None:
+            self.begun.add(packet.stream.index)
+            if self.container == "avi" and packet.pts * packet.time_base > LATE:
+                raise VideoError(f"sound that begins later does not go into avi{OTHER}")
 
     def _frame(self, frame: Any) -> Any:
         """A frame, enhanced, as the encoder takes it."""
@@ -531,7 +529,8 @@ class _Job:
         """VideoError where two frames would share a time, which encoder or container counts."""
         if self.even is not None:
             at = round(frame.pts * frame.time_base / self.even)
-            if at == self.shown:
+            missing = self.container == "vob" and self.shown is not None and at > self.shown + 1
+            if at == self.shown or missing:  # a VOB does not say the time of every picture
                 raise VideoError(f"uneven times do not go into {self.container}{OTHER}")
             if self.shown is None:  # an AVI begins with a picture, or readers lose count
                 self.begin = at if self.container == "avi" and 0 < at <= 2 else 0
@@ -599,8 +598,10 @@ class _Job:
             made.disposition = int(stream.disposition)
 
     def _takes(self, stream: Any) -> bool:
-        name = stream.codec_context.codec.canonical_name if stream.type == "audio" else None
-        return name is None or name in TAKEN.get(self.container, (name,))
+        if stream.type not in ("audio", "subtitle") or stream.codec_context is None:
+            return True
+        name = stream.codec_context.codec.canonical_name
+        return name in TAKEN.get(self.container, (name,))
 
     def _left_out(self, stream: Any) -> None:
         """Say that a stream is not copied; VideoError for sound."""
@@ -646,8 +647,8 @@ class _Job:
             encoder.flags |= av.codec.context.Flags.global_header.value
         if codec == "hevc" and self.container in ("mp4", "mov"):
             encoder.codec_tag = "hvc1"  # Apple's players know no other
-        if self.container == "avi":
-            options = {**options, "bf": "0"}  # no room for two times a frame
+        if self.container in NO_TIMES:
+            options = {**options, "bf": "0"}
         encoder.options = dict(options)
         encoder.thread_type = "FRAME" if codec in ("h264", "ffv1") else "AUTO"
         encoder.thread_count = 0
@@ -671,8 +672,11 @@ class _Job:
 
     def _compare_tags(self) -> None:
         """Note what of the source's description the written file does not say."""
-        with _av().open(str(self.partial.absolute())) as written:
-            kept = {key.lower() for key in written.metadata}
+        try:
+            with _av().open(str(self.partial.absolute())) as written:
+                kept = {key.lower() for key in written.metadata}
+        except _av().FFmpegError:  # a stream of a few packets, by a name that does not say what
+            return
         names = {key.lower(): key for key in self.video.metadata}
         lost = [names[key] for key in names if key not in kept | STRUCTURE]
         if lost:
