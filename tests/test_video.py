@@ -34,8 +34,10 @@ from zdce.video import SUFFIXES, VideoError, enhance_video
 av = pytest.importorskip("av")
 TICK = Fraction(1, 1000)  # s
 EVEN = [40 * number for number in range(10)]  # ticks: 25 frames a second
+CONTAINERS = ["mp4", "mov", "mkv", "ts", "wmv", "flv", "avi", "mpg"]
 QUICK = {"preset": "ultrafast"}
 QUARTER = (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)  # display matrices
+HALF = (-(1 << 16), 0, 0, 0, -(1 << 16), 0, 0, 0, 1 << 30)
 MIRROR = (-(1 << 16), 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 
 
@@ -151,6 +153,16 @@ def pictures(path):
     return np.array([video.pixels_of(frame) for frame in frames(path)])
 
 
+def number(picture):
+    """Where a bar stands."""
+    return int(np.argmax(picture.mean(axis=(0, 2))) // 4)
+
+
+def delay(path):
+    """Seconds from the first picture to the sound's begin."""
+    return packets(path, "audio")[0][0] - times(path)[0]
+
+
 def seen(path):
     """Mean luma of every frame, in [0, 1]."""
     return pictures(path).mean(axis=(1, 2, 3)) / 255
@@ -168,12 +180,15 @@ def flicker(means):
     ("name", "codec", "sound"),
     [
         ("a.mp4", "libx264", "aac"),
+        ("a.3gp", "libx264", "aac"),
         ("a.mov", "mpeg4", "aac"),
         ("a.mkv", "ffv1", "flac"),
         ("a.webm", "libvpx-vp9", "libopus"),
         ("a.ts", "libx264", "aac"),
+        ("a.mts", "libx264", "ac3"),
         ("a.avi", "mjpeg", "mp3"),
         ("a.mpg", "mpeg2video", "mp2"),
+        ("a.vob", "mpeg2video", "ac3"),
         ("a.wmv", "wmv2", "mp3"),
         ("a.flv", "flv", "mp3"),
     ],
@@ -184,14 +199,10 @@ def test_every_frame_at_its_time_and_the_sound_bit_for_bit(tmp_path, name, codec
     target = tmp_path / "out" / name
     done = enhance_video(source, target, DOUBLING)
     assert done.frames == 10 == len(frames(target)) and not done.notes
-    assert times(target) == pytest.approx(times(source), abs=1e-3) or video.SUFFIXES[
-        source.suffix
-    ] in ("mpegts", "vob")
     assert np.diff(times(target)) == pytest.approx(np.diff(times(source)), abs=1e-3)
     heard, kept = packets(source, "audio"), packets(target, "audio")
     assert [data for _, data in kept] == [data for _, data in heard]
-    before, after = (ats[0][0] - times(path)[0] for ats, path in ((heard, source), (kept, target)))
-    assert after == pytest.approx(before, abs=2e-3 if name != "a.mpg" else 2e-2)
+    assert delay(target) == pytest.approx(delay(source), abs=2e-2)
     before, after = frames(source)[0], frames(target)[0]
     assert (after.width, after.height) == (before.width, before.height)
     assert after.format.name == before.format.name
@@ -268,12 +279,12 @@ def test_date_place_and_camera_of_phones(tmp_path, name):
         assert not lost and not done.notes
 
 
-@pytest.mark.parametrize("matrix", [QUARTER, MIRROR], ids=["quarter", "mirror"])
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
+@pytest.mark.parametrize("matrix", [QUARTER, HALF, MIRROR], ids=str)
+@pytest.mark.parametrize("name", [f"a.{each}" for each in CONTAINERS])
 def test_turned_videos_are_shown_upright(tmp_path, name, matrix):
     picture = np.full((48, 64, 3), 20, np.uint8)
     picture[:12, :16] = 110  # one corner
-    source = turn(clip(tmp_path / "in.mp4", [picture] * 3, EVEN[:3]), matrix)
+    source = turn(clip(tmp_path / "in.mp4", [picture] * 10, sound=None), matrix)
     enhance_video(source, tmp_path / name, DOUBLING)
 
     def shown(path):
@@ -302,30 +313,62 @@ def test_the_turn_is_kept_with_every_codec(tmp_path, codec):
 # Times as cameras write them
 
 
-def number(picture):
-    return int(np.argmax(picture.mean(axis=(0, 2))) // 4)
+MIXED = {"bf": "3", "preset": "medium", "x264-params": "scenecut=0"}  # pictures out of order
+KINDS = {
+    "B-frames": ("a.mkv", {"options": MIXED}),
+    "recorded B-frames": ("a.ts", {"options": MIXED}),
+    "late video": ("a.mkv", {"times": [at + 400 for at in range(0, 640, 40)]}),
+    "late sound": ("a.mkv", {"sound_at": 0.5}),
+    "late edit": ("a.mp4", {"times": [at + 400 for at in range(0, 640, 40)]}),
+    "uneven": ("a.mp4", {"times": [0, 40, 60, 100, 200, 230, 231, 500, 520, 900]}),
+    "gap": ("a.mkv", {"times": [0, 40, 80, 30120, 30160, 30200]}),
+    "old AVI": ("a.avi", {"codec": "mpeg4", "options": {"bf": "2", "qmax": "2"}}),
+}
+NOT_TAKEN = {
+    ("late sound", "avi"): "sound that begins later",
+    ("uneven", "avi"): "uneven times",
+    ("uneven", "mpg"): "does not take",
+    ("gap", "mpg"): "uneven times",
+}
+
+
+@pytest.mark.parametrize("out", CONTAINERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_order_times_and_sound_in_step_whatever_the_camera_wrote(tmp_path, kind, out):
+    name, options = KINDS[kind]
+    ticks = options.get("times", range(0, 640, 40))
+    shown, target = [bar(n) for n in range(len(ticks))], tmp_path / f"b.{out}"
+    options = {"times": ticks, "sound": "mp3", **options}
+    if name.endswith("avi"):
+        options |= {"times": range(16), "tick": Fraction(1, 25)}
+    source = clip(tmp_path / name, shown, **options)
+    if (kind, out) in NOT_TAKEN:
+        words = rf"{NOT_TAKEN[kind, out]} .*: name a file that ends in \.mkv"
+        with pytest.raises(VideoError, match=words):
+            enhance_video(source, target, DOUBLING)
+        assert not target.exists()
+        return
+    enhance_video(source, target, DOUBLING)
+    assert [number(each) for each in pictures(target)] == list(range(len(ticks)))
+    before, after = np.diff(times(source)), np.diff(times(target))
+    if out == "avi":  # readers show its pictures a frame later, and guess the last one's time
+        before, after = np.sort(before[:-1]), np.sort(after[:-1])
+    assert after == pytest.approx(before, abs=2e-3)
+    assert delay(target) == pytest.approx(
+        delay(source), abs=0.13 if "avi" in (out, name[2:]) else 0.025
+    )
 
 
 @pytest.mark.parametrize("out", ["b.avi", "b.mp4"])
-@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
-def test_avi_with_b_frames_comes_in_order(tmp_path, codec, out):
-    options = {"bf": "3"} if codec == "libx264" else {"bf": "2", "qmax": "2"}
+def test_avi_without_times_of_presentation_gets_times_in_order(tmp_path, out):
+    """Readers make up 1, 4, 3, 5, 2, … for H.264 with B-frames in AVI; even times are right."""
     shown, tick = [bar(n) for n in range(16)], Fraction(1, 25)
-    source = clip(tmp_path / "a.avi", shown, range(16), codec, "yuv420p", "mp3", options, tick=tick)
+    source = clip(tmp_path / "a.avi", shown, range(16), sound="mp3", options=MIXED, tick=tick)
+    assert min(np.diff(times(source))) < 0
     enhance_video(source, tmp_path / out, DOUBLING)
     assert [number(each) for each in pictures(tmp_path / out)] == list(range(16))
     assert np.diff(times(tmp_path / out)) == pytest.approx(0.04, abs=2e-3)
     assert times(tmp_path / out)[0] <= 0.04
-
-
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-def test_variable_frame_rate(tmp_path, name):
-    uneven = [0, 40, 60, 100, 200, 230, 231, 500, 520, 900]
-    source = clip(tmp_path / name, times=uneven)
-    enhance_video(source, tmp_path / "out" / name, DOUBLING)
-    assert times(tmp_path / "out" / name) == times(source)
-    with pytest.raises(VideoError, match=r"uneven times do not go into avi: .*\.mkv"):
-        enhance_video(source, tmp_path / "b.avi", DOUBLING)
 
 
 def test_times_that_repeat_or_go_back(tmp_path):
@@ -360,18 +403,6 @@ def test_recordings_put_together_and_begun_in_the_middle(tmp_path):
     assert 3 <= done.frames < 10 and times(tmp_path / "c.mkv")[0] < 1
 
 
-@pytest.mark.parametrize("name", ["b.mp4", "b.mkv", "b.ts"])
-@pytest.mark.parametrize("sound_at", [0.3, -0.2])
-def test_sound_that_begins_later_or_earlier_stays_in_step(tmp_path, name, sound_at):
-    moved = [at + 200 for at in EVEN]
-    source = clip(tmp_path / "a.mkv", times=moved, sound="mp3", sound_at=sound_at + 0.2)
-    enhance_video(source, tmp_path / name, DOUBLING)
-    before, after = (
-        packets(path, "audio")[0][0] - times(path)[0] for path in (source, tmp_path / name)
-    )
-    assert after == pytest.approx(before, abs=2e-3)
-
-
 def test_interlaced_pictures_become_whole_ones(tmp_path):
     rows = np.arange(48)[:, None, None]
     shown = [np.where(rows % 2 == 0, bar(n), bar(n + 1)).astype(np.uint8) for n in range(8)]
@@ -386,6 +417,26 @@ def test_interlaced_pictures_become_whole_ones(tmp_path):
     assert np.mean(comb) < 0.5 * np.mean(
         [2 * np.abs(np.diff(p.astype(int), axis=0)) for p in shown]
     )
+
+
+def test_several_sounds_and_subtitles_stay_or_are_named(tmp_path):
+    source, both = clip(tmp_path / "a.mkv"), tmp_path / "both.mkv"
+    (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:00,200\nhello\n")
+    inputs = av.open(str(source)), av.open(str(tmp_path / "a.srt"))
+    with inputs[0] as one, inputs[1] as text, av.open(str(both), "w") as file:
+        kept = [*one.streams, one.streams.audio[0], text.streams[0]]
+        made = [file.add_stream_from_template(stream, opaque=True) for stream in kept]
+        places = {0: made[:1], 1: made[1:3]}
+        found = [(packet, places[packet.stream.index]) for packet in one.demux()]
+        for packet, streams in [*found, *((packet, made[3:]) for packet in text.demux())]:
+            for stream in streams if packet.size else ():
+                packet.stream = stream
+                file.mux(packet)
+    for name, kinds in {"b.mkv": "vaas", "b.mp4": "vaa", "b.ts": "vaa"}.items():
+        done = enhance_video(both, tmp_path / name, DOUBLING)
+        with av.open(str(tmp_path / name)) as file:
+            assert "".join(stream.type[0] for stream in file.streams) == kinds
+        assert bool(done.notes) == ("s" not in kinds) and all("subtitle 3" in n for n in done.notes)
 
 
 def test_what_a_container_cannot_hold_is_said_with_one_that_can(tmp_path):
@@ -459,45 +510,57 @@ def one_curve(r):
     return Curves(np.full((1, 1, 1, 3), r, np.float32), repeated=8)
 
 
-def dimmed(pictures, wanted=0.4, steady=None):
-    """Means of pictures after one curve each, that brings each to a mean of ``wanted``,
-    steadied.
+def dimmed(levels, wanted=0.4, white=0.0):
+    """Grey levels of a picture at levels of light, and how far towards white, steadied, after the
+    one curve each that brings it to a mean of ``wanted``.
     """
-    steady, means = steady or steadying.Steady(), []
-    for small in pictures:
+    base = np.random.default_rng(0).uniform(0.02, 0.9, (9, 16, 3)).astype(np.float32)
+    steady, numbers, means = steadying.Steady(), np.linspace(-0.6, 0, 200), []
+    for level, veil in np.broadcast(levels, white):
+        small = np.round(255 * (base * level * (1 - veil) + veil)).clip(0, 255) / np.float32(255)
         image = torch.from_numpy(small).permute(2, 0, 1)[None]
-        numbers = np.linspace(-0.45, 0, 200)
         bent = [float(apply_curves(image, torch.full_like(image, r), 8).mean()) for r in numbers]
         own = one_curve(numbers[np.argmin(np.abs(np.array(bent) - wanted))])
-        curves, _ = steady(own, small, 0.04)
-        held = torch.full_like(image, float(curves.values[0, 0, 0, 0]))
-        means.append(float(apply_curves(image, held, 8).mean()))
+        held = float(steady(own, small, 0.04).values[0, 0, 0, 0])
+        means.append(255 * float(apply_curves(image, torch.full_like(image, held), 8).mean()))
     return np.array(means)
 
 
-@pytest.mark.parametrize("seconds", [1, 2])
-def test_a_fade_to_black_is_followed_and_comes_back(seconds):
-    base = np.random.default_rng(0).uniform(0.05, 0.9, (9, 16, 3)).astype(np.float32)
-    down = np.linspace(0.7, 0, 25 * seconds)
-    levels = np.r_[np.full(10, 0.7), down, np.zeros(5), down[::-1], np.full(20, 0.7)]
-    shown = [np.round(255 * base * level).astype(np.float32) / 255 for level in levels]
-    means = 255 * dimmed(shown)
-    falling = means[10 : 10 + len(down)]
-    assert falling.max() < means[9] + 5 and np.abs(np.diff(means)).max() < 20
-    assert abs(means[-1] - means[9]) < 5
+def there_and_back(frames, before, middle=0.0):
+    """Light that goes to ``middle``, stays there for a moment and comes back."""
+    way = np.linspace(before, middle, frames)
+    return np.r_[np.full(10, before), way, np.full(5, middle), way[::-1], np.full(20, before)]
 
 
-def test_what_rises_from_night_never_falls():
-    base = np.random.default_rng(0).uniform(0.05, 0.9, (9, 16, 3)).astype(np.float32)
-    levels = np.r_[np.full(10, 0.05), np.linspace(0.05, 1.1, 75), np.full(10, 1.1)]
-    means = 255 * dimmed([(base * level).clip(0, 1) for level in levels])
-    assert (np.maximum.accumulate(means) - means).max() < 5
+@pytest.mark.parametrize("light", [0.7, 0.1])
+@pytest.mark.parametrize("frames", [12, 25, 75])
+def test_a_fade_to_black_is_followed_and_comes_back(frames, light):
+    means = dimmed(there_and_back(frames, light))
+    falling = means[10 : 10 + frames]
+    assert (falling - np.minimum.accumulate(falling)).max() < 3 and np.abs(
+        np.diff(means)
+    ).max() < 20
+    assert means[-1] == pytest.approx(means[9], abs=4)
+
+
+def test_a_fade_to_white_is_followed_and_comes_back():
+    means = dimmed(0.1, white=there_and_back(25, 0.0, 1.0))
+    falling = means[40:65]
+    assert (falling - np.minimum.accumulate(falling)).max() < 3
+    assert means[-1] == pytest.approx(means[9], abs=5)
+
+
+def test_what_rises_never_falls_and_what_stays_dark_is_brightened_again():
+    dawn = np.r_[np.full(10, 0.05), np.linspace(0.05, 1.1, 75), np.full(10, 1.1)]
+    means = dimmed(dawn)
+    assert (np.maximum.accumulate(means) - means).max() < 4
+    dusk = dimmed(np.r_[np.linspace(0.8, 0.05, 75), np.full(100, 0.05)])
+    assert dusk[74] < 40 and dusk[-1] > 80
 
 
 def test_a_video_that_begins_black_does_not_burst_into_light():
-    base = np.random.default_rng(0).uniform(0.05, 0.9, (9, 16, 3)).astype(np.float32)
-    means = 255 * dimmed([base * level for level in np.r_[np.zeros(3), np.linspace(0, 0.7, 25)]])
-    assert np.abs(np.diff(means)).max() < 20
+    means = dimmed(np.r_[np.zeros(3), np.linspace(0, 0.7, 25), np.full(25, 0.7)])
+    assert np.abs(np.diff(means)).max() < 20 and means[-1] == pytest.approx(102, abs=5)
 
 
 def test_flicker_falls_below_frame_by_frame_and_below_the_input(tmp_path, enhancer):
@@ -514,10 +577,9 @@ def test_flicker_falls_below_frame_by_frame_and_below_the_input(tmp_path, enhanc
 def test_a_cut_starts_the_curves_anew(tmp_path, enhancer):
     other = [scene(n)[::-1, ::-1] // 2 + 90 for n in range(3)]
     source = clip(tmp_path / "a.mkv", [scene(n) for n in range(3)] + other, EVEN[:6], "ffv1")
-    done = enhance_video(source, tmp_path / "steady.mkv", enhancer, steady=10)
+    enhance_video(source, tmp_path / "steady.mkv", enhancer, steady=10)
     enhance_video(source, tmp_path / "alone.mkv", enhancer, steady=0)
     steady, alone = pictures(tmp_path / "steady.mkv"), pictures(tmp_path / "alone.mkv")
-    assert done.cuts == (0.12,)
     assert np.array_equal(steady[3], alone[3]) and not np.array_equal(steady[2], alone[2])
 
 
@@ -527,8 +589,8 @@ def test_what_moves_has_its_own_curves_at_once_and_what_is_still_keeps_them():
     steady(Curves(values, 24, False), small, 0)
     moved, changed = small.copy(), values.copy()
     moved[0, 0], changed[0, 0], changed[3, 3] = 0.4, -0.1, -0.6
-    result, cut = steady(Curves(changed, 24, False), moved, 0.04)
-    assert not cut and result.values[0, 0] == pytest.approx(-0.1, abs=0.01)
+    result = steady(Curves(changed, 24, False), moved, 0.04)
+    assert result.values[0, 0] == pytest.approx(-0.1, abs=0.01)
     assert result.values[1, 1] == pytest.approx(-0.4, abs=0.01)
     assert result.values[3, 3].min() > -0.45
 
@@ -539,7 +601,7 @@ def test_unsteady_exposure_is_levelled_and_a_lasting_change_is_followed():
     light = np.concatenate([rng.normal(1, 0.02, 30), np.full(50, 1.15)]).astype(np.float32)
 
     def bent(steady):
-        held = [(base * each, steady(curves, base * each, 0.04)[0]) for each in light]
+        held = [(base * each, steady(curves, base * each, 0.04)) for each in light]
         return [np.exp(steadying._brightness(small, each)).mean() for small, each in held]
 
     steadied, alone = bent(steadying.Steady(0.5)), bent(steadying.Steady(0))
@@ -555,8 +617,7 @@ def test_the_mean_follows_time_and_not_frames():
         steady = steadying.Steady(0.5)
         steady(before, small, 0)
         for _ in range(steps):
-            result, cut = steady(after, small, 0.5 / steps)
-            assert not cut
+            result = steady(after, small, 0.5 / steps)
         assert result.values == pytest.approx(-np.exp(-1), abs=1e-4)
     for wrong in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="seconds="):

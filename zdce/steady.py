@@ -74,25 +74,24 @@ class Steady:
         # logarithms against their recent means: the picture's light, its contrast, the brightness
         self._light = self._contrast = self._above = 0.0
 
-    def __call__(self, curves: Curves, small: np.ndarray, passed: float) -> tuple[Curves, bool]:
-        """The steadied curves, and whether a new scene begins.
+    def __call__(self, curves: Curves, small: np.ndarray, passed: float) -> Curves:
+        """The steadied curves.
 
         small: the reduced picture, (h, w, 3) float32 in [0, 1]; passed: seconds since the last one.
         """
         grid = curves.values.shape[:2]
+        if not self.seconds:
+            return curves
         seen, last = _at_points(small, POINTS if grid == (1, 1) else grid), self._last
         self._last = seen
-        cut = last is not None and self._is_cut(last, seen)
-        if not self.seconds:
-            return curves, cut
-        if last is None or cut:
+        if last is None or self._is_cut(last, seen):
             self._start(seen, curves if seen.mean() > FLOOR else _times(curves, 0))
-            return self._curves, cut
+            return self._curves
         least = -math.expm1(-max(0.0, passed) / self.seconds)
         weight, moved = self._weights(curves, seen, last, least)
         curves = _towards(self._curves, curves, weight, moved)
         self._curves = self._not_darker(curves, seen, last)
-        return _times(self._curves, self._levelling(seen, last, least)), cut
+        return _times(self._curves, self._levelling(seen, last, least))
 
     def _is_cut(self, before: np.ndarray, after: np.ndarray) -> bool:
         """Whether a new scene begins: another picture, or all at once another light."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import heapq
 import itertools
 import logging
 import math
@@ -61,10 +60,11 @@ ENCODERS = {
 USUAL = {"vob": "mpeg2video", "asf": "wmv2", "webm": "vp9", "ogg": "vp8"}  # else H.264
 # Where a writer takes any codec, those that readers find again.
 TAKEN = {
-    "vob": "mpeg2video mp2 mp3 ac3 dts pcm_dvd dvd_subtitle".split(),
-    "mpegts": "h264 hevc mpeg2video mpeg4 aac mp2 mp3 ac3 eac3 opus dts dvb_subtitle".split(),
-    "asf": "wmv2 wmav1 wmav2 mp3 mp2 ac3 aac pcm_s16le".split(),
-    "ogg": "vp8 opus vorbis flac speex".split(),
+    "vob": "mpeg2video mp2 mp3 ac3 dts pcm_dvd dvd_subtitle",
+    "mpegts": "h264 hevc mpeg2video mpeg4 aac mp2 mp3 ac3 eac3 opus dts dvb_subtitle",
+    "asf": "wmv2 wmav1 wmav2 mp3 mp2 ac3 aac pcm_s16le",
+    "flv": "h264 flv1 aac mp3 pcm_s16le speex",
+    "ogg": "vp8 opus vorbis flac speex",
 }
 NO_TIMES = ("avi", "asf")  # containers with one time a picture: none may be shown out of order
 EVEN_RATE = ("mpeg2video",)  # encoders that take frames at a constant rate alone
@@ -74,7 +74,6 @@ LOOKED_AT = 80  # pixels of the longer side of the reduced picture that is follo
 MISSING = 0.05  # of a video (and a second) that may be missing or damaged before it is refused
 GAP = 10.0  # seconds between packets that no recording has: parts put together
 MAX_PIXELS = 2**26  # of a frame: more than 8K, less than what a file of a few bytes may claim
-LOOKED_AHEAD = 8  # packets of an AVI from which is told how late its pictures are
 LATE = 0.06  # s by which sound may begin later before people notice that it was moved
 AHEAD = 4  # frames that a stage may be ahead of the next
 OTHER = ": name a file that ends in .mkv"
@@ -103,12 +102,10 @@ class VideoError(PhotoError):
 class Enhanced:
     """What :func:`enhance_video` did.
 
-    frames: how many. cuts: seconds at which a new scene was taken to begin. notes: one line each on
-    what was left out or changed, for people.
+    frames: how many. notes: one line each on what was left out or changed, for people.
     """
 
     frames: int
-    cuts: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -182,8 +179,9 @@ class _Clock:
     """Times that go forward, whatever a file says; all in seconds or in units of a stream.
 
     Where a file is several put together, the times of all streams begin anew with each of them;
-    they are moved on. A recording's start becomes 0. AVI and WMV know no times of presentation: those
-    that were made up for them are taken in order. A time that repeats or is missing becomes a later one.
+    they are moved on. A recording's start becomes 0. Of AVI and WMV, which know no times of
+    presentation, those of storage are taken in order. A time that repeats or is missing becomes a
+    later one.
     """
 
     def __init__(self, video: Any, rate: Fraction | None) -> None:
@@ -194,13 +192,7 @@ class _Clock:
         self.parts: dict[int, int] = collections.Counter()  # by stream, the part that it is in
         self.expected: dict[int, Fraction] = {}  # by stream, the time after the last packet
         self.each = 1 / rate if rate else Fraction(1, 25)  # of a frame without a duration
-        self.waiting: list[int] = []  # times that no frame has taken yet
-        self.early = 0
-        if self.by_order:
-            with _demuxed(Path(video.name.removeprefix("file:"))) as twin:
-                packets = itertools.islice(twin.demux(twin.streams.video[0]), LOOKED_AHEAD)
-                late = [packet.pts - packet.dts for packet in packets if packet.pts is not None]
-            self.early = min(late, default=0)
+        self.waiting: collections.deque[int] = collections.deque()  # times without a frame yet
         self.last: int | None = None
 
     def packet(self, packet: Any) -> None:
@@ -223,13 +215,13 @@ class _Clock:
 
     def decoding(self, packet: Any) -> None:
         """Note a packet of pictures."""
-        if self.by_order and packet.size and packet.pts is not None:
-            heapq.heappush(self.waiting, packet.pts - self.early)
+        if self.by_order and packet.size and packet.dts is not None:
+            self.waiting.append(packet.dts)
 
     def frame(self, frame: Any, base: Fraction) -> None:
         """Correct the time of a frame, given in the order of presentation."""
         frame.time_base = base
-        at = heapq.heappop(self.waiting) if self.by_order and self.waiting else frame.pts
+        at = self.waiting.popleft() if self.by_order and self.waiting else frame.pts
         if self.last is not None:
             at = self.last + max(1, round(self.each / base)) if at is None else at
             at = max(at, self.last + 1)
@@ -273,72 +265,56 @@ def enhance_video(
     """
     source, target = Path(source), Path(target)
     curves = Steady(steady)
-    if numba is None:
-        raise VideoError(f"{source}: {INSTALL}")
     if target.suffix.lower() not in SUFFIXES:
         written = f"videos are written as {', '.join(SUFFIXES)}"
         raise VideoError(f"{target}: {written}: name the output, or its format")
     container = SUFFIXES[target.suffix.lower()]
     try:
-        with (
-            _opened(source) as video,
-            atomic_write(target) as partial,
-            _named(source),
-        ):
+        with _reading(source) as video, atomic_write(target) as partial:
             job = _Job(video, partial, container, enhancer, curves)
             job.run(tqdm(desc=source.name, unit="frame", disable=not progress, leave=False))
     except OSError as error:
         raise VideoError(f"{target}: cannot be written: {error.strerror or error}") from error
-    return Enhanced(job.frames, tuple(job.cuts), tuple(job.notes))
+    return Enhanced(job.frames, tuple(job.notes))
 
 
 def _av() -> Any:
-    """PyAV; VideoError where it is not installed."""
+    """PyAV; None where it is not installed."""
     try:
         import av
     except ImportError:
-        raise VideoError(INSTALL) from None
+        return None
     logging.getLogger("libav").setLevel(logging.CRITICAL)  # VideoError tells it in one line
     return av
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """What goes wrong inside is told as a VideoError that names the file."""
+def _reading(path: Path) -> Iterator[Any]:
+    """The file, open for demuxing by one of the formats that are read.
+
+    What goes wrong with it inside is told as a VideoError, one line that names the file.
+    """
     av = _av()
+    if av is None or numba is None:
+        raise VideoError(f"{path}: {INSTALL}")
     try:
-        yield
+        with opened(path) as file:
+            if not file.read(1):
+                raise VideoError(f"{path}: empty")
+        options = {"format_whitelist": READABLE}
+        video = av.open(f"file:{path.absolute()}", container_options=options)
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (av.FFmpegError, ValueError) as error:
+        raise VideoError(f"{path}: no video ({', '.join(SUFFIXES)}), or damaged") from error
+    try:
+        with video:
+            yield video
     except VideoError as error:
         raise VideoError(f"{path}: {error}") from error
     except (av.FFmpegError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
         raise VideoError(f"{path}: damaged or cut short: {reason}") from error
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The file, open for demuxing; VideoError for what is no video."""
-    try:
-        av = _av()
-        with opened(path) as file:
-            empty = not file.read(1)
-    except OSError as error:
-        raise VideoError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except VideoError as error:
-        raise VideoError(f"{path}: {error}") from error
-    if empty:
-        raise VideoError(f"{path}: empty")
-    try:
-        video = _demuxed(path)
-    except (av.FFmpegError, ValueError) as error:
-        raise VideoError(f"{path}: no video ({', '.join(SUFFIXES)}), or damaged") from error
-    with video:
-        yield video
-
-
-def _demuxed(path: Path) -> Any:
-    """The file, open for demuxing by one of the formats that are read."""
-    return _av().open(f"file:{path.absolute()}", container_options={"format_whitelist": READABLE})
 
 
 def _picture_stream(video: Any) -> Any:
@@ -359,7 +335,7 @@ class _Job:
         self.video, self.partial, self.container = video, partial, container
         self.enhancer, self.steady = enhancer, steady
         self.pictures = _picture_stream(video)
-        self.frames, self.cuts, self.notes, self.places, self.begun = 0, [], [], {}, set()
+        self.frames, self.notes, self.places, self.begun = 0, [], {}, set()
         self.weaving = None  # what makes interlaced frames whole
         self.even, self.shown, self.begin = None, None, 0  # unit of even times, last, first
         self.clock = _Clock(video, self.pictures.average_rate)
@@ -495,31 +471,27 @@ class _Job:
                 raise VideoError(f"sound that begins later does not go into avi{OTHER}")
 
     def _frame(self, frame: Any) -> Any:
-        """A frame, enhanced, as the encoder takes it."""
-        pixels = None
-        if self.enhancer.strength:
-            pixels = self._pixels(to_pixels(_planes(frame, self.form), self.form), frame)
+        """A frame, enhanced, as the encoder takes it, with all that came with it where it can."""
         same = frame.format.name == self.encoder.pix_fmt and not self.turn
-        if same and pixels is None:
-            out = frame
-        elif same:  # and with all that came with it: captions, time codes
-            out = frame
-            out.make_writable()
-            from_pixels(pixels, _planes(out, self.form), self.form)
-        else:
-            if pixels is None:
-                pixels = to_pixels(_planes(frame, self.form), self.form)
-            pixels = pixels if self.turn is None else _turned(pixels, self.turn)
+        pixels, out, form = None, frame, self.form
+        if self.enhancer.strength or not same:
+            pixels = to_pixels(_planes(frame, form), form)
+        if self.enhancer.strength:
+            pixels = self._pixels(pixels, frame)
+        if not same:
             out = _av().VideoFrame(self.encoder.width, self.encoder.height, self.encoder.pix_fmt)
             out.pts, out.time_base = frame.pts, frame.time_base
             for tag in ("duration", *TAGS):
                 setattr(out, tag, getattr(frame, tag))
-            form = Form(
-                out.width, out.height, out.format.components[0].bits, len(out.planes) == 1,
-                _shift(out.format), self.form.full, self.form.matrix,
-            )  # fmt: skip
+            depth, gray = out.format.components[0].bits, len(out.planes) == 1
+            shape = out.width, out.height, depth, gray, _shift(out.format)
+            form = Form(*shape, form.full, form.matrix)
+            pixels = pixels if self.turn is None else _turned(pixels, self.turn)
             if form.dtype != self.form.dtype:  # an encoder of 8 bits
                 pixels = np.uint8(pixels >> 8)
+        elif pixels is not None:
+            out.make_writable()
+        if pixels is not None:
             from_pixels(pixels, _planes(out, form), form)
         out.pict_type = 0  # the encoder chooses its own key frames
         self._check_even(out)
@@ -546,9 +518,7 @@ class _Job:
             passed = 0.0 if self.before is None else now - self.before
             self.before = now
             small = small.contiguous().numpy(force=True)
-            curves, cut = self.steady(curves.arrays(), small, passed)
-            if cut:
-                self.cuts.append(now)
+            curves = self.steady(curves.arrays(), small, passed)
         options = {"gamma": self.enhancer.gamma, "strength": self.enhancer.strength}
         return engine.render(pixels, curves, gray=self.form.gray, **options)
 
@@ -601,7 +571,7 @@ class _Job:
         if stream.type not in ("audio", "subtitle") or stream.codec_context is None:
             return True
         name = stream.codec_context.codec.canonical_name
-        return name in TAKEN.get(self.container, (name,))
+        return name in TAKEN.get(self.container, name).split()
 
     def _left_out(self, stream: Any) -> None:
         """Say that a stream is not copied; VideoError for sound."""
@@ -617,7 +587,7 @@ class _Job:
         av, source = _av(), self.pictures.codec_context
         usual = USUAL.get(self.container, "h264")
         own, stream = source.codec.canonical_name, None
-        keeps = own in ENCODERS and own in TAKEN.get(self.container, ENCODERS)
+        keeps = own in ENCODERS and own in TAKEN.get(self.container, own).split()
         for codec in (own if keeps else usual, usual):
             name, options = ENCODERS[codec]
             with contextlib.suppress(ValueError):
