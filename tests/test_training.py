@@ -21,7 +21,7 @@ from PIL import Image
 
 from zdce import checkpoints, paths, training
 from zdce.datasets import TrainingSet, training_set
-from zdce.losses import IMPROVED, RELEASED, TERMS, LossConfig, loss_terms
+from zdce.losses import IMPROVED, TERMS, LossConfig, loss_terms
 from zdce.model import CurveNet, NetConfig
 from zdce.step import COLUMNS, Captured, State, TrainConfig, TrainingError, batches, loss_function
 from zdce.study.experiments import EXPERIMENTS
@@ -346,13 +346,16 @@ def test_both_forms_of_the_step_equal_the_plain_loop_to_the_bit(photographs, nam
     torch.manual_seed(config.seed)
     net = CurveNet(config.net)
     adam = torch.optim.Adam(net.parameters(), lr=1e-4, weight_decay=1e-4)
+    rows = []
     for numbers in islice(batches(PHOTOGRAPHS, BATCH, config.seed), 9):
         image = tensor(photographs.images[numbers])
         enhanced, curves = net(image)
         adam.zero_grad()
-        sum(loss_terms(enhanced, image, curves, config.loss).values()).backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
+        terms = list(loss_terms(enhanced, image, curves, config.loss).values())
+        sum(terms).backward()
+        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
         adam.step()
+        rows.append([value.item() for value in (*terms, sum(terms), norm)])
     usual = State(config, CPU, "float32", photographs)
     resident = Captured(config, CPU, "float32", photographs, capture=False)
     for state in (usual, resident):
@@ -361,7 +364,7 @@ def test_both_forms_of_the_step_equal_the_plain_loop_to_the_bit(photographs, nam
         state.settle()
         for key, values in net.state_dict().items():
             assert torch.equal(values, state.parameters[key]), key
-    np.testing.assert_array_equal(usual.record, resident.record)
+        np.testing.assert_array_equal(state.record, np.array(rows, np.float32))
 
 
 @pytest.mark.long  # a compiler is called
@@ -390,31 +393,6 @@ def test_a_resident_training_goes_on_where_it_was_saved(photographs, tmp_path):
     np.testing.assert_array_equal(straight.settle(), rows)
     for name, values in straight.parameters.items():
         assert torch.equal(values, again.parameters[name])
-
-
-def test_two_steps_equal_adam_by_hand(photographs, tmp_path):
-    changes = {"learning_rate": 1e-3, "weight_decay": 0.05, "clip": 0.02}
-    config = replace(CONFIG, steps=2, batch=PHOTOGRAPHS, **changes)
-    run = quick(config, tmp_path, photographs)
-    torch.manual_seed(config.seed)
-    net, image = CurveNet(config.net), tensor(photographs.images)
-    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in net.parameters()]
-    for step in (1, 2):
-        enhanced, curves = net(image)
-        loss = sum(loss_terms(enhanced, image, curves, RELEASED).values())
-        assert run.record["loss"][step - 1] == pytest.approx(loss.item(), rel=1e-5)
-        gradients = torch.autograd.grad(loss, list(net.parameters()))
-        norm = torch.sqrt(sum(g.square().sum() for g in gradients))
-        assert norm > config.clip  # so that clipping is at work
-        assert run.record["gradient_norm"][step - 1] == pytest.approx(norm.item(), rel=1e-4)
-        for p, g, (mean, square) in zip(net.parameters(), gradients, moments, strict=True):
-            g = g * config.clip / (norm + 1e-6) + config.weight_decay * p.detach()
-            mean.mul_(0.9).add_(0.1 * g)
-            square.mul_(0.999).add_(0.001 * g * g)
-            change = (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
-            p.data -= config.learning_rate * change
-    for name, p in net.named_parameters():
-        torch.testing.assert_close(run.net.state_dict()[name], p.detach(), rtol=1e-4, atol=1e-6)
 
 
 def test_loss_goes_down_and_dark_photographs_become_brighter(photographs, tmp_path):

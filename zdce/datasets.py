@@ -18,7 +18,7 @@ import sys
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from zdce import paths
 from zdce.camera import CAMERA, expose
-from zdce.files import scratch
+from zdce.files import atomic_write
 from zdce.photos import SUFFIXES, PhotoError, read_photo
 
 # --- the manifest ---------------------------------------------------------------------------------
@@ -291,9 +291,7 @@ class Sample:
         return _decode(find(self.path)) if self.path else _bundled(self.scene, self.stops)
 
     def reference(self) -> np.ndarray | None:
-        """The same scene well exposed (sice-pairs, bundled), for scoring alone; None where there is
-        none.
-        """
+        """The same scene well exposed (sice-pairs, bundled), for scoring alone; None elsewhere."""
         if self.dataset == "bundled":
             return _clean(self.scene).copy()
         return _decode(find(self.reference_path)) if self.reference_path else None
@@ -353,9 +351,8 @@ def half(scene: str) -> str:
     """Half of sice-pairs to which a scene belongs.
 
     ``choosing``: settings are chosen on it. ``reporting``: gives the figures of the settings chosen
-    and is looked at for nothing else.
-    The lowest bit of the first byte of the sha256 of the scene's name decides (ours): no photograph
-    and no score can.
+    and is looked at for nothing else. A bit of the sha256 of the scene's name decides (ours): no
+    photograph and no score can.
     """
     return HALVES[hashlib.sha256(scene.encode()).digest()[0] & 1]
 
@@ -378,15 +375,15 @@ def bursts(name: str) -> dict[str, list[np.ndarray]]:
 # --- training sets --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainingSet:
     """Photographs ready for training.
 
-    images: (N, size, size, 3) uint8, a read-only memory map. names: of the files.
+    images: (N, size, size, 3) uint8 sRGB, a read-only memory map. names: of the files.
     """
 
-    images: np.ndarray = field(repr=False)
-    names: list[str] = field(repr=False)
+    images: np.ndarray
+    names: list[str]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -441,32 +438,31 @@ def training_set(
     label = source
     if source not in DATASETS:
         label = re.sub(r"\W+", "-", Path(source).expanduser().resolve().name) or "folder"
-    home = paths.data() / "cache" / f"{label}-{size}-{digest}"
-    if not home.is_dir():
-        _build_cache(home, jobs, size, progress)
-    return _opened(home)
+    file = paths.data() / "cache" / f"{label}-{size}-{digest}.npy"
+    if not file.is_file():
+        _build_cache(file, [what for _, what in jobs], size, progress)
+    return _opened(file, tuple(name for name, _ in jobs))
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(home: Path) -> TrainingSet:
+def _opened(file: Path, names: tuple[str, ...]) -> TrainingSet:
     """The same object for the same photographs, so that trainings can share what they read."""
-    names = json.loads((home / "names.json").read_text(encoding="utf-8"))
-    return TrainingSet(np.load(home / "images.npy", mmap_mode="r"), names)
+    return TrainingSet(np.load(file, mmap_mode="r"), list(names))
 
 
 def _build_cache(
-    home: Path, jobs: list[tuple[str, Path | tuple[str, float]]], size: int, progress: bool
+    file: Path, jobs: list[Path | tuple[str, float]], size: int, progress: bool
 ) -> None:
-    """Decode and resize into a folder beside ``home``, which it becomes when it is complete."""
-    with scratch(home.parent) as partial:
+    """Decode and resize all of ``jobs``, photographs or bundled ones with their exposure."""
+    with atomic_write(file) as partial:
         shape = (len(jobs), size, size, 3)
-        images = np.lib.format.open_memmap(
-            partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape
-        )
-        _reserve(partial / "images.npy")
+        images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):  # a full disk is an OSError here, and kills later
+            with partial.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, partial.stat().st_size)
 
         def place(index: int) -> str | None:
-            what = jobs[index][1]
+            what = jobs[index]
             try:
                 pixels = _decode(what) if isinstance(what, Path) else _bundled(*what)
             except PhotoError as error:
@@ -482,23 +478,6 @@ def _build_cache(
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             raise PhotoError(f"{wrong[0]}{more}; mend or remove it")
         images.flush()
-        names = json.dumps([name for name, _ in jobs])
-        (partial / "names.json").write_text(names, encoding="utf-8")
-        try:
-            partial.rename(home)
-        except OSError:
-            if not home.is_dir():  # another process was first: its content is the same
-                raise
-
-
-def _reserve(file: Path) -> None:
-    """Room on the disk for all of a file: a full one is an OSError here and kills later."""
-    if hasattr(os, "posix_fallocate"):
-        with file.open("r+b") as stream:
-            try:
-                os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(file)) from None
 
 
 NOT_OVER = "-not-over"  # after a training set's name

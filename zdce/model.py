@@ -29,9 +29,10 @@ class NetConfig:
         ``"stride2"`` (2×2, halves the feature map: tried and rejected by the study).
     pools: how many poolings; the first stands between conv3 and conv4, the second between conv2 and
         conv3, the third between conv1 and conv2.
-    upsampling: how ``"stride2"`` returns to full size, ``"bilinear"`` or ``"transposed"``
-    convolution. separable: depthwise 3×3 and pointwise 1×1 in place of each convolution
-    (Zero-DCE++). shared_curves: one set of three curve channels for all iterations (Zero-DCE++).
+    upsampling: how ``"stride2"`` returns to full size, ``"bilinear"`` or by a ``"transposed"``
+        convolution.
+    separable: depthwise 3×3 and pointwise 1×1 in place of each convolution (Zero-DCE++).
+    shared_curves: one set of three curve channels for all iterations (Zero-DCE++).
     scale: the network sees the photograph reduced by this factor (Zero-DCE++ publishes 1 and 12).
     """
 
@@ -58,9 +59,7 @@ class NetConfig:
 
     @property
     def curve_channels(self) -> int:
-        """Channels of the last layer: 3 colours × iterations, or 3 where all iterations share
-        them.
-        """
+        """Channels of the last layer: 3 colours × iterations, or 3 that all iterations share."""
         return 3 if self.shared_curves else 3 * self.iterations
 
 
@@ -146,7 +145,7 @@ class CurveNet(nn.Module):
         return apply_curves(image, curves, self.config.iterations), curves
 
     def curves(self, image: Tensor) -> Tensor:
-        """Curves of ``image`` (N, 3, H, W) in [0, 1]: (N, 24, H, W), or 3 channels, in [−1, 1]."""
+        """Curves of ``image`` (N, 3, H, W) in [0, 1]: (N, curve channels, H, W) in [−1, 1]."""
         curves, size = self.estimate(self.reduce(image)), image.shape[-2:]
         if curves.shape[-2:] == size:
             return curves
@@ -164,9 +163,7 @@ class CurveNet(nn.Module):
         return F.interpolate(image, scale_factor=factor, **like)
 
     def estimate(self, x: Tensor) -> Tensor:
-        """The seven convolutions: (N, 3, h, w) in [0, 1] → (N, 24, h, w) or 3 channels in [−1,
-        1].
-        """
+        """The seven convolutions: (N, 3, h, w) in [0, 1] → (N, curve channels, h, w) in [−1, 1]."""
         pools = self.config.pools
         x1 = F.relu(self.e_conv1(x))
         x2 = F.relu(self.e_conv2(self._pool(x1) if pools >= 3 else x1))
@@ -188,9 +185,7 @@ class CurveNet(nn.Module):
         return x
 
     def _join(self, skip: Tensor, x: Tensor, stage: int) -> Tensor:
-        """Skip connection; after stride-2 pooling ``x`` is first brought back to the skip's
-        size.
-        """
+        """Skip connection; after stride-2 pooling ``x`` first returns to the skip's size."""
         size = skip.shape[-2:]
         if x.shape[-2:] != size:
             if self.config.upsampling == "transposed":
@@ -212,9 +207,8 @@ def multiply_adds(net: nn.Module, height: int, width: int) -> int:
     network runs on shapes alone, so that any size costs the same. Raises ValueError below one
     pixel.
     """
-    for name, side in (("height", height), ("width", width)):
-        if side < 1:
-            raise ValueError(f"{name}={side}: must be 1 or more pixels")
+    if min(height, width) < 1:
+        raise ValueError(f"height={height}, width={width}: must be 1 or more pixels")
     shapes = copy.deepcopy(net).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shapes(torch.empty(1, 3, height, width, device="meta"))

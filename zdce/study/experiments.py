@@ -19,7 +19,7 @@ import pandas as pd
 from zdce import checkpoints, datasets, paths
 from zdce.checkpoints import fingerprint
 from zdce.files import atomic_write
-from zdce.losses import IMPROVED, PAPER, TERMS, LossConfig
+from zdce.losses import IMPROVED, PAPER, LossConfig
 from zdce.model import ZERO_DCE_IMPROVED
 from zdce.training import COLUMNS, TrainConfig, weights_name
 
@@ -72,7 +72,7 @@ _experiment("pools-3", REFERENCE, net={"pools": 3})
 # Weight of the TV term (L1), each loss left out, the exposure target, the paper's own losses.
 for _weight in (100, 200, 600, 1600):
     _experiment(f"tv-{_weight}", REFERENCE, loss={"smoothness": float(_weight)})
-for _term in TERMS:
+for _term in ("spatial", "exposure", "color", "smoothness"):
     _experiment(f"no-{_term}", REFERENCE, loss={_term: 0.0})
 for _target in (0.5, 0.7):
     _experiment(f"exposure-{_target}", REFERENCE, loss={"exposure_target": _target})
