@@ -101,8 +101,7 @@ class Outcome:
     def done(self, result: Result) -> None:
         """Note what became of one file."""
         if result.reason is not None:
-            self.fail(result.source, result.reason)
-            return
+            return self.fail(result.source, result.reason)
         self.written.append(result.target)
         for note in result.notes:
             self.notes.setdefault(note, []).append(result.source)
@@ -150,8 +149,6 @@ def enhance_files(
     """
     outcome, options = Outcome(), Options(**options)
     jobs = _plan([Path(source) for source in sources], Path(out), options, outcome)
-    for _, reason in outcome.failed:
-        tqdm.write(escape_control_characters(reason), file=sys.stderr)
     if options.skip_done:
         outcome.skipped = [target for source, target in jobs if _is_done(source, target)]
         jobs = [job for job in jobs if not _is_done(*job)]
@@ -172,41 +169,33 @@ def enhance_files(
 
 
 def _here(jobs: list[Job], enhancer: Enhancer, options: Options) -> Iterator[Result]:
-    """In order; reading and writing go on beside the network."""
+    """In order; reading and writing go on beside the network, but for large photographs."""
     write = functools.partial(_write, settings=_settings(enhancer), quality=options.quality)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        coming = reader.submit(read_photo, jobs[0][0])
+        coming: Future | None = None
         writing: tuple[Job, Future] | None = None
-
-        def written() -> Iterator[Result]:
-            if writing:
-                yield _result(*writing)
-
         for job, after in zip(jobs, [*jobs[1:], None], strict=True):
-            reading, coming = coming, None
+            reading = coming or reader.submit(read_photo, job[0])
             large = reading.exception() is None and reading.result().pixels.size > 3 * LARGE
-            if after and not large:
-                coming = reader.submit(read_photo, after[0])
-            enhanced: Future = Future()
-            before = None
+            coming = reader.submit(read_photo, after[0]) if after and not large else None
+            done: Future = Future()
             try:
                 before = _small(reading.result()) if options.compare else None
-                enhanced.set_result(enhancer(reading.result()))
+                enhanced = enhancer(reading.result())
             except FAILURES as error:
-                enhanced.set_exception(error)
+                done.set_exception(error)
             del reading
-            yield from written()
-            if enhanced.exception() is None:
-                writing = job, writer.submit(write, enhanced.result(), job[1], before=before)
-            else:
-                writing = job, enhanced
-            del enhanced
+            if writing:
+                yield _result(*writing)
+            if not done.done():
+                done = writer.submit(write, enhanced, job[1], before=before)
+                del enhanced
+            writing = job, done
             if large:
-                yield from written()
+                yield _result(*writing)
                 writing = None
-            if after and large:
-                coming = reader.submit(read_photo, after[0])
-        yield from written()
+        if writing:
+            yield _result(*writing)
 
 
 def _write(
@@ -217,8 +206,7 @@ def _write(
     if before is not None:
         after = _small(photo)
         line = np.full((len(after), 4, 3), np.iinfo(after.dtype).max, after.dtype)
-        icc = None if photo.encoding else photo.icc
-        write_photo(Photo(np.hstack([before, line, after]), icc=icc), _sheet(target))
+        write_photo(Photo(np.hstack([before, line, after])), _sheet(target))
     return tuple(f"left out: {name}" for name in (*photo.notes, *notes))
 
 
@@ -286,53 +274,41 @@ def _is_done(source: Path, target: Path) -> bool:
 def _cluster(jobs: list[Job], enhancer: Enhancer, options: Options) -> Iterator[Result]:
     """As :func:`_here`, on the workers of a Dask cluster: file contents go there, and come back."""
     try:
-        from distributed import Client, as_completed
+        from distributed import Client
     except ImportError:
         raise ValueError('--scheduler needs Dask: pip install "zdce[cluster]"') from None
-    waiting = iter(jobs)
     with Client(options.scheduler) as client:
-        most = 2 * max(1, sum(client.nthreads().values()))  # photographs on their way at a time
-        running, done = {}, as_completed()
-
-        def more() -> Iterator[Result]:
-            """Submit one more; those that cannot be read are yielded instead."""
-            for source, target in waiting:
+        many = 2 * max(1, sum(client.nthreads().values()))  # photographs on their way at a time
+        for start in range(0, len(jobs), many):
+            sent = []
+            for job in jobs[start : start + many]:
                 try:
-                    data = content(source, photos.MAX_BYTES)
+                    data = content(job[0], photos.MAX_BYTES)
                 except OSError as error:
-                    reason = f"{source}: cannot be read: {error.strerror or error}"
-                    yield Result(source, target, reason)
+                    reason = f"{job[0]}: cannot be read: {error.strerror or error}"
+                    yield Result(*job, reason)
                     continue
-                words = (source.name, target.name, data, enhancer.options, options.quality)
-                future = client.submit(_on_worker, *words, pure=False, retries=1)
-                running[future] = (source, target)
-                done.add(future)
-                return
-
-        for _ in range(most):
-            yield from more()
-        if not running:
-            return
-        for future in done:
-            source, target = running.pop(future)
-            if future.status != "finished":
-                yield Result(source, target, f"{source}: {_first_line(future.exception())}")
-            else:
-                data, reason, notes = future.result()
-                reason = _kept(data, target) if reason is None else f"{source}: {reason}"
-                yield Result(source, target, reason, notes)
-            future.release()
-            yield from more()
+                words = (job[0].name, job[1].name, data, enhancer.options, options.quality)
+                sent.append((job, client.submit(_on_worker, *words, pure=False, retries=1)))
+            for job, future in sent:
+                yield _brought(job, future)
 
 
-def _kept(data: bytes, target: Path) -> str | None:
-    """Write what a worker made, whole or not at all; why that failed, or None."""
+def _brought(job: Job, future) -> Result:
+    """Write what a worker made, whole or not at all."""
+    source, target = job
+    try:
+        data, reason, notes = future.result()
+    except Exception as error:
+        return Result(*job, f"{source}: {_first_line(error)}")
+    if reason is not None:
+        return Result(*job, f"{source}: {reason}")
     try:
         with atomic_write(target) as partial:
             partial.write_bytes(data)
     except OSError as error:
-        return f"{target}: cannot be written: {error.strerror or error}"
-    return None
+        return Result(*job, f"{target}: cannot be written: {error.strerror or error}")
+    return Result(*job, None, notes)
 
 
 def _on_worker(
@@ -369,49 +345,41 @@ def _plan(sources: list[Path], out: Path, options: Options, outcome: Outcome) ->
         raise ValueError("sources: name at least one photograph, video or folder")
     to_file = _is_file_name(sources, out, options)
     jobs: dict[Path, Path] = {}  # by target
+    failed: list[tuple[Path, str]] = []
     for source in sources:
-        left_out: Counter[str] = Counter()
-        unread: list[OSError] = []
         if to_file:
             pairs = [(source, out)]
         elif source.is_dir():
-            pairs = list(_found(source, out, options, left_out, unread))
+            pairs = _found(source, out, options, outcome, failed)
+        elif reason := _only_read(source, options):
+            failed.append((source, f"{source}: {reason}"))
+            continue
         else:
             pairs = [(source, out / options.name(source))]
-            reason = _only_read(source, options)
-            if reason:
-                outcome.failed.append((source, f"{source}: {reason}"))
-                continue
-        for error in unread:
-            reason = f"{error.filename}: cannot be read: {error.strerror}"
-            outcome.failed.append((Path(error.filename), reason))
-        if not pairs and not unread:
-            taken = f"; not taken: {_counted(left_out)}" if left_out else f" ({', '.join(KNOWN)})"
-            outcome.failed.append((source, f"{source}: holds no photographs or videos{taken}"))
-        else:
-            outcome.left_out += left_out
         for path, target in sorted(pairs, key=lambda pair: pair[0].suffix != pair[1].suffix):
             _add(jobs, path, target, options)
     _check_inputs(jobs, out, options)
+    for source, reason in failed:
+        outcome.fail(source, reason)
     return [(path, target) for target, path in jobs.items()]
 
 
 def _is_file_name(sources: list[Path], out: Path, options: Options) -> bool:
     """Whether ``out`` names the one output; ValueError where it is neither that nor a folder."""
-    to_file = out.suffix.lower() in KNOWN and not out.is_dir()
-    if out.suffix.lower() in ONLY_READ and not out.is_dir():
-        raise ValueError(f"out={out}: HEIC and raw files are read, not written")
-    if to_file and (len(sources) > 1 or sources[0].is_dir()):
-        raise ValueError(
-            f"out={out}: a file name goes with a single photograph or video; name a folder for more"
-        )
-    if to_file and (options.format or options.suffix):
-        raise ValueError(f"out={out}: is a file's name already; leave format and suffix out")
-    if out.exists() and not out.is_dir() and not to_file:
-        raise ValueError(
-            f"out={out}: is a file without a photo suffix; name a folder, a photo or a video file"
-        )
-    return to_file
+    if out.is_dir():
+        return False
+    suffix, wrong = out.suffix.lower(), None
+    if suffix in ONLY_READ:
+        wrong = "HEIC and raw files are read, not written"
+    elif suffix in KNOWN and (len(sources) > 1 or sources[0].is_dir()):
+        wrong = "a file name goes with a single photograph or video; name a folder for more"
+    elif suffix in KNOWN and (options.format or options.suffix):
+        wrong = "is a file's name already; leave format and suffix out"
+    elif suffix not in KNOWN and out.exists():
+        wrong = "is a file without a photo suffix; name a folder, a photo or a video file"
+    if wrong:
+        raise ValueError(f"out={out}: {wrong}")
+    return suffix in KNOWN
 
 
 def _add(jobs: dict[Path, Path], path: Path, target: Path, options: Options) -> None:
@@ -443,46 +411,47 @@ def _check_inputs(jobs: dict[Path, Path], out: Path, options: Options) -> None:
 
 
 def _found(
-    source: Path, out: Path, options: Options, left_out: Counter[str], unread: list[OSError]
-) -> Iterator[Job]:
+    source: Path, out: Path, options: Options, outcome: Outcome, failed: list[tuple[Path, str]]
+) -> list[Job]:
     """(file, its place below ``out``) in a folder; results of an earlier run inside it are passed
     over.
 
-    Files that are not taken are counted in ``left_out`` by kind; folders that cannot be read go to
-    ``unread``.
+    What is not taken is counted in the outcome's ``left_out`` by kind; folders that cannot be read,
+    and those that hold nothing, go to ``failed``.
     """
-    in_place = _same(source, out)
+    jobs, left_out, unread, in_place = [], Counter(), [], _same(source, out)
     for folder, folders, names in os.walk(source, onerror=unread.append):
         here = Path(folder)
+        left_out["hidden"] += sum(name.startswith(".") for name in (*folders, *names))
+        linked = [name for name in folders if (here / name).is_symlink()]
+        left_out["links to folders"] += sum(not name.startswith(".") for name in linked)
         folders[:] = sorted(
             n for n in folders if not n.startswith(".") and (in_place or not _same(here / n, out))
         )
-        for name in sorted(names):
-            path = here / name
-            if name.startswith("."):
-                left_out["hidden"] += 1
-            elif in_place and (_is_result(path, options) or name.endswith(SHEET_NAME)):
+        for path in (here / name for name in sorted(names) if not name.startswith(".")):
+            beside = bool(options.suffix) and path.stem.endswith(options.suffix)
+            if in_place and (beside or path.name.endswith(SHEET_NAME)):
                 left_out["results of an earlier run"] += 1
             elif reason := _not_taken(path, options):
                 left_out[reason] += 1
             else:
-                yield path, out / path.relative_to(source).with_name(options.name(path))
-
-
-def _is_result(path: Path, options: Options) -> bool:
-    return bool(options.suffix) and path.stem.endswith(options.suffix)
+                jobs.append((path, out / path.relative_to(source).with_name(options.name(path))))
+    failed += [(Path(e.filename), f"{e.filename}: cannot be read: {e.strerror}") for e in unread]
+    if jobs or unread:
+        outcome.left_out += left_out
+    else:
+        known = f"; not taken: {_counted(+left_out)}" if +left_out else f" ({', '.join(KNOWN)})"
+        failed.append((source, f"{source}: holds no photographs or videos{known}"))
+    return jobs
 
 
 def _not_taken(path: Path, options: Options) -> str | None:
     """Kind of a file of a folder that is no job, with what would make it one; None for a job."""
-    suffix = path.suffix.lower()
-    if suffix in KNOWN:
-        return None
-    kind = escape_control_characters(suffix[1:].upper()) or "without suffix"
-    reason = _only_read(path, options) if suffix in ONLY_READ else None
+    suffix, kind = path.suffix.lower(), escape_control_characters(path.suffix[1:].upper())
     if suffix in ONLY_READ:
-        return f"{kind} ({reason})" if reason else None
-    return kind
+        reason = _only_read(path, options)
+        return reason and f"{kind} ({reason})"
+    return None if suffix in KNOWN else kind or "without suffix"
 
 
 def _only_read(path: Path, options: Options) -> str | None:
@@ -490,8 +459,7 @@ def _only_read(path: Path, options: Options) -> str | None:
     if path.suffix.lower() not in ONLY_READ:
         return None
     kind = "HEIC/HEIF" if path.suffix.lower() in photos.HEIF_SUFFIXES else "raw files"
-    extra = photos.needed_extra(path)
-    if extra:
+    if extra := photos.needed_extra(path):
         return f'{kind} need an extra: pip install "zdce[{extra}]"'
     if options.extension not in photos.SUFFIXES:
         return f"{kind} are read, not written: add --format jpg, or tif for 16 bits"

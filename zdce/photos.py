@@ -297,7 +297,7 @@ def _kind(data: bytes, suffix: str) -> str | None:
             return None
         return "HEIF" if brands & HEIF_BRANDS else "a video"
     raw = data.startswith(RAW_MAGIC) or data[8:11] == b"CR\x02" or data[6:14] == b"HEAPCCDR"
-    if raw or (suffix in RAW_SUFFIXES and data[:4] in TIFF_MAGIC):
+    if raw or (suffix in RAW_SUFFIXES and data[:3] != b"\xff\xd8\xff"):
         return "RAW"
     begin = data[:10] if data[:1] != b"<" else data[:10].lower()
     return next((f"{name} file" for m, name in OTHER_KINDS.items() if begin.startswith(m)), None)
