@@ -8,6 +8,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import imagecodecs
@@ -184,7 +185,10 @@ def _damaged() -> Iterator[tuple[str, bytes, str]]:
 
 def _kinds() -> dict[str, bytes]:
     deep = np.asarray(picture()).astype(np.uint16) * 257 + 3
-    return {
+    wide = bytes(imagecodecs.cms_profile("adobergb"))
+    return _of_extras() | {
+        "ten.png": imagecodecs.avif_encode(deep >> 6, bitspersample=10, level=95),
+        "wide.jpeg": encoded(picture(), "JPEG", icc_profile=wide),
         "deep.png": imagecodecs.png_encode(deep),
         "zip.tif": tiff(deep, photometric="rgb", compression="zlib", predictor=True, metadata=None),
         "lzw.tif": tiff(deep, photometric="rgb", compression="lzw", metadata=None),
@@ -192,6 +196,26 @@ def _kinds() -> dict[str, bytes]:
         "cmyk.jpeg": encoded(picture(mode="CMYK"), "JPEG"),
         "progressive.jpe": encoded(picture(), "JPEG", progressive=True),
     }
+
+
+def _of_extras() -> dict[str, bytes]:
+    """Formats that are read with an extra, under names that are written."""
+    found = {}
+    with suppress(ImportError):
+        import pillow_heif
+
+        buffer = io.BytesIO()
+        pillow_heif.from_pillow(picture()).save(buffer, quality=90)
+        found["heic.jpg"] = buffer.getvalue()
+    with suppress(ImportError):
+        import rawpy  # noqa: F401
+
+        tags = [(50706, 1, 4, b"\1\4\0\0", True), (33421, 3, 2, (2, 2), True)]
+        tags += [(33422, 1, 4, b"\0\1\1\2", True), (50717, 4, 1, 65535, True)]
+        tags += [(50721, 10, 9, (1, 1, 0, 1, 0, 1) * 3, True), (50708, 2, 0, "A camera", True)]
+        values = np.asarray(picture(48, 64, "L")).astype(np.uint16) * 257
+        found["raw.tif"] = tiff(values, photometric=32803, extratags=tags, metadata=None)
+    return found
 
 
 def _odd() -> Iterator[tuple[str, bytes, str]]:
@@ -289,6 +313,11 @@ def _odd() -> Iterator[tuple[str, bytes, str]]:
     yield "bomb.jpg", bytes(jpeg), REFUSED
     jpeg[place : place + 4] = bytes(4)
     yield "no-size.jpg", bytes(jpeg), REFUSED
+    yield "xl.png", imagecodecs.jpegxl_encode(np.asarray(picture())), REFUSED
+    for name, whole in _of_extras().items():
+        place = whole.find(b"ispe") + 8
+        sides = whole[:place] + struct.pack(">II", 60_000, 60_000) + whole[place + 8 :]
+        yield f"bomb-{name}", sides if "heic" in name else stated(whole, 60_000), REFUSED
     yield "loop.tif", b"II*\0" + struct.pack("<IHHHIII", 8, 1, 256, 4, 1, 32, 8), REFUSED
     yield "tags.tif", b"II*\0" + struct.pack("<IH", 8, 65_535) + bytes(100), REFUSED
 
