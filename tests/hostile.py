@@ -16,6 +16,8 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms
 
+from zdce.metadata import png_chunk
+
 FORMATS = {"jpg": "JPEG", "png": "PNG", "bmp": "BMP", "tif": "TIFF", "webp": "WEBP", "avif": "AVIF"}
 FINE, REFUSED, EITHER = "enhanced", "refused", "either"  # what must become of a file
 
@@ -45,18 +47,9 @@ def tiff(values: np.ndarray, **options) -> bytes:
 def png(width: int, height: int, data: bytes = b"", depth: int = 8, color: int = 2) -> bytes:
     """A PNG whose header states any size."""
 
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", data or zlib.compress(b"\0"))
-        + chunk(b"IEND", b"")
-    )
+    chunks = (b"IHDR", header), (b"IDAT", data or zlib.compress(b"\0")), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 
 def packed(rows: int, row: int) -> bytes:
@@ -80,54 +73,36 @@ def stated(data: bytes, side: int) -> bytes:
     return bytes(out)
 
 
+def directory(entries: list[tuple[int, int, int, int]], after: int = 0) -> bytes:
+    """A TIFF's directory: number, kind, count and value of each entry."""
+    table = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return struct.pack("<H", len(entries)) + table + struct.pack("<I", after)
+
+
 def float_bomb(side: int) -> bytes:
     """A TIFF of side² double-precision RGB pixels, of which all strips are one and the same."""
     rows = 100
-    strip = zlib.compress(bytes(rows * side * 24))
-    count = side // rows
+    strip, count = zlib.compress(bytes(rows * side * 24)), side // rows
     start = 8 + 2 + 12 * 11 + 4
-    numbers = struct.pack("<3H", 64, 64, 64) + struct.pack("<3H", 3, 3, 3)
+    numbers = struct.pack("<6H", 64, 64, 64, 3, 3, 3)
     table = start + len(numbers)
     offsets = struct.pack(f"<{count}I", *[table + 8 * count] * count)
     lengths = struct.pack(f"<{count}I", *[len(strip)] * count)
-    entries = [
-        *((256, 4, 1, side), (257, 4, 1, side), (258, 3, 3, start), (259, 3, 1, 8), (262, 3, 1, 2)),
-        *(
-            (273, 4, count, table),
-            (277, 3, 1, 3),
-            (278, 4, 1, rows),
-            (279, 4, count, table + 4 * count),
-        ),
-        *((284, 3, 1, 1), (339, 3, 3, start + 6)),
-    ]
-    directory = (
-        struct.pack("<H", len(entries))
-        + b"".join(struct.pack("<HHII", *entry) for entry in entries)
-        + bytes(4)
-    )
-    return b"II*\0" + struct.pack("<I", 8) + directory + numbers + offsets + lengths + strip
+    entries = [(256, 4, 1, side), (257, 4, 1, side), (258, 3, 3, start), (259, 3, 1, 8)]
+    entries += [(262, 3, 1, 2), (273, 4, count, table), (277, 3, 1, 3), (278, 4, 1, rows)]
+    entries += [(279, 4, count, table + 4 * count), (284, 3, 1, 1), (339, 3, 3, start + 6)]
+    head = b"II*\0" + struct.pack("<I", 8) + directory(entries)
+    return head + numbers + offsets + lengths + strip
 
 
 def pages(count: int) -> bytes:
     """A TIFF of many directories, each a thumbnail of one pixel but the first."""
-    out, size = bytearray(b"II*\0" + struct.pack("<I", 8)), 2 + 12 * 8 + 4
+    out, size = b"II*\0" + struct.pack("<I", 8), 2 + 12 * 8 + 4
     for k in range(count):
+        values = {254: bool(k), 256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 0, 279: 1}
         after = 8 + size * (k + 1) if k < count - 1 else 0
-        tags = (
-            (254, bool(k)),
-            (256, 1),
-            (257, 1),
-            (258, 8),
-            (259, 1),
-            (262, 1),
-            (273, 0),
-            (279, 1),
-        )
-        out += struct.pack("<H", len(tags)) + b"".join(
-            struct.pack("<HHII", n, 4, 1, v) for n, v in tags
-        )
-        out += struct.pack("<I", after)
-    return bytes(out)
+        out += directory([(number, 4, 1, value) for number, value in values.items()], after)
+    return out
 
 
 def exif(**tags: int | bytes) -> Image.Exif:
@@ -146,41 +121,31 @@ def files() -> Iterator[tuple[str, bytes, str]]:
 
 
 def _damaged() -> Iterator[tuple[str, bytes, str]]:
-    rng = np.random.default_rng(7)
-    for number, (suffix, fmt) in enumerate(FORMATS.items()):
+    others = [*list(FORMATS)[1:], "jpg"]
+    for (suffix, fmt), other in zip(FORMATS.items(), others, strict=True):
         whole = encoded(picture(), fmt)
-        yield f"whole.{suffix}", whole, FINE
         yield f"empty.{suffix}", b"", REFUSED
         yield f"text.{suffix}", b"This is no photograph.\n" * 20, REFUSED
         yield f"zeros.{suffix}", bytes(2000), REFUSED
-        for tenth in range(1, 10):
-            # A picture's last bytes may be padding or metadata: then nothing is missing.
-            yield (
-                f"cut-{tenth}.{suffix}",
-                whole[: len(whole) * tenth // 10],
-                EITHER if tenth == 9 else REFUSED,
-            )
-        for turn in range(10):
-            broken = bytearray(whole)
-            for place in rng.integers(0, len(broken), 1 + turn):
-                broken[place] ^= 1 << int(rng.integers(8))
-            yield f"flipped-{turn}.{suffix}", bytes(broken), EITHER
-        other = list(FORMATS)[(number + 1) % len(FORMATS)]
         yield f"really-{suffix}.{other}", whole, FINE
+        yield from _spoilt(f"plain.{suffix}", whole, range(1, 11))
     for name, whole in _kinds().items():  # which go through other decoders than the plain ones
-        stem, suffix = name.split(".")
-        yield f"whole-{name}", whole, FINE
-        for tenth in range(1, 10):
-            yield (
-                f"{stem}-cut-{tenth}.{suffix}",
-                whole[: len(whole) * tenth // 10],
-                EITHER if tenth == 9 else REFUSED,
-            )
-        for turn in range(5):
-            broken = bytearray(whole)
-            for place in rng.integers(0, len(broken), 2 + 2 * turn):
-                broken[place] ^= 1 << int(rng.integers(8))
-            yield f"{stem}-flipped-{turn}.{suffix}", bytes(broken), EITHER
+        yield from _spoilt(name, whole, range(2, 12, 2))
+
+
+def _spoilt(name: str, whole: bytes, flips: range) -> Iterator[tuple[str, bytes, str]]:
+    """A file as it is, cut at each tenth, and with some bits turned."""
+    (stem, suffix), rng = name.split("."), np.random.default_rng(7)
+    yield f"whole-{name}", whole, FINE
+    for tenth in range(1, 10):
+        # A picture's last bytes may be padding or metadata: then nothing is missing.
+        cut = whole[: len(whole) * tenth // 10]
+        yield f"{stem}-cut-{tenth}.{suffix}", cut, EITHER if tenth == 9 else REFUSED
+    for count in flips:
+        broken = bytearray(whole)
+        for place in rng.integers(0, len(broken), count):
+            broken[place] ^= 1 << int(rng.integers(8))
+        yield f"{stem}-flipped-{count}.{suffix}", bytes(broken), EITHER
 
 
 def _kinds() -> dict[str, bytes]:
@@ -239,7 +204,6 @@ def _odd() -> Iterator[tuple[str, bytes, str]]:
     yield "half.tif", tiff(light.astype(np.float16), photometric="rgb"), FINE
     yield "float-beyond.tif", tiff(light * 900, photometric="rgb"), REFUSED
     yield "float-nan.tif", tiff(np.where(light > 0.1, np.nan, light), photometric="rgb"), REFUSED
-    yield "signed.tif", tiff(deep.astype(np.int16), photometric="rgb"), REFUSED
     yield "pages.tif", tiff(np.stack([deep, deep]), photometric="rgb"), REFUSED
     for suffix in ("jpg", "tif"):
         yield f"cmyk.{suffix}", encoded(picture(mode="CMYK"), FORMATS[suffix]), FINE
@@ -256,148 +220,107 @@ def _odd() -> Iterator[tuple[str, bytes, str]]:
     for suffix in ("png", "webp", "avif"):
         animation = encoded(frames[0], FORMATS[suffix], save_all=True, append_images=frames[1:])
         yield f"animated.{suffix}", animation, REFUSED
-    yield (
-        "animated-gif.png",
-        encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]),
-        REFUSED,
-    )
-    # Decompression bombs: headers that promise far more than the file holds.
-    yield "bomb.png", png(60_000, 60_000), REFUSED
-    yield "bomb-of-a-size-that-is-read.png", png(16_320, 12_240), REFUSED
-    yield "bomb-wide.png", png(2**31 - 1, 1), REFUSED
-    yield "bomb-deep.png", png(40_000, 40_000, depth=16), REFUSED
-    yield "bomb.tif", stated(tiff(deep, photometric="rgb", metadata=None), 60_000), REFUSED
-    yield "bomb-short.tif", stated(tiff(deep, photometric="rgb", metadata=None), 9000), REFUSED
-    palette_tiff = stated(encoded(palette, "TIFF"), 60_000)
-    yield "bomb-palette.tif", palette_tiff, REFUSED
-    webp = bytearray(encoded(picture(), "WEBP"))
-    webp[26:30] = struct.pack("<HH", 16_383, 16_383)
-    yield "bomb.webp", bytes(webp), REFUSED
-    packed_webp = bytearray(encoded(picture(), "WEBP", lossless=True))
-    packed_webp[21:25] = (16_382 | 16_382 << 14).to_bytes(4, "little")
-    yield "bomb-lossless.webp", bytes(packed_webp), REFUSED
-    large_webp = bytearray(encoded(picture(mode="RGBA"), "WEBP"))
-    large_webp[24:30] = (16_382).to_bytes(3, "little") * 2
-    yield "bomb-large.webp", bytes(large_webp), REFUSED
-    jpeg = bytearray(encoded(picture(), "JPEG", progressive=True))
-    place = jpeg.index(b"\xff\xc2") + 5
-    jpeg[place : place + 4] = struct.pack(">HH", 13_000, 13_000)
-    yield "bomb-progressive.jpg", bytes(jpeg), REFUSED
-    avif = encoded(picture(), "AVIF")
-    place = avif.index(b"ispe") + 8
-    yield (
-        "bomb.avif",
-        avif[:place] + struct.pack(">II", 60_000, 60_000) + avif[place + 8 :],
-        REFUSED,
-    )
+    animation = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    yield "animated-gif.png", animation, REFUSED
+    yield "xl.png", imagecodecs.jpegxl_encode(np.asarray(picture())), REFUSED
+    yield "signed.tif", tiff(deep.astype(np.int16), photometric="rgb"), REFUSED
+    for name, data in _bombs(deep, palette):
+        yield name, data, REFUSED
+
+
+def _bombs(deep: np.ndarray, palette: Image.Image) -> Iterator[tuple[str, bytes]]:
+    """Headers that promise far more than the file holds, or than is to be taken."""
+    yield "bomb.png", png(60_000, 60_000)
+    yield "bomb-of-a-size-that-is-read.png", png(16_320, 12_240)
+    yield "bomb-wide.png", png(2**31 - 1, 1)
+    yield "bomb-deep.png", png(40_000, 40_000, depth=16)
+    yield "short.png", png(8000, 8000)
+    plain = tiff(deep, photometric="rgb", metadata=None)
+    yield "bomb.tif", stated(plain, 60_000)
+    yield "bomb-short.tif", stated(plain, 9000)
+    yield "bomb-palette.tif", stated(encoded(palette, "TIFF"), 60_000)
+
+    def patched(data: bytes, place: int, new: bytes) -> bytes:
+        return data[:place] + new + data[place + len(new) :]
+
+    webp, lossless = encoded(picture(), "WEBP"), encoded(picture(), "WEBP", lossless=True)
+    yield "bomb.webp", patched(webp, 26, struct.pack("<HH", 16_383, 16_383))
+    sides = (16_382 | 16_382 << 14).to_bytes(4, "little")
+    yield "bomb-lossless.webp", patched(lossless, 21, sides)
+    clear = encoded(picture(mode="RGBA"), "WEBP")
+    yield "bomb-large.webp", patched(clear, 24, (16_382).to_bytes(3, "little") * 2)
+    for name, options, start, sides in (
+        ("bomb-progressive", {"progressive": True}, b"\xff\xc2", (13_000, 13_000)),
+        ("bomb", {}, b"\xff\xc0", (65_500, 65_500)),
+        ("no-size", {}, b"\xff\xc0", (0, 0)),
+    ):
+        jpeg = encoded(picture(), "JPEG", **options)
+        yield f"{name}.jpg", patched(jpeg, jpeg.index(start) + 5, struct.pack(">HH", *sides))
+    sides, avif = struct.pack(">II", 60_000, 60_000), encoded(picture(), "AVIF")
+    yield "bomb.avif", patched(avif, avif.index(b"ispe") + 8, sides)
+    for name, whole in _of_extras().items():
+        heic = "heic" in name
+        bomb = patched(whole, whole.find(b"ispe") + 8, sides) if heic else stated(whole, 60_000)
+        yield f"bomb-{name}", bomb
+    bitmap = encoded(picture(), "BMP")
+    yield "bomb.bmp", patched(bitmap, 18, struct.pack("<ii", 50_000, 50_000))
+    yield "negative.bmp", patched(bitmap, 18, struct.pack("<ii", -5, 40))
     # Sizes that are read, in files that hold them well packed: what they take is known before it is
     # taken.
-    yield "bomb-alpha.png", png(13_000, 13_000, packed(13_000, 13_000 * 4), color=6), REFUSED
-    yield "bomb-deep-packed.png", png(10_000, 10_000, packed(10_000, 10_000 * 6), depth=16), REFUSED
-    yield (
-        "bomb-deep-gray.png",
-        png(13_000, 13_000, packed(13_000, 13_000 * 2), depth=16, color=0),
-        REFUSED,
-    )
-    yield "bomb-float.tif", float_bomb(9000), REFUSED
-    yield "pages-many.tif", pages(2500), REFUSED
-    yield "short.png", png(8000, 8000), REFUSED
-    bitmap = bytearray(encoded(picture(), "BMP"))
-    bitmap[18:26] = struct.pack("<ii", 50_000, 50_000)
-    yield "bomb.bmp", bytes(bitmap), REFUSED
-    bitmap[18:26] = struct.pack("<ii", -5, 40)
-    yield "negative.bmp", bytes(bitmap), REFUSED
-    jpeg = bytearray(encoded(picture(), "JPEG"))
-    place = jpeg.index(b"\xff\xc0") + 5
-    jpeg[place : place + 4] = struct.pack(">HH", 65_500, 65_500)
-    yield "bomb.jpg", bytes(jpeg), REFUSED
-    jpeg[place : place + 4] = bytes(4)
-    yield "no-size.jpg", bytes(jpeg), REFUSED
-    yield "xl.png", imagecodecs.jpegxl_encode(np.asarray(picture())), REFUSED
-    for name, whole in _of_extras().items():
-        place = whole.find(b"ispe") + 8
-        sides = whole[:place] + struct.pack(">II", 60_000, 60_000) + whole[place + 8 :]
-        yield f"bomb-{name}", sides if "heic" in name else stated(whole, 60_000), REFUSED
-    yield "loop.tif", b"II*\0" + struct.pack("<IHHHIII", 8, 1, 256, 4, 1, 32, 8), REFUSED
-    yield "tags.tif", b"II*\0" + struct.pack("<IH", 8, 65_535) + bytes(100), REFUSED
+    yield "bomb-alpha.png", png(13_000, 13_000, packed(13_000, 13_000 * 4), color=6)
+    yield "bomb-deep-packed.png", png(10_000, 10_000, packed(10_000, 10_000 * 6), depth=16)
+    gray = packed(13_000, 13_000 * 2)
+    yield "bomb-deep-gray.png", png(13_000, 13_000, gray, depth=16, color=0)
+    yield "bomb-float.tif", float_bomb(9000)
+    yield "pages-many.tif", pages(2500)
+    yield "loop.tif", b"II*\0" + struct.pack("<IHHHIII", 8, 1, 256, 4, 1, 32, 8)
+    yield "tags.tif", b"II*\0" + struct.pack("<IH", 8, 65_535) + bytes(100)
 
 
 def _tagged() -> Iterator[tuple[str, bytes, str]]:
+    srgb, none = (
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        b"no profile" * 9,
+    )
     for suffix in ("jpg", "png", "webp", "avif", "tif"):
-        for orientation in range(1, 9):
-            turned = encoded(picture(), FORMATS[suffix], exif=exif(t274=orientation))
-            yield f"orientation-{orientation}.{suffix}", turned, FINE
-    for suffix in ("jpg", "png", "webp", "avif"):
         fmt = FORMATS[suffix]
-        yield f"orientation-99.{suffix}", encoded(picture(), fmt, exif=exif(t274=99)), FINE
-        if suffix != "avif":  # Pillow does not write it there
-            yield (
-                f"exif-garbage.{suffix}",
-                encoded(picture(), fmt, exif=b"Exif\0\0" + bytes(range(200))),
-                FINE,
-            )
+        for orientation in (*range(1, 9), 99):
+            turned = encoded(picture(), fmt, exif=exif(t274=orientation))
+            yield f"orientation-{orientation}.{suffix}", turned, FINE
+        if suffix not in ("avif", "tif"):  # Pillow does not write it there
+            garbage = encoded(picture(), fmt, exif=b"Exif\0\0" + bytes(range(200)))
+            yield f"exif-garbage.{suffix}", garbage, FINE
             cut = exif(t270=b"x" * 500).tobytes()[:60]
             yield f"exif-cut.{suffix}", encoded(picture(), fmt, exif=cut), FINE
-        yield (
-            f"icc-garbage.{suffix}",
-            encoded(picture(), fmt, icc_profile=b"no profile at all" * 9),
-            FINE,
-        )
-        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-        yield f"icc-cut.{suffix}", encoded(picture(), fmt, icc_profile=profile[:200]), FINE
-        yield f"icc-other.{suffix}", encoded(picture(mode="L"), fmt, icc_profile=profile), FINE
-    pixels = np.asarray(picture())
-    for name, icc in (
-        ("garbage", b"no profile at all" * 9),
-        ("cut", profile[:200]),
-        ("bare", b"\0"),
-    ):
-        yield (
-            f"icc-{name}.tif",
-            tiff(pixels, photometric="rgb", iccprofile=icc, metadata=None),
-            FINE,
-        )
+        for name, icc in (("garbage", none), ("cut", srgb[:200]), ("bare", b"\0")):
+            yield f"icc-{name}.{suffix}", encoded(picture(), fmt, icc_profile=icc), FINE
+        yield f"icc-other.{suffix}", encoded(picture(mode="L"), fmt, icc_profile=srgb), FINE
     for name, tag in {
         "nowhere": (34665, 4, 1, 2**31, True),
         "itself": (34665, 4, 1, 8, True),
         "long": (270, 2, 0, "x" * 70_000, True),
     }.items():
-        yield (
-            f"exif-{name}.tif",
-            tiff(pixels, photometric="rgb", extratags=[tag], metadata=None),
-            FINE,
-        )
+        tagged = tiff(np.asarray(picture()), photometric="rgb", extratags=[tag], metadata=None)
+        yield f"exif-{name}.tif", tagged, FINE
 
 
 def _named() -> Iterator[tuple[str, bytes, str]]:
     whole = encoded(picture(), "PNG")
-    names = (
-        "with space.png",
-        "ünïcödé 夜景 🌃.png",
-        "new\nline.png",
-        "-o.png",
-        "--help.png",
-        "'quoted\".png",
-        "%s%n{0}.png",
-    )
-    for name in (
-        *names,
-        "a" * 240 + ".png",
-        "dots..png",
-        "UPPER.PNG",
-        "$(touch x);`y`.png",
-        "tab\t.png",
-        "back\\slash.png",
+    for stem in (
+        "with space",
+        "ünïcödé 夜景 🌃",
+        "new\nline",
+        "-o",
+        "--help",
+        "'quoted\"",
+        "%s%n{0}",
     ):
-        yield name, whole, FINE
-    for name in (
-        "new\nline-refused.png",
-        "-refused.png",
-        "\x1b[2Jescape.png",
-        "spoilt \u591c\u666f.png",
-        "raw\udcff.png",
-    ):
-        yield name, whole[:90], REFUSED
+        yield f"{stem}.png", whole, FINE
+    for stem in ("a" * 240, "dots.", "$(touch x);`y`", "tab\t", "back\\slash"):
+        yield f"{stem}.png", whole, FINE
+    yield "UPPER.PNG", whole, FINE
+    for stem in ("new\nline-refused", "-refused", "\x1b[2Jescape", "spoilt 夜景", "raw\udcff"):
+        yield f"{stem}.png", whole[:90], REFUSED
 
 
 def make(folder: Path) -> dict[str, str]:

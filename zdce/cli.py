@@ -12,16 +12,12 @@ from pathlib import Path
 
 import click
 
-from zdce.files import escape_control_characters
+from zdce.files import atomic_write, escape_control_characters
 
 DEFAULT_MODEL = "auto"  # checkpoints.DEFAULT, which takes seconds to import
 
-MODEL_HELP = (
-    "auto, zero-dce, zero-dce-improved, or a published peer; default {}; --model help lists all."
-)
-SPEED_HELP = (
-    "faithful: networks see every pixel; fast: a small copy. Default: photos faithful, videos fast."
-)
+MODEL_HELP = "auto, zero-dce, zero-dce-improved, or a peer; default {}; --model help lists all."
+SPEED_HELP = "Networks see every pixel or a small copy. Default: photos faithful, videos fast."
 DATA_HELP = "bundled, sice-pairs, lime, dicm, bursts, or a folder with low/ and high/ in it."
 
 
@@ -39,12 +35,11 @@ def _plain_errors() -> Iterator[None]:
     """What the user can mend ends in one line and exit code 1, without a traceback."""
     try:
         yield
-    except OSError as error:  # a full or read-only disk, a missing or forbidden file
-        named = error.filename and error.strerror
-        line = f"{error.filename}: {error.strerror}" if named else str(error)
+    except (OSError, ValueError, RuntimeError) as error:
+        line = str(error)
+        if getattr(error, "filename", None) and error.strerror:  # a full disk, a missing file, ...
+            line = f"{error.filename}: {error.strerror}"
         raise click.ClickException(escape_control_characters(line)) from None
-    except (ValueError, RuntimeError) as error:
-        raise click.ClickException(escape_control_characters(str(error))) from None
 
 
 def _model(_context, _parameter, name: str | None) -> str | None:
@@ -83,6 +78,13 @@ network_options = _options(
         "--gamma", type=float, help="Applied after it; default: the model's own, 1: none."
     ),
 )
+
+
+def _save(table, file: Path | None) -> None:
+    """A table as CSV, where a file is named."""
+    if file:
+        with atomic_write(file) as partial:
+            table.to_csv(partial, index=False, float_format="%.6g")
 
 
 def _one_network(model, weights) -> None:
@@ -271,7 +273,6 @@ def evaluate(models, more, on, pairs, finished, limit, file, device) -> None:
     With --pairs, photographs of the two folders belong together by their names without suffix, as
     do those of --finished: zdce evaluate --pairs low high --model auto --finished theirs
     """
-    from zdce.files import atomic_write
     from zdce.study import evaluation
 
     names = [*models, *more]
@@ -290,9 +291,7 @@ def evaluate(models, more, on, pairs, finished, limit, file, device) -> None:
         else:
             score = evaluation.evaluate_bursts if on == "bursts" else evaluation.evaluate
             scores = score([evaluation.INPUT, *rows], on, limit, device=device)
-        if file:
-            with atomic_write(file) as partial:
-                scores.to_csv(partial, index=False, float_format="%.6g")
+        _save(scores, file)
     by = [column for column in ("dataset", "method") if column in scores]
     means = evaluation.summary(scores, by).T
     click.echo(means.to_string(float_format=lambda value: f"{value:.4f}"))
@@ -322,14 +321,11 @@ def speed(file) -> None:
     """Time engines, published peers and other ways to run the networks on this machine, in turn
     (three minutes).
     """
-    from zdce.files import atomic_write
     from zdce.study import timing
 
     with _plain_errors():
         table, missing = timing.compare()
-        if file:
-            with atomic_write(file) as partial:
-                table.to_csv(partial, index=False, float_format="%.6g")
+        _save(table, file)
         click.echo(timing.as_text(table, missing))
 
 
@@ -364,12 +360,9 @@ def data_fetch(names, mirror, jobs) -> None:
         fetched = fetch.fetch(wanted, mirror=mirror, jobs=jobs)
     for path, reason in fetched.failed.items():
         click.echo(f"{path}: {reason}", err=True)
-    counts = ", ".join(f"{len(getattr(fetched, kind))} {text}" for kind, text in FETCH_KINDS)
-    click.echo(counts)
+    counts = f"{len(fetched.fetched)} fetched, {len(fetched.kept)} there already"
+    click.echo(f"{counts}, {len(fetched.failed)} failed")
     sys.exit(1 if fetched.failed else 0)
-
-
-FETCH_KINDS = (("fetched", "fetched"), ("kept", "there already"), ("failed", "failed"))
 
 
 @data.command("verify")
@@ -383,9 +376,5 @@ def data_verify(names) -> None:
         wrong = fetch.verify(wanted)
     for path, problem in wrong.items():
         click.echo(f"{path}: {problem}", err=True)
-    click.echo(
-        f"{', '.join(wanted)}: {len(wrong)} missing or wrong"
-        if wrong
-        else f"{', '.join(wanted)}: all right"
-    )
+    click.echo(f"{', '.join(wanted)}: {f'{len(wrong)} missing or wrong' if wrong else 'all right'}")
     sys.exit(1 if wrong else 0)
