@@ -95,13 +95,13 @@ def train(
     progress: bool = True,
     saving: Saving = Saving(),
 ) -> Run:
-    """Train ``config`` into the folder ``out`` (default: ``runs/`` and the configuration's own
-    name).
+    """Train ``config`` into the folder ``out``, by default one of ``runs/`` named after ``config``.
 
     weights: a file to start from, in place of random values. resume: go on from the folder's last
     checkpoint; without one it starts anew and says so. A finished run is returned as it is, and
-    goes on when ``steps`` was raised. A second process that trains into the same folder waits for
-    the first.
+    goes on when ``steps`` was raised. photographs: in place of the set that ``config`` names.
+    device: ``cpu`` or ``cuda``. A second process that trains into the same folder waits for the
+    first.
 
     Raises :class:`TrainingError` for a loss that is not finite (the last good checkpoint stays),
     for a checkpoint that is damaged or of another configuration and for weights of another network,
@@ -164,12 +164,10 @@ class Job:
         self.run = self._finish(state)
 
     def _check(self, photographs: TrainingSet) -> None:
-        size = self.config.size
-        if photographs.images.shape[1:] != (size, size, 3):
-            shape = photographs.images.shape[1:]
+        shape, size = photographs.images.shape[1:], self.config.size
+        if shape != (size, size, 3):
             raise ValueError(f"photographs are {shape}: size={size} needs another set")
-        warning = exposure_warning(photographs.images)
-        if warning and self.progress:
+        if self.progress and (warning := exposure_warning(photographs.images)):
             print(f"warning: {warning}", flush=True)
 
     def _loop(self, state: State) -> Iterator[None]:
@@ -178,15 +176,8 @@ class Job:
         stops = {config.steps, *saving.snapshots}
         saved, began = time.monotonic(), time.perf_counter() - state.seconds
         board = _board(self.folder, state.step) if saving.tensorboard else nullcontext()
-        bar = tqdm(
-            total=config.steps,
-            initial=state.step,
-            unit="step",
-            disable=not self.progress,
-            mininterval=5,
-            file=sys.stdout,
-        )
-        with bar, board as writer:
+        how = {"unit": "step", "mininterval": 5, "file": sys.stdout, "disable": not self.progress}
+        with tqdm(total=config.steps, initial=state.step, **how) as bar, board as writer:
             while state.step < config.steps:
                 state.advance()
                 bar.update()
@@ -201,17 +192,16 @@ class Job:
                 if self.progress and (epoch or state.step == config.steps):
                     bar.write(_epoch_line(state))
                 if state.step in saving.snapshots:
-                    self._keep_snapshot(state)
+                    name = weights_name(config.name, config.seed, state.step / state.per_epoch)
+                    self._save_weights(state, self.folder / "snapshots" / name)
                 if due or state.step == config.steps:
                     state.seconds = time.perf_counter() - began
                     state.save(self.folder / "checkpoint.safetensors")
                     saved = time.monotonic()
 
-    def _keep_snapshot(self, state: State) -> None:
+    def _save_weights(self, state: State, file: Path) -> None:
         config = replace(self.config, steps=state.step)
-        name = weights_name(config.name, config.seed, state.step / state.per_epoch)
         about = {"train": config.header(), "precision": state.precision}
-        file = self.folder / "snapshots" / name
         checkpoints.save(file, state.net, config.name, config.gamma, **about)
 
     def _finish(self, state: State) -> Run:
@@ -223,8 +213,7 @@ class Job:
             frame.to_csv(partial, index_label="step", float_format="%.6g")
         if run.picture:
             _draw(frame, state.per_epoch, run.picture)
-        about = {"train": config.header(), "precision": state.precision}
-        checkpoints.save(run.weights, state.net, config.name, config.gamma, **about)
+        self._save_weights(state, run.weights)
         return run
 
 
