@@ -35,10 +35,16 @@ def exact(image: Tensor, noise: Tensor) -> Tensor:
     """As :func:`zdce.postprocess.guided_filter`, worked out at every pixel."""
 
     def box(x: Tensor) -> Tensor:
-        for window in ((WINDOW, 1), (1, WINDOW)):  # over rows, then over columns
-            padding = tuple(side // 2 for side in window)
-            x = F.avg_pool2d(x, window, stride=1, padding=padding, count_include_pad=False)
-        return x
+        for axis in (2, 3):  # sums from the border on, and their differences
+            side, ends = x.shape[axis], torch.arange(x.shape[axis] + 1)
+            sums = F.pad(x.double().cumsum(axis), (1, 0) if axis == 3 else (0, 0, 1, 0))
+            first, last = (
+                (ends[:-1] - WINDOW // 2).clamp(0),
+                (ends[1:] + WINDOW // 2).clamp(max=side),
+            )
+            x = sums.index_select(axis, last) - sums.index_select(axis, first)
+            x = x / (last - first).view((1, 1, -1, 1) if axis == 2 else (1, 1, 1, -1))
+        return x.float()
 
     guide = luma(image)
     centre = guide.mean(dim=(2, 3), keepdim=True)

@@ -23,7 +23,7 @@ from zdce.model import CurveNet
 from zdce.postprocess import NOISE_BLOCK, apply_gamma, blend, gamma_table
 
 ALONE = 2**18  # pixels up to which one thread renders: a second one takes longer to begin
-SAMPLES = 768  # of a row at a time, so that their curves stay in the nearest memory
+ITERATIONS = auto.ITERATIONS  # of one curve: known to the compiler
 
 
 class Compiled(Reference):
@@ -58,7 +58,11 @@ class Compiled(Reference):
         curves = curves and curves.arrays()
         if curves is not None and curves.highlight_protection and curves.values.size == 3:
             return self._one_curve(pixels, curves, **options)
-        one_pass = self.winograd and self.winograd.in_one_pass if curves is None else True
+        one_pass = (
+            self.winograd and self.winograd.in_one_pass
+            if curves is None
+            else (curves.values.shape[2], curves.repeated) == (1, ITERATIONS)
+        )
         if pixels.dtype != np.uint8 or gray or not one_pass:
             return super().render(pixels, curves, **options)
         table = None if gamma == 1 else gamma_table(gamma)
@@ -164,8 +168,7 @@ def bend(pixels: np.ndarray, curves: Curves, table: np.ndarray | None, out: np.n
     end = (np.empty(0, np.uint8), True) if table is None else (table, False)
 
     def share(part: range) -> None:
-        walk = (*places, *end, part.start, part.stop)
-        _bend(source, target, curves.values, curves.repeated, *walk)
+        _bend(source, target, curves.values, *places, *end, (part.start, part.stop))
 
     parallel(share, shares(height, height * width))
 
@@ -209,65 +212,28 @@ if numba:
 
     @machine_code
     def _stretch(points, before, share, out):
-        """A row of the grid (w, iterations, 3) for every sample of a row of pixels: (iterations,
-        3·width).
-        """
-        for k in range(out.shape[0]):
-            line = out[k]
-            for x in range(before.shape[0]):
-                left = before[x]
-                right = min(left + 1, points.shape[0] - 1)
-                for c in range(3):
-                    a = points[left, k, c]
-                    line[3 * x + c] = a + share[x] * (points[right, k, c] - a)
+        """A row of the grid (w, 1, 3) for every sample of a row of pixels: (3·width,)."""
+        for x in range(before.shape[0]):
+            left = before[x]
+            right = min(left + 1, points.shape[0] - 1)
+            for c in range(3):
+                a = points[left, 0, c]
+                out[3 * x + c] = a + share[x] * (points[right, 0, c] - a)
 
     @machine_code
-    def _bend_eight(source, target, above, below, share):
-        for i in range(source.shape[0]):
-            x = np.float32(source[i]) * np.float32(1 / 255)
-            for k in range(8):
-                a = above[k, i]
-                x += (a + share * (below[k, i] - a)) * (x * x - x)
-            target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
-
-    @machine_code
-    def _bend_shared(source, target, above, below, share):
+    def _bend_row(source, target, above, below, share):
         for i in range(source.shape[0]):
             x = np.float32(source[i]) * np.float32(1 / 255)
             a = above[i] + share * (below[i] - above[i])
-            for _ in range(8):
+            for _ in range(ITERATIONS):
                 x += a * (x * x - x)
             target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
 
     @machine_code
-    def _bend_any(source, target, above, below, share, repeated):
-        for i in range(source.shape[0]):
-            x = np.float32(source[i]) * np.float32(1 / 255)
-            for k in range(above.shape[0]):
-                a = above[k, i] + share * (below[k, i] - above[k, i])
-                for _ in range(repeated):
-                    x += a * (x * x - x)
-            target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
-
-    @machine_code
-    def _bend(
-        source,
-        target,
-        curves,
-        repeated,
-        row,
-        row_share,
-        column,
-        column_share,
-        table,
-        plain,
-        first,
-        last,
-    ):
-        samples, iterations = source.shape[1], curves.shape[2]
-        above = np.empty((iterations, samples), np.float32)
-        below = np.empty((iterations, samples), np.float32)
-        held, y = -1, first
+    def _bend(source, target, curves, row, row_share, column, column_share, table, plain, part):
+        samples = source.shape[1]
+        above, below = np.empty(samples, np.float32), np.empty(samples, np.float32)
+        held, y, last = -1, part[0], part[1]
         while y < last:
             point, stop = row[y], y
             while stop < last and row[stop] == point:
@@ -278,16 +244,8 @@ if numba:
                 _stretch(curves[point], column, column_share, above)
             held = min(point + 1, curves.shape[0] - 1)
             _stretch(curves[held], column, column_share, below)
-            for a in range(0, samples, SAMPLES):
-                b = min(a + SAMPLES, samples)
-                for r in range(y, stop):
-                    pixels, bent, share = source[r, a:b], target[r, a:b], row_share[r]
-                    if iterations == 1 and repeated == 8:
-                        _bend_shared(pixels, bent, above[0, a:b], below[0, a:b], share)
-                    elif iterations == 8 and repeated == 1:
-                        _bend_eight(pixels, bent, above[:, a:b], below[:, a:b], share)
-                    else:
-                        _bend_any(pixels, bent, above[:, a:b], below[:, a:b], share, repeated)
-                    if not plain:
-                        through(bent, table)
+            for r in range(y, stop):
+                _bend_row(source[r], target[r], above, below, row_share[r])
+                if not plain:
+                    through(target[r], table)
             y = stop

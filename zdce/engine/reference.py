@@ -137,25 +137,15 @@ class Reference:
         noise = auto.noise_table(r, postprocess.estimate_noise(blocks))[0]
         return protected(r.view(1, 1, 1, 1).expand(1, 1, 1, 3), noise)
 
-    @torch.inference_mode()
-    def curves_of_copy(
-        self, pixels: np.ndarray | Tensor, side: int = SMALL_SIDE, shared: bool = True
-    ) -> Curves:
-        """Curves that the network finds on a box mean whose longer side is ``side`` pixels or
-        fewer.
-
-        shared: the mean of its curves takes the place of each, which is several times as fast.
+    def curves_of_copy(self, pixels: Tensor) -> Curves:
+        """Curves of a box mean whose longer side is 80 pixels or fewer, the mean of all in place of
+        each: several times as fast, since they follow one differential equation, x' = x² − x, for
+        r each, so that their sum counts.
         """
-        pixels = self.put(pixels)
-        factor = factor_for(*pixels.shape[:2], side)
-        small = self.box_mean(pixels, factor)
-        values = on_grid(self.estimate(small))
-        if (
-            shared
-        ):  # they follow one differential equation, x' = x² − x, for r each: their sum counts
-            values = (sum(values.unbind(2)) / values.shape[2])[:, :, None].contiguous()
-        repeated = self.net.config.iterations // values.shape[2]
-        return Curves(values, factor, False, repeated=repeated)
+        factor = factor_for(*pixels.shape[:2])
+        every = on_grid(self.estimate(self.box_mean(pixels, factor))).unbind(2)
+        values = (sum(every) / len(every))[:, :, None].contiguous()
+        return Curves(values, factor, False, repeated=self.net.config.iterations)
 
     @torch.inference_mode()
     def render(
@@ -387,9 +377,9 @@ def halo(net: nn.Module) -> int | None:
     return 7 + (net.config.pools if net.config.pooling == "overlapping" else 0)
 
 
-def factor_for(height: int, width: int, side: int = SMALL_SIDE) -> int:
-    """By how much a photograph is reduced so that its longer side becomes ``side`` or fewer."""
-    return math.ceil(max(height, width) / side)
+def factor_for(height: int, width: int) -> int:
+    """By how much a photograph is reduced so that its longer side is :data:`SMALL_SIDE` or less."""
+    return math.ceil(max(height, width) / SMALL_SIDE)
 
 
 def on_grid(curves: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from zdce.engine.tiling import Tile
 from zdce.engine.vectors import numba
-from zdce.model import CurveNet, multiply_adds
+from zdce.model import CurveNet
 
 STRIP = 6  # rows that each layer makes at a time, and the side of a tile of outputs
 SEEN = STRIP + 2  # rows that it reads for them
@@ -616,15 +616,6 @@ def can_run(net: torch.nn.Module) -> bool:
     """
     ours = numba is not None and isinstance(net, CurveNet) and not net.config.separable
     return ours and net.config.pooling != "stride2" and net.e_conv1.weight.device.type == "cpu"
-
-
-def products(net: CurveNet, height: int, width: int) -> int:
-    """Multiply-adds of :class:`Winograd` for a photograph of height × width pixels: 64 in place of
-    324 but in a first layer of three channels; transforms, which only add, and what tiles compute
-    twice are not counted.
-    """
-    first = 27 * net.config.width * height * width
-    return first + (multiply_adds(net, height, width) - first) * PLACES // (9 * STRIP**2)
 
 
 class Winograd:
