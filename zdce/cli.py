@@ -319,7 +319,7 @@ def report(profile, only, panels) -> None:
 @csv_option
 def speed(file) -> None:
     """Time engines, published peers and other ways to run the networks on this machine, in turn
-    (three minutes).
+    (three minutes, and two more where it compiles for the first time).
     """
     from zdce.study import timing
 

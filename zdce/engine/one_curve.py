@@ -8,6 +8,7 @@ read and written as they are. Source: ours.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -83,7 +84,7 @@ if numba:
         VECTOR,
         Code,
         floats,
-        kernel,
+        kernel_of_kinds,
         machine_code,
         octets,
         words,
@@ -120,38 +121,31 @@ if numba:
         """The address of pixel LANES · number."""
         return c.at(address, 3 * LANES * (1, 2, 4)[kind], number)
 
-    def _moments(kind: int):
-        """A kernel: sums over blocks of 4 pixels of up to four rows, six planes ``apart`` bytes
-        apart.
+    @kernel_of_kinds(6, 0, 1, 2)
+    def _moments(c, kind, rows, lines, numbers, out, apart, count):
+        """Sums over blocks of 4 pixels of up to four rows, six planes ``apart`` bytes apart.
 
         rows: where their addresses stand; numbers: where r and the centre stand; ``count`` vectors.
         """
+        centre = c.spread(numbers, 4)
 
-        @kernel(6)
-        def moments(c, rows, lines, numbers, out, apart, count):
-            centre = c.spread(numbers, 4)
+        def step(n, _):
+            def add(row, sums):
+                start = c.load(c.at(rows, 8, row), 0, INT, 8)
+                rgb = _read(c, _pixels(c, start, kind, n), kind)
+                rgb = [c.minus(x, centre) for x in rgb]
+                guide = _luma(c, rgb)
+                means = [c.plus(x, s) for x, s in zip(rgb, sums[:3], strict=True)]
+                return means + [c.fma(guide, x, s) for x, s in zip(rgb, sums[3:], strict=True)]
 
-            def step(n, _):
-                def add(row, sums):
-                    start = c.load(c.at(rows, 8, row), 0, INT, 8)
-                    rgb = _read(c, _pixels(c, start, kind, n), kind)
-                    rgb = [c.minus(x, centre) for x in rgb]
-                    guide = _luma(c, rgb)
-                    means = [c.plus(x, s) for x, s in zip(rgb, sums[:3], strict=True)]
-                    return means + [c.fma(guide, x, s) for x, s in zip(rgb, sums[3:], strict=True)]
+            for k, total in enumerate(c.repeat(lines, [c.number(0)] * PLANES, add)):
+                for near in (1, 2):
+                    total = c.plus(total, c.pick(total, total, [j ^ near for j in range(LANES)]))
+                quarter = c.pick(total, total, list(range(0, LANES, BLOCK)))
+                c.store(quarter, c.at(c.at(out, k, apart), LANES, n))
+            return []
 
-                for k, total in enumerate(c.repeat(lines, [c.number(0)] * PLANES, add)):
-                    for near in (1, 2):
-                        total = c.plus(
-                            total, c.pick(total, total, [j ^ near for j in range(LANES)])
-                        )
-                    quarter = c.pick(total, total, list(range(0, LANES, BLOCK)))
-                    c.store(quarter, c.at(c.at(out, k, apart), LANES, n))
-                return []
-
-            c.repeat(count, [], step)
-
-        return moments
+        c.repeat(count, [], step)
 
     def _enlarged(c: Code, line):
         """Values at blocks, from the one before on, bilinearly at the pixels of a vector."""
@@ -162,78 +156,62 @@ if numba:
         share = VECTOR([((j + 0.5) / BLOCK + 0.5) % 1 for j in range(LANES)])
         return c.fma(share, c.minus(right, left), left)
 
-    def _bent(kind: int, filtered: bool):
-        """A kernel: ``count`` vectors of a row of pixels through filter, protection and curve.
+    @kernel_of_kinds(6, *itertools.product((0, 1, 2), (False, True)))
+    def _bent(c, how, source, lines, apart, numbers, out, count):
+        """``count`` vectors of a row of pixels through filter, protection and curve.
 
-        lines: where slopes and offsets at blocks stand, from the block before on, ``apart`` bytes
-        from plane to plane; numbers: where r and the centre stand.
+        how: kind, and whether there is a filter; lines: where slopes and offsets at blocks stand,
+        from the block before on, ``apart`` bytes from plane to plane; numbers: where r and the
+        centre stand.
         """
+        kind, filtered = how
+        zero, one = c.number(0), c.number(1)
+        r, centre = c.spread(numbers), c.spread(numbers, 4)
 
-        @kernel(6)
-        def bent(c, source, lines, apart, numbers, out, count):
-            zero, one = c.number(0), c.number(1)
-            r, centre = c.spread(numbers), c.spread(numbers, 4)
+        def filter_(rgb, n):
+            plane = [c.at(c.at(lines, LANES, n), k, apart) for k in range(PLANES)]
+            found = [_enlarged(c, line) for line in plane]
+            guide = c.minus(_luma(c, rgb), centre)
+            both = zip(found[:3], found[3:], strict=True)
+            rgb = [c.fma(a, guide, c.plus(b, centre)) for a, b in both]
+            return [c.smaller(c.larger(x, zero), one) for x in rgb]
 
-            def filter_(rgb, n):
-                plane = [c.at(c.at(lines, LANES, n), k, apart) for k in range(PLANES)]
-                found = [_enlarged(c, line) for line in plane]
-                guide = c.minus(_luma(c, rgb), centre)
-                rgb = [
-                    c.fma(a, guide, c.plus(b, centre))
-                    for a, b in zip(found[:3], found[3:], strict=True)
-                ]
-                return [c.smaller(c.larger(x, zero), one) for x in rgb]
+        def step(n, _):
+            rgb = _read(c, _pixels(c, source, kind, n), kind)
+            rgb = filter_(rgb, n) if filtered else rgb
+            m = c.larger(c.larger(rgb[0], rgb[1]), rgb[2])
+            rho = c.fma(c.builder.fneg(r), c.builder.fmul(c.builder.fmul(m, m), m), r)
+            for _ in range(ITERATIONS):
+                falls = [c.fma(x, x, c.builder.fneg(x)) for x in rgb]
+                rgb = [c.fma(rho, fall, x) for fall, x in zip(falls, rgb, strict=True)]
+            _write(c, rgb, _pixels(c, out, kind, n), kind)
+            return []
 
-            def step(n, _):
-                rgb = _read(c, _pixels(c, source, kind, n), kind)
-                rgb = filter_(rgb, n) if filtered else rgb
-                m = c.larger(c.larger(rgb[0], rgb[1]), rgb[2])
-                rho = c.fma(c.builder.fneg(r), c.builder.fmul(c.builder.fmul(m, m), m), r)
-                for _ in range(ITERATIONS):
-                    falls = [c.fma(x, x, c.builder.fneg(x)) for x in rgb]
-                    rgb = [c.fma(rho, fall, x) for fall, x in zip(falls, rgb, strict=True)]
-                _write(c, rgb, _pixels(c, out, kind, n), kind)
-                return []
+        c.repeat(count, [], step)
 
-            c.repeat(count, [], step)
+    @kernel_of_kinds(4, 0, 1, 2)
+    def _energy(c, kind, start, apart, size, out):
+        """The sum of squares of a block's diagonal second differences, eight times it."""
+        side = postprocess.NOISE_BLOCK
 
-        return bent
+        def step(k, sums):
+            pairs = c.builder.mul(c.builder.mul(k, INT(2)), apart)
+            upper = c.builder.add(start, pairs)
+            lower = c.builder.add(upper, apart)
+            total = sums[0]
+            for part in range(side // LANES):
+                at = [_pixels(c, row, kind, INT(part)) for row in (upper, lower)]
+                d = c.minus(*(_luma(c, _read(c, each, kind)) for each in at))
+                d = c.minus(d, c.pick(d, d, [j ^ 1 for j in range(LANES)]))
+                total = c.fma(d, d, total)
+            return [total]
 
-    def _energy(kind: int):
-        """A kernel: the sum of squares of a block's diagonal second differences, eight times it."""
-
-        @kernel(4)
-        def energy(c, start, apart, size, out):
-            side = postprocess.NOISE_BLOCK
-
-            def step(k, sums):
-                pairs = c.builder.mul(c.builder.mul(k, INT(2)), apart)
-                upper = c.builder.add(start, pairs)
-                lower = c.builder.add(upper, apart)
-                total = sums[0]
-                for part in range(side // LANES):
-                    luma = [
-                        _luma(c, _read(c, _pixels(c, row, kind, INT(part)), kind))
-                        for row in (upper, lower)
-                    ]
-                    d = c.minus(*luma)
-                    d = c.minus(d, c.pick(d, d, [j ^ 1 for j in range(LANES)]))
-                    total = c.fma(d, d, total)
-                return [total]
-
-            (total,) = c.repeat(INT(side // 2), [c.number(0)], step)
-            near = 1
-            while near < LANES:
-                total = c.plus(total, c.pick(total, total, [j ^ near for j in range(LANES)]))
-                near *= 2
-            c.store(c.pick(total, total, [0]), out)
-
-        return energy
-
-    _moments8, _moments16, _moments32 = (_moments(kind) for kind in range(3))
-    _energy8, _energy16, _energy32 = (_energy(kind) for kind in range(3))
-    _smooth8, _smooth16, _smooth32 = (_bent(kind, True) for kind in range(3))
-    _bend8, _bend16, _bend32 = (_bent(kind, False) for kind in range(3))
+        (total,) = c.repeat(INT(side // 2), [c.number(0)], step)
+        near = 1
+        while near < LANES:
+            total = c.plus(total, c.pick(total, total, [j ^ near for j in range(LANES)]))
+            near *= 2
+        c.store(c.pick(total, total, [0]), out)
 
     @machine_code
     def _energies(source, apart, size, kind, rows, columns, out):
@@ -241,12 +219,7 @@ if numba:
             for j in range(columns.shape[0]):
                 start = source + rows[i] * apart + 3 * size * columns[j]
                 into = out.ctypes.data + 4 * (i * columns.shape[0] + j)
-                if kind == 0:
-                    _energy8(start, apart, size, into)
-                elif kind == 1:
-                    _energy16(start, apart, size, into)
-                else:
-                    _energy32(start, apart, size, into)
+                _energy(kind, start, apart, size, into)
 
     @machine_code
     def _bisect(points, asked, limit, halvings):
@@ -284,12 +257,7 @@ if numba:
         for k in range(lines):
             rows[k] = source + (BLOCK * block + k) * apart
         at, into, step = rows.ctypes.data, out.ctypes.data + 4, out.strides[0]
-        if kind == 0:
-            _moments8(at, lines, numbers.ctypes.data, into, step, whole)
-        elif kind == 1:
-            _moments16(at, lines, numbers.ctypes.data, into, step, whole)
-        else:
-            _moments32(at, lines, numbers.ctypes.data, into, step, whole)
+        _moments(kind, at, lines, numbers.ctypes.data, into, step, whole)
         rest = width - LANES * whole
         if rest:  # pixels behind the last are grey and as bright as the centre: they add nothing
             ends[:] = numbers[1]
@@ -303,7 +271,7 @@ if numba:
                     else:
                         ends[k, i] = floats(start)[i]
                 rows[k] = ends.ctypes.data + k * ends.strides[0]
-            _moments32(at, lines, numbers.ctypes.data, into + LANES * whole, step, 1)
+            _moments(2, at, lines, numbers.ctypes.data, into + LANES * whole, step, 1)
         blocks = (width + BLOCK - 1) // BLOCK
         full, cut = np.float32(1 / (lines * BLOCK)), width - BLOCK * (blocks - 1)
         for k in range(out.shape[0]):
@@ -378,20 +346,7 @@ if numba:
                 lines += LANES * whole
                 for i in range(3 * rest * size):
                     octets(before)[i] = octets(source + done)[i]
-            if kind == 0:
-                if filtered:
-                    _smooth8(before, lines, apart, at, after, count)
-                else:
-                    _bend8(before, lines, apart, at, after, count)
-            elif kind == 1:
-                if filtered:
-                    _smooth16(before, lines, apart, at, after, count)
-                else:
-                    _bend16(before, lines, apart, at, after, count)
-            elif filtered:
-                _smooth32(before, lines, apart, at, after, count)
-            else:
-                _bend32(before, lines, apart, at, after, count)
+            _bent(2 * kind + filtered, before, lines, apart, at, after, count)
             if part:
                 for i in range(3 * rest * size):
                     octets(target + done)[i] = octets(after)[i]

@@ -27,7 +27,6 @@ if numba:
     LANES = (
         16 if "+avx512f" in _features else 8 if "+avx2" in _features else 4
     )  # floats of a vector
-    BYTES_PERMUTED = "+avx512vbmi" in _features  # whether one instruction looks up 64 bytes
 
     INT, FLOAT = ir.IntType(64), ir.FloatType()
     VECTOR, HALF = ir.VectorType(FLOAT, LANES), ir.VectorType(FLOAT, LANES // 2)
@@ -132,6 +131,28 @@ if numba:
 
         return wrap
 
+    def kernel_of_kinds(count: int, *kinds):
+        """As :func:`kernel`, of a function that is also given one of ``kinds``; the intrinsic's
+        first integer says which.
+        """
+
+        def wrap(write):
+            @kernel(count + 1)
+            def chosen(c, number, *arguments):
+                after = c.builder.append_basic_block("after")
+                switch = c.builder.switch(number, after)
+                for place, kind in enumerate(kinds):
+                    block = c.builder.append_basic_block("kind")
+                    switch.add_case(INT(place), block)
+                    c.builder.position_at_end(block)
+                    write(c, kind, *arguments)
+                    c.builder.branch(after)
+                c.builder.position_at_end(after)
+
+            return chosen
+
+        return wrap
+
     def _pointer(kind, number):
         """An intrinsic that takes an address as a pointer to numbers of one kind."""
 
@@ -152,34 +173,8 @@ if numba:
     def clear(address, count):
         numba.carray(floats(address), count)[:] = 0
 
-    @kernel(3)
-    def _through_64(c, table, line, blocks):
-        """``blocks`` times 64 bytes, each replaced by the byte of a table of 256 that it
-        numbers.
-        """
-        kind = ir.VectorType(ir.IntType(8), 64)
-        quarters = [c.load(table, 64 * k, kind, 1) for k in range(4)]
-        signature, name = ir.FunctionType(kind, [kind] * 3), "llvm.x86.avx512.vpermi2var.qi.512"
-        of_two = cgutils.get_or_insert_function(c.builder.module, signature, name)
-
-        def step(n, _):
-            at = c.at(line, 64, n)
-            number = c.load(at, 0, kind, 1)
-            low, high = (
-                c.builder.call(of_two, [a, number, b]) for a, b in (quarters[:2], quarters[2:])
-            )
-            upper = c.builder.icmp_signed("<", number, kind([0] * 64))
-            c.store(c.builder.select(upper, high, low), at)
-            return []
-
-        c.repeat(blocks, [], step)
-
     @machine_code
     def through(line, table):
         """A line of bytes, each replaced in place by what ``table`` (256,) has at it."""
-        done = 0
-        if BYTES_PERMUTED:
-            _through_64(table.ctypes.data, line.ctypes.data, line.shape[0] // 64)
-            done = line.shape[0] // 64 * 64
-        for i in range(done, line.shape[0]):
+        for i in range(line.shape[0]):
             line[i] = table[line[i]]

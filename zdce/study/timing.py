@@ -31,7 +31,7 @@ from zdce import datasets, paths
 
 STAGES = ("decode", "enhance", "encode")
 PAUSE = 0.005  # seconds before each call: threads of the version before go to sleep
-SECONDS, LEAST = 4.0, 3  # a version is called until it took so long, but no fewer times
+SECONDS, LEAST = 3.0, 3  # a version is called until it took so long, but no fewer times
 BUSY = 0.2  # cores that other work may keep busy before a table says so
 # Settings that leave machine code no more than AVX2, as most processors of the last ten years have
 ONLY_AVX2 = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"}
