@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import heapq
 import itertools
 import logging
 import math
@@ -180,8 +181,8 @@ class _Clock:
 
     Where a file is several put together, the times of all streams begin anew with each of them;
     they are moved on. A recording's start becomes 0. Of AVI and WMV, which know no times of
-    presentation, those of storage are taken in order. A time that repeats or is missing becomes a
-    later one.
+    presentation, those that readers make up are taken in order. A time that repeats or is missing
+    becomes a later one.
     """
 
     def __init__(self, video: Any, rate: Fraction | None) -> None:
@@ -192,7 +193,8 @@ class _Clock:
         self.parts: dict[int, int] = collections.Counter()  # by stream, the part that it is in
         self.expected: dict[int, Fraction] = {}  # by stream, the time after the last packet
         self.each = 1 / rate if rate else Fraction(1, 25)  # of a frame without a duration
-        self.waiting: collections.deque[int] = collections.deque()  # times without a frame yet
+        self.waiting: list[int] = []  # times that no frame has taken yet
+        self.early: int | None = None  # what readers add to the time of storage
         self.last: int | None = None
 
     def packet(self, packet: Any) -> None:
@@ -215,13 +217,15 @@ class _Clock:
 
     def decoding(self, packet: Any) -> None:
         """Note a packet of pictures."""
-        if self.by_order and packet.size and packet.dts is not None:
-            self.waiting.append(packet.dts)
+        if self.by_order and packet.size and packet.pts is not None:
+            if self.early is None:
+                self.early = packet.pts - packet.dts if packet.dts is not None else 0
+            heapq.heappush(self.waiting, packet.pts - self.early)
 
     def frame(self, frame: Any, base: Fraction) -> None:
         """Correct the time of a frame, given in the order of presentation."""
         frame.time_base = base
-        at = self.waiting.popleft() if self.by_order and self.waiting else frame.pts
+        at = heapq.heappop(self.waiting) if self.by_order and self.waiting else frame.pts
         if self.last is not None:
             at = self.last + max(1, round(self.each / base)) if at is None else at
             at = max(at, self.last + 1)
