@@ -19,7 +19,7 @@ from zdce.study import report
 ROOT = paths.PACKAGE.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 PROFILES = sorted(file.stem for file in (ROOT / "notebooks" / "profiles").glob("*.yaml"))
-PARAMETER = re.compile(r"[a-z]\w*: (int|float|str|bool|list\[(int|float|str)\]) = .+  # .+")
+PARAMETER = re.compile(r"[a-z]\w*: (int|float|str|bool) = .+  # .+")
 AS_BEFORE = ("# 07", "# 08")  # notebooks with longer cells and fewer compared ones than the others
 # What of a notebook is changed from outside: the first of these that it has.
 TURNED = {"limit": 3, "steps": 20, "iterations": 6, "repeats": 2, "seed": 1}

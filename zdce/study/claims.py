@@ -178,6 +178,8 @@ def _compared(part: Part, table: pd.DataFrame) -> list[dict]:
         return [_untestable(f"no figure {part.figure!r}")]
     sets = {name: on for name, on in table.groupby("dataset", sort=False)}
     names = [name for name in part.sets or sets if name in sets]
+    if not names:
+        return [_untestable(f"not scored on {' or '.join(part.sets)}")]
     names = [name for name in names if name != "bundled"] or names
     rows = [_on(part, sets[name], name) for name in names]
     return [row for row in rows if row] or [_untestable(f"{part.figure} is nowhere defined")]
