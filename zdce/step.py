@@ -25,7 +25,7 @@ from zdce.losses import RELEASED, TERMS, LossConfig, loss_terms
 from zdce.model import ZERO_DCE, CurveNet, NetConfig
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-# Of the record: four weighted terms, their sum, and the gradient's norm before clipping.
+# Of the record: the weighted terms, their sum, and the gradient's norm before clipping.
 COLUMNS = (*TERMS, "loss", "gradient_norm")
 WARM_UP = 3  # steps before one is captured
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what Adam remembers of each parameter
@@ -107,8 +107,8 @@ def loss_function(
 ) -> Callable[[dict[str, Tensor], Tensor], Tensor]:
     """The training loss as a pure function of a network's parameters and a batch of photographs.
 
-    It takes parameters by name and (N, 3, H, W) in [0, 1] and gives five values: the four weighted
-    terms in the order of ``losses.TERMS``, and their sum.
+    It takes parameters by name and (N, 3, H, W) in [0, 1] and gives the weighted terms in the order
+    of ``losses.TERMS``, and their sum, as one tensor.
     """
     with torch.random.fork_rng(devices=[]):
         network = CurveNet(net).to(device).train()
@@ -159,7 +159,7 @@ class State:
 
     @property
     def record(self) -> np.ndarray:
-        """(steps done, 6), columns :data:`COLUMNS`."""
+        """(steps done, 6) float32, columns :data:`COLUMNS`."""
         return self._record[: self.step]
 
     def advance(self) -> None:
