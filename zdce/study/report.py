@@ -228,8 +228,8 @@ def read_profile(profile: str) -> dict[str, dict]:
         for name, value in values.items():
             if name not in kinds:
                 has = ", ".join(kinds)
-                text = f"{file.name}: {book.name} has no parameter {name!r}"
-                raise ValueError(f"{text}; it has {has}")
+                what = f"{file.name}: {book.name} has no parameter {name!r}"
+                raise ValueError(f"{what}; it has {has}")
             _check_type(f"{file.name}: {name} of {book.name}", value, kinds[name])
     return parameters
 
@@ -383,9 +383,7 @@ def _replace(source: Path, target: Path, prefix: str) -> None:
 
 
 def _clean(notebook: nbformat.NotebookNode) -> None:
-    """Take papermill's marks, folders of this machine and progress bars out of an executed
-    notebook.
-    """
+    """Take papermill's marks and folders of this machine out of an executed notebook."""
     notebook.metadata.pop("papermill", None)
     notebook.cells = [
         c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])
@@ -394,19 +392,10 @@ def _clean(notebook: nbformat.NotebookNode) -> None:
         cell.metadata.pop("papermill", None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.source = cell.source.removeprefix("# Parameters\n").strip()
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not _is_bar(output)]
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
-                lines = "\n".join(line.rsplit("\r", 1)[-1] for line in output.text.split("\n"))
-                output.text = MACHINE.sub("", lines.replace(f"{paths.root()}{os.sep}", ""))
-
-
-def _is_bar(output: nbformat.NotebookNode) -> bool:
-    """Whether an output is nothing but tqdm's bars on stderr, known by share, count and rate."""
-    if output.output_type != "stream" or output.name != "stderr":
-        return False
-    return all(re.search(r"\d+%\|.*\|.*\[.*\]|^\s*$", line) for line in output.text.split("\n"))
+                text = output.text.replace(f"{paths.root()}{os.sep}", "")
+                output.text = MACHINE.sub("", text)
 
 
 def write_index(profile: str) -> Path:
