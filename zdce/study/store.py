@@ -80,9 +80,7 @@ def _names() -> dict[str, str]:
 
 @cache
 def _fingerprint(model: str) -> str:
-    """First 16 digits of the sha256 of a model's tensors, sorted by name; and its scale, if any."""
-    net, digest = checkpoints.load(model).net, hashlib.sha256()
-    for name, tensor in sorted(net.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
+    """Hash of a model's tensors; and its scale, if any."""
+    net = checkpoints.load(model).net
     scale = getattr(getattr(net, "config", None), "scale", 1.0)
-    return digest.hexdigest()[:16] + (f"-{scale:g}x" if scale != 1 else "")
+    return checkpoints.fingerprint(net.state_dict()) + (f"-{scale:g}x" if scale != 1 else "")
