@@ -115,7 +115,7 @@ def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
     if (size := path.stat().st_size) > MAX_BYTES:
         raise CheckpointError(f"{path}: {size} bytes, too large for weights of these networks")
     ours = path.suffix.lower() == ".safetensors"
-    tensors, header = _read_safetensors(path) if ours else (_read_pickled(path), {})
+    tensors, header = read_tensors(path) if ours else (_read_pickled(path), {})
     if not all(map(_held, tensors.values())):
         raise CheckpointError(f"{path}: tensors larger than what the file holds of them")
     if not all(torch.isfinite(tensor.float()).all() for tensor in tensors.values()):
@@ -194,14 +194,17 @@ def write_tensors(path: str | os.PathLike, tensors: dict[str, Tensor], header: d
 
 
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
-    """Tensors and header of a ``.safetensors``, unchecked; ValueError for anything else."""
+    """Tensors and JSON header of a ``.safetensors``; :class:`CheckpointError` for anything else."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("zdce") or "{}")
             names = file.keys()  # of safe_open, which cannot be iterated itself
-            return {name: file.get_tensor(name) for name in names}, header
-    except (SafetensorError, RecursionError, OSError) as error:
-        raise ValueError(str(error)) from None
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, ValueError, RecursionError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: the header must be a JSON object, not {header!r}")
+    return tensors, header
 
 
 def _config_from_shapes(path: Path, tensors: dict[str, Tensor]) -> NetConfig:
@@ -244,16 +247,6 @@ def _config_from_header(path: Path, header: dict) -> NetConfig:
         raise CheckpointError(
             f"{path}: configuration in the header is not usable: {error}"
         ) from None
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    try:
-        tensors, header = read_tensors(path)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: the header must be a JSON object, not {header!r}")
-    return tensors, header
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
