@@ -37,28 +37,40 @@ def test_tiles_cover_every_pixel_once_and_see_enough_at_one_size(size):
     assert (count == 1).all() and len(seen) == 1
 
 
-class OneDevice(TorchDispatchMode):
-    """Fails where an operation reads from one device and writes to another."""
+class Moves(TorchDispatchMode):
+    """Records what is copied from device to device, and fails where anything else mixes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         each = [x for x in (*args, result) if isinstance(x, torch.Tensor) and x.ndim]
-        assert len({x.device for x in each}) <= 1, function
+        if len({x.device for x in each}) > 1:
+            assert function._schema.name in ("aten::to", "aten::_to_copy"), function
+            self.moved.append((str(result.device), result.dtype, result.shape))
         return result
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("way", ["full", "reduced", "auto"])
-def test_no_tensor_leaves_its_device_between_pixels_in_and_pixels_out(kind, way):
-    """On the device "meta", which has no values: whatever asked for one would fail."""
-    one = Reference(AutoCurve() if way == "auto" else trained(), reduced=way == "reduced")
+@pytest.mark.parametrize("way", ["full", "half", "reduced", "auto"])
+def test_pixels_go_to_the_device_once_as_they_are_and_nothing_else_moves(kind, way):
+    """To the device "meta", which has no values: whatever asked for one would fail."""
+    precision = torch.float16 if way == "half" else torch.float32
+    net = AutoCurve() if way == "auto" else trained()
+    one = Reference(net, reduced=way == "reduced", precision=precision)
     one.net.to("meta")
+    one.convolving.to("meta")
     one.device = torch.device("meta")
     reference._table(1.15, getattr(torch, np.dtype(kind).name), one.device)
-    pixels = torch.from_numpy(pixels_of(33, 47, kind)).to("meta")
-    with OneDevice():
+    pixels = torch.from_numpy(pixels_of(33, 47, kind))
+    with Moves() as mode:
         result = one.render(pixels, gamma=1.15, strength=0.5)
+    assert mode.moved == [("meta", pixels.dtype, pixels.shape)]
     assert result.shape == pixels.shape and result.dtype == pixels.dtype and result.is_meta
+    with Moves(), pytest.raises((AssertionError, NotImplementedError)):
+        result.cpu()  # the test would see it
 
 
 @needs_numba
@@ -116,10 +128,13 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch, reduced):
         assert all(np.array_equal(results[0], each) for each in results)
 
 
-def test_the_choice_is_said_and_all_candidates_agree():
+def test_the_choice_is_said_and_all_candidates_agree(monkeypatch):
     pixels, net = dark(40, 50), trained()
     found = [one.render(pixels).astype(int) for one in engine.candidates(net)]
     assert engine.choose(net).reason and max(np.abs(x - found[0]).max() for x in found) <= 1
+    monkeypatch.setattr(compiled, "numba", None)
+    (only,) = engine.candidates(net)
+    assert type(only) is Reference and "zdce[fast]" in only.reason
 
 
 def test_curves_of_one_photograph_render_another_into_a_given_array():
@@ -136,6 +151,7 @@ def test_matrix_units_are_used_for_eight_bits_alone(monkeypatch):
     net = checkpoints.load("zero-dce-improved").net
     one = engine.choose(net)
     assert one.precision == torch.bfloat16 and "matrix units" in one.reason
+    assert one.convolving.e_conv2.weight.is_contiguous(memory_format=torch.channels_last)
     assert engine.choose(net, reduced=True).precision == torch.float32
     plain = engine.candidates(net)[-1]
     for kind, most in ((np.uint8, 1), (np.uint16, 0)):
