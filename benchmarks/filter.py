@@ -105,6 +105,7 @@ def main() -> None:
     if not (datasets.at_hand("sice-pairs") and datasets.at_hand("bursts")):
         return print("not at hand: zdce data fetch sice-pairs bursts")
     torch.set_num_threads(1)
+    about = timing.conditions("filter")
     rows, pairs = [], datasets.samples("sice-pairs", asked.limit)
     with torch.inference_mode():
         for sample in tqdm(pairs):
@@ -121,7 +122,7 @@ def main() -> None:
         table["ms"] = pd.Series(milliseconds())
     of_exact = table.loc["exact"]
     table["psnr_lost"], table["ssim_lost"] = (of_exact[k] - table[k] for k in ("psnr", "ssim"))
-    table = table.assign(pairs=len(pairs), threads=1, **timing.conditions("filter"))
+    table = table.assign(pairs=len(pairs), threads=1, **about)
     print(table[["psnr", "ssim", "psnr_lost", "ssim_lost", "burst_noise", "ms"]].to_string())
     asked.csv.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(asked.csv, float_format="%.6g")

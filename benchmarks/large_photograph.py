@@ -97,7 +97,7 @@ def main() -> None:
     own = ("MALLOC_", "GLIBC_")  # the caller's own settings of memory
     environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     environment["PYTHONPATH"] = str(paths.PACKAGE.parent)
-    rows = []
+    rows, about = [], timing.conditions("large")
     for name, share, model, path in CASES:
         with tempfile.TemporaryDirectory(prefix="zdce-large-") as folder:
             file, pixels = Path(folder) / name, photograph(share * asked.megapixels * 1e6)
@@ -112,7 +112,7 @@ def main() -> None:
         rows.append(row | json.loads(done.stdout.splitlines()[-1]))
         rows[-1]["under_2_gib"] = rows[-1]["peak_mb"] < LIMIT_MB
         print(rows[-1], flush=True)
-    table = pd.DataFrame(rows).assign(threads=2, **timing.conditions("large"))
+    table = pd.DataFrame(rows).assign(threads=2, **about)
     asked.csv.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(asked.csv, index=False, float_format="%.4g")
 

@@ -162,7 +162,7 @@ def summary(rows: pd.DataFrame, device: str) -> pd.DataFrame:
         index=table.index,
         columns=["what", "trainings", "threads", "precision"],
     )
-    return table.join(about).assign(**timing.conditions("training", device))
+    return table.join(about)
 
 
 def main() -> None:
@@ -181,13 +181,14 @@ def main() -> None:
         return print("sice-train is not at hand: zdce data fetch sice-train")
     datasets.training_set("sice-train", 256)
     rows, variants, before = [], VARIANTS[arguments.device], timing.busy()
+    conditions = timing.conditions("training", arguments.device)
     for _, net, variant in itertools.product(range(arguments.rounds), MAIN, variants):
         steps = arguments.steps * (1 if net == "zero-dce" else 2)
         rate, loss = measure(arguments.device, variant, net, steps)
         rows.append({"net": net, "variant": variant, "rate": rate, "steps": steps, "loss": loss})
         print(f"{net:18} {variant:14} {rate:9.2f} photographs/s, loss {loss:.4f}", flush=True)
     table = summary(pd.DataFrame(rows), arguments.device)
-    table["other_work"] = timing.other_work(before)
+    table = table.assign(other_work=timing.other_work(before), **conditions)
     print(table[["photographs_per_second", "ratio", "lowest", "highest"]].to_string())
     arguments.csv.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(arguments.csv, float_format="%.6g")

@@ -78,6 +78,7 @@ if numba:
         clear,
         floats,
         kernel,
+        kernel_of_kinds,
         machine_code,
         through,
     )
@@ -153,113 +154,85 @@ if numba:
 
         c.repeat(count, [], step)
 
-    def _product(halves: int):
-        """A kernel that multiplies ``count`` tiles by a matrix that is ``halves`` half vectors
-        wide.
-        """
+    @kernel_of_kinds(7, 1, 2, 3, 4)
+    def _product(c, halves, v, tile, u, m, out, channels, count):
+        """``count`` tiles by a matrix that is ``halves`` half vectors wide."""
         kinds = [VECTOR] * (halves // 2) + [HALF] * (halves % 2)
 
-        @kernel(7)
-        def multiply(c, v, tile, u, m, out, channels, count):
-            def group(first, tiles: int) -> None:
-                rows = [
-                    c.at(v, 1, c.builder.mul(tile, c.builder.add(first, INT(t))))
-                    for t in range(tiles)
+        def group(first, tiles: int) -> None:
+            rows = [
+                c.at(v, 1, c.builder.mul(tile, c.builder.add(first, INT(t)))) for t in range(tiles)
+            ]
+
+            def step(n, sums):
+                line, at = c.at(u, halves * BYTES // 2, n), c.builder.mul(n, INT(4))
+                weights = [c.load(line, BYTES * p, kind) for p, kind in enumerate(kinds)]
+                factors = {VECTOR: [c.spread(c.builder.add(row, at)) for row in rows]}
+                factors[HALF] = [c.pick(x, x, list(range(LANES // 2))) for x in factors[VECTOR]]
+                each = [(t, p, kind) for t in range(tiles) for p, kind in enumerate(kinds)]
+                return [
+                    c.fma(factors[kind][t], weights[p], sums[k])
+                    for k, (t, p, kind) in enumerate(each)
                 ]
 
-                def step(n, sums):
-                    line, at = c.at(u, halves * BYTES // 2, n), c.builder.mul(n, INT(4))
-                    weights = [c.load(line, BYTES * p, kind) for p, kind in enumerate(kinds)]
-                    factors = {VECTOR: [c.spread(c.builder.add(row, at)) for row in rows]}
-                    factors[HALF] = [c.pick(x, x, list(range(LANES // 2))) for x in factors[VECTOR]]
-                    each = [(t, p, kind) for t in range(tiles) for p, kind in enumerate(kinds)]
-                    return [
-                        c.fma(factors[kind][t], weights[p], sums[k])
-                        for k, (t, p, kind) in enumerate(each)
-                    ]
+            sums = c.repeat(
+                channels, [c.number(0, kind) for _ in range(tiles) for kind in kinds], step
+            )
+            into = c.at(m, 1, c.builder.mul(out, first))
+            for k, value in enumerate(sums):
+                c.store(value, c.at(into, k // len(kinds), out), BYTES * (k % len(kinds)))
 
-                sums = c.repeat(
-                    channels, [c.number(0, kind) for _ in range(tiles) for kind in kinds], step
-                )
-                into = c.at(m, 1, c.builder.mul(out, first))
-                for k, value in enumerate(sums):
-                    c.store(value, c.at(into, k // len(kinds), out), BYTES * (k % len(kinds)))
+        done = INT(0)
+        for tiles in (MOST, 4, 1):  # as many at a time as the registers hold, then what is left
 
-            done = INT(0)
-            for tiles in (MOST, 4, 1):  # as many at a time as the registers hold, then what is left
-
-                def several(n, _, done=done, tiles=tiles):
-                    group(c.builder.add(done, c.builder.mul(n, INT(tiles))), tiles)
-                    return []
-
-                times = c.builder.sdiv(c.builder.sub(count, done), INT(tiles))
-                c.repeat(times, [], several)
-                done = c.builder.add(done, c.builder.mul(times, INT(tiles)))
-
-        return multiply
-
-    _half, _one, _more, _two = (_product(halves) for halves in (1, 2, 3, 4))
-
-    def _back(relu: bool, kind):
-        """A kernel that turns the products of ``count`` tiles into six rows of outputs, with bias;
-        into: where their addresses stand, ``start`` bytes before the first output.
-        """
-
-        @kernel(8)
-        def outputs(c, m, place, tile, bias, into, start, pixel, count):
-            shift, zero = c.load(bias, 0, kind), c.number(0, kind)
-            lines = [c.builder.add(c.load(into, 8 * k, INT, 8), start) for k in range(STRIP)]
-
-            def step(n, _):
-                first = c.at(m, 1, c.builder.mul(n, tile))
-                columns = [
-                    _outputs(
-                        c, [c.load(c.at(first, SEEN * i + j, place), 0, kind) for i in range(SEEN)]
-                    )
-                    for j in range(SEEN)
-                ]
-                for k, line in enumerate(lines):
-                    at = c.at(line, STRIP, c.builder.mul(n, pixel))
-                    for x, value in enumerate(_outputs(c, [column[k] for column in columns])):
-                        value = c.plus(value, shift)
-                        c.store(c.larger(value, zero) if relu else value, c.at(at, x, pixel))
+            def several(n, _, done=done, tiles=tiles):
+                group(c.builder.add(done, c.builder.mul(n, INT(tiles))), tiles)
                 return []
 
-            c.repeat(count, [], step)
+            times = c.builder.sdiv(c.builder.sub(count, done), INT(tiles))
+            c.repeat(times, [], several)
+            done = c.builder.add(done, c.builder.mul(times, INT(tiles)))
 
-        return outputs
+    @kernel_of_kinds(8, (VECTOR, True), (VECTOR, False), (HALF, False))
+    def _back(c, how, m, place, tile, bias, into, start, pixel, count):
+        """The products of ``count`` tiles as six rows of outputs, with bias, and ReLU or none.
 
-    _back_relu, _back_plain, _back_half = (
-        _back(True, VECTOR),
-        _back(False, VECTOR),
-        _back(False, HALF),
-    )
-
-    def _direct(pixels: int):
-        """A kernel of the first layer: 3 channels to one vector, ``pixels`` neighbours at a time,
-        with ReLU.
+        into: where the rows' addresses stand, ``start`` bytes before the first output.
         """
+        kind, relu = how
+        shift, zero = c.load(bias, 0, kind), c.number(0, kind)
+        lines = [c.builder.add(c.load(into, 8 * k, INT, 8), start) for k in range(STRIP)]
 
-        @kernel(8)
-        def convolve(c, r0, r1, r2, weights, line, bias, out, pixel):
-            sums = [c.load(bias)] * pixels
-            for k, row in enumerate((r0, r1, r2)):
+        def step(n, _):
+            first = c.at(m, 1, c.builder.mul(n, tile))
+            columns = []
+            for j in range(SEEN):
+                products = [c.at(first, SEEN * i + j, place) for i in range(SEEN)]
+                columns.append(_outputs(c, [c.load(each, 0, kind) for each in products]))
+            for k, line in enumerate(lines):
+                at = c.at(line, STRIP, c.builder.mul(n, pixel))
+                for x, value in enumerate(_outputs(c, [column[k] for column in columns])):
+                    value = c.plus(value, shift)
+                    c.store(c.larger(value, zero) if relu else value, c.at(at, x, pixel))
+            return []
 
-                def step(n, sums, k=k, row=row):
-                    weight = c.load(c.at(c.at(weights, 9 * k, line), 1, c.builder.mul(n, line)))
-                    first = c.at(row, 4, n)
-                    return [
-                        c.fma(c.spread(first, 12 * x), weight, total)
-                        for x, total in enumerate(sums)
-                    ]
+        c.repeat(count, [], step)
 
-                sums = c.repeat(INT(9), sums, step)
-            for x, total in enumerate(sums):
-                c.store(c.larger(total, c.number(0)), c.at(out, x, pixel))
+    @kernel_of_kinds(8, STRIP, 2 * STRIP)
+    def _direct(c, pixels, r0, r1, r2, weights, line, bias, out, pixel):
+        """The first layer: 3 channels to one vector, so many neighbours at a time, with ReLU."""
+        sums = [c.load(bias)] * pixels
+        for k, row in enumerate((r0, r1, r2)):
 
-        return convolve
+            def step(n, sums, k=k, row=row):
+                weight = c.load(c.at(c.at(weights, 9 * k, line), 1, c.builder.mul(n, line)))
+                first = c.at(row, 4, n)
+                seen = [c.spread(first, 12 * x) for x in range(pixels)]
+                return [c.fma(x, weight, total) for x, total in zip(seen, sums, strict=True)]
 
-    _direct12, _direct6 = _direct(2 * STRIP), _direct(STRIP)
+            sums = c.repeat(INT(9), sums, step)
+        for x, total in enumerate(sums):
+            c.store(c.larger(total, c.number(0)), c.at(out, x, pixel))
 
     @kernel(6)
     def _highest(c, r0, r1, r2, pixel, out, count):
@@ -366,14 +339,7 @@ if numba:
             a, column = v + place * v_place, 0
             while column < outputs:
                 b, halves = m + place * m_place + 4 * column, min(4, (outputs - column) // half)
-                if halves == 4:
-                    _two(a, a_tile, u, b, b_tile, channels, count)
-                elif halves == 3:
-                    _more(a, a_tile, u, b, b_tile, channels, count)
-                elif halves == 2:
-                    _one(a, a_tile, u, b, b_tile, channels, count)
-                else:
-                    _half(a, a_tile, u, b, b_tile, channels, count)
+                _product(halves - 1, a, a_tile, u, b, b_tile, channels, count)
                 u += 4 * channels * halves * half
                 column += halves * half
 
@@ -392,16 +358,11 @@ if numba:
     @machine_code
     def _tiles_out(m, m_place, bias, outputs, kind, start, into, count):
         """The products of ``count`` tiles as six rows of outputs."""
-        pixel, channel = 4 * outputs, 0
-        while channel < outputs:
+        pixel, rows = 4 * outputs, into.ctypes.data
+        for channel in range(0, outputs, LANES):
             at, products, shift = start + 4 * channel, m + 4 * channel, bias + 4 * channel
-            if kind == CONVOLUTION:
-                _back_relu(products, m_place, pixel, shift, into.ctypes.data, at, pixel, count)
-            elif outputs - channel >= LANES:
-                _back_plain(products, m_place, pixel, shift, into.ctypes.data, at, pixel, count)
-            else:
-                _back_half(products, m_place, pixel, shift, into.ctypes.data, at, pixel, count)
-            channel += LANES
+            how = 0 if kind == CONVOLUTION else 1 if outputs - channel >= LANES else 2
+            _back(how, products, m_place, pixel, shift, rows, at, pixel, count)
 
     @machine_code
     def _convolve(
@@ -433,16 +394,9 @@ if numba:
                 while x < stop:
                     a, b, d = rows[r] + 12 * x, rows[r + 1] + 12 * x, rows[r + 2] + 12 * x
                     out = into[r] + 4 * (x * channels + c)
-                    if stop - x >= 2 * STRIP:
-                        _direct12(
-                            a, b, d, weights + 4 * c, 4 * channels, bias + 4 * c, out, 4 * channels
-                        )
-                        x += 2 * STRIP
-                    else:
-                        _direct6(
-                            a, b, d, weights + 4 * c, 4 * channels, bias + 4 * c, out, 4 * channels
-                        )
-                        x += STRIP
+                    two, line = int(stop - x >= 2 * STRIP), 4 * channels
+                    _direct(two, a, b, d, weights + 4 * c, line, bias + 4 * c, out, line)
+                    x += STRIP * (1 + two)
 
     @machine_code
     def _bend_row(raw, source, out, table, plain):

@@ -407,7 +407,7 @@ def compare(
     figures of :func:`summary` and :func:`agreement`, cores of other work, and :func:`conditions`.
     """
     image = Image.fromarray(datasets.samples("bundled")[0].image())
-    parts, missing = [], []
+    parts, missing, about = [], [], conditions("paths")
     for number, (size, versions) in enumerate(groups):
         missing += filter(None, map(lacking, versions))
         before, there = busy(), [version for version in versions if not lacking(version)]
@@ -423,9 +423,9 @@ def compare(
                 results = {worker.version: worker.result() for worker in running.values()}
         settings = pd.DataFrame([{"version": v.label} | asdict(v) for v in there])
         part = settings.drop(columns="device").merge(part).merge(agreement(results), how="left")
-        about = {"group": number, "width": size[0], "height": size[1]}
-        parts.append(part.assign(**about, other_work=other_work(before)))
-    return pd.concat(parts, ignore_index=True).assign(**conditions("paths")), missing
+        at = {"group": number, "width": size[0], "height": size[1]}
+        parts.append(part.assign(**at, other_work=other_work(before)))
+    return pd.concat(parts, ignore_index=True).assign(**about), missing
 
 
 def choices(device: str = "cpu") -> list[str]:
