@@ -564,7 +564,8 @@ def _array(image: Image.Image) -> np.ndarray:
     if width * height <= BAND or width > BAND:
         return np.array(image)
     rows = BAND // width
-    array = np.empty((height, width, *[len(image.getbands())][: len(image.mode) > 1]), np.uint8)
+    bands = len(image.getbands())
+    array = np.empty((height, width) if bands == 1 else (height, width, bands), np.uint8)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         array[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
