@@ -172,7 +172,7 @@ def _light(seen: np.ndarray, before: np.ndarray) -> float:
 
 def _within(change: float) -> float:
     """1 for no recent change, near 0 for that of a fade."""
-    return math.exp(-((change / FADE) ** 2))
+    return math.exp(-((change / FADE) ** 4))
 
 
 def _towards(
