@@ -41,12 +41,8 @@ def clones(tmp_path_factory):
 
 
 def environment(home: Path) -> dict[str, str]:
-    own = {
-        "ZDCE_RUNS": str(home / "runs"),
-        "ZDCE_DATA": str(home / "data"),
-        "PYTHONPATH": str(home),
-    }
-    return os.environ | own | {"OMP_NUM_THREADS": "1"}
+    own = {"ZDCE_RUNS": str(home / "runs"), "ZDCE_DATA": str(home / "data")}
+    return os.environ | own | {"PYTHONPATH": str(home), "OMP_NUM_THREADS": "1"}
 
 
 def start(home: Path, *words: str, before: list[str] | None = None) -> subprocess.Popen:
@@ -74,11 +70,8 @@ def on_a_disk(size: str, at: Path) -> list[str]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    places = [place for place in folder.rglob("*") if place.is_file()]
-    return {
-        str(place.relative_to(folder)): hashlib.sha256(place.read_bytes()).hexdigest()
-        for place in places
-    }
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 WRITER = """
@@ -113,12 +106,10 @@ def test_many_writers_of_one_file_take_turns(tmp_path):
 @own_disk
 def test_enhance_on_a_full_disk_says_so_for_each_and_leaves_nothing_half(clones):
     home = clones("full")
-    code, said = end(
-        start(home, "enhance", "in", "-o", "out", before=on_a_disk("24k", home / "out"))
-    )
-    lines = re.findall(
-        r"^out/\d+\.jpg: cannot be written: No space left on device$", said, re.MULTILINE
-    )
+    disk = on_a_disk("24k", home / "out")
+    code, said = end(start(home, "enhance", "in", "-o", "out", before=disk))
+    full = r"^out/\d+\.jpg: cannot be written: No space left on device$"
+    lines = re.findall(full, said, re.MULTILINE)
     written, failed = map(int, re.search(r"(\d+) enhanced, (\d+) failed", said).groups())
     assert code == 1 and written > 0 and written + failed == 24 and len(lines) == failed > 0
 
@@ -177,9 +168,7 @@ def test_a_clock_set_back_costs_no_work_and_no_output(clones):
     assert end(start(home, "enhance", "in", "-o", "out"))[0] == 0
     first = hashes(home / "out")
     code, said = end(start(home, "enhance", "in", "-o", "out", "--skip-done"))
-    assert code == 0 and "24 enhanced" in said, (
-        "outputs that look older than their photographs are made again"
-    )
+    assert code == 0 and "24 enhanced" in said  # what looks older is made again
     assert hashes(home / "out") == first and len(first) == 24
 
 
@@ -255,9 +244,8 @@ def test_two_trainings_of_one_kind_at_once_give_what_one_gives(clones, name):
 )  # workers and processes of a sweep: in the tests of their own
 def test_a_killed_command_loses_nothing(name):
     row = soak.killed(SHORT[name], kills=1, seed=3)
-    assert (
-        row["times"] == 1 and row["outputs"] > 0 and not any(row[column] for column in soak.BAD)
-    ), row
+    whole = row["outputs"] > 0 and not any(row[column] for column in soak.BAD)
+    assert row["times"] == 1 and whole, row
 
 
 def test_many_photographs_take_no_more_memory_than_few():
@@ -269,9 +257,8 @@ def test_many_photographs_take_no_more_memory_than_few():
 
 def test_a_report_under_a_limit_of_memory_is_the_same():
     row = soak.starved()
-    assert (
-        row["outputs"] > 0 and row["peak_MiB"] > 0 and not any(row[column] for column in soak.BAD)
-    ), row
+    whole = row["outputs"] > 0 and not any(row[column] for column in soak.BAD)
+    assert row["peak_MiB"] > 0 and whole, row
 
 
 def test_same_seed_same_bits_and_how_far_threads_move_them(clones, tmp_path, monkeypatch, capsys):
@@ -306,14 +293,12 @@ sys.exit(len(report.run("quick", ["02"])))
 
 
 def test_a_report_made_twice_has_the_same_tables_to_the_byte(tmp_path):
-    words = [sys.executable, "-c", REPORT]
-    someone = {name: "quillon" for name in ("USER", "LOGNAME", "USERNAME")} | {
-        "HOME": str(tmp_path / "home" / "quillon")
-    }
-    plain = environment(paths.root())
+    plain, words = environment(paths.root()), [sys.executable, "-c", REPORT]
+    someone = dict.fromkeys(("USER", "LOGNAME", "USERNAME"), "quillon")
+    someone["HOME"] = str(tmp_path / "home" / "quillon")
     both = [
-        subprocess.Popen([*words, tmp_path / name], env=env)
-        for name, env in zip("ab", (plain, plain | someone), strict=True)
+        subprocess.Popen([*words, tmp_path / name], env=plain | other)
+        for name, other in (("a", {}), ("b", someone))
     ]
     assert [process.wait() for process in both] == [0, 0]
     one, other = (hashes(tmp_path / name / "quick" / "tables") for name in "ab")
@@ -322,11 +307,5 @@ def test_a_report_made_twice_has_the_same_tables_to_the_byte(tmp_path):
     assert {file.suffix for file in made} == {".html", ".ipynb", ".csv"}
     for file in made:
         text = re.sub(r"[\w+/=]{200,}", "", file.read_text("utf-8"))  # pictures
-        for name in (
-            str(tmp_path),
-            str(paths.root()),
-            f"{Path.home()}/",
-            "quillon",
-            platform.node(),
-        ):
-            assert name not in text, file.name
+        for name in (tmp_path, paths.root(), f"{Path.home()}/", "quillon", platform.node()):
+            assert str(name) not in text, file.name
