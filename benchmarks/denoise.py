@@ -1,7 +1,7 @@
 """A denoiser in place of the guided filter, trained on dark photographs alone: does it earn its
 bytes?
 
-    python benchmarks/denoise.py -o reports/study/tables/08_denoise_reporting.csv --half reporting
+    python benchmarks/denoise.py -o reports/study/denoise/reporting.csv --half reporting
 
 Needs sice-train (its dark frames, and none of a scene of sice-pairs, are trained on), sice-pairs
 and bursts. A dark frame at half its size is nearly free of noise and of JPEG: made darker still,
@@ -292,7 +292,7 @@ def main() -> None:
     )
     parser.add_argument("-o", "--out", type=Path, required=True, help="CSV file to write")
     parser.add_argument("--half", default="choosing", choices=datasets.HALVES)
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--weights", type=Path, help="folder of seed0.pt …; missing: trained")
     parser.add_argument("--supervised", action="store_true")
@@ -316,6 +316,7 @@ def main() -> None:
                 torch.save(net.state_dict(), file)
         tables.append(scores(net, name, seed, pairs))
     found = summary(pd.concat(tables), "third of choosing" if options.supervised else options.half)
+    found.loc[found["method"] == name, "steps"] = options.steps
     found.to_csv(options.out, index=False, float_format="%.6g")
 
 
