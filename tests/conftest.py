@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import zdce  # noqa: F401 - says how threads of torch wait, before torch is imported
+
 
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="a test that would be skipped fails")
