@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from zdce.files import atomic_write, scratch
@@ -41,3 +44,13 @@ def test_folders_of_killed_processes_go_and_those_in_use_stay(tmp_path):
     with scratch(tmp_path) as one, scratch(tmp_path) as other:
         assert one != other and one.is_dir() and not (tmp_path / ".partial-left").exists()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    """Else a power cut could leave an empty file in place of a good one."""
+    order, fsync, replace = [], os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (order.append("flushed"), fsync(handle)))
+    monkeypatch.setattr(Path, "replace", lambda *of: (order.append("named"), replace(*of))[1])
+    with atomic_write(tmp_path / "a.txt") as partial:
+        partial.write_text("whole")
+    assert order == ["flushed", "named"]
