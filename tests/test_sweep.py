@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -105,13 +106,16 @@ def test_a_worker_killed_midway_and_four_correct_runs(home):
 def test_a_cluster_without_shared_folders_sends_its_files(home):
     """What a worker returns is enough; its own folders need not be seen from here."""
     (config,) = configs(home, count=1, steps=3)
-    _, files = sweep._on_worker(config, sweep.Saving(snapshots=(2,)), "cpu")
-    there = {name: (sweep.folder(config) / name).read_bytes() for name in files}
-    assert len(there) == 5
-    for name in there:
+    job = (config, sweep.Saving(snapshots=(2,)))
+    files = sweep._on_worker(*job, "cpu")
+    assert len(files) == 5
+    for name, content in files.items():
+        assert (sweep.folder(config) / name).read_bytes() == content
         (sweep.folder(config) / name).unlink()
-    sweep._bring(config, files)
-    assert there == {name: (sweep.folder(config) / name).read_bytes() for name in files}
+    with ThreadPoolExecutor(1) as executor:
+        (outcome,) = sweep._submitted([job], executor, lambda *_: files)
+    assert outcome.state == "trained" and outcome.line().endswith(" min")
+    assert all((sweep.folder(config) / n).read_bytes() == files[n] for n in files)
 
 
 @pytest.mark.long
@@ -156,7 +160,7 @@ def test_trainings_that_share_a_device_take_turns_and_are_as_if_alone(home):
     bad = replace(bad, data=str(home / "nowhere"))
     snapshots = sweep.Saving(snapshots=(3,))
     tasks = [(wanted[0], snapshots), (bad, sweep.Saving()), (wanted[1], sweep.Saving())]
-    states = {o.config: o.state for o in sweep._gpu(tasks, jobs=2, device="cpu")}
+    states = {o.config: o.state for o in sweep._packed(tasks, jobs=2, device="cpu")}
     assert states == {wanted[0]: "trained", bad: "failed", wanted[1]: "trained"}
     (sweep.folder(bad)).rmdir()
     assert_correct(wanted, home)

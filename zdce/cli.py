@@ -189,8 +189,6 @@ def train(arm, epochs, out, weights, resume, save_every, tensorboard, device, **
     """Train one network; no reference photographs are needed."""
     from dataclasses import replace
 
-    import torch
-
     from zdce import training
     from zdce.datasets import training_set
     from zdce.study.experiments import EXPERIMENTS
@@ -201,7 +199,6 @@ def train(arm, epochs, out, weights, resume, save_every, tensorboard, device, **
         raise click.UsageError(f"--arm {arm}: unknown; choose one of {', '.join(EXPERIMENTS)}")
     wanted = {key: value for key, value in changes.items() if value is not None}
     config = replace(EXPERIMENTS[arm], **wanted)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     with _plain_errors():
         photographs = training_set(config.data, config.size)
         if epochs:

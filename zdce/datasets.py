@@ -379,7 +379,7 @@ def bursts(name: str) -> dict[str, list[np.ndarray]]:
 class TrainingSet:
     """Photographs ready for training.
 
-    images: (N, size, size, 3) uint8 sRGB, a read-only memory map. names: of the files.
+    images: (N, size, size, 3) uint8 sRGB, a memory map. names: of the files.
     """
 
     images: np.ndarray
@@ -447,7 +447,7 @@ def training_set(
 @functools.lru_cache(maxsize=4)
 def _opened(file: Path, names: tuple[str, ...]) -> TrainingSet:
     """The same object for the same photographs, so that trainings can share what they read."""
-    return TrainingSet(np.load(file, mmap_mode="r"), list(names))
+    return TrainingSet(np.load(file, mmap_mode="c"), list(names))
 
 
 def _build_cache(

@@ -3,8 +3,7 @@ out.
 
 The loop is the released code's (Adam, clipped gradients, one pass over shuffled photographs an
 epoch), on photographs that were decoded and resized once. All randomness comes from the seed and
-the epoch, so that a training stopped at any instant goes on bit for bit as if it had not been. On a
-GPU the same step is compiled, captured once and replayed, with all that it reads on the device.
+the epoch, so that a training stopped at any instant goes on bit for bit as if it had not been.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,21 +22,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from zdce import checkpoints, datasets, memory, paths
-from zdce.datasets import TrainingSet, exposure_warning, training_set
+from zdce import checkpoints, memory, paths
+from zdce.datasets import DATASETS, NOT_OVER, TrainingSet, exposure_warning, training_set
 from zdce.files import atomic_write, lock
 from zdce.losses import TERMS
 from zdce.model import CurveNet
-from zdce.step import (
-    COLUMNS,
-    Captured,
-    State,
-    TrainConfig,
-    TrainingError,
-    native_bfloat16,
-)
+from zdce.step import COLUMNS, State, TrainConfig, TrainingError, device_of, native_bfloat16
 
 LOOKED_AT = 500  # steps on a GPU between two looks at whether the losses are finite
+CHECKPOINT, MODEL = "checkpoint.safetensors", "model.safetensors"  # of a run's folder
 
 
 def weights_name(name: str, seed: int, epochs: float) -> str:
@@ -60,31 +53,32 @@ class Saving:
 
 @dataclass
 class Run:
-    """A training's outcome.
-
-    record: one row a step, columns :data:`COLUMNS`, weighted terms. seconds: that the training
-    took, the parts before interruptions included. precision: that the convolutions had.
-    """
+    """A training's outcome. record: one row a step, columns :data:`COLUMNS`, weighted terms."""
 
     config: TrainConfig
     folder: Path
     net: CurveNet
     record: pd.DataFrame
-    seconds: float
-    precision: str
 
     @property
     def weights(self) -> Path:
         """The trained network, ``.safetensors``."""
-        return self.folder / "model.safetensors"
+        return self.folder / MODEL
 
     @property
     def picture(self) -> Path | None:
         """The loss over the steps, ``.png``; None where the photographs are a named data set."""
-        return None if _is_named(self.config.data) else self.folder / "loss.png"
+        named = self.config.data.removesuffix(NOT_OVER) in DATASETS
+        return None if named else self.folder / "loss.png"
 
 
-def train(
+def train(config: TrainConfig, out: str | Path | None = None, **options) -> Run:
+    """Train ``config`` to its end; arguments and errors: :func:`train_in_steps`."""
+    (run,) = filter(None, train_in_steps(config, out, **options))
+    return run
+
+
+def train_in_steps(
     config: TrainConfig,
     out: str | Path | None = None,
     *,
@@ -94,143 +88,121 @@ def train(
     device: str = "cpu",
     progress: bool = True,
     saving: Saving = Saving(),
-) -> Run:
-    """Train ``config`` into the folder ``out``, by default one of ``runs/`` named after ``config``.
+) -> Iterator[Run | None]:
+    """Train ``config`` into the folder ``out``, by default one of ``runs/`` named after ``config``;
+    gives way after every step, so that several can take turns, and last the :class:`Run`.
 
     weights: a file to start from, in place of random values. resume: go on from the folder's last
     checkpoint; without one it starts anew and says so. A finished run is returned as it is, and
     goes on when ``steps`` was raised. photographs: in place of the set that ``config`` names.
-    device: ``cpu`` or ``cuda``. A second process that trains into the same folder waits for the
-    first.
+    device: ``cpu``, ``cuda`` or ``auto``. A second process that trains into the same folder waits
+    for the first.
 
     Raises :class:`TrainingError` for a loss that is not finite (the last good checkpoint stays),
     for a checkpoint that is damaged or of another configuration and for weights of another network,
     and ValueError for a folder without photographs or photographs of another size.
     """
     memory.keep_freed()
-    job = Job(config, out, weights, resume, photographs, device, progress, saving)
-    with lock(job.folder, "trains"):
-        for _ in job.steps():
-            pass
-    return job.run
-
-
-@dataclass
-class Job:
-    """One training as a series of steps, so that several can take turns; fields: :func:`train`.
-
-    The caller holds the lock of ``folder``. ``run`` is there when :meth:`steps` has ended.
-    """
-
-    config: TrainConfig
-    out: str | Path | None = None
-    weights: str | Path | None = None
-    resume: bool = False
-    photographs: TrainingSet | None = None
-    device: str = "cpu"
-    progress: bool = False
-    saving: Saving = Saving()
-    run: Run | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        if self.weights:
-            self.start = _starting_weights(self.config, self.weights)
-            self.config = replace(self.config, start=checkpoints.fingerprint(self.start))
-        self.folder = Path(self.out) if self.out else paths.runs() / self.config.run_name()
-
-    def steps(self) -> Iterator[None]:
-        """Train to the end; gives way after every step."""
-        config, device, header, tensors = self.config, torch.device(self.device), {}, {}
-        kept = self.folder / "checkpoint.safetensors"
-        if self.resume and kept.exists():
-            header, tensors = _read_checkpoint(kept, config)
-        elif self.resume and self.progress:
-            print(f"{self.folder}: no checkpoint to go on from; starts anew", flush=True)
-        precision = header.get("precision", config.precision)
+    start = _starting_weights(config, weights) if weights else {}
+    if start:
+        config = replace(config, start=checkpoints.fingerprint(start))
+    folder = Path(out) if out else paths.runs() / config.run_name()
+    with lock(folder, "trains"):
+        header, tensors = {}, {}
+        if resume and (folder / CHECKPOINT).exists():
+            header, tensors = _read_checkpoint(folder / CHECKPOINT, config)
+        elif resume and progress:
+            print(f"{folder}: no checkpoint to go on from; starts anew", flush=True)
+        if header.get("step") == config.steps and finished(config, folder):
+            net, record = checkpoints.read(folder / MODEL).net, tensors["record"].numpy()
+            yield Run(config, folder, net, pd.DataFrame(record, columns=list(COLUMNS)))
+            return
+        if photographs is None:
+            photographs = training_set(config.data, config.size, progress)
+        _check(config, photographs, progress)
+        where, precision = device_of(device), header.get("precision", config.precision)
         if precision == "auto":
-            precision = "bfloat16" if native_bfloat16(device) else "float32"
-        done = header.get("step") == config.steps and finished(config, self.folder)
-        if self.photographs is None and not done:
-            self.photographs = training_set(config.data, config.size, self.progress)
-        kind = Captured if device.type == "cuda" and not done else State
-        state = kind(config, device, precision, self.photographs)
-        if self.weights:
-            state.put(self.start)
+            precision = "bfloat16" if native_bfloat16(where) else "float32"
+        state = State(config, where, precision, photographs)
+        if start:
+            state.net.load_state_dict(start)
         if tensors:
-            state.restore(tensors, _seconds(self.folder))
-        if state.step < config.steps:
-            self._check(self.photographs)
-            yield from self._loop(state)
-        self.run = self._finish(state)
-
-    def _check(self, photographs: TrainingSet) -> None:
-        shape, size = photographs.images.shape[1:], self.config.size
-        if shape != (size, size, 3):
-            raise ValueError(f"photographs are {shape}: size={size} needs another set")
-        if self.progress and (warning := exposure_warning(photographs.images)):
-            print(f"warning: {warning}", flush=True)
-
-    def _loop(self, state: State) -> Iterator[None]:
-        """Steps until the configured number, with checkpoints and snapshots on the way."""
-        config, saving = self.config, self.saving
-        stops = {config.steps, *saving.snapshots}
-        saved, began = time.monotonic(), time.perf_counter() - state.seconds
-        board = _board(self.folder, state.step) if saving.tensorboard else nullcontext()
-        how = {"unit": "step", "mininterval": 5, "file": sys.stdout, "disable": not self.progress}
-        with tqdm(total=config.steps, initial=state.step, **how) as bar, board as writer:
-            while state.step < config.steps:
-                state.advance()
-                bar.update()
-                yield
-                epoch = state.step % state.per_epoch == 0
-                due = time.monotonic() - saved > saving.seconds
-                if not (epoch or due or state.step in stops or state.step % LOOKED_AT == 0):
-                    continue
-                rows = state.settle()
-                if writer is not None:
-                    _write_rows(writer, rows, state.step)
-                if self.progress and (epoch or state.step == config.steps):
-                    bar.write(_epoch_line(state))
-                if state.step in saving.snapshots:
-                    name = weights_name(config.name, config.seed, state.step / state.per_epoch)
-                    self._save_weights(state, self.folder / "snapshots" / name)
-                if due or state.step == config.steps:
-                    state.seconds = time.perf_counter() - began
-                    state.save(self.folder / "checkpoint.safetensors")
-                    saved = time.monotonic()
-
-    def _save_weights(self, state: State, file: Path) -> None:
-        config = replace(self.config, steps=state.step)
-        about = {"train": config.header(), "precision": state.precision}
-        checkpoints.save(file, state.net, config.name, config.gamma, **about)
-
-    def _finish(self, state: State) -> Run:
-        config, frame = self.config, pd.DataFrame(state.record, columns=list(COLUMNS))
-        run = Run(config, self.folder, state.net.eval(), frame, state.seconds, state.precision)
-        if self.resume and finished(config, self.folder):
-            return run
-        with atomic_write(self.folder / "record.csv") as partial:
-            frame.to_csv(partial, index_label="step", float_format="%.6g")
-        if run.picture:
-            _draw(frame, state.per_epoch, run.picture)
-        self._save_weights(state, run.weights)
-        return run
+            state.restore(tensors)
+            with suppress(OSError, KeyError, TypeError, ValueError):  # it does a training no harm
+                state.seconds = float(json.loads((folder / "run.json").read_text())["seconds"])
+        if where.type == "cuda":
+            state.capture()
+        yield from _loop(state, folder, progress, saving)
+        yield _finish(state, folder)
 
 
 def finished(config: TrainConfig, folder: Path) -> bool:
     """Whether ``folder`` holds the finished model of just this training."""
     try:
-        header = checkpoints.read(folder / "model.safetensors").header
+        header = checkpoints.read(folder / MODEL).header
     except checkpoints.CheckpointError:
         return False
     return header.get("train") == config.header()
 
 
+def _check(config: TrainConfig, photographs: TrainingSet, progress: bool) -> None:
+    shape, size = photographs.images.shape[1:], config.size
+    if shape != (size, size, 3):
+        raise ValueError(f"photographs are {shape}: size={size} needs another set")
+    if progress and (warning := exposure_warning(photographs.images)):
+        print(f"warning: {warning}", flush=True)
+
+
+def _loop(state: State, folder: Path, progress: bool, saving: Saving) -> Iterator[None]:
+    """Steps until the configured number, with checkpoints and snapshots on the way."""
+    config = state.config
+    stops = {config.steps, *saving.snapshots}
+    saved, began, shown = time.monotonic(), time.perf_counter() - state.seconds, state.step
+    board = _board(folder, state.step) if saving.tensorboard else nullcontext()
+    how = {"unit": "step", "mininterval": 5, "file": sys.stdout, "disable": not progress}
+    with tqdm(total=config.steps, initial=state.step, **how) as bar, board as writer:
+        while state.step < config.steps:
+            state.advance()
+            bar.update()
+            yield
+            epoch = state.step % state.per_epoch == 0
+            due = time.monotonic() - saved > saving.seconds
+            if not (epoch or due or state.step in stops or state.step % LOOKED_AT == 0):
+                continue
+            state.settle()
+            if writer is not None:
+                _show(writer, state.record[shown:], shown)
+                shown = state.step
+            if progress and (epoch or state.step == config.steps):
+                bar.write(_epoch_line(state))
+            if state.step in saving.snapshots:
+                name = weights_name(config.name, config.seed, state.step / state.per_epoch)
+                _save_weights(state, folder / "snapshots" / name)
+            if due or state.step == config.steps:
+                state.seconds = time.perf_counter() - began
+                _save_checkpoint(state, folder)
+                saved = time.monotonic()
+
+
+def _board(folder: Path, step: int):
+    """TensorBoard's writer; what an interrupted run had written after ``step`` is shown no more."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise TrainingError(
+            'TensorBoard is not installed: pip install "zdce[tensorboard]"'
+        ) from None
+    return SummaryWriter(str(folder), purge_step=step)
+
+
+def _show(writer, rows: np.ndarray, step: int) -> None:
+    """Rows of the record, the first of which is of ``step``."""
+    for number, row in enumerate(rows.tolist(), step):
+        for column, value in zip(COLUMNS, row, strict=True):
+            writer.add_scalar(column, value, number)
+
+
 # --- files ----------------------------------------------------------------------------------------
-
-
-def _is_named(data: str) -> bool:
-    return data.removesuffix(datasets.NOT_OVER) in datasets.DATASETS
 
 
 def _starting_weights(config: TrainConfig, file: str | Path) -> dict[str, Tensor]:
@@ -260,30 +232,46 @@ def _read_checkpoint(file: Path, config: TrainConfig) -> tuple[dict, dict[str, T
     return header, tensors
 
 
-def _seconds(folder: Path) -> float:
-    """What a run took so far; 0 where nobody knows any more, which does a training no harm."""
-    try:
-        return float(json.loads((folder / "run.json").read_text("utf-8"))["seconds"])
-    except (OSError, KeyError, TypeError, ValueError):
-        return 0.0
-
-
-def _board(folder: Path, step: int):
-    """TensorBoard's writer; what an interrupted run had written after ``step`` is shown no more."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
+def _save_checkpoint(state: State, folder: Path) -> None:
+    """Everything, and ``run.json`` beside it: what differs between trainings of equal
+    configuration.
+    """
+    if not all(torch.isfinite(parameter).all() for parameter in state.parameters.values()):
         raise TrainingError(
-            'TensorBoard is not installed: pip install "zdce[tensorboard]"'
-        ) from None
-    return SummaryWriter(str(folder), purge_step=step)
+            f"step {state.step}: weights are not finite; {CHECKPOINT} is left as it was"
+        )
+    config, gpu = state.config.header(), state.device.type == "cuda"
+    header = {"step": state.step, "precision": state.precision, "train": config}
+    checkpoints.write_tensors(folder / CHECKPOINT, state.tensors(), header)
+    about = {
+        "config": config,
+        "seconds": round(state.seconds, 1),
+        "precision": state.precision,
+        "device": torch.cuda.get_device_name(state.device) if gpu else "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "photographs": len(state.photographs),
+    }
+    with atomic_write(folder / "run.json") as partial:
+        partial.write_text(json.dumps(about, indent=1, sort_keys=True), "utf-8")
 
 
-def _write_rows(writer, rows: np.ndarray, step: int) -> None:
-    """The last ``rows`` of the record, of which the last belongs to step ``step`` − 1."""
-    for number, row in enumerate(rows, step - len(rows)):
-        for column, value in zip(COLUMNS, row.tolist(), strict=True):
-            writer.add_scalar(column, value, number)
+def _save_weights(state: State, file: Path) -> None:
+    config = replace(state.config, steps=state.step)
+    about = {"train": config.header(), "precision": state.precision}
+    checkpoints.save(file, state.net, config.name, config.gamma, **about)
+
+
+def _finish(state: State, folder: Path) -> Run:
+    """The record, the picture and last the weights."""
+    frame = pd.DataFrame(state.record, columns=list(COLUMNS))
+    run = Run(state.config, folder, state.net.eval(), frame)
+    with atomic_write(folder / "record.csv") as partial:
+        frame.to_csv(partial, index_label="step", float_format="%.6g")
+    if run.picture:
+        _draw(frame, state.per_epoch, run.picture)
+    _save_weights(state, run.weights)
+    return run
 
 
 def _epoch_line(state: State) -> str:
@@ -298,12 +286,11 @@ def _draw(record: pd.DataFrame, per_epoch: int, file: Path) -> None:
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    steps = np.arange(1, len(record) + 1)
-    axes.plot(steps, record["loss"], color="0.75", linewidth=0.8, label="loss of each step")
-    epochs = record.groupby((steps - 1) // per_epoch)
-    ends = np.minimum((np.arange(len(epochs)) + 1) * per_epoch, len(record))
-    for column, width in (("loss", 2.0), *((term, 1.0) for term in TERMS)):
-        axes.plot(ends, epochs[column].mean(), linewidth=width, label=f"{column}, mean of epochs")
+    axes.plot(record.index + 1, record["loss"], color="0.75", label="loss of each step")
+    epochs = record.groupby(record.index // per_epoch)
+    ends = epochs.size().cumsum()
+    for column in ("loss", *TERMS):
+        axes.plot(ends, epochs[column].mean(), label=f"{column}, mean of epochs")
     axes.set(xlabel="step", ylabel="weighted loss", ylim=(0, None))
     axes.legend(fontsize="small")
     with atomic_write(file) as partial:

@@ -2,58 +2,52 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from zdce import paths
-from zdce.files import atomic_write, lock
-from zdce.step import TrainConfig, TrainingError
-from zdce.training import Job, Saving, finished, train
-
-if TYPE_CHECKING:
-    from distributed import Future
+from zdce.files import atomic_write
+from zdce.step import TrainConfig, TrainingError, device_of
+from zdce.training import CHECKPOINT, MODEL, Saving, finished, train, train_in_steps
 
 RETRIES = 2  # of a training that failed, or whose process or worker was lost
 PACKED = 8  # trainings at a time on a GPU; measured on an H100 with the study's two networks
-FILES = ("record.csv", "run.json", "checkpoint.safetensors")  # of a run, beside its weights
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one training of a sweep ended.
-
-    state: ``trained``, ``there already`` or ``failed``. seconds: of this sweep, waiting for a free
-    worker not counted. error: why it failed.
-    """
+    """How one training of a sweep ended: ``trained``, ``there already`` or ``failed``, and why."""
 
     config: TrainConfig
     state: str
-    seconds: float = 0.0
     error: str = ""
 
     def line(self) -> str:
-        """For the console."""
-        c = self.config
-        head = f"{c.name}, seed {c.seed}, {c.steps:,} steps: {self.state}"
-        if self.error:
-            return f"{head}: {self.error}"
-        return f"{head}, {self.seconds / 60:.1f} min" if self.seconds else head
+        """For the console, with the minutes that the training took in all."""
+        c, end = self.config, f": {self.error}" if self.error else ""
+        if self.state == "trained":
+            about = json.loads((folder(c) / "run.json").read_text("utf-8"))
+            end = f", {about['seconds'] / 60:.1f} min"
+        return f"{c.name}, seed {c.seed}, {c.steps:,} steps: {self.state}{end}"
 
 
 def folder(config: TrainConfig) -> Path:
     """Where the run of ``config`` lies: a folder of ``runs/`` named after a hash of all of it."""
     return paths.runs() / config.run_name()
+
+
+Job = tuple[TrainConfig, Saving]
 
 
 def sweep(
@@ -82,50 +76,57 @@ def sweep(
         else:
             waiting.append((config, Saving(snapshots=(snapshots or {}).get(config.name, ()))))
     if scheduler and waiting:
-        yield from _cluster(waiting, scheduler, device)
-    elif _resolved(device) == "cuda":
-        yield from _gpu(waiting, jobs or PACKED, "cuda")
+        with _cluster(scheduler) as executor:
+            yield from _submitted(waiting, executor, _on_worker, device)
+    elif device_of(device).type == "cuda":
+        yield from _packed(waiting, jobs or PACKED, "cuda")
     else:
-        yield from _local(waiting, jobs or os.cpu_count())
+        with ThreadPoolExecutor(jobs or os.cpu_count()) as executor:
+            yield from _submitted(waiting, executor, _in_process)
 
 
-def _resolved(device: str) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-
-
-# --- this machine's processor ---------------------------------------------------------------------
-
-Wanted = list[tuple[TrainConfig, Saving]]
-
-
-def _local(wanted: Wanted, jobs: int) -> Iterator[Outcome]:
-    pool = ThreadPoolExecutor(jobs)
+def _submitted(waiting: Sequence[Job], executor: Executor, work, *more) -> Iterator[Outcome]:
+    """``work(config, saving, *more)`` for each training, tried again where it fails; it gives the
+    run's files that are not on this machine.
+    """
+    running = {executor.submit(work, *job, *more): (job, RETRIES) for job in waiting}
     try:
-        for future in as_completed([pool.submit(_process, *each) for each in wanted]):
-            yield future.result()
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job, left = running.pop(future)
+                try:
+                    for name, content in future.result().items():
+                        with atomic_write(folder(job[0]) / name) as partial:
+                            partial.write_bytes(content)
+                    yield Outcome(job[0], "trained")
+                except Exception as error:  # of a cluster: whatever a worker meets
+                    if left:
+                        running[executor.submit(work, *job, *more)] = (job, left - 1)
+                    else:
+                        yield Outcome(job[0], "failed", str(error))
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in running:
+            future.cancel()
 
 
-def _process(config: TrainConfig, saving: Saving) -> Outcome:
+def _in_process(config: TrainConfig, saving: Saving) -> dict[str, bytes]:
     """Train in a process of its own; what it prints goes to ``log.txt`` of the run's folder."""
-    started, home = time.perf_counter(), folder(config)
-    home.mkdir(parents=True, exist_ok=True)
+    folder(config).mkdir(parents=True, exist_ok=True)
+    log = folder(config) / "log.txt"
     words = [sys.executable, "-m", "zdce.study.sweep"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ZDCE_RUNS": str(paths.runs())}
-    with (home / "log.txt").open("a") as log:
-        pipes = {"stdout": log, "stderr": subprocess.STDOUT, "env": environment}
-        for _ in range(1 + RETRIES):
-            code = subprocess.run(words, input=pickle.dumps((config, saving)), **pipes).returncode
-            if code == 0 and finished(config, home):
-                return Outcome(config, "trained", time.perf_counter() - started)
-    last = (home / "log.txt").read_text(errors="replace").strip().splitlines()
-    error = f"killed by signal {-code}" if code < 0 else last[-1] if last else f"exit code {code}"
-    return Outcome(config, "failed", time.perf_counter() - started, error)
+    own = {"OMP_NUM_THREADS": "1", "ZDCE_RUNS": str(paths.runs())}
+    with log.open("a") as stream:
+        pipes = {"stdout": stream, "stderr": subprocess.STDOUT, "env": os.environ | own}
+        code = subprocess.run(words, input=pickle.dumps((config, saving)), **pipes).returncode
+    if code or not finished(config, folder(config)):
+        said = log.read_text(errors="replace").strip().splitlines()
+        ends = [f"killed by signal {-code}"] if code < 0 else said[-1:] or [f"exit code {code}"]
+        raise RuntimeError(ends[0])
+    return {}
 
 
 def _from_stdin() -> None:
-    """The other end of :func:`_process`."""
+    """The other end of :func:`_in_process`."""
     config, saving = pickle.load(sys.stdin.buffer)
     try:
         train(config, folder(config), resume=True, saving=saving)
@@ -133,83 +134,44 @@ def _from_stdin() -> None:
         sys.exit(f"Error: {error}")
 
 
-# --- this machine's GPU ---------------------------------------------------------------------------
-
-
-def _gpu(wanted: Wanted, jobs: int, device: str) -> Iterator[Outcome]:
-    """``jobs`` trainings at a time take turns: each launches a step, the device overlaps them."""
-    waiting, active = list(reversed(wanted)), []
-    with ExitStack() as locks:
-        while waiting or active:
-            while waiting and len(active) < jobs:
-                config, saving = waiting.pop()
-                home = folder(config)
-                locks.enter_context(lock(home, "trains"))
-                job = Job(config, home, resume=True, device=device, saving=saving)
-                active.append((job, job.steps(), time.perf_counter()))
-            for each in list(active):
-                job, steps, started = each
-                try:
-                    next(steps)
-                    continue
-                except StopIteration:
-                    state, error = "trained", ""
-                except (OSError, ValueError, TrainingError) as failure:
-                    state, error = "failed", str(failure)
-                active.remove(each)
-                yield Outcome(job.config, state, time.perf_counter() - started, error)
-
-
-# --- a cluster ------------------------------------------------------------------------------------
-
-
-def _cluster(wanted: Wanted, scheduler: str, device: str) -> Iterator[Outcome]:
+@contextmanager
+def _cluster(scheduler: str) -> Iterator[Executor]:
+    """A Dask cluster as what the standard library calls an executor."""
     try:
-        from distributed import Client, KilledWorker, as_completed
+        from distributed import Client
     except ImportError:
         raise ValueError('--scheduler needs Dask: pip install "zdce[cluster]"') from None
-    with Client(scheduler) as client:
-
-        def submit(config: TrainConfig, saving: Saving, lost: int) -> Future:
-            key = f"{config.run_name()}-{lost}" if lost else config.run_name()
-            return client.submit(_on_worker, config, saving, device, key=key, retries=RETRIES)
-
-        running = {submit(*each, 0): (*each, 0) for each in wanted}
-        done = as_completed(running)
-        for future in done:
-            config, saving, lost = running.pop(future)
-            failed = future.exception() if future.status != "finished" else None
-            if isinstance(failed, KilledWorker) and lost < RETRIES:
-                # Dask counts every worker that died with a training assigned, begun or not: again.
-                again = submit(config, saving, lost + 1)
-                running[again] = (config, saving, lost + 1)
-                done.add(again)
-            elif future.status == "finished":
-                seconds, files = future.result()
-                _bring(config, files)
-                yield Outcome(config, "trained", seconds)
-            else:
-                yield Outcome(config, "failed", error=str(failed))
+    with Client(scheduler) as client, client.get_executor(pure=False) as executor:
+        yield executor
 
 
-def _on_worker(config: TrainConfig, saving: Saving, device: str) -> tuple[float, dict[str, bytes]]:
-    """Train on a worker of the cluster: seconds, and the run's files, the finished weights last."""
+def _on_worker(config: TrainConfig, saving: Saving, device: str) -> dict[str, bytes]:
+    """Train on a worker of the cluster: the run's files, the finished weights last."""
     torch.set_num_threads(1)
-    how = {"resume": True, "device": _resolved(device), "progress": False, "saving": saving}
-    run = train(config, folder(config), **how)
-    snapshots = sorted((run.folder / "snapshots").glob("*.safetensors"))
-    files = [*snapshots, *(run.folder / name for name in FILES), run.weights]
-    return run.seconds, {str(file.relative_to(run.folder)): file.read_bytes() for file in files}
-
-
-def _bring(config: TrainConfig, files: dict[str, bytes]) -> None:
-    """Keep what a worker trained; where it shares its folders with this machine, all is there."""
     home = folder(config)
-    if finished(config, home):
-        return
-    for name, content in files.items():
-        with atomic_write(home / name) as partial:
-            partial.write_bytes(content)
+    train(config, home, resume=True, device=device, progress=False, saving=saving)
+    snapshots = sorted((home / "snapshots").glob("*.safetensors"))
+    files = [*snapshots, *(home / name for name in ("record.csv", "run.json", CHECKPOINT, MODEL))]
+    return {str(file.relative_to(home)): file.read_bytes() for file in files}
+
+
+def _packed(waiting: Sequence[Job], jobs: int, device: str) -> Iterator[Outcome]:
+    """``jobs`` trainings at a time take turns in this process, a step each: a GPU overlaps them."""
+    how = {"resume": True, "device": device, "progress": False}
+    rest = ((c, train_in_steps(c, folder(c), saving=saving, **how)) for c, saving in waiting)
+    active = list(islice(rest, jobs))
+    while active:
+        for each in list(active):
+            config, steps = each
+            try:
+                if next(steps) is None:
+                    continue
+                outcome = Outcome(config, "trained")
+            except (OSError, ValueError, TrainingError) as error:
+                outcome = Outcome(config, "failed", str(error))
+            active.remove(each)
+            active += islice(rest, 1)
+            yield outcome
 
 
 if __name__ == "__main__":
