@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -80,7 +81,8 @@ class Compiled(Reference):
     def enhanced(self, source: Tensor, curves: Curves | None, tile: Tile) -> Tensor:
         """As :meth:`Reference.enhanced`, of which convolutions round alike in any part."""
         if curves is None and self.winograd:
-            tile = self.winograd.around(tile, *source.shape[:2])
+            seen = self.winograd.window(tile.rows, tile.columns, *source.shape[:2])
+            tile = replace(tile, **seen)
         return super().enhanced(source, curves, tile)
 
     def estimate(self, image: Tensor, low: bool = False) -> Tensor:

@@ -19,14 +19,10 @@ from zdce.engine.tiling import parallel
 from zdce.engine.vectors import numba
 
 BLOCK = postprocess.FILTER_BLOCK
-KINDS = {np.dtype(np.uint8): 0, np.dtype(np.uint16): 1, np.dtype(np.float32): 2}
-TOPS = (255, 65535, 1)  # the value of each kind that stands for 1
 ITERATIONS = auto.ITERATIONS  # known to the compiler
 BAND = 64  # rows of blocks that a thread takes at a time
 RING = 4  # rows of blocks that are kept of each step; three are read together
-PLANES = (
-    6  # slopes of R, G, B in the luma and their offsets; or their means and those of luma · R, G, B
-)
+PLANES = 6  # slopes and offsets of R, G, B; or their means and those of luma · R, G, B
 
 
 def search(points: Tensor) -> float:
@@ -40,11 +36,9 @@ def search(points: Tensor) -> float:
 
 def estimate_noise(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> float:
     """:func:`zdce.postprocess.estimate_noise` of the blocks (32, 16) that rows and columns name."""
-    side, kind = postprocess.NOISE_BLOCK, KINDS[pixels.dtype]
     energy = np.empty(len(rows) * len(columns), np.float32)
-    size = pixels.itemsize
-    _energies(pixels.ctypes.data, pixels.strides[0], size, kind, rows[:, 0], columns[:, 0], energy)
-    energy *= np.float32(255**2 / (2 * 4 * (side // 2) ** 2))
+    _energies(pixels.reshape(len(pixels), -1), rows[:, 0], columns[:, 0], energy)
+    energy *= np.float32(255**2 / (2 * 4 * (postprocess.NOISE_BLOCK // 2) ** 2))
     at = postprocess.NOISE_QUANTILE * (len(energy) - 1)
     low, high = np.partition(energy, (int(at), int(at) + 1))[int(at) : int(at) + 2]
     return math.sqrt(low + (at - int(at)) * (high - low))
@@ -53,75 +47,37 @@ def estimate_noise(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) ->
 def render(pixels: np.ndarray, out: np.ndarray, r: float, noise: np.ndarray) -> None:
     """Photograph (H, W, 3) through filter and curve into ``out``, its like, rounded if not floats.
 
-    r, noise (256,): as in :class:`zdce.auto.Curve`.
+    r, noise (256,): as of :class:`zdce.auto.AutoCurve`.
     """
     height, width = pixels.shape[:2]
-    kind, filtered = KINDS[pixels.dtype], bool((noise > 0).any())
-    centre = pixels[:: max(1, height // 32), :: max(1, width // 32)].mean() / TOPS[kind]
+    top = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+    centre = pixels[:: max(1, height // 32), :: max(1, width // 32)].mean() / top
     numbers = np.array([r, centre, postprocess.FILTER_FLOOR], np.float32)
-    places = (pixels.ctypes.data, pixels.strides[0], out.ctypes.data, out.strides[0])
-    noise = np.ascontiguousarray(noise, np.float32)
-
-    def band(first: int) -> None:
-        last = min(first + each, blocks)
-        shape = (pixels.itemsize, kind, height, width, first, last)
-        _walk(*places, *shape, noise, numbers, filtered)
-
-    blocks = math.ceil(height / BLOCK)
+    source, target = pixels.reshape(height, -1), out.reshape(height, -1)
+    blocks, filtered = math.ceil(height / BLOCK), bool((noise > 0).any())
     each = min(BAND, math.ceil(blocks / 2))
     if height * width < 2**16:  # another thread takes longer to begin
         each = blocks
+
+    def band(first: int) -> None:
+        _walk(source, target, first, min(first + each, blocks), noise, numbers, filtered)
+
     parallel(band, range(0, blocks, each))
 
 
 if numba:
-    from llvmlite import ir
-
-    from zdce.engine.vectors import (
-        FLOAT,
-        INT,
-        LANES,
-        VECTOR,
-        Code,
-        floats,
-        kernel_of_kinds,
-        machine_code,
-        octets,
-        words,
-    )
+    from zdce.engine.vectors import INT, LANES, TOPS, VECTOR, Code, kernel, machine_code
 
     _RED, _GREEN, _BLUE = (np.float32(x) for x in postprocess.LUMA)
-    _STORED = (ir.IntType(8), ir.IntType(16), FLOAT)
-    _WHOLE = ir.VectorType(ir.IntType(32), LANES)
-
-    def _read(c: Code, address, kind: int) -> list:
-        """R, G and B in [0, 1] of as many pixels as there are lanes."""
-        stored = c.load(address, 0, ir.VectorType(_STORED[kind], 3 * LANES), 4 if kind == 2 else 1)
-        planes = [c.pick(stored, stored, [3 * n + k for n in range(LANES)]) for k in range(3)]
-        if kind == 2:
-            return planes
-        planes = [c.builder.sitofp(c.builder.zext(x, _WHOLE), VECTOR) for x in planes]
-        return [c.times(np.float32(1 / TOPS[kind]), x) for x in planes]
-
-    def _write(c: Code, planes: list, address, kind: int) -> None:
-        """What :func:`_read` reads; integers are x·top + 0.5, truncated."""
-        if kind < 2:
-            whole = (c.fma(TOPS[kind], x, c.number(0.5)) for x in planes)
-            stored = ir.VectorType(_STORED[kind], LANES)
-            planes = [c.builder.trunc(c.builder.fptosi(x, _WHOLE), stored) for x in whole]
-        first = c.pick(planes[0], planes[1], list(range(2 * LANES)))
-        last = c.pick(planes[2], planes[2], list(range(LANES)) * 2)
-        order = [n // 3 + LANES * (n % 3) for n in range(3 * LANES)]
-        c.store(c.pick(first, last, order), address)
 
     def _luma(c: Code, rgb: list):
         return c.fma(float(_RED), rgb[0], c.fma(float(_GREEN), rgb[1], c.times(_BLUE, rgb[2])))
 
     def _pixels(c: Code, address, kind: int, number):
         """The address of pixel LANES · number."""
-        return c.at(address, 3 * LANES * (1, 2, 4)[kind], number)
+        return c.at(address, 3 * LANES * 2**kind, number)
 
-    @kernel_of_kinds(6, 0, 1, 2)
+    @kernel(6, 0, 1, 2)
     def _moments(c, kind, rows, lines, numbers, out, apart, count):
         """Sums over blocks of 4 pixels of up to four rows, six planes ``apart`` bytes apart.
 
@@ -132,7 +88,7 @@ if numba:
         def step(n, _):
             def add(row, sums):
                 start = c.load(c.at(rows, 8, row), 0, INT, 8)
-                rgb = _read(c, _pixels(c, start, kind, n), kind)
+                rgb = c.read(_pixels(c, start, kind, n), kind)
                 rgb = [c.minus(x, centre) for x in rgb]
                 guide = _luma(c, rgb)
                 means = [c.plus(x, s) for x, s in zip(rgb, sums[:3], strict=True)]
@@ -143,7 +99,6 @@ if numba:
                     total = c.plus(total, c.pick(total, total, [j ^ near for j in range(LANES)]))
                 quarter = c.pick(total, total, list(range(0, LANES, BLOCK)))
                 c.store(quarter, c.at(c.at(out, k, apart), LANES, n))
-            return []
 
         c.repeat(count, [], step)
 
@@ -156,7 +111,7 @@ if numba:
         share = VECTOR([((j + 0.5) / BLOCK + 0.5) % 1 for j in range(LANES)])
         return c.fma(share, c.minus(right, left), left)
 
-    @kernel_of_kinds(6, *itertools.product((0, 1, 2), (False, True)))
+    @kernel(6, *itertools.product((0, 1, 2), (False, True)))
     def _bent(c, how, source, lines, apart, numbers, out, count):
         """``count`` vectors of a row of pixels through filter, protection and curve.
 
@@ -177,20 +132,18 @@ if numba:
             return [c.smaller(c.larger(x, zero), one) for x in rgb]
 
         def step(n, _):
-            rgb = _read(c, _pixels(c, source, kind, n), kind)
+            rgb = c.read(_pixels(c, source, kind, n), kind)
             rgb = filter_(rgb, n) if filtered else rgb
             m = c.larger(c.larger(rgb[0], rgb[1]), rgb[2])
             rho = c.fma(c.builder.fneg(r), c.builder.fmul(c.builder.fmul(m, m), m), r)
             for _ in range(ITERATIONS):
-                falls = [c.fma(x, x, c.builder.fneg(x)) for x in rgb]
-                rgb = [c.fma(rho, fall, x) for fall, x in zip(falls, rgb, strict=True)]
-            _write(c, rgb, _pixels(c, out, kind, n), kind)
-            return []
+                rgb = [c.curve(x, rho) for x in rgb]
+            c.write(rgb, _pixels(c, out, kind, n), kind)
 
         c.repeat(count, [], step)
 
-    @kernel_of_kinds(4, 0, 1, 2)
-    def _energy(c, kind, start, apart, size, out):
+    @kernel(3, 0, 1, 2)
+    def _energy(c, kind, start, apart, out):
         """The sum of squares of a block's diagonal second differences, eight times it."""
         side = postprocess.NOISE_BLOCK
 
@@ -201,7 +154,7 @@ if numba:
             total = sums[0]
             for part in range(side // LANES):
                 at = [_pixels(c, row, kind, INT(part)) for row in (upper, lower)]
-                d = c.minus(*(_luma(c, _read(c, each, kind)) for each in at))
+                d = c.minus(*(_luma(c, c.read(each, kind)) for each in at))
                 d = c.minus(d, c.pick(d, d, [j ^ 1 for j in range(LANES)]))
                 total = c.fma(d, d, total)
             return [total]
@@ -214,12 +167,12 @@ if numba:
         c.store(c.pick(total, total, [0]), out)
 
     @machine_code
-    def _energies(source, apart, size, kind, rows, columns, out):
+    def _energies(source, rows, columns, out):
         for i in range(rows.shape[0]):
             for j in range(columns.shape[0]):
-                start = source + rows[i] * apart + 3 * size * columns[j]
+                start = source[rows[i], 3 * columns[j] :].ctypes.data
                 into = out.ctypes.data + 4 * (i * columns.shape[0] + j)
-                _energy(kind, start, apart, size, into)
+                _energy(source.itemsize // 2, start, source.strides[0], into)
 
     @machine_code
     def _bisect(points, asked, limit, halvings):
@@ -248,33 +201,26 @@ if numba:
         return (low + high) / 2
 
     @machine_code
-    def _block_row(source, apart, size, kind, height, width, block, numbers, ends, rows, out):
-        """Means of the six moments over a row of blocks, from column 1 of each plane on.
-
-        ends: room for four rows of as many pixels as there are lanes; rows: for four addresses.
-        """
-        lines, whole = min(BLOCK, height - BLOCK * block), width // LANES
+    def _block_row(source, block, numbers, out):
+        """Means of the six moments over a row of blocks, from column 1 of each plane on."""
+        kind, width, first = source.itemsize // 2, source.shape[1] // 3, BLOCK * block
+        lines, whole = min(BLOCK, source.shape[0] - first), width // LANES
+        rows = np.empty(BLOCK, np.int64)
         for k in range(lines):
-            rows[k] = source + (BLOCK * block + k) * apart
+            rows[k] = source[first + k].ctypes.data
         at, into, step = rows.ctypes.data, out.ctypes.data + 4, out.strides[0]
         _moments(kind, at, lines, numbers.ctypes.data, into, step, whole)
-        rest = width - LANES * whole
-        if rest:  # pixels behind the last are grey and as bright as the centre: they add nothing
-            ends[:] = numbers[1]
+        done = 3 * LANES * whole
+        if done < 3 * width:  # pixels behind the last are as the centre: they add nothing
+            ends, scale = np.full((BLOCK, 3 * LANES), numbers[1]), np.float32(1 / TOPS[kind])
             for k in range(lines):
-                start = rows[k] + 3 * size * LANES * whole
-                for i in range(3 * rest):
-                    if kind == 0:
-                        ends[k, i] = octets(start)[i] * np.float32(1 / 255)
-                    elif kind == 1:
-                        ends[k, i] = words(start)[i] * np.float32(1 / 65535)
-                    else:
-                        ends[k, i] = floats(start)[i]
-                rows[k] = ends.ctypes.data + k * ends.strides[0]
+                for i in range(done, 3 * width):
+                    ends[k, i - done] = source[first + k, i] * scale
+                rows[k] = ends[k].ctypes.data
             _moments(2, at, lines, numbers.ctypes.data, into + LANES * whole, step, 1)
         blocks = (width + BLOCK - 1) // BLOCK
         full, cut = np.float32(1 / (lines * BLOCK)), width - BLOCK * (blocks - 1)
-        for k in range(out.shape[0]):
+        for k in range(PLANES):
             line = out[k]
             for x in range(1, blocks):
                 line[x] *= full
@@ -282,24 +228,19 @@ if numba:
             line[0], line[blocks + 1] = 0, 0
 
     @machine_code
-    def _box(ring, block, last, blocks, sums, out):
+    def _box(ring, block, last, blocks, out):
         """Means over 3 × 3 blocks of six planes, columns 1 … blocks; at the border, over what is
         there.
         """
-        count = 0
-        for row in range(max(0, block - 1), min(last, block + 1) + 1):
-            count += 1
-            for k in range(PLANES):
-                line, total = ring[row % RING, k], sums[k]
-                if count == 1:
-                    for x in range(blocks + 2):
-                        total[x] = line[x]
-                else:
-                    for x in range(blocks + 2):
-                        total[x] += line[x]
-        share = np.float32(1 / (3 * count))
+        first, past = max(0, block - 1), min(last, block + 1) + 1
+        share, total = np.float32(1 / (3 * (past - first))), np.empty(blocks + 2, np.float32)
         for k in range(PLANES):
-            total, line = sums[k], out[k]
+            total[:] = ring[first % RING, k, : blocks + 2]
+            for row in range(first + 1, past):
+                line = ring[row % RING, k]
+                for x in range(blocks + 2):
+                    total[x] += line[x]
+            line = out[k]
             for x in range(1, blocks + 1):
                 line[x] = (total[x - 1] + total[x] + total[x + 1]) * share
             if blocks > 1:
@@ -310,83 +251,68 @@ if numba:
             line[0], line[blocks + 1] = 0, 0
 
     @machine_code
-    def _solve(means, blocks, noise, centre, floor, guide, power, out):
+    def _solve(means, blocks, noise, numbers, out):
         """Slopes and offsets from the means of the moments in windows, columns 1 … blocks."""
-        red, green, blue, by_red, by_green, by_blue = (
+        red, green, blue, of_red, of_green, of_blue = (
             means[0], means[1], means[2], means[3], means[4], means[5],
         )  # fmt: skip
+        guide, power = np.empty(blocks + 1, np.float32), np.empty(blocks + 1, np.float32)
         for x in range(1, blocks + 1):
             g = _RED * red[x] + _GREEN * green[x] + _BLUE * blue[x]
-            level = np.int32((g + centre) * np.float32(255) + np.float32(0.5))
+            level = np.int32((g + numbers[1]) * np.float32(255) + np.float32(0.5))
             deviation = noise[min(max(level, 0), 255)]
             guide[x], power[x] = g, deviation * deviation
         a, b, c, d, e, f = out[0], out[1], out[2], out[3], out[4], out[5]
         for x in range(1, blocks + 1):
             g = guide[x]
-            of_red = by_red[x] - g * red[x]
-            of_green = by_green[x] - g * green[x]
-            of_blue = by_blue[x] - g * blue[x]
-            variance = _RED * of_red + _GREEN * of_green + _BLUE * of_blue
-            share = np.float32(1) / (max(variance, np.float32(0)) + power[x] + floor)
-            a[x], b[x], c[x] = of_red * share, of_green * share, of_blue * share
+            with_red = of_red[x] - g * red[x]
+            with_green = of_green[x] - g * green[x]
+            with_blue = of_blue[x] - g * blue[x]
+            variance = _RED * with_red + _GREEN * with_green + _BLUE * with_blue
+            share = np.float32(1) / (max(variance, np.float32(0)) + power[x] + numbers[2])
+            a[x], b[x], c[x] = with_red * share, with_green * share, with_blue * share
             d[x], e[x], f[x] = red[x] - a[x] * g, green[x] - b[x] * g, blue[x] - c[x] * g
         for k in range(PLANES):
             out[k, 0], out[k, blocks + 1] = 0, 0
 
     @machine_code
-    def _bend_row(source, size, kind, filtered, width, line, numbers, target, ends):
-        """A row of pixels through filter and curve; ends: room for what is left of a vector."""
-        whole, at = width // LANES, numbers.ctypes.data
-        lines, apart = line.ctypes.data, line.strides[0]
-        rest, done = width - LANES * whole, 3 * LANES * whole * size
-        for part in range(2 if rest else 1):
-            before, after, count = source, target, whole
-            if part:
-                before, after, count = ends.ctypes.data, ends.ctypes.data + ends.strides[0], 1
-                lines += LANES * whole
-                for i in range(3 * rest * size):
-                    octets(before)[i] = octets(source + done)[i]
-            _bent(2 * kind + filtered, before, lines, apart, at, after, count)
-            if part:
-                for i in range(3 * rest * size):
-                    octets(target + done)[i] = octets(after)[i]
+    def _finish_row(source, target, filtered, line, numbers):
+        """A row of pixels through filter and curve."""
+        step, lines, apart = 3 * LANES, line.ctypes.data, line.strides[0]
+        whole = source.shape[0] // step
+        ends, rest = np.zeros(step, source.dtype), source.shape[0] - step * whole
+        ends[:rest] = source[step * whole :]  # by way of a vector that is long enough
+        parts = ((source, target, 0, whole), (ends, ends, whole, int(rest > 0)))
+        for before, after, first, count in parts:
+            at, how = lines + LANES * first, 2 * (source.itemsize // 2) + filtered
+            places = before.ctypes.data, at, apart, numbers.ctypes.data, after.ctypes.data
+            _bent(how, *places, count)
+        target[step * whole :] = ends[:rest]
 
     @machine_code
-    def _walk(
-        source, apart, target, apart_out, size, kind, height, width, first, last,
-        noise, numbers, filtered,
-    ):  # fmt: skip
+    def _walk(source, target, first, last, noise, numbers, filtered):
         """Rows of blocks ``first`` … ``last`` − 1 of a photograph, from pixels to pixels."""
+        height, width = source.shape[0], source.shape[1] // 3
         blocks, bottom = (width + BLOCK - 1) // BLOCK, (height + BLOCK - 1) // BLOCK - 1
         room = blocks + 2 + LANES
-        moments, slopes, lines = (
-            np.zeros((RING, PLANES, room), np.float32),
-            np.zeros((RING, PLANES, room), np.float32),
-            np.zeros((RING, PLANES, room), np.float32),
-        )
-        sums, means = np.empty((PLANES, room), np.float32), np.empty((PLANES, room), np.float32)
-        line, spare = np.zeros((PLANES, room), np.float32), np.empty((2, room), np.float32)
-        ends, rows = np.zeros((BLOCK, 3 * LANES), np.float32), np.empty(BLOCK, np.int64)
-        made, solved, ready = max(0, first - 3), max(0, first - 2), max(0, first - 1)
-        for block in range(first, last):
-            while filtered and ready <= min(bottom, block + 1):
-                while solved <= min(bottom, ready + 1):
-                    while made <= min(bottom, solved + 1):
-                        _block_row(
-                            source, apart, size, kind, height, width, made, numbers, ends, rows,
-                            moments[made % RING],
-                        )  # fmt: skip
-                        made += 1
-                    _box(moments, solved, bottom, blocks, sums, means)
-                    found = slopes[solved % RING]
-                    _solve(means, blocks, noise, numbers[1], numbers[2], spare[0], spare[1], found)
-                    solved += 1
-                found = lines[ready % RING]
-                _box(slopes, ready, bottom, blocks, sums, found)
+        moments = np.zeros((RING, PLANES, room), np.float32)
+        slopes, lines = np.zeros_like(moments), np.zeros_like(moments)
+        means, line = np.empty((PLANES, room), np.float32), np.zeros((PLANES, room), np.float32)
+        for n in range(max(0, first - 3), last + 3):  # each step a row of blocks behind the former
+            if filtered and n <= bottom:
+                _block_row(source, n, numbers, moments[n % RING])
+            if filtered and max(0, first - 2) <= n - 1 <= bottom:
+                _box(moments, n - 1, bottom, blocks, means)
+                _solve(means, blocks, noise, numbers, slopes[(n - 1) % RING])
+            if filtered and max(0, first - 1) <= n - 2 <= bottom:
+                found = lines[(n - 2) % RING]
+                _box(slopes, n - 2, bottom, blocks, found)
                 for k in range(PLANES):
                     found[k, 0], found[k, blocks + 1 :] = found[k, 1], found[k, blocks]
-                ready += 1
+            block = n - 3
             for y in range(BLOCK * block, min(BLOCK * block + BLOCK, height)):
+                if block < first:
+                    break
                 before = (y + BLOCK // 2) // BLOCK - 1
                 share = np.float32((y + 0.5) / BLOCK - 0.5 - before)
                 upper = lines[max(before, 0) % RING]
@@ -395,7 +321,4 @@ if numba:
                     a, b, out = upper[k], lower[k], line[k]
                     for x in range(room):
                         out[x] = a[x] + share * (b[x] - a[x])
-                _bend_row(
-                    source + y * apart, size, kind, filtered, width, line, numbers,
-                    target + y * apart_out, ends,
-                )  # fmt: skip
+                _finish_row(source[y], target[y], filtered, line, numbers)

@@ -1,8 +1,8 @@
-"""Vectors of the processor, in LLVM's own language by way of numba (extra ``fast``).
+"""Vectors of the processor in LLVM's own language, by way of numba (extra ``fast``).
 
-What loops in numba do not turn into good machine code is written here by the instruction: a
-function that is given a :class:`Code` writes its code, and :func:`kernel` makes it callable from
-numba, on addresses. Source: ours.
+What loops in numba do not turn into good machine code is written by the instruction: a function
+that is given a :class:`Code` writes its code, and :func:`kernel` makes it callable from numba, on
+addresses. Source: ours.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ if numba:
     machine_code = numba.njit(
         nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}
     )
-    _features = (
-        cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-    )  # of the processor, as numba sees it
+    _features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
     LANES = (
         16 if "+avx512f" in _features else 8 if "+avx2" in _features else 4
     )  # floats of a vector
-
-    INT, FLOAT = ir.IntType(64), ir.FloatType()
+    INT, FLOAT, WHOLE = ir.IntType(64), ir.FloatType(), ir.IntType(32)
     VECTOR, HALF = ir.VectorType(FLOAT, LANES), ir.VectorType(FLOAT, LANES // 2)
     BYTES = 4 * LANES
+    STORED = (ir.IntType(8), ir.IntType(16), FLOAT)  # samples of pixels, by kind
+    TOPS = (255, 65535, 1)  # the value of each kind that stands for 1
 
     class Code:
         """Vector instructions by name, on addresses (bytes); a thin layer over LLVM's builder."""
@@ -40,15 +39,12 @@ if numba:
 
         def at(self, address, offset: int = 0, times=None):
             """``address`` + ``offset`` · ``times`` bytes."""
-            step = INT(offset)
-            return self.builder.add(
-                address, step if times is None else self.builder.mul(times, step)
-            )
+            step = INT(offset) if times is None else self.builder.mul(times, INT(offset))
+            return self.builder.add(address, step)
 
         def load(self, address, offset: int = 0, kind=VECTOR, align: int = 4):
-            return self.builder.load(
-                self.builder.inttoptr(self.at(address, offset), kind.as_pointer()), align=align
-            )
+            place = self.builder.inttoptr(self.at(address, offset), kind.as_pointer())
+            return self.builder.load(place, align=align)
 
         def store(self, value, address, offset: int = 0) -> None:
             place = self.builder.inttoptr(self.at(address, offset), value.type.as_pointer())
@@ -57,14 +53,12 @@ if numba:
         def spread(self, address, offset: int = 0):
             """The float at an address, in every lane."""
             one = self.load(address, offset, FLOAT)
-            first = self.builder.insert_element(VECTOR(ir.Undefined), one, ir.IntType(32)(0))
+            first = self.builder.insert_element(VECTOR(ir.Undefined), one, WHOLE(0))
             return self.pick(first, first, [0] * LANES)
 
         def pick(self, a, b, lanes: list[int]):
             """Lanes of ``a``, followed by those of ``b``, in another order."""
-            return self.builder.shuffle_vector(
-                a, b, ir.VectorType(ir.IntType(32), len(lanes))(lanes)
-            )
+            return self.builder.shuffle_vector(a, b, ir.VectorType(WHOLE, len(lanes))(lanes))
 
         def number(self, value: float, kind=VECTOR):
             return kind([float(value)] * kind.count)
@@ -73,9 +67,8 @@ if numba:
             """a · b + c; a or b may be a plain number."""
             a, b = (self.number(x, c.type) if isinstance(x, int | float) else x for x in (a, b))
             kind, name = ir.FunctionType(c.type, [c.type] * 3), f"llvm.fma.v{c.type.count}f32"
-            return self.builder.call(
-                cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c]
-            )
+            function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+            return self.builder.call(function, [a, b, c])
 
         def times(self, a: float, b):
             return self.builder.fmul(self.number(a), b)
@@ -93,85 +86,80 @@ if numba:
             return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
 
         def repeat(self, count, carried: list, step) -> list:
-            """carried = step(n, carried) for n in 0 … count − 1."""
-            builder, before = self.builder, self.builder.block
-            head, inner, after = (
-                builder.append_basic_block(name) for name in ("head", "inner", "after")
-            )
-            builder.branch(head)
-            builder.position_at_end(head)
-            n = builder.phi(INT)
-            n.add_incoming(INT(0), before)
-            held = []
-            for value in carried:
-                held.append(builder.phi(value.type))
-                held[-1].add_incoming(value, before)
-            builder.cbranch(builder.icmp_signed("<", n, count), inner, after)
-            builder.position_at_end(inner)
-            values = step(n, held)
-            n.add_incoming(builder.add(n, INT(1)), builder.block)
-            for phi, value in zip(held, values, strict=True):
-                phi.add_incoming(value, builder.block)
-            builder.branch(head)
-            builder.position_at_end(after)
-            return held
+            """carried = step(n, carried) for n in 0 … count − 1; a step without result carries
+            nothing.
+            """
+            builder = self.builder
+            places = [cgutils.alloca_once_value(builder, value) for value in carried]
+            with cgutils.for_range(builder, count) as loop:
+                values = step(loop.index, [builder.load(place) for place in places]) or []
+                for place, value in zip(places, values, strict=True):
+                    builder.store(value, place)
+            return [builder.load(place) for place in places]
 
-    def kernel(count: int):
-        """An intrinsic of ``count`` integers, from a function that writes its code."""
+        def curve(self, x, r):
+            """x + r·(x² − x), once."""
+            return self.fma(r, self.fma(x, x, self.builder.fneg(x)), x)
+
+        def read(self, address, kind: int) -> list:
+            """R, G and B in [0, 1] of as many pixels as there are lanes."""
+            whole, align = ir.VectorType(WHOLE, LANES), 4 if kind == 2 else 1
+            stored = self.load(address, 0, ir.VectorType(STORED[kind], 3 * LANES), align)
+            rgb = [self.pick(stored, stored, [3 * n + k for n in range(LANES)]) for k in range(3)]
+            if kind == 2:
+                return rgb
+            rgb = [self.builder.sitofp(self.builder.zext(x, whole), VECTOR) for x in rgb]
+            return [self.builder.fmul(self.number(1 / TOPS[kind]), x) for x in rgb]
+
+        def write(self, rgb: list, address, kind: int) -> None:
+            """What :meth:`read` reads; integers are x·top + 0.5, truncated."""
+            if kind < 2:
+                stored, whole = (ir.VectorType(each, LANES) for each in (STORED[kind], WHOLE))
+                found = (self.fma(TOPS[kind], x, self.number(0.5)) for x in rgb)
+                rgb = [self.builder.trunc(self.builder.fptosi(x, whole), stored) for x in found]
+            first = self.pick(rgb[0], rgb[1], list(range(2 * LANES)))
+            last = self.pick(rgb[2], rgb[2], list(range(LANES)) * 2)
+            order = [n // 3 + LANES * (n % 3) for n in range(3 * LANES)]
+            self.store(self.pick(first, last, order), address)
+
+    def kernel(count: int, *kinds):
+        """An intrinsic of ``count`` integers, from a function that writes its code.
+
+        With ``kinds``, the function is also given one of them, before the integers; the
+        intrinsic's first argument says which.
+        """
 
         def wrap(write):
-            def generate(_context, builder, _signature, arguments):
-                write(Code(builder), *arguments)
-                return _context.get_dummy_value()
+            def generate(context, builder, _signature, arguments):
+                code, after = Code(builder), builder.append_basic_block("after")
+                switch = builder.switch(arguments[0], after) if kinds else None
+                for place, kind in enumerate(kinds):
+                    switch.add_case(INT(place), block := builder.append_basic_block("kind"))
+                    builder.position_at_end(block)
+                    write(code, kind, *arguments[1:])
+                    builder.branch(after)
+                if not kinds:
+                    write(code, *arguments)
+                    builder.branch(after)
+                builder.position_at_end(after)
+                return context.get_dummy_value()
 
-            words = ", ".join(f"a{n}" for n in range(count))
-            scope = {"signature": types.void(*[types.int64] * count), "generate": generate}
-            exec(f"def kernel(typingctx, {words}):\n    return signature, generate", scope)
+            words = [f"a{n}" for n in range(count + bool(kinds))]
+            scope = {"signature": types.void(*[types.int64] * len(words)), "generate": generate}
+            head = f"def kernel(typingctx, {', '.join(words)}):"
+            exec(f"{head}\n    return signature, generate", scope)
             return intrinsic(scope["kernel"])
 
         return wrap
 
-    def kernel_of_kinds(count: int, *kinds):
-        """As :func:`kernel`, of a function that is also given one of ``kinds``; the intrinsic's
-        first integer says which.
-        """
+    @intrinsic
+    def floats(typingctx, address):
+        """An address as a pointer to floats."""
 
-        def wrap(write):
-            @kernel(count + 1)
-            def chosen(c, number, *arguments):
-                after = c.builder.append_basic_block("after")
-                switch = c.builder.switch(number, after)
-                for place, kind in enumerate(kinds):
-                    block = c.builder.append_basic_block("kind")
-                    switch.add_case(INT(place), block)
-                    c.builder.position_at_end(block)
-                    write(c, kind, *arguments)
-                    c.builder.branch(after)
-                c.builder.position_at_end(after)
+        def generate(_context, builder, _signature, arguments):
+            return builder.inttoptr(arguments[0], FLOAT.as_pointer())
 
-            return chosen
-
-        return wrap
-
-    def _pointer(kind, number):
-        """An intrinsic that takes an address as a pointer to numbers of one kind."""
-
-        @intrinsic
-        def pointer(typingctx, address):
-            def generate(_context, builder, _signature, arguments):
-                return builder.inttoptr(arguments[0], kind.as_pointer())
-
-            return types.CPointer(number)(types.int64), generate
-
-        return pointer
-
-    floats = _pointer(FLOAT, types.float32)
-    octets = _pointer(ir.IntType(8), types.uint8)
-    words = _pointer(ir.IntType(16), types.uint16)
-
-    @machine_code
-    def clear(address, count):
-        numba.carray(floats(address), count)[:] = 0
+        return types.CPointer(types.float32)(types.int64), generate
 
     @machine_code
     def through(line, table):

@@ -12,13 +12,11 @@ neither this algorithm nor layers that overlap. Source of the code: ours.
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from zdce.engine.tiling import Tile
 from zdce.engine.vectors import numba
 from zdce.model import CurveNet
 
@@ -40,34 +38,21 @@ _WEIGHTS = np.array(
     + [[32 / 45 * point**power for power in range(3)] for point in (1 / 2, -1 / 2)]
     + [[0, 0, 1]]
 )
-# Columns of the table of stages: what is done, which two stages it reads and their channels, how
-# many channels it makes, how many strips it lags behind the first, how many rows of it are kept,
-# and how many tiles around a result are needed of it: each layer's tiles then read nothing but
-# whole tiles of the layer before, and round alike in any part.
-KIND, A, B, FROM_A, FROM_B, CHANNELS, LAG, KEPT, AROUND = range(9)
+# Columns of the table of stages: what is done, which two stages it reads (−1: none), how many
+# channels it makes, how many strips it lags behind the first, how many rows of it are kept, and how
+# many tiles around a result are needed of it: each layer's tiles then read nothing but whole tiles
+# of the layer before, and round alike in any part.
+KIND, A, B, CHANNELS, LAG, KEPT, AROUND = range(7)
 PIXELS, DIRECT, POOL, CONVOLUTION, LAST = range(5)
 
 
 def transformed(weight: np.ndarray) -> np.ndarray:
-    """Weights of a convolution (out, in, 3, 3) as 64 matrices (64, in, out), float32; computed in
-    double precision.
-    """
+    """Weights of a convolution (out, in, 3, 3) as 64 matrices (64, in, out), float64."""
     u = np.einsum("ia,ocab,jb->ijco", _WEIGHTS, weight.astype(np.float64), _WEIGHTS)
-    return np.ascontiguousarray(u.reshape(PLACES, *u.shape[2:]), dtype=np.float32)
-
-
-def _aligned(array: np.ndarray) -> np.ndarray:
-    """A copy that begins at a multiple of 64 bytes, as vectors like it."""
-    room = np.empty(array.nbytes + 64, np.uint8)
-    start = -room.ctypes.data % 64
-    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
+    return u.reshape(PLACES, *u.shape[2:])
 
 
 if numba:
-    from llvmlite import ir
-
     from zdce.engine.vectors import (
         BYTES,
         HALF,
@@ -75,10 +60,8 @@ if numba:
         LANES,
         VECTOR,
         Code,
-        clear,
         floats,
         kernel,
-        kernel_of_kinds,
         machine_code,
         through,
     )
@@ -87,22 +70,15 @@ if numba:
 
     def _inputs(c: Code, d: list) -> list:
         """Eight inputs, transformed."""
-        first = c.fma(5.25, c.minus(d[4], d[2]), c.minus(d[0], d[6]))
-        last = c.fma(5.25, c.minus(d[3], d[5]), c.minus(d[7], d[1]))
-        values = [first]
+        values = [c.fma(5.25, c.minus(d[4], d[2]), c.minus(d[0], d[6]))]
+        half, double = c.times(0.5, d[1]), c.times(2, d[1])
         for even, odd in (
             (c.fma(-4.25, d[4], c.plus(d[2], d[6])), c.fma(-4.25, d[3], c.plus(d[1], d[5]))),
-            (
-                c.fma(0.25, d[2], c.fma(-1.25, d[4], d[6])),
-                c.fma(2, d[5], c.fma(-2.5, d[3], c.times(0.5, d[1]))),
-            ),
-            (
-                c.fma(4, d[2], c.fma(-5, d[4], d[6])),
-                c.fma(0.5, d[5], c.fma(-2.5, d[3], c.times(2, d[1]))),
-            ),
+            (c.fma(0.25, d[2], c.fma(-1.25, d[4], d[6])), c.fma(2, d[5], c.fma(-2.5, d[3], half))),
+            (c.fma(4, d[2], c.fma(-5, d[4], d[6])), c.fma(0.5, d[5], c.fma(-2.5, d[3], double))),
         ):
             values += [c.plus(even, odd), c.minus(even, odd)]
-        return [*values, last]
+        return [*values, c.fma(5.25, c.minus(d[3], d[5]), c.minus(d[7], d[1]))]
 
     def _outputs(c: Code, m: list) -> list:
         """Eight products, as six outputs."""
@@ -114,55 +90,49 @@ if numba:
         values[-1] = c.plus(values[-1], m[7])
         return values
 
+    def _lines(c: Code, rows, count: int, start) -> list:
+        """``start`` bytes behind each of the ``count`` addresses that stand at ``rows``."""
+        return [c.builder.add(c.load(rows, 8 * k, INT, 8), start) for k in range(count)]
+
     @kernel(6)
     def _down(c, rows, start, pixel, out, apart, count):
-        """A vector of each of ``count`` pixels of eight rows, transformed downwards into eight rows
-        of ``apart`` bytes.
-
-        rows: where eight addresses stand, ``start`` bytes before the first pixel; pixel: bytes from
-        pixel to pixel of what is read; what is written is one vector a pixel.
+        """A vector of each of ``count`` pixels of eight rows, ``pixel`` bytes apart, transformed
+        downwards into eight rows of ``apart`` bytes, where vectors lie side by side.
         """
-        lines = [c.builder.add(c.load(rows, 8 * k, INT, 8), start) for k in range(SEEN)]
+        lines = _lines(c, rows, SEEN, start)
 
         def step(n, _):
             at = c.builder.mul(n, pixel)
-            for k, value in enumerate(
-                _inputs(c, [c.load(c.builder.add(line, at)) for line in lines])
-            ):
+            values = _inputs(c, [c.load(c.builder.add(line, at)) for line in lines])
+            for k, value in enumerate(values):
                 c.store(value, c.at(c.at(out, BYTES, n), k, apart))
-            return []
 
         c.repeat(count, [], step)
 
     @kernel(6)
     def _along(c, source, apart, out, place, tile, count):
         """``count`` tiles of what :func:`_down` made, transformed along the rows: a vector for each
-        of 64 places.
-
-        place: bytes from place to place; tile: bytes from tile to tile.
+        of 64 places, which are ``place`` bytes apart, tiles ``tile`` bytes.
         """
 
         def step(n, _):
             first, into = c.at(source, STRIP * BYTES, n), c.at(out, 1, c.builder.mul(n, tile))
             for i in range(SEEN):
                 row = c.at(first, i, apart)
-                for j, value in enumerate(
-                    _inputs(c, [c.load(row, j * BYTES) for j in range(SEEN)])
-                ):
+                values = _inputs(c, [c.load(row, j * BYTES) for j in range(SEEN)])
+                for j, value in enumerate(values):
                     c.store(value, c.at(into, SEEN * i + j, place))
-            return []
 
         c.repeat(count, [], step)
 
-    @kernel_of_kinds(7, 1, 2, 3, 4)
+    @kernel(7, 1, 2, 3, 4)
     def _product(c, halves, v, tile, u, m, out, channels, count):
         """``count`` tiles by a matrix that is ``halves`` half vectors wide."""
         kinds = [VECTOR] * (halves // 2) + [HALF] * (halves % 2)
 
         def group(first, tiles: int) -> None:
-            rows = [
-                c.at(v, 1, c.builder.mul(tile, c.builder.add(first, INT(t)))) for t in range(tiles)
-            ]
+            each = [c.builder.add(first, INT(t)) for t in range(tiles)]
+            rows = [c.at(v, 1, c.builder.mul(tile, number)) for number in each]
 
             def step(n, sums):
                 line, at = c.at(u, halves * BYTES // 2, n), c.builder.mul(n, INT(4))
@@ -170,16 +140,12 @@ if numba:
                 factors = {VECTOR: [c.spread(c.builder.add(row, at)) for row in rows]}
                 factors[HALF] = [c.pick(x, x, list(range(LANES // 2))) for x in factors[VECTOR]]
                 each = [(t, p, kind) for t in range(tiles) for p, kind in enumerate(kinds)]
-                return [
-                    c.fma(factors[kind][t], weights[p], sums[k])
-                    for k, (t, p, kind) in enumerate(each)
-                ]
+                both = zip(each, sums, strict=True)
+                return [c.fma(factors[kind][t], weights[p], sum_) for (t, p, kind), sum_ in both]
 
-            sums = c.repeat(
-                channels, [c.number(0, kind) for _ in range(tiles) for kind in kinds], step
-            )
+            nought = [c.number(0, kind) for _ in range(tiles) for kind in kinds]
             into = c.at(m, 1, c.builder.mul(out, first))
-            for k, value in enumerate(sums):
+            for k, value in enumerate(c.repeat(channels, nought, step)):
                 c.store(value, c.at(into, k // len(kinds), out), BYTES * (k % len(kinds)))
 
         done = INT(0)
@@ -187,24 +153,22 @@ if numba:
 
             def several(n, _, done=done, tiles=tiles):
                 group(c.builder.add(done, c.builder.mul(n, INT(tiles))), tiles)
-                return []
 
             times = c.builder.sdiv(c.builder.sub(count, done), INT(tiles))
             c.repeat(times, [], several)
             done = c.builder.add(done, c.builder.mul(times, INT(tiles)))
 
-    @kernel_of_kinds(8, (VECTOR, True), (VECTOR, False), (HALF, False))
-    def _back(c, how, m, place, tile, bias, into, start, pixel, count):
-        """The products of ``count`` tiles as six rows of outputs, with bias, and ReLU or none.
-
-        into: where the rows' addresses stand, ``start`` bytes before the first output.
+    @kernel(7, (VECTOR, True), (VECTOR, False), (HALF, False))
+    def _back(c, how, m, place, bias, into, start, pixel, count):
+        """The products of ``count`` tiles as six rows of outputs, with bias, and ReLU or none;
+        tiles and pixels are ``pixel`` bytes apart.
         """
         kind, relu = how
         shift, zero = c.load(bias, 0, kind), c.number(0, kind)
-        lines = [c.builder.add(c.load(into, 8 * k, INT, 8), start) for k in range(STRIP)]
+        lines = _lines(c, into, STRIP, start)
 
         def step(n, _):
-            first = c.at(m, 1, c.builder.mul(n, tile))
+            first = c.at(m, 1, c.builder.mul(n, pixel))
             columns = []
             for j in range(SEEN):
                 products = [c.at(first, SEEN * i + j, place) for i in range(SEEN)]
@@ -214,18 +178,17 @@ if numba:
                 for x, value in enumerate(_outputs(c, [column[k] for column in columns])):
                     value = c.plus(value, shift)
                     c.store(c.larger(value, zero) if relu else value, c.at(at, x, pixel))
-            return []
 
         c.repeat(count, [], step)
 
-    @kernel_of_kinds(8, STRIP, 2 * STRIP)
-    def _direct(c, pixels, r0, r1, r2, weights, line, bias, out, pixel):
+    @kernel(6, STRIP, 2 * STRIP)
+    def _direct(c, pixels, rows, start, weights, bias, out, pixel):
         """The first layer: 3 channels to one vector, so many neighbours at a time, with ReLU."""
         sums = [c.load(bias)] * pixels
-        for k, row in enumerate((r0, r1, r2)):
+        for k, row in enumerate(_lines(c, rows, 3, start)):
 
             def step(n, sums, k=k, row=row):
-                weight = c.load(c.at(c.at(weights, 9 * k, line), 1, c.builder.mul(n, line)))
+                weight = c.load(c.at(c.at(weights, 9 * k, pixel), 1, c.builder.mul(n, pixel)))
                 first = c.at(row, 4, n)
                 seen = [c.spread(first, 12 * x) for x in range(pixels)]
                 return [c.fma(x, weight, total) for x, total in zip(seen, sums, strict=True)]
@@ -234,57 +197,56 @@ if numba:
         for x, total in enumerate(sums):
             c.store(c.larger(total, c.number(0)), c.at(out, x, pixel))
 
-    @kernel(6)
-    def _highest(c, r0, r1, r2, pixel, out, count):
+    @kernel(5)
+    def _highest(c, rows, start, pixel, out, count):
         """The largest of 3×3 neighbours: ``count`` vectors, the first of which stands a pixel after
         the rows' start.
         """
+        lines = _lines(c, rows, 3, start)
 
         def step(n, _):
             columns = []
             for x in range(3):
-                values = [c.load(c.at(c.at(row, BYTES, n), x, pixel)) for row in (r0, r1, r2)]
+                values = [c.load(c.at(c.at(row, BYTES, n), x, pixel)) for row in lines]
                 columns.append(c.larger(c.larger(values[0], values[1]), values[2]))
             c.store(c.larger(c.larger(columns[0], columns[1]), columns[2]), c.at(out, BYTES, n))
-            return []
 
         c.repeat(count, [], step)
 
     def _transposed(c: Code, rows: list) -> list:
-        """As many vectors as there are lanes, so that lane k of vector n becomes lane n of vector
-        k.
-        """
+        """Of as many vectors as there are lanes, lane k of vector n becomes lane n of vector k."""
         step = 1
-        while step < LANES:
-            odd = [
-                n // step % 2 for n in range(LANES)
-            ]  # lanes of every second run come from the other vector
+        while step < LANES:  # lanes of every second run of ``step`` come from the other vector
+            odd = [n // step % 2 for n in range(LANES)]
             low = [n + o * (LANES - step) for n, o in enumerate(odd)]
             high = [n + (LANES if o else step) for n, o in enumerate(odd)]
-            swapped = list(rows)
-            for n in range(LANES):
-                if not odd[n]:
-                    a, b = rows[n], rows[n + step]
-                    swapped[n], swapped[n + step] = c.pick(a, b, low), c.pick(a, b, high)
-            rows, step = swapped, 2 * step
+            rows = [
+                c.pick(rows[n - step], rows[n], high) if o else c.pick(rows[n], rows[n + step], low)
+                for n, o in enumerate(odd)
+            ]
+            step *= 2
         return rows
 
     def _tanh(c: Code, x):
         """To a few units in the last place. Source: the rational function of Eigen (MPL 2)."""
         x = c.larger(c.smaller(x, c.number(7.9, x.type)), c.number(-7.9, x.type))
         y = c.builder.fmul(x, x)
-        p, q = (c.number(term, x.type) for term in (-2.76076847742355e-16, 1.19825839466702e-06))
-        for term in (
-            2.00018790482477e-13,
-            -8.60467152213735e-11,
-            5.12229709037114e-08,
-            1.48572235717979e-05,
-        ):
-            p = c.fma(p, y, c.number(term, x.type))
-        for term in (6.37261928875436e-04, 4.89352455891786e-03):
-            p = c.fma(p, y, c.number(term, x.type))
-        for term in (1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03):
-            q = c.fma(q, y, c.number(term, x.type))
+
+        def polynomial(first: float, *terms: float):
+            total = c.number(first, x.type)
+            for term in terms:
+                total = c.fma(total, y, c.number(term, x.type))
+            return total
+
+        p = polynomial(
+            *(-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11),
+            *(5.12229709037114e-08, 1.48572235717979e-05, 6.37261928875436e-04),
+            4.89352455891786e-03,
+        )
+        q = polynomial(
+            *(1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03),
+            4.89352518554385e-03,
+        )
         return c.builder.fdiv(c.builder.fmul(x, p), q)
 
     @kernel(3)
@@ -292,276 +254,163 @@ if numba:
         """``count`` half vectors, each through tanh."""
 
         def step(n, _):
-            c.store(
-                _tanh(c, c.load(c.at(source, BYTES // 2, n), 0, HALF)), c.at(out, BYTES // 2, n)
-            )
-            return []
+            value = _tanh(c, c.load(c.at(source, BYTES // 2, n), 0, HALF))
+            c.store(value, c.at(out, BYTES // 2, n))
 
         c.repeat(count, [], step)
 
     @kernel(3)
-    def _bend(c, raw, source, out):
-        """As many pixels as there are lanes, R, G, B of 8 bits, bent by 24 curves each before tanh,
-        and rounded.
-        """
-        byte, word = ir.IntType(8), ir.VectorType(ir.IntType(32), LANES)
-        starts = [min(n, 24 - LANES) for n in range(0, 24, LANES)]
+    def _enhance(c, raw, source, out):
+        """As many pixels of 8 bits as there are lanes, by 24 curves each before tanh, rounded."""
         curves: list = [None] * 24
-        for start in starts:
+        for start in (min(n, 24 - LANES) for n in range(0, 24, LANES)):
             rows = [c.load(raw, 4 * (24 * n + start)) for n in range(LANES)]
-            for k, value in enumerate(_transposed(c, rows)):
-                curves[start + k] = value
-        pixels = c.load(source, 0, ir.VectorType(byte, 3 * LANES), 1)
-        bent = []
-        for colour in range(3):
-            x = c.pick(pixels, pixels, [3 * n + colour for n in range(LANES)])
-            x = c.builder.uitofp(c.builder.zext(x, word), VECTOR)
-            x = c.builder.fmul(x, c.number(np.float32(1 / 255)))
-            for k in range(ITERATIONS):
-                x = c.fma(_tanh(c, curves[3 * k + colour]), c.fma(x, x, c.builder.fneg(x)), x)
-            bent.append(
-                c.builder.trunc(
-                    c.builder.fptosi(c.fma(255, x, c.number(0.5)), word), ir.VectorType(byte, LANES)
-                )
-            )
-        first = c.pick(bent[0], bent[1], list(range(2 * LANES)))
-        last = c.pick(bent[2], bent[2], list(range(LANES)) * 2)
-        order = [n // 3 + LANES * (n % 3) for n in range(3 * LANES)]
-        c.store(c.pick(first, last, order), out)
+            curves[start : start + LANES] = _transposed(c, rows)
+        rgb = c.read(source, 0)
+        for k, values in enumerate(curves):
+            rgb[k % 3] = c.curve(rgb[k % 3], _tanh(c, values))
+        c.write(rgb, out, 0)
 
     @machine_code
-    def _multiply(v, v_place, u, m, m_place, count, channels, outputs):
-        """64 products of ``count`` tiles by ``channels`` with matrices ``channels`` by
-        ``outputs``.
+    def _enhance_row(raw, source, out, table):
+        """A row of pixels, (3·width,) uint8, by its curves before tanh, which stand at the address
+        ``raw``; then through ``table`` if it has entries.
         """
-        half, a_tile, b_tile = LANES // 2, 4 * channels, 4 * outputs
-        for place in range(PLACES):
-            a, column = v + place * v_place, 0
-            while column < outputs:
-                b, halves = m + place * m_place + 4 * column, min(4, (outputs - column) // half)
-                _product(halves - 1, a, a_tile, u, b, b_tile, channels, count)
-                u += 4 * channels * halves * half
-                column += halves * half
+        step = 3 * LANES
+        whole = source.shape[0] // step * step
+        for i in range(0, whole, step):
+            _enhance(raw + 32 * i, source.ctypes.data + i, out.ctypes.data + i)
+        if whole < source.shape[0]:  # by way of vectors that are long enough
+            rest = np.zeros(step, np.uint8)
+            rest[: source.shape[0] - whole] = source[whole:]
+            _enhance(raw + 32 * whole, rest.ctypes.data, rest.ctypes.data)
+            out[whole:] = rest[: source.shape[0] - whole]
+        if table.shape[0]:
+            through(out, table)
 
     @machine_code
-    def _tiles_in(rows, channels, offset, block, count, total, temp, v, v_place):
-        """Tiles ``block`` … of eight rows (addresses), transformed, into v's channels ``offset``
-        …
+    def _clear(address, count):
+        numba.carray(floats(address), count)[:] = 0
+
+    @machine_code
+    def _rows(place, stage, columns, first, height, zero, out):
+        """Addresses of rows ``first`` … of a stage that are kept at ``place``; of those outside of
+        the photograph, that of a row of noughts.
         """
-        pixels = STRIP * count + 2
-        line = pixels * BYTES
-        for channel in range(0, channels, LANES):
-            at = 4 * (STRIP * block * channels + channel)
-            _down(rows.ctypes.data, at, 4 * channels, temp, line, pixels)
-            _along(temp, line, v + 4 * (offset + channel), v_place, 4 * total, count)
+        for r in range(out.shape[0]):
+            y = first + r
+            kept = place + y % stage[KEPT] * columns * 4 * stage[CHANNELS]
+            out[r] = kept if 0 <= y < height else zero
 
     @machine_code
-    def _tiles_out(m, m_place, bias, outputs, kind, start, into, count):
-        """The products of ``count`` tiles as six rows of outputs."""
-        pixel, rows = 4 * outputs, into.ctypes.data
-        for channel in range(0, outputs, LANES):
-            at, products, shift = start + 4 * channel, m + 4 * channel, bias + 4 * channel
-            how = 0 if kind == CONVOLUTION else 1 if outputs - channel >= LANES else 2
-            _back(how, products, m_place, pixel, shift, rows, at, pixel, count)
+    def _first_layer(rows, weights, bias, channels, start, stop, into):
+        """Columns ``start`` … of a strip of the layer that reads three channels."""
+        for r in range(STRIP):
+            for c in range(0, channels, LANES):
+                x = start
+                while x < stop:
+                    seen, out = rows.ctypes.data + 8 * r, into[r] + 4 * (x * channels + c)
+                    two = int(stop - x >= 2 * STRIP)
+                    _direct(two, seen, 12 * x, weights + 4 * c, bias + 4 * c, out, 4 * channels)
+                    x += STRIP * (1 + two)
 
     @machine_code
-    def _convolve(
-        rows_a, from_a, rows_b, from_b, start, stop, weights, bias, outputs, kind, into, scratch
-    ):
-        """Tiles ``start`` … of a strip of a layer from eight rows of one input or two, joined;
-        into: addresses.
-        """
-        total = from_a + from_b
+    def _convolve(stages, k, weights, bias, rows, start, stop, into, scratch):
+        """Tiles ``start`` … of a strip of layer k from eight rows of one input or two, joined."""
+        outputs, half, total = stages[k, CHANNELS], LANES // 2, 0
+        for read in stages[k, A : B + 1]:
+            total += stages[read, CHANNELS] if read >= 0 else 0
         v_place, m_place = 4 * BLOCK * total + PAD, 4 * BLOCK * outputs + PAD
         v = scratch + SEEN * (STRIP * BLOCK + 2) * BYTES
         m = v + PLACES * v_place
         for block in range(start, stop, BLOCK):
             count = min(BLOCK, stop - block)
-            _tiles_in(rows_a, from_a, 0, block, count, total, scratch, v, v_place)
-            if from_b:
-                _tiles_in(rows_b, from_b, from_a, block, count, total, scratch, v, v_place)
-            _multiply(v, v_place, weights, m, m_place, count, total, outputs)
-            _tiles_out(m, m_place, bias, outputs, kind, 4 * STRIP * block * outputs, into, count)
+            pixels, out, u = STRIP * count + 2, v, weights
+            for side in range(2 if stages[k, B] >= 0 else 1):
+                channels = stages[stages[k, A + side], CHANNELS]
+                for channel in range(0, channels, LANES):
+                    at = 4 * (STRIP * block * channels + channel)
+                    seen, line = rows[side].ctypes.data, pixels * BYTES
+                    _down(seen, at, 4 * channels, scratch, line, pixels)
+                    _along(scratch, line, out, v_place, 4 * total, count)
+                    out += BYTES
+            for place in range(PLACES):
+                for column in range(0, outputs, 2 * LANES):
+                    halves = min(4, (outputs - column) // half)
+                    a, b = v + place * v_place, m + place * m_place + 4 * column
+                    _product(halves - 1, a, 4 * total, u, b, 4 * outputs, total, count)
+                    u += 4 * total * halves * half
+            for channel in range(0, outputs, LANES):
+                last = 1 if outputs - channel >= LANES else 2
+                how = last if stages[k, KIND] == LAST else 0
+                at, shift = 4 * (STRIP * block * outputs + channel), bias + 4 * channel
+                products, lines = m + 4 * channel, into.ctypes.data
+                _back(how, products, m_place, shift, lines, at, 4 * outputs, count)
 
     @machine_code
-    def _first_layer(rows, weights, bias, channels, start, stop, into):
-        """Columns ``start`` … of a strip of the layer that reads three channels; rows: addresses of
-        eight.
-        """
-        for r in range(STRIP):
-            for c in range(0, channels, LANES):
-                x = start
-                while x < stop:
-                    a, b, d = rows[r] + 12 * x, rows[r + 1] + 12 * x, rows[r + 2] + 12 * x
-                    out = into[r] + 4 * (x * channels + c)
-                    two, line = int(stop - x >= 2 * STRIP), 4 * channels
-                    _direct(two, a, b, d, weights + 4 * c, line, bias + 4 * c, out, line)
-                    x += STRIP * (1 + two)
+    def _stream(source, scale, stages, layers, memory, columns, window, out, table, curves):
+        """All layers, strip by strip, over a part of a photograph.
 
-    @machine_code
-    def _bend_row(raw, source, out, table, plain):
-        """A row of pixels, (3·width,) uint8, bent by its curves before tanh, which stand at the
-        address ``raw``.
+        source: (H, channels·W), times ``scale`` what the network sees; stages, layers, memory,
+        columns: see :class:`Winograd`; window: first and last row, first and last column of what is
+        seen, then of what there is to be a result for. Either out: (H, 3·W) uint8, the enhanced
+        photograph, through ``table`` if it has entries; or, where that is empty, curves:
+        (rows, channels·columns) float32 in [−1, 1].
         """
-        samples = source.shape[0]
-        for i in range(0, samples, 3 * LANES):
-            if samples - i >= 3 * LANES:
-                _bend(raw + 32 * i, source.ctypes.data + i, out.ctypes.data + i)
-            # the rest by way of vectors that are long enough; the curves behind the row's end bend
-            # nothing
-            else:
-                before, after = np.zeros(3 * LANES, np.uint8), np.empty(3 * LANES, np.uint8)
-                before[: samples - i] = source[i:]
-                _bend(raw + 32 * i, before.ctypes.data, after.ctypes.data)
-                out[i:] = after[: samples - i]
-        if not plain:
-            through(out, table)
-
-    @machine_code
-    def _laid_out(stages, columns, address, rings):
-        """Where things lie in memory from ``address`` on: into ``rings``, each stage's rows, whose
-        first and last pixel are nought; returned: a row of noughts, and what is left for one
-        convolution.
-        """
-        zero, widest = (address + 63) // 64 * 64, 0
-        for k in range(stages.shape[0]):
-            widest = max(widest, stages[k, CHANNELS])
-        clear(zero, columns * widest)
-        place = zero + 4 * columns * widest
-        for k in range(stages.shape[0]):
-            place = (place + 63) // 64 * 64
-            rings[k] = place
-            pixel = 4 * stages[k, CHANNELS]
-            for _ in range(stages[k, KEPT]):
-                if k == 0:
-                    clear(place, columns * pixel // 4)
-                else:
-                    clear(place, pixel // 4)
-                    clear(place + (columns - 1) * pixel, pixel // 4)
-                place += columns * pixel
-        return zero, (place + 64 * LANES + 63) // 64 * 64
-
-    @machine_code
-    def _stream(
-        source,
-        scale,
-        stages,
-        addresses,
-        work,
-        top,
-        bottom,
-        left,
-        right,
-        inside,
-        out,
-        table,
-        plain,
-        curves,
-    ):
-        """All layers over rows ``top`` … ``bottom`` and columns ``left`` … ``right`` of a
-        photograph.
-
-        source: (H, channels·W), times ``scale`` what the network sees; stages, addresses: see
-        :class:`Winograd`; inside: rows and columns of the photograph for which there is to be a
-        result. Either out: (H, 3·W) uint8, the photograph bent, through ``table`` unless ``plain``;
-        or, where that is empty, curves: (rows, channels·columns) float32 in [−1, 1].
-        """
-        height, width, count = bottom - top, right - left, stages.shape[0]
+        top, bottom, left, right, first_row, last_row, first_column, last_column = window
+        height, width, zero, scratch = bottom - top, right - left, memory[-2], memory[-1]
         strips, tiles = (height + STRIP - 1) // STRIP, (width + STRIP - 1) // STRIP
-        columns = STRIP * tiles + 2  # one before the first and one after the last are nought
-        rings = np.empty(count, np.int64)
-        zero, scratch = _laid_out(stages, columns, work.ctypes.data, rings)
-        rows_a, rows_b, into = (
-            np.empty(SEEN, np.int64),
-            np.empty(SEEN, np.int64),
-            np.empty(STRIP, np.int64),
-        )
-        final = count - 1
-        begin, end = inside[2] - left, inside[3] - left
-        first_strip, last_strip = (inside[0] - top) // STRIP, (inside[1] - top + STRIP - 1) // STRIP
+        rows, into = np.empty((2, SEEN), np.int64), np.empty(STRIP, np.int64)
+        final = stages.shape[0] - 1
         for t in range(strips + stages[final, LAG]):
-            for k in range(count):
-                s, around = t - stages[k, LAG], stages[k, AROUND]
-                if s < max(0, first_strip - around) or s >= min(strips, last_strip + around):
+            for k in range(final + 1):
+                s, around, channels = t - stages[k, LAG], stages[k, AROUND], stages[k, CHANNELS]
+                first = (first_row - top) // STRIP - around
+                last = (last_row - top + STRIP - 1) // STRIP + around
+                if s < max(0, first) or s >= min(strips, last):
                     continue
-                start = max(0, begin // STRIP - around)
-                stop = min(tiles, (end + STRIP - 1) // STRIP + around)
-                kind, channels, first = stages[k, KIND], stages[k, CHANNELS], STRIP * s
-                a, b, from_a, from_b = (
-                    stages[k, A],
-                    stages[k, B],
-                    stages[k, FROM_A],
-                    stages[k, FROM_B],
-                )
-                for r in range(STRIP):
-                    into[r] = (
-                        rings[k] + ((first + r) % stages[k, KEPT] * columns + 1) * 4 * channels
-                    )
-                if kind == PIXELS:
-                    for r in range(first, min(first + STRIP, height)):
-                        line = numba.carray(floats(into[r - first]), channels * width)
-                        pixels = source[top + r, channels * left : channels * right]
+                start = max(0, (first_column - left) // STRIP - around)
+                stop = min(tiles, (last_column - left + STRIP - 1) // STRIP + around)
+                upper = STRIP * s
+                _rows(memory[k] + 4 * channels, stages[k], columns, upper, 2**62, zero, into)
+                for side in range(2):
+                    read = stages[k, A + side]
+                    if read >= 0:
+                        place, about = memory[read], stages[read]
+                        _rows(place, about, columns, upper - 1, height, zero, rows[side])
+                if stages[k, KIND] == PIXELS:
+                    for r in range(min(STRIP, height - upper)):
+                        line = numba.carray(floats(into[r]), channels * width)
+                        pixels = source[top + upper + r, channels * left : channels * right]
                         for x in range(channels * width):
                             line[x] = np.float32(pixels[x]) * scale
-                    continue
-                for r in range(SEEN):
-                    y = first + r - 1
-                    outside = y < 0 or y >= height
-                    rows_a[r] = (
-                        zero if outside else rings[a] + y % stages[a, KEPT] * columns * 4 * from_a
-                    )
-                    if from_b:
-                        rows_b[r] = (
-                            zero
-                            if outside
-                            else rings[b] + y % stages[b, KEPT] * columns * 4 * from_b
-                        )
-                if kind == DIRECT:
+                elif stages[k, KIND] == DIRECT:
                     bounds = STRIP * start, STRIP * stop
-                    _first_layer(rows_a, addresses[k, 0], addresses[k, 1], channels, *bounds, into)
-                elif kind == POOL:
-                    at, vectors = (
-                        4 * STRIP * start * channels,
-                        STRIP * (stop - start) * channels // LANES,
-                    )
+                    _first_layer(rows[0], layers[k, 0], layers[k, 1], channels, *bounds, into)
+                elif stages[k, KIND] == POOL:
+                    at, count = 4 * STRIP * start * channels, STRIP * (stop - start) * channels
                     for r in range(STRIP):
-                        a0, a1, a2 = rows_a[r] + at, rows_a[r + 1] + at, rows_a[r + 2] + at
-                        _highest(a0, a1, a2, 4 * channels, into[r] + at, vectors)
+                        seen, line = rows[0].ctypes.data + 8 * r, into[r] + at
+                        _highest(seen, at, 4 * channels, line, count // LANES)
                 else:
-                    weights, bias = addresses[k, 0], addresses[k, 1]
-                    _convolve(
-                        rows_a,
-                        from_a,
-                        rows_b,
-                        from_b,
-                        start,
-                        stop,
-                        weights,
-                        bias,
-                        channels,
-                        kind,
-                        into,
-                        scratch,
-                    )
-                for r in range(STRIP if width < STRIP * tiles else 0):
-                    clear(into[r] + 4 * channels * width, channels * (STRIP * tiles - width))
-                if k < final:
-                    continue
-                for r in range(first, min(first + STRIP, height)):
-                    y = top + r
-                    if y < inside[0] or y >= inside[1]:
-                        continue
-                    if out.shape[0]:
-                        pixels, line = (
-                            source[y, 3 * inside[2] : 3 * inside[3]],
-                            out[y, 3 * inside[2] : 3 * inside[3]],
-                        )
-                        _bend_row(
-                            into[r - first] + 4 * channels * begin, pixels, line, table, plain
-                        )
-                    else:
-                        raw, line = into[r - first] + 4 * channels * begin, curves[y - inside[0]]
-                        _tanh_of(raw, line.ctypes.data, channels * (end - begin) // (LANES // 2))
+                    weights, bias = layers[k, 0], layers[k, 1]
+                    _convolve(stages, k, weights, bias, rows, start, stop, into, scratch)
+                for r in range(STRIP):  # what is behind the right border is nought
+                    rest = STRIP * tiles + 1 - width
+                    _clear(into[r] + 4 * channels * width, channels * rest)
+                if k == final:
+                    ends = max(first_row, top + upper), min(last_row, top + upper + STRIP)
+                    for y in range(*ends):
+                        raw = into[y - top - upper] + 4 * channels * (first_column - left)
+                        if out.shape[0]:
+                            part = slice(3 * first_column, 3 * last_column)
+                            _enhance_row(raw, source[y, part], out[y, part], table)
+                        else:
+                            line, count = (
+                                curves[y - first_row],
+                                channels * (last_column - first_column),
+                            )
+                            _tanh_of(raw, line.ctypes.data, count // (LANES // 2))
 
 
 def can_run(net: torch.nn.Module) -> bool:
@@ -575,25 +424,22 @@ def can_run(net: torch.nn.Module) -> bool:
 class Winograd:
     """The convolutions of a :class:`~zdce.model.CurveNet` as machine code; values are those of the
     network up to rounding in float32.
+
+    stages: the table of stages; layers: where weights and bias of each stand.
     """
 
     def __init__(self, net: CurveNet) -> None:
-        self.config, self.kept = net.config, []
+        self.config = net.config
         pools = net.config.pools if net.config.pooling == "overlapping" else 0
-        width = _up(net.config.width, LANES)
-        rows: list[list[int]] = []
+        width, rows, self.weights = _up(net.config.width, LANES), [], []
 
-        def stage(kind: int, channels: int, a: int = 0, b: int | None = None, layer=None) -> int:
-            inputs = [rows[a][CHANNELS] if rows else 0, rows[b][CHANNELS] if b is not None else 0]
-            rows.append([kind, a, b or 0, *inputs, channels, len(rows), STRIP, 0])
-            for read in (
-                {a, b} - {None} if kind != PIXELS else ()
-            ):  # from the oldest strip read to the newest made
-                rows[read][KEPT] = max(rows[read][KEPT], STRIP * (len(rows) - 1 - read + 2))
-            parts = [n for n in inputs if n]
-            self.kept.append(
-                () if layer is None else _packed(layer, parts, channels, kind == DIRECT)
-            )
+        def stage(kind: int, channels: int, a: int = -1, b: int = -1, layer=None) -> int:
+            inputs = [read for read in (a, b) if read >= 0]
+            for read in inputs:  # from the oldest strip read to the newest made
+                rows[read][KEPT] = max(rows[read][KEPT], STRIP * (len(rows) - read + 2))
+            parts = [rows[read][CHANNELS] for read in inputs]
+            self.weights.append(layer and _packed(layer, parts, channels, kind == DIRECT))
+            rows.append([kind, a, b, channels, len(rows), STRIP, 0])
             return len(rows) - 1
 
         def pooled(x: int, when: int) -> int:
@@ -606,31 +452,26 @@ class Winograd:
         x5 = stage(CONVOLUTION, width, x3, x4, net.e_conv5)
         x6 = stage(CONVOLUTION, width, x2, x5, net.e_conv6)
         stage(LAST, _up(net.config.curve_channels, LANES // 2), x1, x6, net.e_conv7)
-        for row in reversed(rows[1:]):
-            for read in (row[A], row[B]) if row[FROM_B] else (row[A],):
-                rows[read][AROUND] = max(rows[read][AROUND], row[AROUND] + 1)
+        for row in reversed(rows):
+            for read in (row[A], row[B]):
+                if read >= 0:
+                    rows[read][AROUND] = max(rows[read][AROUND], row[AROUND] + 1)
         self.stages = np.array(rows, np.int64)
-        self.addresses = np.array(
-            [[x.ctypes.data for x in each] or [0, 0] for each in self.kept], np.int64
-        )
+        self.layers = np.array([[x.data_ptr() for x in w] if w else [0, 0] for w in self.weights])
         self.room = threading.local()
 
     @property
     def in_one_pass(self) -> bool:
-        """Whether it can go from 8 bits to 8 bits: a curve for each of 8 iterations and 3
-        colours.
-        """
-        c = self.config
-        return c.iterations == ITERATIONS and c.curve_channels == 3 * ITERATIONS
+        """Whether it can go from 8 bits to 8 bits: 8 curves for each of 3 colours."""
+        return self.config.iterations == ITERATIONS and self.config.curve_channels == 3 * ITERATIONS
 
     def curves(self, image: Tensor) -> Tensor:
         """(1, 3, H, W) in [0, 1] → curves in [−1, 1], (1, 24, H, W) or fewer channels,
         float32, channels last."""
         height, width = image.shape[-2:]
         lines = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy(), np.float32)
-        outputs = int(self.stages[-1, CHANNELS])
-        curves = np.empty((height, width, outputs), np.float32)
-        self._run(lines, np.float32(1), slice(0, height), slice(0, width), curves=curves)
+        curves = np.empty((height, width, self.stages[-1, CHANNELS]), np.float32)
+        self._run(lines, 1, slice(0, height), slice(0, width), curves=curves)
         return torch.from_numpy(curves)[..., : self.config.curve_channels].permute(2, 0, 1)[None]
 
     def finish(
@@ -641,15 +482,10 @@ class Winograd:
         columns: slice,
         table: np.ndarray | None = None,
     ) -> None:
-        """Rows and columns of ``pixels`` (H, W, 3) uint8, bent, rounded and through ``table``
-        (256,) uint8, into ``out``, its like. Rounding is the released code's: x·255 + 0.5,
-        truncated.
+        """Rows and columns of ``pixels`` (H, W, 3) uint8, enhanced and through ``table`` (256,)
+        uint8, into ``out``, its like. Rounding is the released code's: x·255 + 0.5, truncated.
         """
-        self._run(pixels, np.float32(1 / 255), rows, columns, out, table)
-
-    def around(self, tile: Tile, height: int, width: int) -> Tile:
-        """A tile with as much around it as :meth:`window` says."""
-        return replace(tile, **self.window(tile.rows, tile.columns, height, width))
+        self._run(pixels, 1 / 255, rows, columns, out, table)
 
     def window(self, rows: slice, columns: slice, height: int, width: int) -> dict[str, slice]:
         """What of a photograph of height × width pixels is needed for some rows and columns:
@@ -664,56 +500,32 @@ class Winograd:
             seen[name] = slice(max(0, first), min(side, last))
         return seen
 
-    def _run(
-        self,
-        seen: np.ndarray,
-        scale: np.float32,
-        rows: slice,
-        columns: slice,
-        out: np.ndarray | None = None,
-        table: np.ndarray | None = None,
-        curves: np.ndarray | None = None,
-    ) -> None:
+    def _run(self, seen, scale, rows, columns, out=None, table=None, curves=None) -> None:
         height, width = seen.shape[:2]
-        window = self.window(rows, columns, height, width)
-        (top, bottom), (left, right) = ((part.start, part.stop) for part in window.values())
-        work = self._work(right - left)
+        window = self.window(rows, columns, height, width).values()
+        window = tuple(n for part in (*window, rows, columns) for n in (part.start, part.stop))
+        table = np.empty(0, np.uint8) if table is None else table
         out = np.empty((0, 0), np.uint8) if out is None else out.reshape(height, -1)
         curves = np.empty((0, 0), np.float32) if curves is None else curves.reshape(len(curves), -1)
-        table, plain = (table, False) if table is not None else (np.empty(0, np.uint8), True)
-        bounds = (
-            top,
-            bottom,
-            left,
-            right,
-            np.array([rows.start, rows.stop, columns.start, columns.stop]),
-        )
-        _stream(
-            seen.reshape(height, -1),
-            scale,
-            self.stages,
-            self.addresses,
-            work,
-            *bounds,
-            out,
-            table,
-            plain,
-            curves,
-        )
+        memory, lines = self._memory(window[3] - window[2]), seen.reshape(height, -1)
+        about = (self.stages, self.layers, memory, self.room.columns)
+        _stream(lines, np.float32(scale), *about, window, out, table, curves)
 
-    def _work(self, width: int) -> np.ndarray:
-        """Memory of this thread, kept for its next photograph; enough for ``width`` columns."""
-        columns, stages = STRIP * -(-width // STRIP) + 2, self.stages
-        widest, total = (
-            int(stages[:, CHANNELS].max()),
-            int((stages[:, FROM_A] + stages[:, FROM_B]).max()),
-        )
-        rings = int((stages[:, CHANNELS] * stages[:, KEPT]).sum()) + widest
-        scratch = SEEN * (STRIP * BLOCK + 2) * LANES + PLACES * BLOCK * (total + widest)
-        size = 4 * (rings * columns + scratch) + 2 * PLACES * PAD + 64 * (len(stages) + LANES + 4)
-        if getattr(self.room, "work", np.empty(0)).nbytes < size:
-            self.room.work = np.empty(size, np.uint8)
-        return self.room.work
+    def _memory(self, width: int) -> np.ndarray:
+        """Addresses of memory of this thread, kept for its next photograph: rows of each stage,
+        the pixel before the first of which is nought, a row of noughts, and room for a convolution.
+        """
+        columns = _up(width, STRIP) + 2  # one before the first and one after the last are nought
+        if getattr(self.room, "columns", 0) < columns:
+            channels = self.stages[:, CHANNELS]
+            sizes = [*(columns * channels * self.stages[:, KEPT]), columns * channels.max()]
+            places = PLACES * (BLOCK * 3 * channels.max() + PAD // 2)
+            sizes.append(SEEN * (STRIP * BLOCK + 2) * LANES + places)
+            # the last vectors of a row are read as a whole
+            self.room.arrays = [torch.zeros(int(size) + 24 * LANES) for size in sizes]
+            self.room.columns = columns
+            self.room.memory = np.array([each.data_ptr() for each in self.room.arrays])
+        return self.room.memory
 
 
 def _up(count: int, to: int) -> int:
@@ -722,19 +534,18 @@ def _up(count: int, to: int) -> int:
 
 def _packed(
     layer: torch.nn.Conv2d, parts: list[int], outputs: int, direct: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and bias of a convolution as the kernels read them; parts: channels of its inputs, as
-    they are kept.
+) -> tuple[Tensor, Tensor]:
+    """Weights and bias of a convolution as the kernels read them, in memory of torch, which begins
+    at multiples of 64 bytes; parts: channels of its inputs, as they are kept.
     """
     weight, bias = (parameter.detach().float().numpy() for parameter in (layer.weight, layer.bias))
     each = weight.shape[1] // len(parts)
-    full = np.zeros((outputs, sum(parts), 3, 3), np.float32)
+    full, shift = np.zeros((outputs, sum(parts), 3, 3), np.float32), np.zeros(outputs, np.float32)
     for number, start in enumerate(np.cumsum([0, *parts[:-1]])):
         full[: len(weight), start : start + each] = weight[:, number * each : (number + 1) * each]
-    shift = np.zeros(outputs, np.float32)
     shift[: len(bias)] = bias
     if direct:
-        return _aligned(full.transpose(2, 3, 1, 0)), _aligned(shift)
-    u = transformed(full)
-    groups = [u[:, :, n : n + 2 * LANES].reshape(PLACES, -1) for n in range(0, outputs, 2 * LANES)]
-    return _aligned(np.concatenate(groups, axis=1)), _aligned(shift)
+        return torch.tensor(full.transpose(2, 3, 1, 0).copy()), torch.tensor(shift)
+    u, step = transformed(full).astype(np.float32), 2 * LANES
+    groups = [u[:, :, n : n + step].reshape(PLACES, -1) for n in range(0, outputs, step)]
+    return torch.tensor(np.concatenate(groups, axis=1)), torch.tensor(shift)
