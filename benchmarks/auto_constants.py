@@ -97,8 +97,10 @@ def replaced(changes: dict) -> ExitStack:
 
 def enhanced(pixels: np.ndarray, inside: tuple[slice, slice] = EVERYTHING) -> np.ndarray:
     """The part ``inside`` of (H, W, 3) uint8 through ``auto``, whose curve is of the whole."""
-    image = torch.from_numpy(np.float32(pixels[inside]) / 255).permute(2, 0, 1)[None]
-    after = auto.apply(image, auto.curve_of(pixels))[0].permute(1, 2, 0)
+    image = torch.from_numpy(np.float32(pixels) / 255).permute(2, 0, 1)[None]
+    r, noise = auto.curve_of(image)
+    image = image[..., *inside] if inside else image
+    after = auto.render(image, r, auto.noise_table(r, noise))[0][0].permute(1, 2, 0)
     return (after * 255 + 0.5).clamp(0, 255).to(torch.uint8).numpy()
 
 

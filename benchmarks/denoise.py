@@ -176,8 +176,8 @@ def examples(supervised: bool) -> list[Example]:
     else:
         rng = np.random.default_rng(2)
         pairs = [degraded(frame, rng) for frame in 2 * dark_frames()]
-    curves = [auto.curve_of(seen) for seen, _ in pairs]
-    return [(*p, c.r, c.estimated_noise) for p, c in zip(pairs, curves, strict=True)]
+    curves = [auto.curve_of(torch.from_numpy(seen).permute(2, 0, 1)[None]) for seen, _ in pairs]
+    return [(*p, *map(float, c)) for p, c in zip(pairs, curves, strict=True)]
 
 
 def thirds(scored: bool) -> list[datasets.Sample]:
@@ -237,15 +237,14 @@ def enhanced(pixels: np.ndarray, method: Denoiser | tuple, inside: tuple = ()) -
     """The part ``inside`` of a photograph, (H, W, 3) uint8, through a network, or through the
     guided filter at ``method[0]`` times its strength and a blur of ``method[1]`` pixels behind it.
     """
-    curve = auto.curve_of(pixels)
+    r, estimated = auto.curve_of(torch.from_numpy(pixels).permute(2, 0, 1)[None])
     image = torch.from_numpy(np.float32(pixels[inside]) / 255).permute(2, 0, 1)[None]
-    r = torch.tensor([curve.r])
     if isinstance(method, Denoiser):
-        after = method(image, r, torch.tensor([curve.estimated_noise]))
+        after = method(image, r, estimated)
     else:
-        noise = torch.from_numpy(curve.noise)[None] * method[0]
-        after = bend(guided_filter(image, noise) if curve.r else image, r)
-        if method[1] and curve.r:
+        noise = auto.noise_table(r, estimated) * method[0]
+        after = bend(guided_filter(image, noise) if r else image, r)
+        if method[1] and r:
             after = torch.from_numpy(gaussian_filter(after.numpy(), (0, 0, method[1], method[1])))
     return (after[0].permute(1, 2, 0) * 255 + 0.5).clamp(0, 255).to(torch.uint8).numpy()
 

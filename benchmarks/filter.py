@@ -74,11 +74,12 @@ FILTERS["none"] = lambda image, noise: image
 
 def enhanced(pixels: np.ndarray) -> dict[str, np.ndarray]:
     """(H, W, 3) uint8 through ``auto`` with each of the filters."""
-    curve, image = auto.curve_of(pixels), torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    r, noise = auto.curve_of(image)
     found = {}
     for name, call in FILTERS.items():
         with patch.object(auto, "guided_filter", call):
-            after = auto.apply(image, curve)[0].permute(1, 2, 0)
+            after = auto.render(image, r, auto.noise_table(r, noise))[0][0].permute(1, 2, 0)
         found[name] = (after * 255 + 0.5).clamp(0, 255).to(torch.uint8).numpy()
     return found
 

@@ -58,9 +58,8 @@ def canvas(browser, name: str) -> np.ndarray:
 
 def by_python(pixels: np.ndarray) -> np.ndarray:
     """The curve of ``zdce.auto`` without the filter."""
-    r = auto.curve_of(pixels).r
     image = torch.from_numpy(np.float32(pixels) / 255).permute(2, 0, 1)[None]
-    after = auto.render(image, torch.tensor([r]), torch.zeros(1, 256))[0]
+    after = auto.render(image, auto.curve_of(image)[0], torch.zeros(1, 256))[0]
     return (after[0].permute(1, 2, 0) * 255 + 0.5).clamp(0, 255).to(torch.uint8).numpy()
 
 

@@ -8,9 +8,6 @@ and the curve fades out towards white (:mod:`zdce.postprocess`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,43 +28,23 @@ POINTS = (4, 12)  # pixels along either side of a block whose brightness is look
 WEAKEST, NOISE_FROM, NOISE_GAIN, STRONGEST = 1.2, 0.3, 10.0, 4.0  # of the filter, in grey levels
 
 
-@dataclass(frozen=True)
-class Curve:
-    """What :func:`apply` does to one photograph.
+def curve_of(image: Tensor) -> tuple[Tensor, Tensor]:
+    """The number r in [−0.45, 0] of photographs, and their estimated noise in grey levels, (N,).
 
-    r: the curve's number in [−0.45, 0], for all iterations, pixels and colours; 0 changes nothing.
-    noise: (256,) float32, the standard deviation (in [0, 1]) that the filter takes out where the
-    surroundings have brightness 0/255 … 255/255. estimated_noise: of the photograph, in grey
-    levels. mean, asked: of the sample, before the curve and as asked for, in [0, 1].
+    image: (N, 3, H, W) of any size, uint8, uint16, or float in [0, 1].
     """
-
-    r: float
-    noise: np.ndarray
-    estimated_noise: float
-    mean: float
-    asked: float
-
-
-def curve_of(pixels: np.ndarray) -> Curve:
-    """The curve of a photograph (H, W, 3) of any size: uint8, uint16, or float in [0, 1]."""
-    rows, columns = (block_places(size).flatten().numpy() for size in pixels.shape[:2])
-    blocks = pixels[rows[:, None], columns]
-    top = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
-    blocks = torch.from_numpy(np.float32(blocks) / np.float32(top)).permute(2, 0, 1)[None]
-    points, noise = brightness_points(blocks), estimate_noise(blocks)
-    r, asked = search(points)
-    table = noise_table(r, noise)[0].numpy()
-    return Curve(float(r), table, float(noise), float(points.mean()), float(asked))
-
-
-def apply(image: Tensor, curve: Curve) -> Tensor:
-    """A photograph (1, 3, H, W) in [0, 1] through filter and curve; same shape and range."""
-    return render(image, image.new_tensor([curve.r]), torch.from_numpy(curve.noise)[None])[0]
+    deep = image.dtype == torch.uint16  # which index_select lacks
+    blocks = image.view(torch.int16) if deep else image
+    for axis, size in ((2, image.shape[2]), (3, image.shape[3])):
+        blocks = blocks.index_select(axis, block_places(size, image.device).flatten())
+    if not image.is_floating_point():
+        blocks = blocks.view(image.dtype).to(torch.float32) / torch.iinfo(image.dtype).max
+    return search(brightness_points(blocks)), estimate_noise(blocks)
 
 
 def render(image: Tensor, r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Photographs (N, 3, H, W) with r (N,) and noise (N, 256) → enhanced, curves, each (N, 3, H,
-    W).
+    """Photographs (N, 3, H, W) in [0, 1] with r (N,) and the noise to filter out (N, 256) → the
+    enhanced and their curves, each (N, 3, H, W).
 
     The curves are r times the highlight protection of the filtered photograph.
     """
@@ -76,8 +53,8 @@ def render(image: Tensor, r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     return apply_curves(image, curves, ITERATIONS), curves
 
 
-def search(points: Tensor) -> tuple[Tensor, Tensor]:
-    """The number r, (N,) in [−0.45, 0], and the mean that was asked for, (N,), by bisection.
+def search(points: Tensor) -> Tensor:
+    """The number r, (N,) in [−0.45, 0], by bisection.
 
     points: pixels of photographs, (N, 3, h, w) in [0, 1]. The mean of the enhanced points falls as
     r rises, so halving [−0.45, 0] again and again closes in on the r that meets
@@ -92,7 +69,7 @@ def search(points: Tensor) -> tuple[Tensor, Tensor]:
         reached = apply_curves(points, curves, ITERATIONS).mean(dim=(1, 2, 3))
         low, high = torch.where(reached < asked, low, r), torch.where(reached < asked, r, high)
     dark = asked > points.mean(dim=(1, 2, 3))
-    return torch.where(dark, (low + high) / 2, torch.zeros_like(low)), asked
+    return torch.where(dark, (low + high) / 2, torch.zeros_like(low))
 
 
 def target_mean(points: Tensor) -> Tensor:
@@ -141,16 +118,12 @@ def brightness_points(blocks: Tensor) -> Tensor:
 
 
 class AutoCurve(nn.Module):
-    """The same as a module without weights, for code that runs networks: (N, 3, H, W) → enhanced,
-    curves.
-    """
+    """The same as a module without weights, for code that runs networks."""
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) in [0, 1] → the enhanced images and their curves, both (N, 3, H, W)."""
-        rows, columns = (block_places(size, image.device).flatten() for size in image.shape[-2:])
-        blocks = image.index_select(2, rows).index_select(3, columns)
-        r, _ = search(brightness_points(blocks))
-        return render(image, r, noise_table(r, estimate_noise(blocks)))
+        r, noise = curve_of(image)
+        return render(image, r, noise_table(r, noise))
 
     def curves(self, image: Tensor) -> Tensor:
         """Curves (N, 3, H, W) in [−1, 1] of images (N, 3, H, W) in [0, 1]."""

@@ -15,44 +15,39 @@ from torch import Tensor
 LUMA = (0.299, 0.587, 0.114)  # BT.601
 NOISE_BLOCK = 16  # pixels a side of the blocks in which noise is estimated (ours)
 NOISE_QUANTILE = 0.05  # share of blocks that are taken to hold noise alone (ours)
-FILTER_FLOOR = (
-    1e-6  # variance below which slopes are not told from rounding: a quarter grey level squared
-)
+FILTER_FLOOR = 1e-6  # variance of rounding, a quarter grey level squared: slopes need more
 FILTER_BLOCK = 4  # pixels a side of the blocks on which the guided filter is worked out (ours)
 
 
-def gamma_table(gamma: float) -> np.ndarray:
-    """Gamma curve for 8-bit grey levels: entry v is round(255·(v/255)^gamma), (256,) uint8.
+def gamma_table(gamma: float, dtype: np.typing.DTypeLike = np.uint8) -> np.ndarray:
+    """Gamma curve for grey levels: entry v is round(255·(v/255)^gamma), (256,) uint8; or, ours,
+    the same with 65535, (65536,) uint16.
 
     gamma: above 1 darkens and tames over-exposure, below 1 brightens, 1 changes nothing. Raises
-    ValueError when it is not a finite number above 0.
-
-    Source: improved study, which uses 1.15.
+    ValueError when it is not a finite number above 0. Source: improved study, which uses 1.15.
     """
-    return _table(gamma, np.uint8)
+    check_gamma(gamma)
+    top = np.iinfo(dtype).max
+    return np.rint(top * (np.arange(top + 1) / top) ** gamma).astype(dtype)
 
 
 def apply_gamma(pixels: np.ndarray, gamma: float) -> np.ndarray:
-    """Gamma curve on ``pixels`` of any shape, uint8 or uint16; same shape and dtype out.
+    """Pixels of any shape, uint8 or uint16, through :func:`gamma_table`; same shape and dtype.
 
-    8 bits: :func:`gamma_table` (improved study). 16 bits: the same formula with 65535 in place of
-    255 (ours). Raises ValueError for another dtype, or a gamma that is not a finite number above 0.
+    Raises ValueError for another dtype.
     """
-    pixels = np.asarray(pixels)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"pixels are {pixels.dtype}: give uint8 or uint16")
-    return _table(gamma, pixels.dtype)[pixels]
+    return gamma_table(gamma, pixels.dtype)[pixels]
 
 
 def blend(original: np.ndarray, enhanced: np.ndarray, strength: float) -> np.ndarray:
-    """Linear mix (1 − strength)·original + strength·enhanced, rounded for integers; shape and dtype
-    as given.
+    """Linear mix (1 − strength)·original + strength·enhanced, rounded for integers; a new array.
 
-    Both arrays have one shape and one dtype: uint8, uint16, or float in [0, 1]. strength in [0, 1]:
+    Both are of one shape and one dtype: uint8, uint16, or float in [0, 1]. strength in [0, 1]:
     0 returns the original and 1 the enhanced, bit for bit. Raises ValueError otherwise. Source:
     ours.
     """
-    original, enhanced = np.asarray(original), np.asarray(enhanced)
     if original.shape != enhanced.shape or original.dtype != enhanced.dtype:
         raise ValueError(
             f"original is {original.shape} {original.dtype}, "
@@ -64,11 +59,7 @@ def blend(original: np.ndarray, enhanced: np.ndarray, strength: float) -> np.nda
     working = np.result_type(original.dtype, np.float32)
     mixed = original.astype(working)
     mixed += working.type(strength) * (enhanced.astype(working) - mixed)
-    return (
-        np.rint(mixed).astype(original.dtype)
-        if original.dtype.kind in "iu"
-        else mixed.astype(original.dtype)
-    )
+    return (mixed if original.dtype.kind == "f" else np.rint(mixed)).astype(original.dtype)
 
 
 def luma(image: Tensor) -> Tensor:
@@ -154,9 +145,3 @@ def check_strength(strength: float) -> None:
         raise ValueError(
             f"strength={strength}: must lie between 0 (the original) and 1 (the enhanced)"
         )
-
-
-def _table(gamma: float, dtype: np.typing.DTypeLike) -> np.ndarray:
-    check_gamma(gamma)
-    top = np.iinfo(dtype).max
-    return np.rint(top * (np.arange(top + 1) / top) ** gamma).astype(dtype)

@@ -29,9 +29,7 @@ ITERATIONS = auto.ITERATIONS  # of one curve: known to the compiler
 
 class Compiled(Reference):
     """The reference's results from machine code: 8 bits in one pass, convolutions by Winograd's
-    way.
-
-    Of 16 bits, floats and grey only the convolutions, the box mean and the sample are machine code.
+    way; the curve alone at any depth.
     """
 
     name = "compiled"
@@ -48,34 +46,41 @@ class Compiled(Reference):
         gamma: float = 1.0,
         strength: float = 1.0,
         gray: bool = False,
-        out: np.ndarray | None = None,
     ) -> np.ndarray | Tensor:
         """As :meth:`Reference.render`."""
-        options = {"gamma": gamma, "strength": strength, "gray": gray, "out": out}
-        if not isinstance(pixels, np.ndarray):
-            return super().render(pixels, curves, **options)
-        pixels = np.require(pixels, requirements=["C"])
+        options = {"gamma": gamma, "strength": strength, "gray": gray}
+        if isinstance(pixels, Tensor):
+            return torch.from_numpy(self.render(pixels.numpy(), curves, **options))
+        pixels = np.require(pixels, requirements=["C", "W"])
         curves = self.curves(pixels) if curves is None else curves
         curves = curves and curves.arrays()
-        if curves is not None and curves.highlight_protection and curves.values.size == 3:
-            return self._one_curve(pixels, curves, **options)
-        one_pass = (
-            self.winograd and self.winograd.in_one_pass
-            if curves is None
-            else (curves.values.shape[2], curves.repeated) == (1, ITERATIONS)
-        )
-        if pixels.dtype != np.uint8 or gray or not one_pass:
+        one = curves is not None and curves.highlight_protection and curves.values.size == 3
+        whole = curves is None and self.winograd is not None and self.winograd.in_one_pass
+        grid = curves is not None and (curves.values.shape[2], curves.repeated) == (1, ITERATIONS)
+        if not one and (pixels.dtype != np.uint8 or gray or not (grid or whole)):
             return super().render(pixels, curves, **options)
-        table = None if gamma == 1 else gamma_table(gamma)
-        out = np.empty_like(pixels) if out is None else out
-        if curves is not None:
-            bend(pixels, curves, table, out)
-        else:
-            parts = self._tiles(pixels, None)
-            finish = self.winograd.finish
-            parallel(lambda tile: finish(pixels, out, tile.rows, tile.columns, table), parts)
-        if strength != 1:
-            parallel(lambda tile: _mix(pixels, out, tile, strength), self._tiles(pixels, None))
+        out = np.empty_like(pixels)
+        table = np.empty(0, np.uint8) if gamma == 1 else gamma_table(gamma)
+        if one:
+            noise = np.zeros(256, np.float32) if curves.noise is None else curves.noise
+            one_curve.render(pixels, out, float(curves.values.flat[0]), noise)
+        elif grid:
+            by_grid(pixels, curves, table, out)
+
+        def finish(tile: Tile) -> None:
+            at = (tile.rows, tile.columns)
+            if whole:
+                self.winograd.finish(pixels, out, *at, table)
+            if gray:  # three equal channels, which may have been rounded apart
+                out[at] = out[at][..., 1:2]
+            if one and gamma != 1:
+                floats = out.dtype == np.float32
+                out[at] = out[at] ** gamma if floats else apply_gamma(out[at], gamma)
+            if strength != 1:
+                out[at] = blend(pixels[at], out[at], strength)
+
+        if whole or gray or (one and gamma != 1) or strength != 1:
+            parallel(finish, self._tiles(pixels, curves))
         return out
 
     def enhanced(self, source: Tensor, curves: Curves | None, tile: Tile) -> Tensor:
@@ -91,7 +96,7 @@ class Compiled(Reference):
 
     def one_curve(self, pixels: Tensor) -> Curves:
         """As :meth:`Reference.one_curve`; no more of the photograph is read than the sample."""
-        if min(pixels.shape[:2]) < NOISE_BLOCK or pixels.stride()[1:] != (3, 1):
+        if min(pixels.shape[:2]) < NOISE_BLOCK:
             return super().one_curve(pixels)
         pixels = pixels.numpy()
         rows, columns = (auto.block_places(side).numpy() for side in pixels.shape[:2])
@@ -112,41 +117,9 @@ class Compiled(Reference):
         rows = math.ceil(height / factor)
         out = np.empty((rows, math.ceil(width / factor), 3), np.float32)
         lines = pixels.numpy().reshape(height, 3 * width)
-        parallel(
-            lambda part: _reduce(lines, out, factor, part.start, part.stop),
-            shares(rows, height * width),
-        )
+        parts = shares(rows, height * width)
+        parallel(lambda part: _reduce(lines, out, factor, part.start, part.stop), parts)
         return torch.from_numpy(out).permute(2, 0, 1)[None]
-
-    def _one_curve(
-        self,
-        pixels: np.ndarray,
-        curves: Curves,
-        *,
-        gamma: float,
-        strength: float,
-        gray: bool,
-        out: np.ndarray | None,
-    ) -> np.ndarray:
-        """As :meth:`Reference.render`, with one curve for all pixels."""
-        out = np.empty_like(pixels) if out is None else out
-        noise = np.zeros(256, np.float32) if curves.noise is None else curves.noise
-        one_curve.render(pixels, out, float(curves.values.flat[0]), noise)
-
-        def finish(tile: Tile) -> None:
-            at = (tile.rows, tile.columns)
-            if gray:  # three equal channels, which may have been rounded apart
-                out[at] = out[at][..., 1:2]
-            if gamma != 1:
-                out[at] = (
-                    out[at] ** gamma if out.dtype == np.float32 else apply_gamma(out[at], gamma)
-                )
-            if strength != 1:
-                out[at] = blend(pixels[at], out[at], strength)
-
-        if gray or gamma != 1 or strength != 1:
-            parallel(finish, self._tiles(pixels, curves))
-        return out
 
 
 def can_run(net: nn.Module) -> bool:
@@ -154,34 +127,28 @@ def can_run(net: nn.Module) -> bool:
     return numba is not None and isinstance(net, CurveNet | auto.AutoCurve)
 
 
-def _mix(pixels: np.ndarray, out: np.ndarray, tile: Tile, strength: float) -> None:
-    at = (tile.rows, tile.columns)
-    out[at] = blend(pixels[at], out[at], strength)
-
-
-def bend(pixels: np.ndarray, curves: Curves, table: np.ndarray | None, out: np.ndarray) -> None:
-    """Photograph (H, W, 3) uint8 by curves on a grid into ``out``, rounded, then through ``table``.
+def by_grid(pixels: np.ndarray, curves: Curves, table: np.ndarray, out: np.ndarray) -> None:
+    """Photograph (H, W, 3) uint8 by curves on a grid into ``out``, rounded, then through ``table``
+    if it has entries.
 
     One pass from 8 bits to 8 bits. Rounding is the released code's: x·255 + 0.5, truncated.
     """
     height, width = pixels.shape[:2]
     source, target = pixels.reshape(height, 3 * width), out.reshape(height, 3 * width)
-    places = (*curves.places(height, 0), *curves.places(width, 1))
-    end = (np.empty(0, np.uint8), True) if table is None else (table, False)
+    sides = [curves.places(slice(0, side), side, axis) for axis, side in enumerate((height, width))]
+    places = [each.numpy() for side in sides for each in side]
 
     def share(part: range) -> None:
-        _bend(source, target, curves.values, *places, *end, (part.start, part.stop))
+        _by_grid(source, target, curves.values, *places, table, part.start, part.stop)
 
     parallel(share, shares(height, height * width))
 
 
-def shares(count: int, pixels: float = math.inf) -> Sequence[range]:
-    """Rows 0 … count − 1 in as many parts as there are threads; each row's result is its own.
-
-    pixels: of all rows, few of which are done by one thread before another has begun.
+def shares(count: int, pixels: int) -> Sequence[range]:
+    """Rows 0 … count − 1 in as many parts as there are threads, or one if all have few ``pixels``;
+    each row's result is its own.
     """
-    threads = torch.get_num_threads() if pixels > ALONE else 1
-    each = math.ceil(count / min(count, threads))
+    each = math.ceil(count / min(count, torch.get_num_threads() if pixels > ALONE else 1))
     return [range(start, min(start + each, count)) for start in range(0, count, each)]
 
 
@@ -202,15 +169,12 @@ if numba:
                     sums[i] += line[i]
             for column in range(out.shape[1]):
                 left, right = column * factor, min((column + 1) * factor, width)
-                red, green, blue = np.uint32(0), np.uint32(0), np.uint32(0)
-                for x in range(left, right):
-                    red += sums[3 * x]
-                    green += sums[3 * x + 1]
-                    blue += sums[3 * x + 2]
                 scale = 1.0 / (255.0 * (right - left) * (stop - row * factor))
-                out[row, column, 0] = red * scale
-                out[row, column, 1] = green * scale
-                out[row, column, 2] = blue * scale
+                for c in range(3):
+                    total = np.uint32(0)
+                    for x in range(left, right):
+                        total += sums[3 * x + c]
+                    out[row, column, c] = total * scale
 
     @machine_code
     def _stretch(points, before, share, out):
@@ -223,31 +187,27 @@ if numba:
                 out[3 * x + c] = a + share[x] * (points[right, 0, c] - a)
 
     @machine_code
-    def _bend_row(source, target, above, below, share):
+    def _by_grid(source, target, curves, row, row_share, column, column_share, table, first, last):
+        samples, held = source.shape[1], -1
+        above, below = np.empty(samples, np.float32), np.empty(samples, np.float32)
+        for y in range(first, last):
+            point, after = row[y], min(row[y] + 1, curves.shape[0] - 1)
+            if y == first or point != row[y - 1]:
+                if held == point:
+                    above, below = below, above
+                else:
+                    _stretch(curves[point], column, column_share, above)
+                _stretch(curves[after], column, column_share, below)
+                held = after
+            _row_by_grid(source[y], target[y], above, below, row_share[y])
+            if table.shape[0]:
+                through(target[y], table)
+
+    @machine_code
+    def _row_by_grid(source, target, above, below, share):
         for i in range(source.shape[0]):
             x = np.float32(source[i]) * np.float32(1 / 255)
             a = above[i] + share * (below[i] - above[i])
             for _ in range(ITERATIONS):
                 x += a * (x * x - x)
             target[i] = np.uint8(np.int32(x * np.float32(255) + np.float32(0.5)))
-
-    @machine_code
-    def _bend(source, target, curves, row, row_share, column, column_share, table, plain, part):
-        samples = source.shape[1]
-        above, below = np.empty(samples, np.float32), np.empty(samples, np.float32)
-        held, y, last = -1, part[0], part[1]
-        while y < last:
-            point, stop = row[y], y
-            while stop < last and row[stop] == point:
-                stop += 1
-            if held == point:
-                above, below = below, above
-            else:
-                _stretch(curves[point], column, column_share, above)
-            held = min(point + 1, curves.shape[0] - 1)
-            _stretch(curves[held], column, column_share, below)
-            for r in range(y, stop):
-                _bend_row(source[r], target[r], above, below, row_share[r])
-                if not plain:
-                    through(target[r], table)
-            y = stop

@@ -13,9 +13,6 @@ from typing import TypeVar
 
 import torch
 
-TILE = (512, 320)  # rows and columns: what a network needs for them stays near the processor
-TILE_CUDA = (2048, 2048)  # memory for one network's features, and enough work for a GPU
-
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
@@ -34,26 +31,17 @@ def parallel(call: Callable[[Item], Result], items: Iterable[Item]) -> list[Resu
 
 @functools.lru_cache
 def _pool(count: int, _process: int) -> ThreadPoolExecutor:
-    started = threading.Barrier(count + 1)
-
-    def compute_alone() -> None:
-        torch.set_num_threads(1)
-        started.wait()
-
-    pool = ThreadPoolExecutor(count, "zdce", compute_alone)
-    for _ in range(count):
-        pool.submit(int)  # none is idle before all have started, so that each call starts a thread
-    started.wait()
+    pool = ThreadPoolExecutor(count, "zdce", torch.set_num_threads, (1,))
+    started = threading.Barrier(count)
+    list(pool.map(lambda _: started.wait(), range(count)))  # so that all threads are there
     torch.set_num_threads(count)  # what a thread sets is also the start value of threads made later
     return pool
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of a photograph.
-
-    rows, columns: what is to be computed; seen_rows, seen_columns: what is needed for it, at least
-    ``halo`` pixels more on each side that is no border of the photograph.
+    """A part of a photograph: rows and columns that are to be computed, and those that are seen
+    for it, at least ``halo`` pixels more on each side that is no border of the photograph.
     """
 
     rows: slice
@@ -64,24 +52,22 @@ class Tile:
     @property
     def inside(self) -> tuple[slice, slice]:
         """Where the tile lies in what is seen."""
-        top, left = self.seen_rows.start, self.seen_columns.start
-        return (
-            slice(self.rows.start - top, self.rows.stop - top),
-            slice(self.columns.start - left, self.columns.stop - left),
-        )
+        parts = (self.rows, self.seen_rows), (self.columns, self.seen_columns)
+        return tuple(slice(x.start - seen.start, x.stop - seen.start) for x, seen in parts)
 
 
 def tiles(
-    height: int, width: int, halo: int, size: tuple[int, int] | None = None, block: int = 1
+    height: int, width: int, halo: int, size: tuple[int, int], block: int = 1
 ) -> Iterator[Tile]:
-    """Tiles that cover height × width pixels, none larger than ``size`` (default: :data:`TILE`).
+    """Tiles that cover height × width pixels, none larger than ``size``.
 
     They depend on the size alone, never on the number of threads, and the network sees every one at
     the same height and width, so that all are computed in the same way; or, with ``block``, they
     and what they see begin at multiples of it (and ``halo``, counted in pixels, is one as well).
     """
-    sides = zip((height, width), size or TILE, strict=True)
-    down, across = ([*_spans(side, most, halo, block)] for side, most in sides)
+    down, across = (
+        [*_spans(*sides, halo, block)] for sides in zip((height, width), size, strict=True)
+    )
     for rows, seen_rows in down:
         for columns, seen_columns in across:
             yield Tile(rows, columns, seen_rows, seen_columns)
@@ -92,9 +78,9 @@ def _spans(side: int, most: int, halo: int, block: int) -> Iterator[tuple[slice,
     each += -each % block
     seen = min(side, each + 2 * halo)
     for start in range(0, side, each):
-        part = slice(start, min(start + each, side))
-        first = min(max(0, start - halo), side - seen)
+        part, first = slice(start, min(start + each, side)), max(0, start - halo)
         if block > 1:
-            yield part, slice(max(0, start - halo), min(side, part.stop + halo))
+            yield part, slice(first, min(side, part.stop + halo))
         else:
+            first = min(first, side - seen)
             yield part, slice(first, first + seen)
