@@ -20,7 +20,6 @@ ROOT = paths.PACKAGE.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 PROFILES = sorted(file.stem for file in (ROOT / "notebooks" / "profiles").glob("*.yaml"))
 PARAMETER = re.compile(r"[a-z]\w*: (int|float|str|bool) = .+  # .+")
-LONGER = "# 08"  # of whose cells five have up to 23 lines
 # What of a notebook is changed from outside: the first of these that it has.
 TURNED = {"limit": 3, "steps": 20, "iterations": 6, "repeats": 2, "seed": 1}
 SHOWS = (
@@ -84,7 +83,7 @@ def test_is_valid_and_of_readable_length(book):
     nbformat.validate(book)
     assert 15 <= len(book.cells) < 40
     lengths = [len(list(filter(str.strip, cell.source.splitlines()))) for cell in code(book)]
-    assert max(lengths) <= (23 if book.cells[0].source.startswith(LONGER) else 15)
+    assert max(lengths) <= 15
 
 
 def test_starts_with_its_title_and_one_sentence(book):
