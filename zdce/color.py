@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import imagecodecs
@@ -35,47 +34,30 @@ PRIMARIES = {
     12: (0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
 }
 ADOBE = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06), 2.19921875  # Adobe RGB (1998): primaries, gamma
-GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}  # transfer functions that are plain powers
-SRGB_LIKE = (1, 2, 6, 13, 14, 15)  # sRGB, unspecified, and BT.709's: stills are shown as sRGB
+# Transfer functions: plain powers; those of sRGB and BT.709, which stills show alike, have none.
+GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0} | dict.fromkeys((1, 2, 6, 13, 14, 15))
 
 
-class ColorError(ValueError):
-    """An encoding of colour that is not read: one line with what it is and what to do."""
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How the values of a file differ from the pixels, which are sRGB in 16 bits.
-
-    depth: dtype of the file's values. curve: (3, 65536) float, the sRGB tone in [0, 1] of each of
-    the file's values, in 16 bits. matrix: (3, 3), the file's linear light to sRGB's; None where its
-    primaries are sRGB's. original: the file's values, for their colours beyond sRGB, where there is
-    a matrix.
-    """
-
-    depth: np.dtype
-    curve: np.ndarray
-    matrix: np.ndarray | None = None
-    original: np.ndarray | None = None
+class PhotoError(ValueError):
+    """A photograph that cannot be read or written: one line with the file's name and the reason."""
 
 
 def refuse_high_dynamic_range(transfer: int) -> None:
-    """ColorError for the code points of PQ and HLG, whose light goes far beyond sRGB's white."""
+    """PhotoError for the code points of PQ and HLG, whose light goes far beyond sRGB's white."""
     if transfer in HDR:
-        raise ColorError(
+        raise PhotoError(
             f"a picture of high dynamic range (HDR, {HDR[transfer]}), which is not read: "
             "export it as sRGB or Display P3 first"
         )
 
 
 def by_code_points(primaries: int, transfer: int, gray: bool = False) -> bytes | None:
-    """Profile of H.273 code points; None where they are sRGB's. Raises ColorError."""
+    """Profile of H.273 code points; None where they are sRGB's. Raises PhotoError."""
     refuse_high_dynamic_range(transfer)
-    if transfer not in SRGB_LIKE and transfer not in GAMMAS:
-        raise ColorError(f"colour by transfer function {transfer}, not read: export it as sRGB")
-    if primaries not in PRIMARIES and primaries != 2:
-        raise ColorError(f"colour by primaries {primaries}, not read: export it as sRGB")
-    return profile(PRIMARIES.get(primaries, PRIMARIES[1]), GAMMAS.get(transfer), gray=gray)
+    if transfer not in GAMMAS or primaries not in (2, *PRIMARIES):
+        stated = f"primaries {primaries} and transfer function {transfer}"
+        raise PhotoError(f"colour by {stated}, not read: export it as sRGB")
+    return profile(PRIMARIES.get(primaries, PRIMARIES[1]), GAMMAS[transfer], gray=gray)
 
 
 def by_gamma(gamma: float, chromaticity: tuple[float, ...] | None, gray: bool) -> bytes | None:
@@ -92,7 +74,6 @@ def by_gamma(gamma: float, chromaticity: tuple[float, ...] | None, gray: bool) -
         return None
 
 
-@lru_cache(16)
 def profile(
     primaries: tuple[float, ...],
     gamma: float | None = None,
@@ -111,9 +92,9 @@ def profile(
     return made[:24] + bytes(12) + made[36:]  # without the time of its making
 
 
-def space(icc: bytes | None) -> bytes:
-    """What a profile is for: ``RGB ``, ``GRAY``, ``CMYK``, ...; empty where there is none."""
-    return icc[16:20] if icc else b""
+def fitting(icc: bytes | None, gray: bool) -> bytes | None:
+    """A profile, where it is for grey or for RGB as the pixels are: another would falsify them."""
+    return icc if icc and icc[16:20] == (b"GRAY" if gray else b"RGB ") else None
 
 
 def has_tables(icc: bytes) -> bool:
@@ -124,15 +105,15 @@ def has_tables(icc: bytes) -> bool:
 
 @lru_cache(16)
 def meaning(icc: bytes | None) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """Curve and matrix of :class:`Encoding` by a profile for RGB or grey.
+    """What a profile for RGB or grey says: (3, 65536) the sRGB tone in [0, 1] of each value in 16
+    bits, and (3, 3) its linear light to sRGB's, None where its primaries are sRGB's.
 
     None where values are sRGB's, to half a level of 8 bits, and where LittleCMS makes nothing of
-    the profile. Raises ColorError for PQ and HLG.
+    the profile. Raises PhotoError for PQ and HLG.
     """
     if not icc:
         return None
-    marked = re.search(rb"cicp\0{4}.(.)", icc, re.DOTALL)
-    if marked:
+    if marked := re.search(rb"cicp\0{4}.(.)", icc, re.DOTALL):
         refuse_high_dynamic_range(marked[1][0])
     try:
         tones, matrix = _tones(icc), _matrix(icc)
@@ -148,19 +129,17 @@ def meaning(icc: bytes | None) -> tuple[np.ndarray, np.ndarray | None] | None:
 
 def _tones(icc: bytes) -> np.ndarray | None:
     """(3 or 1, 65536): sRGB tones of a profile's values; None where they do not rise."""
-    gray = space(icc) == b"GRAY"
-    ramp = np.zeros((1 if gray else 3, LEVELS, 1 if gray else 3), np.uint16)
-    for channel in range(len(ramp)):
-        ramp[channel, :, channel] = np.arange(LEVELS)
+    kind, count = ("gray", 1) if fitting(icc, gray=True) else ("rgb", 3)
+    ramp = np.eye(count, dtype=np.uint16)[:, None] * np.arange(LEVELS, dtype=np.uint16)[:, None]
     light = imagecodecs.cms_transform(
-        ramp[..., 0] if gray else ramp,
+        ramp[..., 0] if kind == "gray" else ramp,
         icc,
         imagecodecs.cms_profile("gray", gamma=1.0),
-        colorspace="gray" if gray else "rgb",
+        colorspace=kind,
         outcolorspace="gray",
         outdtype=np.float32,
     )
-    light = light.reshape(len(ramp), LEVELS).astype(np.float64)
+    light = light.reshape(count, LEVELS).astype(np.float64)
     light = light - light[:, :1]
     if not (light[:, -1] > 0).all() or (np.diff(light) < -1e-6).any():
         return None
@@ -169,70 +148,66 @@ def _tones(icc: bytes) -> np.ndarray | None:
 
 def _matrix(icc: bytes) -> np.ndarray:
     """(3, 3): linear light by a profile's primaries → by sRGB's, white on white; unity for grey."""
-    if space(icc) == b"GRAY":
+    if fitting(icc, gray=True):
         return np.eye(3)
-    found = []
-    for opened in (ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB")):
-        about = getattr(opened, "profile", opened)
-        colorants = (about.red_colorant, about.green_colorant, about.blue_colorant)
-        found.append(np.array([colorant[0] for colorant in colorants]).T)
-    matrix = np.linalg.solve(found[1], found[0])
+    files = (io.BytesIO(icc), ImageCms.createProfile("sRGB"))
+    about = [ImageCms.ImageCmsProfile(each).profile for each in files]
+    names = ("red_colorant", "green_colorant", "blue_colorant")
+    own, srgb = (np.array([getattr(each, name)[0] for name in names]).T for each in about)
+    matrix = np.linalg.solve(srgb, own)
     return matrix / matrix.sum(axis=1, keepdims=True)
 
 
-def to_srgb(pixels: np.ndarray, icc: bytes) -> tuple[np.ndarray, Encoding]:
-    """(H, W, 3) uint8 or uint16 of a file whose profile has a :func:`meaning` → sRGB, uint16, and
-    the way back.
-    """
+def to_srgb(pixels: np.ndarray, icc: bytes) -> np.ndarray:
+    """(H, W, 3) uint8 or uint16 of a file whose profile has a :func:`meaning` → sRGB, uint16."""
     curve, matrix = meaning(icc)
+    tones = _of_depth(curve, pixels.dtype)
     if matrix is None:
-        table = np.rint(65535 * _picked(curve, pixels.dtype)).astype(np.uint16)
-        return _looked_up(pixels, table), Encoding(pixels.dtype, curve)
-    encoding = Encoding(pixels.dtype, curve, matrix, pixels)
-    light, table = _light_of(encoding)
-    return by_bands(lambda rows: _toned(_linear(rows, light, matrix), table), pixels), encoding
+        table = np.rint(65535 * tones).astype(np.uint16)
+        return by_bands(lambda rows: _looked_up(rows, table), np.uint16, pixels)
+    light = _to_light(tones).astype(np.float32)
+    return by_bands(lambda rows: _toned(_linear(rows, light, matrix)), np.uint16, pixels)
 
 
-def from_srgb(pixels: np.ndarray, encoding: Encoding) -> np.ndarray:
-    """Inverse of :func:`to_srgb`: (H, W, 3) uint16 sRGB → the file's values."""
-    tones, matrix = np.linspace(0, 1, LEVELS), encoding.matrix
-    values = np.stack([np.interp(tones, channel, tones) for channel in encoding.curve])
-    values = np.rint(np.iinfo(encoding.depth).max * values).astype(encoding.depth)
+def from_srgb(pixels: np.ndarray, icc: bytes, original: np.ndarray) -> np.ndarray:
+    """Inverse of :func:`to_srgb`: (H, W, 3) uint16 sRGB → values of the profile, as deep as
+    ``original``, the file's own; from there come the colours beyond sRGB.
+    """
+    (curve, matrix), depth, tones = meaning(icc), original.dtype, np.linspace(0, 1, LEVELS)
+    values = np.stack([np.interp(tones, channel, tones) for channel in curve])
+    values = np.rint(np.iinfo(depth).max * values).astype(depth)
     if matrix is None:
-        return _looked_up(pixels, values)
-    light, table = _light_of(encoding)
+        return by_bands(lambda rows: _looked_up(rows, values), depth, pixels)
+    light = _to_light(_of_depth(curve, depth)).astype(np.float32)
     srgb = np.broadcast_to(_to_light(tones).astype(np.float32), (3, LEVELS))
-    back, out = np.linalg.inv(matrix), np.empty(pixels.shape, encoding.depth)
-    for rows in bands(pixels):
-        linear, before = (
-            _looked_up(pixels[rows], srgb),
-            _linear(encoding.original[rows], light, matrix),
-        )
+    inverse = np.linalg.inv(matrix)
+
+    def back(rows: np.ndarray, before: np.ndarray) -> np.ndarray:
+        linear, before = _looked_up(rows, srgb), _linear(before, light, matrix)
         inside = np.clip(before, 0, 1)
         beyond = before - inside
         if beyond.any():
             gain = (linear @ LUMINANCE) / np.maximum(inside @ LUMINANCE, 1e-6)
             linear += beyond * gain[..., None]
-        out[rows] = _looked_up(_toned(linear @ back.T.astype(np.float32), table), values)
-    return out
+        return _looked_up(_toned(linear @ inverse.T.astype(np.float32)), values)
+
+    return by_bands(back, depth, pixels, original)
 
 
 def by_table(pixels: np.ndarray, icc: bytes) -> np.ndarray:
     """(H, W, 3) uint8 or uint16 by any profile for RGB → sRGB, same depth; colours beyond it end at
     its edge.
     """
-    spaces, srgb = {"colorspace": "rgb", "outcolorspace": "rgb"}, imagecodecs.cms_profile("srgb")
-    convert = imagecodecs.cms_transform
-    return by_bands(
-        lambda rows: convert(rows, icc, srgb, **spaces, flags=EXACT), pixels, pixels.dtype
-    )
+    how = {"colorspace": "rgb", "outcolorspace": "rgb", "flags": EXACT}
+    srgb, convert = imagecodecs.cms_profile("srgb"), imagecodecs.cms_transform
+    return by_bands(lambda rows: convert(rows, icc, srgb, **how), pixels.dtype, pixels)
 
 
 def from_cmyk(image, icc: bytes | None):
     """sRGB of a CMYK Pillow image by its profile, or by Pillow's plain formula where that is none
     or no good.
     """
-    if space(icc) == b"CMYK":
+    if icc and icc[16:20] == b"CMYK":
         try:
             return ImageCms.profileToProfile(
                 image,
@@ -247,28 +222,15 @@ def from_cmyk(image, icc: bytes | None):
     return image.convert("RGB")
 
 
-def bands(pixels: np.ndarray) -> list[slice]:
-    """Rows, so many at a time that what is computed of them takes little memory."""
-    rows = max(1, BAND // pixels.shape[1])
-    return [slice(top, top + rows) for top in range(0, len(pixels), rows)]
-
-
-def by_bands(function: Callable, pixels: np.ndarray, dtype: np.dtype = np.uint16) -> np.ndarray:
-    """``function`` of rows, some at a time, in an array of the same shape."""
-    out = np.empty(pixels.shape, dtype)
-    for rows in bands(pixels):
-        out[rows] = function(pixels[rows])
+def by_bands(function: Callable, dtype: np.typing.DTypeLike, *arrays: np.ndarray) -> np.ndarray:
+    """``function`` of the arrays' rows, so many at a time that what it computes takes little
+    memory; in the shape of the first.
+    """
+    out = np.empty(arrays[0].shape, dtype)
+    height = max(1, BAND // out.shape[1])
+    for top in range(0, len(out), height):
+        out[top : top + height] = function(*(each[top : top + height] for each in arrays))
     return out
-
-
-def _light_of(encoding: Encoding) -> tuple[np.ndarray, np.ndarray]:
-    """Linear light of each of the file's values, and sRGB tones by steps of light."""
-    return _to_light(_picked(encoding.curve, encoding.depth)).astype(np.float32), _tone_table()
-
-
-@lru_cache(1)
-def _tone_table() -> np.ndarray:
-    return np.rint(65535 * _to_tone(np.linspace(0, 1, FINE + 1))).astype(np.uint16)
 
 
 def _linear(values: np.ndarray, light: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -276,23 +238,25 @@ def _linear(values: np.ndarray, light: np.ndarray, matrix: np.ndarray) -> np.nda
     return _looked_up(values, light) @ matrix.T.astype(np.float32)
 
 
-def _toned(linear: np.ndarray, table: np.ndarray) -> np.ndarray:
+def _toned(linear: np.ndarray) -> np.ndarray:
     steps = np.clip(linear, 0, 1)
     steps *= FINE
-    return table.take(np.rint(steps, out=steps).astype(np.int32))
+    return _tone_table().take(np.rint(steps, out=steps).astype(np.int32))
 
 
-def _picked(table: np.ndarray, dtype: np.dtype) -> np.ndarray:
+@lru_cache(1)
+def _tone_table() -> np.ndarray:
+    """sRGB tones by steps of light."""
+    return np.rint(65535 * _to_tone(np.linspace(0, 1, FINE + 1))).astype(np.uint16)
+
+
+def _of_depth(table: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Of a table for 16 bits, what values of this depth find in it."""
     return table[:, :: (LEVELS - 1) // np.iinfo(dtype).max]
 
 
 def _looked_up(pixels: np.ndarray, tables: np.ndarray) -> np.ndarray:
-    out = np.empty(pixels.shape, tables.dtype)
-    for rows in bands(pixels):
-        for channel, table in enumerate(tables):
-            out[rows, :, channel] = table.take(pixels[rows, :, channel])
-    return out
+    return np.dstack([table.take(pixels[..., k]) for k, table in enumerate(tables)])
 
 
 def _to_light(tones: np.ndarray) -> np.ndarray:

@@ -13,27 +13,23 @@ from collections.abc import Iterator
 from PIL import Image
 
 PREFIX = b"Exif\0\0"
-ORIENTATION, EXIF_IFD, PROCESSING_SOFTWARE = 274, 34665, 11
-WIDTH_IN_EXIF, HEIGHT_IN_EXIF = 40962, 40963
+ORIENTATION, EXIF_IFD, PROCESSING_SOFTWARE, MAKER_NOTE = 274, 34665, 11, 37500
+WIDTH_IN_EXIF, HEIGHT_IN_EXIF, INTEROPERABILITY = 40962, 40963, 40965
+X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = DENSITY_TAGS = 282, 283, 296
+INCHES = {2: 1.0, 3: 2.54}  # of a resolution's unit
 # TIFF tags that say how pixels are stored, or hold a second copy (thumbnail, layers, XMP, IPTC,
 # ICC), but orientation, page name, white point and primaries.
 _RANGES = ((254, 267), (273, 282), (284, 294), (317, 348), (512, 533))
 STRUCTURE_TAGS = {tag for first, end in _RANGES for tag in range(first, end)}
 STRUCTURE_TAGS |= {301, 700, 33723, 34377, 34675, 37724}
 STRUCTURE_TAGS -= {274, 285, 318, 319}
-X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, MAKER_NOTE = 282, 283, 296, 37500
-INTEROPERABILITY = 40965
-DENSITY_TAGS = (X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT)
 # Of a raw file: what says who took it, when and with what; the rest tells how its sensor is read.
-RAW_TAGS = frozenset({270, 271, 272, 306, 315, 33432, 34665, 34853})
+RAW_TAGS = {270, 271, 272, 306, 315, 33432, 34665, 34853}
 GAIN_MAPS = (b"hdrgm", b"hdrgainmap", b"HDRGainMap", b"urn:iso:std:iso:ts:21496")
 XMP_KEYWORD = b"XML:com.adobe.xmp"
-IPTC_RESOURCE = (
-    b"Photoshop 3.0\0008BIM\x04\x04\0\0"  # of Photoshop's blocks, the one that holds IPTC
-)
 
 
-# EXIF
+# EXIF: an entry of a TIFF's directory is 12 bytes (tag, kind, count, value or where it lies)
 
 
 def clean_exif(block: bytes, shape: tuple[int, ...]) -> bytes | None:
@@ -44,14 +40,14 @@ def clean_exif(block: bytes, shape: tuple[int, ...]) -> bytes | None:
     where it was. None where the block is damaged or says nothing.
     """
     try:
-        tiff, order = bytearray(block.removeprefix(PREFIX)), _order(block.removeprefix(PREFIX))
-        first = struct.unpack_from(order + "I", tiff, 4)[0]
-        entries = directory(tiff, first, order)
-        behind = struct.unpack_from(order + "I", tiff, first + 2 + 12 * len(entries))[0]
+        tiff = bytearray(block.removeprefix(PREFIX))
+        order, (first,) = _begin(tiff)
+        entries = _directory(tiff, first, order)
+        (behind,) = struct.unpack_from(order + "I", tiff, first + 2 + 12 * len(entries))
         if behind:
-            _remove_thumbnail(tiff, behind, order)
-        kept = {tag: entry for tag, entry in entries.items() if tag not in STRUCTURE_TAGS}
-        kept.pop(ORIENTATION, None)  # upright without it; Pillow would arrange AVIF's block anew
+            _remove_thumbnail(tiff, _directory(tiff, behind, order), order)
+        # Upright without an orientation; Pillow would arrange AVIF's block anew.
+        kept = {t: e for t, e in entries.items() if t not in (*STRUCTURE_TAGS, ORIENTATION)}
         if not kept:
             return None
         if EXIF_IFD in kept:
@@ -60,7 +56,7 @@ def clean_exif(block: bytes, shape: tuple[int, ...]) -> bytes | None:
                 if tag in (WIDTH_IN_EXIF, HEIGHT_IN_EXIF):
                     side = shape[1] if tag == WIDTH_IN_EXIF else shape[0]
                     struct.pack_into(order + "HHII", tiff, place, tag, 4, 1, side)
-        cleaned = PREFIX + with_directory(bytes(tiff), kept, order)
+        cleaned = _with_directory(tiff, kept, order)
         Image.Exif().load(cleaned)
         return cleaned
     except Exception:  # damaged in any way
@@ -73,31 +69,36 @@ def with_settings(
     """The EXIF block, or a new one, with ``settings`` as its ProcessingSoftware (tag 11), and with
     the resolution ``dpi`` where it states none.
     """
-    tiff = block.removeprefix(PREFIX) if block else b"II*\0\x08\0\0\0" + bytes(6)
-    order = _order(tiff)
-    entries = directory(tiff, struct.unpack_from(order + "I", tiff, 4)[0], order)
+    tiff = bytearray(block.removeprefix(PREFIX) if block else b"II*\0\x08\0\0\0" + bytes(6))
+    order, (first,) = _begin(tiff)
+    entries = _directory(tiff, first, order)
     tiff += bytes(len(tiff) % 2)
     if settings:
         text = settings.encode("ascii", "replace").ljust(4) + b"\0"  # shorter stand in the entry
-        entries[PROCESSING_SOFTWARE] = struct.pack(
-            order + "HHII", PROCESSING_SOFTWARE, 2, len(text), len(tiff)
-        )
+        entry = PROCESSING_SOFTWARE, 2, len(text), len(tiff)
+        entries[PROCESSING_SOFTWARE] = struct.pack(order + "HHII", *entry)
         tiff += text + bytes(len(text) % 2)
     if dpi and X_RESOLUTION not in entries:
         for tag, value in zip((X_RESOLUTION, Y_RESOLUTION), dpi, strict=True):
             entries[tag] = struct.pack(order + "HHII", tag, 5, 1, len(tiff))
             tiff += struct.pack(order + "II", round(100 * value), 100)
         entries[RESOLUTION_UNIT] = struct.pack(order + "HHIHH", RESOLUTION_UNIT, 3, 1, 2, 0)
-    return PREFIX + with_directory(tiff, entries, order)
+    return _with_directory(tiff, entries, order)
+
+
+def loaded(block: bytes | None) -> Image.Exif:
+    """An EXIF block as Pillow reads it; a TIFF or a raw file of that kind does as well."""
+    exif = Image.Exif()
+    exif.load(block)
+    return exif
 
 
 def density(block: bytes | None) -> list[float] | None:
     """Pixels an inch that an EXIF block states, across and down; None where it states none."""
     try:
-        exif = Image.Exif()
-        exif.load(block)
-        inches = {2: 1.0, 3: 2.54}[exif.get(RESOLUTION_UNIT, 2)]
-        return [inches * float(exif[tag]) for tag in (X_RESOLUTION, Y_RESOLUTION)]
+        exif = loaded(block)
+        unit = INCHES[exif.get(RESOLUTION_UNIT, 2)]
+        return [unit * float(exif[tag]) for tag in (X_RESOLUTION, Y_RESOLUTION)]
     except Exception:  # none, or damaged
         return None
 
@@ -105,82 +106,96 @@ def density(block: bytes | None) -> list[float] | None:
 def states_adobe_rgb(block: bytes | None) -> bool:
     """Whether an EXIF block says Adobe RGB, as cameras do without a profile (DCF's "R03")."""
     try:
-        exif = Image.Exif()
-        exif.load(block)
-        return exif.get_ifd(INTEROPERABILITY).get(1) == "R03"
+        return loaded(block).get_ifd(INTEROPERABILITY).get(1) == "R03"
     except Exception:  # none, or damaged
         return False
 
 
-def exif_of_tiff(data: bytes, only: frozenset[int] | None = None) -> Image.Exif:
-    """EXIF of a TIFF file, or of a raw file of that kind; structure and resolution left out."""
-    exif = Image.Exif()
-    exif.load(data)
-    for tag in list(exif):
-        if tag in (*STRUCTURE_TAGS, *DENSITY_TAGS) or (only and tag not in only):
+def exif_of_tiff(data: bytes) -> tuple[bytes | None, int]:
+    """EXIF block of a TIFF file, structure and resolution left out, and its orientation; none where
+    it is damaged.
+    """
+    try:
+        exif = loaded(data)
+        for tag in set(exif) & {*STRUCTURE_TAGS, *DENSITY_TAGS}:
             del exif[tag]
-    return exif
+        return exif.tobytes(), exif.get(ORIENTATION, 1)
+    except Exception:
+        return None, 1
 
 
-def exif_into_tiff(file: io.BytesIO, block: bytes, order: str) -> None:
+def exif_of_raw(data: bytes) -> tuple[bytes | None, bool]:
+    """EXIF block of a raw file that is a TIFF, or of a preview that is a JPEG, and whether it had
+    maker notes: they tell how the sensor is read, and are left out.
+    """
+    if data[:2] == b"\xff\xd8":
+        exif = Image.open(io.BytesIO(data), formats=["JPEG"]).getexif()
+    else:
+        exif = loaded(data)
+        for tag in set(exif) - RAW_TAGS:
+            del exif[tag]
+    noted = exif.get_ifd(EXIF_IFD).pop(MAKER_NOTE, None)
+    return exif.tobytes() if exif else None, bool(noted)
+
+
+def exif_into_tiff(file: io.BytesIO, block: bytes) -> None:
     """Add EXIF, sub-directories included, to a TIFF file in memory, by a joint directory at its
     end.
 
     tifffile writes no sub-directories of EXIF and GPS tags. The pixels stay where they are, and are
     not copied: half a gigabyte of them may be there.
     """
-    exif = Image.Exif()
-    exif.load(block)
     with file.getbuffer() as tiff:
-        own = directory(tiff, struct.unpack_from(order + "I", tiff, 4)[0], order)
+        order, (first,) = _begin(tiff)
+        own = _directory(tiff, first, order)
     density = {tag: entry for tag, entry in own.items() if tag in DENSITY_TAGS}
     if own[RESOLUTION_UNIT][8:10] in (b"\1\0", b"\0\1"):  # it states none of its own
         density = {}
     end = file.seek(0, 2)
     file.write(bytes(end % 2))
-    moved = exif.tobytes(end + end % 2)[len(PREFIX) + 8 :]
+    moved = loaded(block).tobytes(end + end % 2)[len(PREFIX) + 8 :]
     file.write(moved + bytes(len(moved) % 2))
     start = file.tell()
-    entries = own | directory(moved, 0, order) | density
-    file.write(_table(entries, order))
+    file.write(_table(own | _directory(moved, 0, order) | density, order))
     file.seek(4)
     file.write(struct.pack(order + "I", start))
 
 
-def with_directory(tiff: bytes, entries: dict[int, bytes], order: str) -> bytes:
-    """``tiff`` with a new first directory at its end; nothing else moves."""
-    tiff += bytes(len(tiff) % 2)
-    start = struct.pack(order + "I", len(tiff))
-    return tiff[:4] + start + tiff[8:] + _table(entries, order)
-
-
-def _table(entries: dict[int, bytes], order: str) -> bytes:
-    """A TIFF directory that no other one follows."""
-    table = b"".join(entries[tag] for tag in sorted(entries))
-    return struct.pack(order + "H", len(entries)) + table + bytes(4)
-
-
-def directory(tiff: bytes, start: int, order: str) -> dict[int, bytes]:
-    """Entries of a TIFF directory, 12 bytes each, by tag."""
-    return {tag: bytes(tiff[at : at + 12]) for tag, at in _places(tiff, start, order)}
+def _begin(tiff: bytes) -> tuple[str, tuple[int]]:
+    """Byte order of a TIFF, and where its first directory lies."""
+    order = {b"II": "<", b"MM": ">"}[bytes(tiff[:2])]
+    return order, struct.unpack_from(order + "I", tiff, 4)
 
 
 def _places(tiff: bytes, start: int, order: str) -> Iterator[tuple[int, int]]:
+    """Tag of each entry of a directory, and where it lies."""
     (count,) = struct.unpack_from(order + "H", tiff, start)
     for at in range(start + 2, start + 2 + 12 * count, 12):
         yield struct.unpack_from(order + "H", tiff, at)[0], at
 
 
-def _order(tiff: bytes) -> str:
-    return {b"II": "<", b"MM": ">"}[bytes(tiff[:2])]
+def _directory(tiff: bytes, start: int, order: str) -> dict[int, bytes]:
+    return {tag: bytes(tiff[at : at + 12]) for tag, at in _places(tiff, start, order)}
 
 
-def _remove_thumbnail(tiff: bytearray, start: int, order: str) -> None:
-    where = {
-        tag: struct.unpack_from(order + "I", entry, 8)[0]
-        for tag, entry in directory(tiff, start, order).items()
-    }
-    begin, length = where.get(513, 0), where.get(514, 0)
+def _table(entries: dict[int, bytes], order: str) -> bytes:
+    """A directory that no other one follows."""
+    table = b"".join(entries[tag] for tag in sorted(entries))
+    return struct.pack(order + "H", len(entries)) + table + bytes(4)
+
+
+def _with_directory(tiff: bytearray, entries: dict[int, bytes], order: str) -> bytes:
+    """EXIF block of ``tiff`` with a new first directory at its end; nothing else moves."""
+    tiff += bytes(len(tiff) % 2)
+    struct.pack_into(order + "I", tiff, 4, len(tiff))
+    return PREFIX + bytes(tiff) + _table(entries, order)
+
+
+def _remove_thumbnail(tiff: bytearray, entries: dict[int, bytes], order: str) -> None:
+    begin, length = (
+        struct.unpack_from(order + "I", entries[tag], 8)[0] if tag in entries else 0
+        for tag in (513, 514)
+    )
     if 8 < begin < begin + length <= len(tiff):
         tiff[begin : begin + length] = bytes(length)
         if begin + length == len(tiff):
@@ -193,13 +208,16 @@ def _remove_thumbnail(tiff: bytearray, start: int, order: str) -> None:
 def clean_xmp(xmp: bytes, gain_map_lost: bool = False) -> bytes:
     """XMP as it fits an upright picture, without the marks of a gain map that is left out."""
     xmp = re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>))\d", rb"\g<1>1", xmp)
-    return re.sub(rb"\shdrgm:\w+\s*=\s*(\"[^\"]*\"|'[^']*')", b"", xmp) if gain_map_lost else xmp
+    return _without(rb"hdrgm:", xmp) if gain_map_lost else xmp
 
 
 def without_motion_photo(xmp: bytes) -> bytes:
     """XMP without the marks of a video that is left out."""
-    mark = rb"\s\w*Camera:(?:MotionPhoto|MicroVideo)\w*\s*=\s*(\"[^\"]*\"|'[^']*')"
-    return re.sub(mark, b"", xmp)
+    return _without(rb"\w*Camera:(?:MotionPhoto|MicroVideo)", xmp)
+
+
+def _without(names: bytes, xmp: bytes) -> bytes:
+    return re.sub(rb"\s" + names + rb"\w*\s*=\s*(\"[^\"]*\"|'[^']*')", b"", xmp)
 
 
 def iptc_of_photoshop(blocks: bytes | None) -> bytes | None:
@@ -209,47 +227,35 @@ def iptc_of_photoshop(blocks: bytes | None) -> bytes | None:
 
 
 def iptc_segment(iptc: bytes) -> bytes:
-    """IPTC as a JPEG's APP13 segment; empty where it is too long for one."""
-    body = IPTC_RESOURCE + struct.pack(">I", len(iptc)) + iptc + bytes(len(iptc) % 2)
-    return b"\xff\xed" + struct.pack(">H", len(body) + 2) + body if len(body) < 65_534 else b""
+    """IPTC as a JPEG's APP13 segment, one of Photoshop's blocks."""
+    body = b"Photoshop 3.0\0008BIM\x04\x04\0\0" + struct.pack(">I", len(iptc)) + iptc
+    body += bytes(len(iptc) % 2)
+    return b"\xff\xed" + struct.pack(">H", len(body) + 2) + body
 
 
 # What lies behind the picture of a JPEG
 
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # no stuffed zero, no restart, no filling
-
-
-def jpeg_end(data: bytes, start: int = 0) -> int:
-    """Where the JPEG that begins at ``start`` ends; ValueError where it does not."""
-    at = start + 2
-    while at + 4 <= len(data) or data[at : at + 2] == b"\xff\xd9":
-        kind = data[at + 1]
-        if data[at] != 0xFF:
-            break
-        if kind == 0xD9:
-            return at + 2
-        if kind == 0xFF:
-            at += 1
-            continue
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if kind == 0xDA:
-            found = _MARKER.search(data, at)
-            if not found:
-                break
-            at = found.start()
-    raise ValueError("a JPEG without an end")
+_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # no stuffed zero, no restart
+_FURTHER = re.compile(rb"\0*(?=\xff\xd8\xff)")
 
 
 def behind_jpeg(data: bytes) -> tuple[bytes, int]:
     """What follows the picture of a JPEG file, further JPEGs left out, and how many those are."""
-    pictures = 0
-    try:
-        rest = data[jpeg_end(data) :]
-        while (more := rest.lstrip(b"\0")).startswith(b"\xff\xd8\xff"):
-            rest, pictures = more[jpeg_end(more) :], pictures + 1
-    except ValueError:
-        return b"", pictures
-    return rest, pictures
+    end, pictures = _jpeg_end(data, 0), 0
+    while more := _FURTHER.match(data, end):
+        end, pictures = _jpeg_end(data, more.end()), pictures + 1
+    return data[end:], pictures
+
+
+def _jpeg_end(data: bytes, at: int) -> int:
+    """Where the JPEG that begins at ``at`` ends; the file's end where it is cut."""
+    at += 2
+    while found := _MARKER.search(data, at):
+        at = found.end()
+        if found[1] == b"\xd9":
+            return at
+        at += int.from_bytes(data[at : at + 2], "big")
+    return len(data)
 
 
 # PNG and AVIF
@@ -271,9 +277,8 @@ def png_texts(data: bytes) -> bytes:
     place of its own.
     """
     texts = [c for c in png_chunks(data) if c[0] in (b"tEXt", b"zTXt", b"iTXt")]
-    return b"".join(
-        png_chunk(*c) for c in texts if not c[1].startswith((XMP_KEYWORD, b"Raw profile type"))
-    )
+    own = (XMP_KEYWORD, b"Raw profile type")
+    return b"".join(png_chunk(*c) for c in texts if not c[1].startswith(own))
 
 
 def png_chunk(name: bytes, content: bytes) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
+import itertools
 import logging
 import os
 import struct
@@ -20,6 +21,7 @@ import warnings
 import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -29,22 +31,41 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from zdce import color, metadata
-from zdce.color import ColorError, Encoding
+from zdce.color import PhotoError
 from zdce.files import atomic_write, content
-from zdce.metadata import ORIENTATION, png_chunk
+from zdce.metadata import png_chunk
 
-SUFFIXES = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".jfif": "JPEG",
-    ".png": "PNG",
-    ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".webp": "WEBP",
-    ".avif": "AVIF",
+EXIF, XMP, IPTC, TEXT = "EXIF", "XMP", "IPTC", "the PNG's texts"
+COMMENT, TAIL = "the JPEG's comment", "the motion photo's video"
+GAIN_MAP, CREDENTIALS = "a gain map (its HDR part)", "content credentials (C2PA)"
+
+
+class Format(NamedTuple):
+    """A format that is written: suffixes, what it holds beside the pixels and their profile, the
+    quality where it has one, and Pillow's options.
+    """
+
+    suffixes: str
+    holds: frozenset[str]
+    quality: int | None = None
+    options: dict = {}  # noqa: RUF012 - never changed
+
+
+FORMATS = {
+    "JPEG": Format(
+        ".jpg .jpeg .jpe .jfif",
+        frozenset((EXIF, XMP, IPTC, COMMENT, TAIL)),
+        95,
+        {"subsampling": "4:4:4"},
+    ),
+    "PNG": Format(".png", frozenset((EXIF, XMP, TEXT))),
+    "BMP": Format(".bmp", frozenset()),
+    "TIFF": Format(".tif .tiff", frozenset((EXIF, XMP, IPTC))),
+    "WEBP": Format(".webp", frozenset((EXIF, XMP)), 95, {"method": 4, "exact": True}),
+    "AVIF": Format(".avif", frozenset((EXIF, XMP)), 90, {"subsampling": "4:4:4"}),
 }
+SUFFIXES = {suffix: name for name, each in FORMATS.items() for suffix in each.suffixes.split()}
+SAME_AS = {"MPO": "JPEG", "DIB": "BMP"}  # phones write MPO: a JPEG with further pictures behind it
 # Read, not written: their developed or decoded pixels go into a file of another format.
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 _RAW = (
@@ -56,34 +77,6 @@ EXTRAS = {  # name, extra, library
     "HEIF": ("a HEIC/HEIF file", "heif", "pillow_heif"),
     "RAW": ("a raw camera file", "raw", "rawpy"),
 }
-READABLE = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "AVIF")
-SAME_AS = {"MPO": "JPEG", "DIB": "BMP"}  # phones write MPO: a JPEG with further pictures behind it
-QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90}  # of the formats that have one
-SAVE_OPTIONS = {
-    "JPEG": {"subsampling": "4:4:4"},
-    "WEBP": {"method": 4, "exact": True},
-    "AVIF": {"subsampling": "4:4:4"},
-}
-EXIF, XMP, IPTC, TEXT = "EXIF", "XMP", "IPTC", "the PNG's texts"
-COMMENT, TAIL = "the JPEG's comment", "the motion photo's video"
-HOLDS = {  # what travels in each format, beside the pixels
-    "JPEG": {EXIF, XMP, IPTC, COMMENT, TAIL},
-    "PNG": {EXIF, XMP, TEXT},
-    "TIFF": {EXIF, XMP, IPTC},
-    "WEBP": {EXIF, XMP},
-    "AVIF": {EXIF, XMP},
-    "BMP": set(),
-}
-GAIN_MAP, CREDENTIALS = "a gain map (its HDR part)", "content credentials (C2PA)"
-MAX_PIXELS = 2**28  # 268 million; telephones take 200
-# Pillow's own limit; larger files must hold what they promise: a photograph has about 5 pixels a
-# byte as a JPEG, a bomb 300 and more.
-UNSURE_PIXELS, PIXELS_A_BYTE = 2 * Image.MAX_IMAGE_PIXELS, 50
-MAX_BYTES = 1_800_000_000  # of memory that one photograph may take; the program has about 320 MB
-COPIES = {False: 3.0, True: 3.4}  # of a photograph at a time, measured; True: deep, or not opaque
-MAX_PAGES = 1000  # of a TIFF, that are looked at
-BAND = 2**22  # pixels that are copied at a time
-MAX_SEGMENT = 65_000  # bytes of EXIF or XMP that a JPEG holds
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 DNG_VERSION, RAW_PHOTOMETRIC = 50706, (32803, 34892)  # of a sensor's values
 RAW_MAGIC = (b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"\0MRM", b"FOVb", b"IIII")
@@ -93,21 +86,18 @@ OTHER_KINDS = {  # that are recognised and not read, beside those that Pillow kn
     b"\0\0\0\x0cJXL ": "JPEG XL",
     b"II\xbc\1": "JPEG XR",
     b"v/1\x01": "OpenEXR (HDR)",
-    b"#?RADIANCE": "Radiance (HDR)",
-    b"%PDF": "PDF",
-    b"gimp xcf": "GIMP",
-    b"<svg": "SVG",
-    b"<?xml": "XML",
-    b"<!doctype": "HTML",
-    b"<html": "HTML",
 }
+MAX_PIXELS = 2**28  # 268 million; telephones take 200
+# Pillow's own limit; larger files must hold what they promise: a photograph has about 5 pixels a
+# byte as a JPEG, a bomb 300 and more.
+UNSURE_PIXELS, PIXELS_A_BYTE = 2 * Image.MAX_IMAGE_PIXELS, 50
+MAX_BYTES = 1_800_000_000  # of memory that one photograph may take; the program has about 320 MB
+COPIES = {False: 3.0, True: 3.4}  # of a photograph at a time, measured; True: deep, or not opaque
+MAX_PAGES = 1000  # of a TIFF, thumbnails among them
+MAX_SEGMENT = 65_000  # bytes of EXIF, XMP or IPTC that a JPEG holds
 
 # PhotoError tells of damaged files, in one line.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-
-
-class PhotoError(ValueError):
-    """A photograph that cannot be read or written: one line with the file's name and the reason."""
 
 
 @dataclass
@@ -121,8 +111,9 @@ class Photo:
     exif: EXIF block beginning ``Exif\\0\\0``, without orientation and thumbnail; or None.
     format: "JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", or what is read alone: "HEIF", "RAW".
     dpi: resolution in pixels an inch, across and down; or None.
-    carried: what else belongs to it (XMP, IPTC, ...), by the names that :data:`HOLDS` lists.
-    encoding: how the file's values differ from the pixels, where they do; writing returns to them.
+    carried: what else belongs to it (XMP, IPTC, ...), by the names that :data:`FORMATS` lists.
+    original: the file's own values, where its profile makes them differ from the pixels; writing
+    returns to their tones and depth.
     notes: what the file holds and reading left out, to be told.
     """
 
@@ -134,7 +125,7 @@ class Photo:
     format: str = "PNG"
     dpi: tuple[float, float] | None = None
     carried: dict[str, bytes] = field(default_factory=dict)
-    encoding: Encoding | None = None
+    original: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -168,20 +159,13 @@ def read_photo(path: str | os.PathLike) -> Photo:
     except OSError as error:
         raise PhotoError(f"{path}: cannot be read: {error.strerror or error}") from error
     with warnings.catch_warnings():
-        # Damaged metadata, sizes between Pillow's warning and its limit.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of damaged metadata
         try:
-            photo = _decode(data, path.suffix.lower())
-        except (PhotoError, ColorError) as error:
+            return _decode(data, path.suffix.lower())
+        except PhotoError as error:
             raise PhotoError(f"{path}: {error}") from error
-        except Image.DecompressionBombError as error:
-            most = f"more than {MAX_PIXELS // 10**6} megapixels, which are not read"
-            raise PhotoError(f"{path}: {most}") from error
         except Exception as error:  # decoders raise nearly anything on damaged bytes
             raise PhotoError(f"{path}: damaged or cut short: {_one_line(error)}") from error
-    if b"c2pa" in data and b"jumb" in data:  # what was signed is the picture before
-        photo.notes += (CREDENTIALS,)
-    return photo
 
 
 def write_photo(
@@ -197,8 +181,7 @@ def write_photo(
     quality: 1 – 100, of JPEG (default 95, always 4:4:4), WebP (95) and AVIF (90, 4:4:4); PNG, TIFF
     and BMP are lossless. settings: a line that is recorded in the EXIF as ProcessingSoftware.
     Returns what the format could not hold, such as "XMP", "more than 8 bits". The file appears
-    whole or not at all: it is written under a temporary name in the same folder, which is created
-    if need be, and then renamed.
+    whole or not at all (:func:`zdce.files.atomic_write`).
 
     Raises PhotoError for transparency in JPEG and BMP, a suffix of another picture format, and when
     writing fails. Source: ours.
@@ -221,10 +204,11 @@ def needed_extra(path: str | os.PathLike) -> str | None:
     else None.
     """
     suffix = Path(path).suffix.lower()
-    kind = "HEIF" if suffix in HEIF_SUFFIXES else "RAW" if suffix in RAW_SUFFIXES else None
-    if kind is None or importlib.util.find_spec(EXTRAS[kind][2]):
-        return None
-    return EXTRAS[kind][1]
+    for kind, suffixes in (("HEIF", HEIF_SUFFIXES), ("RAW", RAW_SUFFIXES)):
+        _, extra, library = EXTRAS[kind]
+        if suffix in suffixes and not importlib.util.find_spec(library):
+            return extra
+    return None
 
 
 def from_pil(image: Image.Image) -> Photo:
@@ -234,10 +218,7 @@ def from_pil(image: Image.Image) -> Photo:
     Any of Pillow's 8-bit modes, 1-bit, palette, CMYK, and ``I;16`` (16-bit grey); ``I`` when its
     values lie in 0 – 65535. Tones as in :func:`read_photo`. Raises PhotoError for the other modes.
     """
-    try:
-        return _toned(replace(_plain(image), icc=_fitting(image)))
-    except ColorError as error:
-        raise PhotoError(str(error)) from error
+    return _toned(replace(_plain(image), icc=_fitting(image)))
 
 
 def to_pil(photo: Photo) -> Image.Image:
@@ -272,16 +253,23 @@ def to_pixels(tensor: Tensor, dtype: np.typing.DTypeLike = np.uint8) -> np.ndarr
     return np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy().astype(dtype))
 
 
-# Reading
+# Reading: each decoder gives the picture as it lies, its EXIF block and its orientation
+
+Decoded = tuple[Photo, bytes | None, int]
 
 
 def _decode(data: bytes, suffix: str) -> Photo:
     kind = _kind(data, suffix)
     if kind in EXTRAS:
-        return _decode_by_extra(data, kind)
-    if kind:
+        decoded = _by_extra(data, kind)
+    elif kind:
         raise PhotoError(f"{kind}, which is not read: export it as PNG, TIFF or JPEG first")
-    return (_decode_tiff(data) if data[:4] in TIFF_MAGIC else None) or _decode_by_pillow(data)
+    else:
+        decoded = _by_tifffile(data) if data[:4] in TIFF_MAGIC else None
+    photo = _toned(_upright(*(decoded or _by_pillow(data))))
+    if b"c2pa" in data and b"jumb" in data:  # what was signed is the picture before
+        photo.notes += (CREDENTIALS,)
+    return photo
 
 
 def _kind(data: bytes, suffix: str) -> str | None:
@@ -299,25 +287,40 @@ def _kind(data: bytes, suffix: str) -> str | None:
     raw = data.startswith(RAW_MAGIC) or data[8:11] == b"CR\x02" or data[6:14] == b"HEAPCCDR"
     if raw or (suffix in RAW_SUFFIXES and data[:3] != b"\xff\xd8\xff"):
         return "RAW"
-    begin = data[:10] if data[:1] != b"<" else data[:10].lower()
-    return next((f"{name} file" for m, name in OTHER_KINDS.items() if begin.startswith(m)), None)
+    return next((f"{name} file" for m, name in OTHER_KINDS.items() if data.startswith(m)), None)
 
 
-def _decode_by_extra(data: bytes, kind: str) -> Photo:
+def _check_size(pixels: int, data: bytes, samples: int, deep: bool, raw: int) -> None:
+    """Refuses what is too large, and what promises more than a photograph's file of that length
+    holds.
+
+    samples: of a pixel once read, 3, or 4 where it is not opaque, two bytes each where it is
+    ``deep``; raw: bytes of a pixel in the file's own kind.
+    """
+    size, held = f"{pixels // 10**6} megapixels", pixels * samples * (1 + deep)
+    if pixels > MAX_PIXELS:
+        raise PhotoError(f"{size}: more than {MAX_PIXELS // 10**6} are not read")
+    if max(COPIES[deep or samples > 3] * held, len(data) + pixels * raw + held) > MAX_BYTES:
+        raise PhotoError(f"{size} of this kind: more than 2 GiB of memory would be needed")
+    if pixels > max(UNSURE_PIXELS, PIXELS_A_BYTE * len(data)):
+        raise PhotoError(f"{size} in {len(data)} bytes, which no photograph is: not read")
+
+
+def _by_extra(data: bytes, kind: str) -> Decoded:
     name, extra, library = EXTRAS[kind]
     try:
         library = importlib.import_module(library)
     except ImportError:
         raise PhotoError(f'{name}, which needs an extra: pip install "zdce[{extra}]"') from None
     try:
-        return {"HEIF": _decode_heif, "RAW": _decode_raw}[kind](data, library)
-    except (PhotoError, ColorError, Image.DecompressionBombError):
+        return (_by_heif if kind == "HEIF" else _by_rawpy)(data, library)
+    except PhotoError:
         raise
     except Exception as error:
         raise PhotoError(f"{name} that cannot be decoded: {_one_line(error)}") from error
 
 
-def _decode_heif(data: bytes, library) -> Photo:
+def _by_heif(data: bytes, library) -> Decoded:
     file = library.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
     image = file[file.primary_index]
     (width, height), info = image.size, image.info
@@ -327,11 +330,10 @@ def _decode_heif(data: bytes, library) -> Photo:
     gray = image.mode.startswith("L")
     icc = _fitting(image) if info.get("icc_profile") else color.by_code_points(*stated, gray)
     deep = info["bit_depth"] > 8 or color.meaning(icc) is not None
-    _check_size(width * height, data, 4 if image.has_alpha else 3, 2 if deep else 1, 12)
-    pixels, alpha, gray = _split(np.array(image))
+    _check_size(width * height, data, 4 if image.has_alpha else 3, deep, 12)
+    photo = _split(np.array(image), icc=icc, format="HEIF")
     if image.premultiplied_alpha:
-        pixels = _unpremultiplied(pixels, alpha)
-    photo = Photo(pixels, alpha, gray, icc, format="HEIF")
+        photo.pixels = _unpremultiplied(photo)
     others = {
         GAIN_MAP: "gainmap" in str(info.get("aux")).lower() or b"tmap" in data[:4096],
         "a depth map": info.get("depth_images"),
@@ -341,12 +343,12 @@ def _decode_heif(data: bytes, library) -> Photo:
     photo.notes = tuple(name for name, there in others.items() if there)
     if info.get("xmp"):
         photo.carried = {XMP: metadata.clean_xmp(info["xmp"], gain_map_lost=True)}
-    return _toned(_upright(photo, info.get("exif")))
+    return photo, info.get("exif"), 1
 
 
-def _decode_raw(data: bytes, library) -> Photo:
+def _by_rawpy(data: bytes, library) -> Decoded:
     with library.imread(io.BytesIO(data)) as raw:
-        _check_size(raw.sizes.width * raw.sizes.height, data, 3, 2, 10)
+        _check_size(raw.sizes.width * raw.sizes.height, data, 3, True, 10)
         pixels = raw.postprocess(
             output_bps=16,
             use_camera_wb=True,
@@ -354,144 +356,102 @@ def _decode_raw(data: bytes, library) -> Photo:
             gamma=(2.4, 12.92),  # sRGB's
             output_color=library.ColorSpace.sRGB,
         )
-        exif, notes = _raw_exif(data, raw)
-    return _upright(Photo(np.ascontiguousarray(pixels), format="RAW", notes=notes), exif)
-
-
-def _raw_exif(data: bytes, raw) -> tuple[bytes | None, tuple[str, ...]]:
-    """EXIF of a raw file, its own where it is a TIFF, else that of its preview; and whether it had
-    maker notes, which tell how its sensor is read and are left out.
-    """
-    try:
-        if data[:4] in TIFF_MAGIC:
-            exif = metadata.exif_of_tiff(data, only=metadata.RAW_TAGS)
-        else:
-            exif = Image.open(io.BytesIO(raw.extract_thumb().data), formats=["JPEG"]).getexif()
-        noted = exif.get_ifd(metadata.EXIF_IFD).pop(metadata.MAKER_NOTE, None)
-        return exif.tobytes() if exif else None, ("maker notes",) if noted else ()
-    except Exception:  # none, or damaged
-        return None, ()
-
-
-def _decode_by_pillow(data: bytes) -> Photo:
-    with _opened(data) as image:
-        if image.format in ("PNG", "WEBP", "AVIF") and getattr(image, "n_frames", 1) > 1:
-            frames = f"an animation of {image.n_frames} pictures"
-            raise PhotoError(f"{frames}: save one of them as a file of its own")
-        icc = _profile(data, image)
-        bits = metadata.bits_of_avif(data) if image.format == "AVIF" else 8
-        bits = 16 if image.mode[0] == "I" or (image.format == "PNG" and data[24] == 16) else bits
-        opaque = "A" not in image.getbands() and "transparency" not in image.info
-        opaque = opaque and image.mode[0] in "1LRI"
-        # Of a progressive JPEG all coefficients are held, of the others frames as they are coded.
-        raw = 16 if image.format in ("WEBP", "AVIF") else 10 if image.info.get("progressive") else 0
-        deep = 2 if bits > 8 or color.meaning(icc) is not None else 1
-        _check_size(image.width * image.height, data, 3 if opaque else 4, deep, raw)
-        if bits in (10, 12):
-            values = _full_range(imagecodecs.avif_decode(data), bits, "")
-            photo = Photo(*_split(values), format="AVIF")
-        else:
-            image.load()
-            deep_png = image.format == "PNG" and bits == 16
-            photo = Photo(*_split(imagecodecs.png_decode(data))) if deep_png else _plain(image)
-        photo.icc, photo.dpi = icc, _density(image.info.get("dpi"))
-        exif, orientation = _exif(data, image)
-        photo.notes, photo.carried = _belongings(data, image)
-        image.close()  # its pixels take as much memory as the photograph's
-    return _toned(_upright(photo, exif, orientation))
+        try:  # its own EXIF where it is a TIFF, else that of its preview
+            source = data if data[:4] in TIFF_MAGIC else raw.extract_thumb().data
+            block, noted = metadata.exif_of_raw(source)
+        except Exception:  # none, or damaged
+            block, noted = None, False
+    notes = ("maker notes",) * noted
+    return Photo(np.ascontiguousarray(pixels), format="RAW", notes=notes), block, 1
 
 
 _OPENING = threading.Lock()
 
 
-def _opened(data: bytes) -> Image.Image:
-    """Pillow's image of ``data``, pixels not read yet; up to :data:`MAX_PIXELS`, which may be above
-    Pillow's limit.
-    """
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":  # whose opening takes the memory already
-        _check_size(_webp_pixels(data), data, 3, 1, 4 * 4)
-    with _OPENING:  # the limit is one for the whole process
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS // 2
+def _by_pillow(data: bytes) -> Decoded:
+    try:
+        with _OPENING:  # Pillow's limit is one for the whole process; ours follow
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(io.BytesIO(data), formats=[*FORMATS, "DIB"])
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+    except UnidentifiedImageError:
+        raise PhotoError(_unidentified(data)) from None
+    with image:  # its pixels take as much memory as the photograph's
+        fmt = SAME_AS.get(image.format, image.format)
+        if fmt != "JPEG" and getattr(image, "n_frames", 1) > 1:
+            frames = f"an animation of {image.n_frames} pictures"
+            raise PhotoError(f"{frames}: save one of them as a file of its own")
+        icc = _profile(data, image)
+        bits = metadata.bits_of_avif(data) if fmt == "AVIF" else 8
+        bits = 16 if image.mode[0] == "I" or (fmt == "PNG" and data[24] == 16) else bits
+        opaque = "A" not in image.getbands() and "transparency" not in image.info
+        opaque = opaque and image.mode[0] in "1LRI"
+        # Of a progressive JPEG all coefficients are held, of the others frames as they are coded.
+        raw = 16 if fmt in ("WEBP", "AVIF") else 10 if image.info.get("progressive") else 0
+        deep = bits > 8 or color.meaning(icc) is not None
+        _check_size(image.width * image.height, data, 3 if opaque else 4, deep, raw)
+        if bits in (10, 12):
+            photo = _split(_full_range(imagecodecs.avif_decode(data), bits, "AVIF"))
+        else:
+            image.load()
+            deep_png = fmt == "PNG" and bits == 16
+            photo = _split(imagecodecs.png_decode(data)) if deep_png else _plain(image)
+        photo.icc, photo.dpi, photo.format = icc, _density(image.info.get("dpi")), fmt
+        photo.notes, photo.carried = _belongings(data, image, fmt)
+        if fmt == "TIFF":  # which Pillow turns
+            return photo, metadata.exif_of_tiff(data)[0], 1
         try:
-            return Image.open(io.BytesIO(data), formats=READABLE)
-        except UnidentifiedImageError:
-            raise PhotoError(_unidentified(data)) from None
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+            found = image.getexif()  # also what XMP says of the orientation
+            block = image.info.get("exif") or (found.tobytes() if found else None)
+            return photo, block, found.get(metadata.ORIENTATION, 1)
+        except Exception:  # damaged
+            return photo, None, 1
 
 
 def _unidentified(data: bytes) -> str:
-    """What is said of a file that is none of :data:`READABLE`."""
+    """What is said of a file that is of no format that is read."""
     if not data:
         return "empty"
     Image.init()
     for name, (_, accept) in Image.OPEN.items():
-        if name in (*READABLE, "CUR") or len(data) < 16:  # a TGA begins like a cursor
+        if name in (*FORMATS, "CUR") or len(data) < 16:  # a TGA begins like a cursor
             continue
         if accept and accept(data[:16]):
             return f"{name} file, which is not read: export it as PNG, TIFF or JPEG first"
     return "no photograph (JPEG, PNG, BMP, TIFF, WebP, AVIF, HEIC, raw), or damaged"
 
 
-def _webp_pixels(data: bytes) -> int:
-    """Pixels that a WebP file's header states; 0 where it is none."""
-    kind, about = data[12:16], int.from_bytes(data[20:30], "little")
-    if kind == b"VP8X":
-        return (1 + (about >> 32 & 0xFFFFFF)) * (1 + (about >> 56 & 0xFFFFFF))
-    if kind == b"VP8L":
-        return (1 + (about >> 8 & 0x3FFF)) * (1 + (about >> 22 & 0x3FFF))
-    return (about >> 48 & 0x3FFF) * (about >> 64 & 0x3FFF) if kind == b"VP8 " else 0
-
-
-def _check_size(pixels: int, data: bytes, samples: int, depth: int, raw: int = 0) -> None:
-    """Refuses what is too large, and what promises more than a photograph's file of that length
-    holds.
-
-    samples: of a pixel once read, 3, or 4 where it is not opaque, of ``depth`` bytes each; raw:
-    bytes of a pixel in the file's own kind.
-    """
-    if pixels > MAX_PIXELS:
-        raise Image.DecompressionBombError
-    held = pixels * samples * depth
-    if max(COPIES[samples * depth > 3] * held, len(data) + pixels * raw + held) > MAX_BYTES:
-        kind = f"{8 * depth} bits{' and transparency or another colour' if samples > 3 else ''}"
-        size = f"{pixels // 10**6} megapixels of {kind}"
-        raise PhotoError(f"{size}: more than 2 GiB of memory would be needed")
-    if pixels > max(UNSURE_PIXELS, PIXELS_A_BYTE * len(data)):
-        size = f"{pixels // 10**6} megapixels in {len(data)} bytes"
-        raise PhotoError(f"{size}, which no photograph is: not read")
-
-
 def _profile(data: bytes, image: Image.Image) -> bytes | None:
     """The profile of a file that Pillow opened, or one that says the same as what the file states
-    in its place; None for sRGB. ColorError for high dynamic range.
+    in its place; None for sRGB. PhotoError for high dynamic range.
     """
-    gray, icc, gamma = (
-        image.mode[0] in "1LI",
-        image.info.get("icc_profile"),
-        image.info.get("gamma"),
-    )
+    gray, info = image.mode[0] in "1LI", image.info
+    icc, gamma = info.get("icc_profile"), info.get("gamma")
     if image.format == "PNG":
         points = dict(metadata.png_chunks(data)).get(b"cICP", b"")
         if len(points) == 4:
             return color.by_code_points(points[0], points[1], gray)
-        if not icc and gamma and "srgb" not in image.info:
-            return color.by_gamma(gamma, image.info.get("chromaticity"), gray)
+        if not icc and gamma and "srgb" not in info:
+            return color.by_gamma(gamma, info.get("chromaticity"), gray)
     if image.format == "AVIF" and not icc and (points := metadata.code_points(data)):
         return color.by_code_points(*points, gray)
     jpeg = image.format in ("JPEG", "MPO") and not icc and image.mode == "RGB"
-    if jpeg and metadata.states_adobe_rgb(image.info.get("exif")):
+    if jpeg and metadata.states_adobe_rgb(info.get("exif")):
         return color.profile(*color.ADOBE)
     return _fitting(image)
 
 
-def _belongings(data: bytes, image: Image.Image) -> tuple[tuple[str, ...], dict[str, bytes]]:
+def _belongings(
+    data: bytes, image: Image.Image, fmt: str
+) -> tuple[tuple[str, ...], dict[str, bytes]]:
     """What is left out of a file that Pillow reads, and what travels beside pixels, EXIF and
     profile.
     """
     notes, carried, info = [], {}, image.info
     gain_map = any(mark in data for mark in metadata.GAIN_MAPS) or b"tmap" in data[:4096]
-    if SAME_AS.get(image.format, image.format) == "JPEG":
+    if fmt == "JPEG":
         tail, pictures = metadata.behind_jpeg(data)
         if pictures:
             notes.append(GAIN_MAP if gain_map else _further(pictures))
@@ -500,14 +460,12 @@ def _belongings(data: bytes, image: Image.Image) -> tuple[tuple[str, ...], dict[
         blocks = info.get("photoshop")
         carried[IPTC] = blocks.get(0x404) if isinstance(blocks, dict) else None
         carried[COMMENT] = info.get("comment")
-    elif image.format == "AVIF" and gain_map:
+    elif fmt == "AVIF" and gain_map:
         notes.append(GAIN_MAP)
-    elif image.format == "PNG":
+    elif fmt == "PNG":
         carried[TEXT] = metadata.png_texts(data)
         notes += [IPTC] if "Raw profile type iptc" in info else []
-    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
-    if xmp:
-        xmp = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+    if isinstance(xmp := info.get("xmp"), bytes):
         carried[XMP] = metadata.clean_xmp(xmp, gain_map_lost=gain_map)
         notes += ["the extended XMP"] if b"HasExtendedXMP" in xmp else []
     return tuple(notes), {k: v for k, v in carried.items() if isinstance(v, bytes) and v}
@@ -515,18 +473,6 @@ def _belongings(data: bytes, image: Image.Image) -> tuple[tuple[str, ...], dict[
 
 def _further(count: int) -> str:
     return "a further picture" if count == 1 else f"{count} further pictures"
-
-
-def _exif(data: bytes, image: Image.Image) -> tuple[bytes | None, int]:
-    """EXIF block and orientation of a file that Pillow reads; none where it is damaged."""
-    try:
-        found = image.getexif()  # also what XMP says of the orientation
-        if image.format == "TIFF":
-            return metadata.exif_of_tiff(data).tobytes(), found.get(ORIENTATION, 1)
-        block = image.info.get("exif") or (found.tobytes() if found else None)
-        return block, found.get(ORIENTATION, 1)
-    except Exception:
-        return None, 1
 
 
 def _density(dpi) -> tuple[float, float] | None:
@@ -546,175 +492,152 @@ def _plain(image: Image.Image) -> Photo:
         low, high = values.min(), values.max()
         if low < 0 or high > 65535:
             raise PhotoError(f"{mode} image with values {low} – {high}: only 0 – 65535 is read")
-        values = values.astype(np.uint16)
-    elif mode in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"):
-        clear = mode[-1] in "Aa" or "transparency" in image.info
-        plain = ("L" if mode in ("1", "L", "LA", "La") else "RGB") + "A" * clear
-        if mode == "CMYK":
-            image = color.from_cmyk(image, image.info.get("icc_profile"))
-        values = _array(image if image.mode == plain else image.convert(plain))
-    else:
+        return _split(values.astype(np.uint16))
+    if mode not in (
+        "1",
+        "L",
+        "LA",
+        "La",
+        "P",
+        "PA",
+        "RGB",
+        "RGBA",
+        "RGBa",
+        "RGBX",
+        "CMYK",
+        "YCbCr",
+    ):
         raise PhotoError(f"{mode} image: convert it to RGB first")
-    return Photo(*_split(values), format=SAME_AS.get(image.format, image.format or "PNG"))
+    clear = mode[-1] in "Aa" or "transparency" in image.info
+    plain = ("L" if mode in ("1", "L", "LA", "La") else "RGB") + "A" * clear
+    if mode == "CMYK":
+        image = color.from_cmyk(image, image.info.get("icc_profile"))
+    image = image if image.mode == plain else image.convert(plain)
+    # As np.array(image), which copies large images twice more on the way.
+    (width, height), bands = image.size, len(plain)
+    array = np.empty((height, width, bands), np.uint8)
+    for top in range(0, height, rows := max(1, color.BAND // width)):
+        part = image.crop((0, top, width, min(top + rows, height)))
+        array[top : top + rows] = np.asarray(part).reshape(-1, width, bands)
+    return _split(array)
 
 
-def _array(image: Image.Image) -> np.ndarray:
-    """As ``np.array(image)``, which copies large images twice more on the way."""
-    width, height = image.size
-    if width * height <= BAND or width > BAND:
-        return np.array(image)
-    rows = BAND // width
-    bands = len(image.getbands())
-    array = np.empty((height, width) if bands == 1 else (height, width, bands), np.uint8)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        array[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
-    return array
-
-
-def _decode_tiff(data: bytes) -> Photo | None:
+def _by_tifffile(data: bytes) -> Decoded | None:
     """Grey, RGB or raw TIFF of any depth; None for what Pillow reads as well (palette, 1-bit, CMYK,
     YCbCr, ...).
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
         if page.is_reduced or DNG_VERSION in page.tags or page.photometric in RAW_PHOTOMETRIC:
-            return _decode_by_extra(data, "RAW")
-        full = _full_pages(file)
-        if full > 1:
-            raise PhotoError(f"a TIFF of {full} pages: save one of them as a file of its own")
-        simple, depth = page.photometric in (0, 1, 2), f"{page.bitspersample}-bit {page.dtype}"
+            return _by_extra(data, "RAW")
+        # Their chain may be endless.
+        thumbnails = [each.is_reduced for each in itertools.islice(file.pages, MAX_PAGES + 1)]
+        if (pages := thumbnails.count(False)) > 1 or len(thumbnails) > MAX_PAGES:
+            raise PhotoError(f"a TIFF of {pages} pages: save one of them as a file of its own")
+        simple, depth = page.photometric in (0, 1, 2), f"a {page.bitspersample}-bit {page.dtype}"
         if not simple and page.bitspersample > 8:
             name = getattr(page.photometric, "name", page.photometric)
-            other = f"a {depth} TIFF in {name} colour"
-            raise PhotoError(f"{other}: convert it to RGB or to 8 bits first")
+            raise PhotoError(f"{depth} TIFF in {name} colour: convert it to RGB or to 8 bits first")
         if not simple or page.dtype is None or page.dtype.kind == "b":
             return None
-        deep = 2 if page.bitspersample > 8 or color.meaning(page.iccprofile) is not None else 1
+        deep = page.bitspersample > 8 or color.meaning(page.iccprofile) is not None
         opaque, raw = page.samplesperpixel in (1, 3), page.samplesperpixel * page.dtype.itemsize
         _check_size(page.imagewidth * page.imagelength, data, 3 if opaque else 4, deep, raw)
         if not (page.dataoffsets and all(page.dataoffsets) and all(page.databytecounts)):
             # tifffile would fill them with black.
             raise PhotoError("damaged: parts of the picture are missing")
-        photo = _of_page(page, depth)
-    try:
-        exif = metadata.exif_of_tiff(data)
-        block, orientation = exif.tobytes(), exif.get(ORIENTATION, 1)
-    except Exception:  # damaged
-        block, orientation = None, 1
-    return _toned(_upright(photo, block, orientation))
+        photo, value = _pixels_of(page, f"{depth} TIFF"), page.tags.valueof
+        blocks = {XMP: value(700), IPTC: value(33723) or metadata.iptc_of_photoshop(value(34377))}
+        photo.carried = {name: block for name, block in blocks.items() if isinstance(block, bytes)}
+        if XMP in photo.carried:
+            photo.carried[XMP] = metadata.clean_xmp(photo.carried[XMP])
+        photo.notes = ("Photoshop's layers",) if value(37724) else ()
+        try:
+            inches = metadata.INCHES[int(value(296, 2))]
+            photo.dpi = _density([inches * a / b for a, b in (value(282), value(283))])
+        except Exception:  # none, or damaged
+            pass
+    return photo, *metadata.exif_of_tiff(data)
 
 
-def _of_page(page: tifffile.TiffPage, depth: str) -> Photo:
+def _pixels_of(page: tifffile.TiffPage, kind: str) -> Photo:
     if page.axes not in ("YX", "SYX", "YXS"):
-        raise PhotoError(f"a {depth} TIFF with axes {page.axes}: only flat pictures are read")
+        raise PhotoError(f"{kind} with axes {page.axes}: only flat pictures are read")
     values = page.asarray()
     values = np.moveaxis(values, 0, -1) if page.axes == "SYX" else values
-    values = _full_range(
-        values if values.ndim == 3 else values[..., None], page.bitspersample, depth
-    )
+    values = values if values.ndim == 3 else values[..., None]
+    values = _full_range(values, page.bitspersample, kind)
     if page.photometric == 0:  # white is zero
         values[..., 0] = np.iinfo(values.dtype).max - values[..., 0]
     colors, extra = 3 if page.photometric == 2 else 1, [int(e) for e in page.extrasamples][:1]
     has_alpha = extra in ([1], [2]) and values.shape[2] > colors
-    pixels, alpha, gray = _split(values[..., : colors + has_alpha])
+    photo = _split(values[..., : colors + has_alpha], format="TIFF")
     if has_alpha and extra == [1]:
-        pixels = _unpremultiplied(pixels, alpha)
-    icc = page.iccprofile if color.space(page.iccprofile) == (b"GRAY", b"RGB ")[not gray] else None
-    photo = Photo(pixels, alpha, gray, icc, format="TIFF")
-    value = page.tags.valueof
-    blocks = {XMP: value(700), IPTC: value(33723) or metadata.iptc_of_photoshop(value(34377))}
-    photo.carried = {name: block for name, block in blocks.items() if isinstance(block, bytes)}
-    if XMP in photo.carried:
-        photo.carried[XMP] = metadata.clean_xmp(photo.carried[XMP])
-    photo.notes = ("Photoshop's layers",) if value(37724) else ()
-    try:
-        inches = {2: 1.0, 3: 2.54}[int(value(296, 2))]
-        photo.dpi = _density([inches * a / b for a, b in (value(282), value(283))])
-    except Exception:  # none, or damaged
-        pass
+        photo.pixels = _unpremultiplied(photo)
+    photo.icc = color.fitting(page.iccprofile, photo.gray)
     return photo
 
 
-def _full_pages(file: tifffile.TiffFile) -> int:
-    """Pages that are pictures of their own, no thumbnails. PhotoError where the chain of pages
-    returns to itself, which would never end.
-    """
-    offsets, full = set(), 0
-    for page in file.pages:
-        if page.offset in offsets:
-            raise PhotoError("damaged: its chain of pages goes in a circle")
-        offsets.add(page.offset)
-        full += not page.is_reduced
-        if len(offsets) > MAX_PAGES:
-            many = f"a TIFF of more than {MAX_PAGES} pages"
-            raise PhotoError(f"{many}: save one of them as a file of its own")
-    return full
-
-
-def _full_range(values: np.ndarray, bits: int, depth: str) -> np.ndarray:
+def _full_range(values: np.ndarray, bits: int, kind: str) -> np.ndarray:
     """uint8 or uint16 that uses its whole range, in native byte order; the values themselves if
     so.
     """
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
         if not (low >= 0 and high <= 1):  # also when there are NaN
-            found = f"a {depth} TIFF with values {low:g} – {high:g}"
+            found = f"{kind} with values {low:g} – {high:g}"
             raise PhotoError(f"{found}: floats are read in 0 – 1 alone")
-        return color.by_bands(lambda rows: np.rint(rows.astype(np.float64) * 65535), values)
-    if values.dtype.kind != "u" or bits > 16:
+        dtype, scale = np.dtype(np.uint16), 65535
+    elif values.dtype.kind != "u" or bits > 16:
         only = "only unsigned integers up to 16 bits and floats are read"
-        raise PhotoError(f"a {depth} TIFF: {only}")
-    dtype = np.dtype(np.uint8 if bits <= 8 else np.uint16)
-    if bits in (8, 16):
-        return values.astype(dtype, copy=False)
-    scale = np.iinfo(dtype).max / (2**bits - 1)
-    return color.by_bands(lambda rows: np.rint(rows * scale), values, dtype)
+        raise PhotoError(f"{kind}: {only}")
+    else:
+        dtype = np.dtype(np.uint8 if bits <= 8 else np.uint16)
+        if bits in (8, 16):
+            return values.astype(dtype, copy=False)
+        scale = np.iinfo(dtype).max / (2**bits - 1)
+    return color.by_bands(lambda rows: np.rint(rows.astype(np.float64) * scale), dtype, values)
 
 
-def _unpremultiplied(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    top, found = np.iinfo(pixels.dtype).max, np.empty_like(pixels)
-    for part in color.bands(pixels):
-        scale = top / np.maximum(alpha[part], 1).astype(np.float64)
-        found[part] = np.minimum(np.rint(pixels[part] * scale[..., None]), top)
-    return found
+def _unpremultiplied(photo: Photo) -> np.ndarray:
+    top = np.iinfo(photo.pixels.dtype).max
+
+    def divided(rows: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+        scale = top / np.maximum(alpha, 1).astype(np.float64)
+        return np.minimum(np.rint(rows * scale[..., None]), top)
+
+    return color.by_bands(divided, photo.pixels.dtype, photo.pixels, photo.alpha)
 
 
 def _fitting(image: Image.Image) -> bytes | None:
-    """The profile of an image, if it describes pixels of its kind: that of another would falsify
-    every colour; CMYK goes through its own.
-    """
+    """The profile of an image, if it describes pixels of its kind; CMYK goes through its own."""
     icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
-    return icc if color.space(icc) == (b"GRAY" if image.mode[0] in "1LI" else b"RGB ") else None
+    return color.fitting(icc, image.mode[0] in "1LI")
 
 
-def _split(array: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, bool]:
-    """Pixels (H, W, 3), alpha (H, W) or None, gray: from (H, W) or (H, W, 1 – 4)."""
+def _split(array: np.ndarray, **about) -> Photo:
+    """Photo of (H, W) or (H, W, 1 – 4): grey, grey and alpha, RGB, RGB and alpha."""
     array = array[..., None] if array.ndim == 2 else array
     samples = array.shape[2]
     alpha = np.ascontiguousarray(array[..., -1]) if samples in (2, 4) else None
-    color = array[..., :3] if samples >= 3 else array[..., :1].repeat(3, axis=2)
-    return np.ascontiguousarray(color), alpha, samples < 3
+    pixels = array[..., :3] if samples >= 3 else array[..., :1].repeat(3, axis=2)
+    return Photo(np.ascontiguousarray(pixels), alpha, samples < 3, **about)
 
 
-def _upright(photo: Photo, exif: bytes | None, orientation: int = 1) -> Photo:
+def _upright(photo: Photo, exif: bytes | None, orientation: int) -> Photo:
     """Apply the EXIF orientation and keep the block without it; damaged EXIF is left behind."""
-    pixels = _turned(photo.pixels, orientation)
-    alpha = None if photo.alpha is None else _turned(photo.alpha, orientation)
-    dpi = photo.dpi or _density(metadata.density(exif))
+
+    def turned(array: np.ndarray | None) -> np.ndarray | None:
+        if array is None:
+            return None
+        array = array[::-1] if orientation in (3, 4, 6, 7) else array
+        array = array[:, ::-1] if orientation in (2, 3, 7, 8) else array
+        return np.ascontiguousarray(array.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else array)
+
+    pixels, dpi = turned(photo.pixels), photo.dpi or _density(metadata.density(exif))
     dpi = dpi[::-1] if dpi and orientation in (5, 6, 7, 8) else dpi
     exif = metadata.clean_exif(exif, pixels.shape) if exif else None
-    return replace(photo, pixels=pixels, alpha=alpha, dpi=dpi, exif=exif)
-
-
-def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
-    if orientation in (3, 4, 6, 7):
-        array = array[::-1]
-    if orientation in (2, 3, 7, 8):
-        array = array[:, ::-1]
-    if orientation in (5, 6, 7, 8):
-        array = array.swapaxes(0, 1)
-    return np.ascontiguousarray(array)
+    return replace(photo, pixels=pixels, alpha=turned(photo.alpha), dpi=dpi, exif=exif)
 
 
 def _toned(photo: Photo) -> Photo:
@@ -729,10 +652,10 @@ def _toned(photo: Photo) -> Photo:
             return photo
     if color.meaning(icc) is None:
         return photo
-    pixels, encoding = color.to_srgb(photo.pixels, icc)
     if alpha is not None and alpha.dtype == np.uint8:
         alpha = alpha.astype(np.uint16) * 257
-    return replace(photo, pixels=pixels, alpha=alpha, encoding=encoding)
+    pixels = color.to_srgb(photo.pixels, icc)
+    return replace(photo, pixels=pixels, alpha=alpha, original=photo.pixels)
 
 
 # Writing
@@ -744,7 +667,7 @@ def _format_of(path: Path, photo: Photo) -> str:
         return SUFFIXES[suffix]
     Image.init()
     known = suffix in Image.EXTENSION or suffix in (*HEIF_SUFFIXES, *RAW_SUFFIXES)
-    if known or photo.format not in HOLDS:
+    if known or photo.format not in FORMATS:
         raise PhotoError(f"photographs are written as {', '.join(SUFFIXES)}")
     return photo.format
 
@@ -759,21 +682,24 @@ def _encode(
         photo = replace(photo, exif=metadata.with_settings(photo.exif, settings, dpi))
     if fmt in ("TIFF", "PNG"):
         return (_encode_tiff if fmt == "TIFF" else _encode_png)(photo), lost
-    options = dict(SAVE_OPTIONS.get(fmt, {}))
-    if fmt in QUALITY:
-        options["quality"] = quality or QUALITY[fmt]
+    options, carried = dict(FORMATS[fmt].options), photo.carried
+    if FORMATS[fmt].quality:
+        options["quality"] = quality or FORMATS[fmt].quality
     if fmt == "AVIF" and photo.gray and photo.alpha is None:
         options["subsampling"] = "4:0:0"
     if fmt == "AVIF" and photo.alpha is not None:  # colours are lossy, transparency is not
         options |= {"codec": "aom", "advanced": {"alpha:lossless": "1"}}
-    carried = photo.carried
     more = {"exif": photo.exif, "icc_profile": photo.icc, "dpi": photo.dpi}
     more |= {"xmp": carried.get(XMP), "comment": carried.get(COMMENT)}
     more["extra"] = metadata.iptc_segment(carried[IPTC]) if IPTC in carried else None
+    options |= {name: value for name, value in more.items() if value}
+    return _saved(photo, fmt, **options) + carried.get(TAIL, b""), lost
+
+
+def _saved(photo: Photo, fmt: str, **options) -> bytes:
     buffer = io.BytesIO()
-    image = to_pil(replace(photo, icc=None, exif=None))
-    image.save(buffer, fmt, **options, **{name: value for name, value in more.items() if value})
-    return buffer.getvalue() + carried.get(TAIL, b""), lost
+    Image.fromarray(_joined(photo)).save(buffer, fmt, **options)
+    return buffer.getvalue()
 
 
 def _as_held(photo: Photo, fmt: str) -> tuple[Photo, list[str]]:
@@ -792,7 +718,8 @@ def _as_held(photo: Photo, fmt: str) -> tuple[Photo, list[str]]:
     sizes = {name: len(value) for name, value in photo.carried.items()}
     sizes |= {EXIF: len(photo.exif)} if photo.exif else {}
     most = MAX_SEGMENT if fmt == "JPEG" else MAX_BYTES
-    out = {n for n, size in sizes.items() if n not in HOLDS[fmt] or (size > most and n != TAIL)}
+    holds = FORMATS[fmt].holds
+    out = {n for n, size in sizes.items() if n not in holds or (size > most and n != TAIL)}
     carried = {name: value for name, value in photo.carried.items() if name not in out}
     if TAIL in out and XMP in carried:
         carried[XMP] = metadata.without_motion_photo(carried[XMP])
@@ -804,23 +731,20 @@ def _as_stored(photo: Photo, in_srgb: bool = False) -> Photo:
     """With the values of the file, its own tones and depth, in place of sRGB; in sRGB, without a
     profile, for what has no place for it.
     """
-    encoding, icc = photo.encoding, None if in_srgb else photo.icc
-    if encoding is None:
-        return replace(photo, icc=icc)
-    pixels, alpha = (
-        photo.pixels if in_srgb else color.from_srgb(photo.pixels, encoding),
-        photo.alpha,
-    )
-    if encoding.depth == np.uint8:
-        pixels, alpha = _halved(pixels), _halved(alpha)
-    return replace(photo, pixels=pixels, alpha=alpha, icc=icc, encoding=None)
+    icc, pixels, alpha, original = photo.icc, photo.pixels, photo.alpha, photo.original
+    if original is not None:
+        pixels = pixels if in_srgb else color.from_srgb(pixels, icc, original)
+        if original.dtype == np.uint8:
+            pixels, alpha = _halved(pixels), _halved(alpha)
+    icc = None if in_srgb else icc
+    return replace(photo, pixels=pixels, alpha=alpha, icc=icc, original=None)
 
 
 def _halved(values: np.ndarray | None) -> np.ndarray | None:
     """uint16 → uint8, rounded; what is 8 bits already as it is."""
     if values is None or values.dtype == np.uint8:
         return values
-    return color.by_bands(lambda rows: (rows.astype(np.uint32) + 128) // 257, values, np.uint8)
+    return color.by_bands(lambda rows: (rows.astype(np.uint32) + 128) // 257, np.uint8, values)
 
 
 def _joined(photo: Photo) -> np.ndarray:
@@ -834,12 +758,8 @@ def _joined(photo: Photo) -> np.ndarray:
 
 
 def _encode_png(photo: Photo) -> bytes:
-    if photo.pixels.dtype == np.uint16:
-        data = imagecodecs.png_encode(_joined(photo))
-    else:
-        buffer = io.BytesIO()
-        Image.fromarray(_joined(photo)).save(buffer, "PNG")
-        data = buffer.getvalue()
+    deep = photo.pixels.dtype == np.uint16
+    data = imagecodecs.png_encode(_joined(photo)) if deep else _saved(photo, "PNG")
     chunks = b""
     if photo.icc:
         chunks += png_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(photo.icc))
@@ -856,16 +776,12 @@ def _encode_png(photo: Photo) -> bytes:
 
 
 def _encode_tiff(photo: Photo) -> bytes:
-    tiff = photo.exif.removeprefix(metadata.PREFIX) if photo.exif else b"II"
-    order = "<" if tiff[:2] == b"II" else ">"
-    blocks = [
-        (tag, kind, photo.carried.get(n)) for tag, kind, n in ((700, 1, XMP), (33723, 7, IPTC))
-    ]
+    carried = ((700, 1, photo.carried.get(XMP)), (33723, 7, photo.carried.get(IPTC)))
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
         _joined(photo),
-        byteorder=order,
+        byteorder=">" if photo.exif and photo.exif[len(metadata.PREFIX) :][:2] == b"MM" else "<",
         photometric="minisblack" if photo.gray else "rgb",
         planarconfig=None if photo.gray and photo.alpha is None else "contig",
         extrasamples=None if photo.alpha is None else ["unassalpha"],
@@ -874,12 +790,12 @@ def _encode_tiff(photo: Photo) -> bytes:
         iccprofile=photo.icc,
         resolution=photo.dpi,
         resolutionunit="inch" if photo.dpi else None,
-        extratags=[(tag, kind, len(value), value, True) for tag, kind, value in blocks if value],
+        extratags=[(tag, kind, len(value), value, True) for tag, kind, value in carried if value],
         metadata=None,
         software=False,
     )
     if photo.exif:
-        metadata.exif_into_tiff(buffer, photo.exif, order)
+        metadata.exif_into_tiff(buffer, photo.exif)
     return buffer.getvalue()
 
 
