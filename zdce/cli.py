@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -16,30 +14,29 @@ from zdce.files import atomic_write, escape_control_characters
 
 DEFAULT_MODEL = "auto"  # checkpoints.DEFAULT, which takes seconds to import
 
-MODEL_HELP = "auto, zero-dce, zero-dce-improved, or a peer; default {}; --model help lists all."
-SPEED_HELP = "Networks see every pixel or a small copy. Default: photos faithful, videos fast."
-DATA_HELP = "bundled, sice-pairs, lime, dicm, bursts, or a folder with low/ and high/ in it."
+
+class _PlainErrors(click.Group):
+    """What the user can mend ends in one line and exit code 1, without a traceback."""
+
+    def invoke(self, context):
+        try:
+            return super().invoke(context)
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except (OSError, ValueError, RuntimeError) as error:
+            line = str(error)
+            if getattr(error, "filename", None) and error.strerror:  # a full disk, a missing file
+                line = f"{error.filename}: {error.strerror}"
+            raise click.ClickException(escape_control_characters(line)) from None
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_PlainErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="zdce")
 def main() -> None:
     """Brighten dark photographs with Zero-DCE, and rerun the study of it."""
     from zdce import memory
 
     memory.keep_freed()
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """What the user can mend ends in one line and exit code 1, without a traceback."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError) as error:
-        line = str(error)
-        if getattr(error, "filename", None) and error.strerror:  # a full disk, a missing file, ...
-            line = f"{error.filename}: {error.strerror}"
-        raise click.ClickException(escape_control_characters(line)) from None
 
 
 def _model(_context, _parameter, name: str | None) -> str | None:
@@ -53,31 +50,35 @@ def _model(_context, _parameter, name: str | None) -> str | None:
     return name
 
 
-def _options(*options):
-    """Several of click's options as one decorator, the first on top."""
-
-    def decorate(command):
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+def _numbers(_context, _parameter, text: str | None) -> tuple[int, ...] | None:
+    """``0,1,2`` as numbers."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else None
+    except ValueError:
+        wanted = "whole numbers with commas between them, such as 0,1,2"
+        raise click.BadParameter(f"{text!r}: {wanted}") from None
 
 
 FILE = click.Path(path_type=Path)
-DEVICES = click.Choice(["auto", "cpu", "cuda"])
-device_option = click.option("--device", type=DEVICES, default="auto", show_default=True)
+model_option = click.option(
+    "--model",
+    callback=_model,
+    help="auto, zero-dce, zero-dce-improved, or a peer; default "
+    f"{DEFAULT_MODEL}; --model help lists all.",
+)
+weights_option = click.option(
+    "--weights", type=FILE, help="A .safetensors, .pth or .pt, in place of a model."
+)
+gamma_option = click.option(
+    "--gamma", type=float, help="Applied after it; default: the model's own, 1: none."
+)
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
 scheduler_option = click.option(
     "--scheduler", metavar="ADDRESS", help="Of a Dask cluster that does it."
 )
 csv_option = click.option("--csv", "file", type=FILE, help="Also write the table, a row a line.")
-network_options = _options(
-    click.option("--model", callback=_model, help=MODEL_HELP.format(DEFAULT_MODEL)),
-    click.option("--weights", type=FILE, help="A .safetensors, .pth or .pt in place of a model."),
-    click.option(
-        "--gamma", type=float, help="Applied after it; default: the model's own, 1: none."
-    ),
-)
 
 
 def _save(table, file: Path | None) -> None:
@@ -89,9 +90,7 @@ def _save(table, file: Path | None) -> None:
 
 def _one_network(model, weights) -> None:
     if model and weights:
-        raise click.UsageError(
-            "--model and --weights exclude each other: a weights file is a model of its own"
-        )
+        raise click.UsageError("--model and --weights exclude each other")
 
 
 @main.command(
@@ -101,15 +100,17 @@ def _one_network(model, weights) -> None:
 )
 @click.argument("sources", nargs=-1, required=True, metavar="PHOTO_VIDEO_OR_FOLDER...", type=FILE)
 @click.option("-o", "--out", required=True, type=FILE, help="Folder, or a file for one source.")
-@network_options
-@click.option(
-    "--strength", type=float, default=1.0, show_default=True, help="0: original, 1: full."
-)
+@model_option
+@weights_option
+@gamma_option
+@click.option("--strength", type=float, default=1.0, show_default=True, help="0: original.")
 @device_option
-@click.option("--speed", type=click.Choice(["faithful", "fast"]), help=SPEED_HELP)
 @click.option(
-    "--format", help="Write photos as jpg, png, tif, webp, avif, bmp; or videos as mp4, ..."
+    "--speed",
+    type=click.Choice(["faithful", "fast"]),
+    help="Networks see every pixel or a small copy. Default: photos faithful, videos fast.",
 )
+@click.option("--format", help="Write photos as jpg, png, tif, ...; or videos as mp4, ...")
 @click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG, WebP (95) and AVIF (90).")
 @click.option("--suffix", default="", help="Text behind names: _bright makes a.jpg a_bright.jpg.")
 @click.option("--compare", is_flag=True, help="Also a sheet, before | after: NAME_compare.jpg.")
@@ -120,17 +121,14 @@ def enhance(sources, out, model, weights, gamma, strength, device, speed, **opti
     """Brighten photographs and videos, and folders of them, into OUT; names, places and formats are
     kept.
     """
-    from zdce import checkpoints
     from zdce.enhance import Enhancer
     from zdce.folders import enhance_files
 
     _one_network(model, weights)
-    with _plain_errors():
-        network = {"model": model or checkpoints.DEFAULT, "weights": weights, "gamma": gamma}
-        how = {"strength": strength, "device": device, "speed": speed or "faithful"}
-        enhancer = Enhancer(**network, **how)
-        options |= {"progress": sys.stderr.isatty(), "video_speed": speed}
-        outcome = enhance_files(sources, out, enhancer, **options)
+    network = {"model": model or DEFAULT_MODEL, "weights": weights, "gamma": gamma}
+    how = {"strength": strength, "device": device, "speed": speed or "faithful"}
+    options |= {"progress": sys.stderr.isatty(), "video_speed": speed}
+    outcome = enhance_files(sources, out, Enhancer(**network, **how), **options)
     for source, target in outcome.planned:
         click.echo(escape_control_characters(f"{source} -> {target}"))
     counts = f"{len(outcome.written)} enhanced, {len(outcome.failed)} failed"
@@ -144,25 +142,26 @@ def enhance(sources, out, model, weights, gamma, strength, device, speed, **opti
 
 
 @main.command()
-@network_options
-@click.option("--format", "fmt", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@model_option
+@weights_option
+@gamma_option
+@click.option("--format", type=click.Choice(["onnx"]), expose_value=False, help="The only one.")
 @click.option("-o", "--out", required=True, type=FILE, help="File, such as zero-dce.onnx.")
-def export(model, weights, gamma, fmt, out) -> None:
+def export(model, weights, gamma, out) -> None:
     """Write a network for programs without PyTorch; the file is compared with PyTorch before it
-    counts.
+    counts. Default: zero-dce-improved.
     """
     from zdce import checkpoints
     from zdce import export as exports
     from zdce.postprocess import check_gamma
 
     _one_network(model, weights)
-    with _plain_errors():
-        if gamma is not None:
-            check_gamma(gamma)
-        network = checkpoints.load(weights or model or exports.DEFAULT)
-        difference = exports.to_onnx(network, out, gamma=gamma)
+    if gamma is not None:
+        check_gamma(gamma)
+    network = checkpoints.load(weights or model or exports.DEFAULT)
+    difference = exports.to_onnx(network, out, gamma=gamma)
     size = "any height and width"
-    click.echo(f"{out}: {fmt}, {size}, largest difference from PyTorch {difference:.1g}")
+    click.echo(f"{out}: {size}, largest difference from PyTorch {difference:.1g}")
 
 
 @main.command()
@@ -172,17 +171,10 @@ def export(model, weights, gamma, fmt, out) -> None:
 @click.option("--steps", type=click.IntRange(1), help="Default: 200 epochs of sice-train.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--size", type=click.IntRange(16), help="Side that photographs get; default 256.")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    help="Of convolutions; auto: bfloat16 where the device computes with it.",
-)
 @click.option("--out", type=FILE, help="Folder of the run; default: a name of its own in runs/.")
 @click.option("--weights", type=FILE, help="Weights to start from, in place of random values.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
-@click.option(
-    "--save-every", type=click.FloatRange(0), default=60, show_default=True, help="Seconds."
-)
+@click.option("--save-every", type=click.FloatRange(0), default=60, help="Seconds.")
 @click.option("--tensorboard", is_flag=True, help="Also curves for: tensorboard --logdir runs")
 @device_option
 def train(arm, epochs, out, weights, resume, save_every, tensorboard, device, **changes) -> None:
@@ -199,13 +191,12 @@ def train(arm, epochs, out, weights, resume, save_every, tensorboard, device, **
         raise click.UsageError(f"--arm {arm}: unknown; choose one of {', '.join(EXPERIMENTS)}")
     wanted = {key: value for key, value in changes.items() if value is not None}
     config = replace(EXPERIMENTS[arm], **wanted)
-    with _plain_errors():
-        photographs = training_set(config.data, config.size)
-        if epochs:
-            config = replace(config, steps=epochs * -(-len(photographs) // config.batch))
-        saving = training.Saving(seconds=save_every, tensorboard=tensorboard)
-        start = {"weights": weights, "resume": resume, "photographs": photographs}
-        run = training.train(config, out, **start, device=device, saving=saving)
+    photographs = training_set(config.data, config.size)
+    if epochs:
+        config = replace(config, steps=epochs * -(-len(photographs) // config.batch))
+    saving = training.Saving(seconds=save_every, tensorboard=tensorboard)
+    start = {"weights": weights, "resume": resume, "photographs": photographs}
+    run = training.train(config, out, **start, device=device, saving=saving)
     last = run.record.tail(max(1, len(run.record) // 10)).mean()
     steps = f"{len(run.record)} steps, loss {last['loss']:.4f} (mean of the last tenth)"
     click.echo(f"{run.weights}: {steps}")
@@ -213,20 +204,8 @@ def train(arm, epochs, out, weights, resume, save_every, tensorboard, device, **
         click.echo(f"{run.picture}: the loss over the steps")
 
 
-def _numbers(_context, _parameter, text: str | None) -> tuple[int, ...] | None:
-    """``0,1,2`` as numbers."""
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else None
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r}: whole numbers with commas between them, such as 0,1,2"
-        ) from None
-
-
 @main.command()
-@click.option(
-    "--profile", default="quick", show_default=True, help="Their length: quick, short or study."
-)
+@click.option("--profile", default="quick", show_default=True, help="quick, short or study.")
 @click.option("--seeds", callback=_numbers, help="Such as 0,1,2; default: the profile's own.")
 @click.option("--arms", help="Only these configurations, with commas between them; default: all.")
 @click.option("--jobs", type=click.IntRange(1), help="At a time; default: one for each core.")
@@ -237,29 +216,26 @@ def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
     from zdce.study import experiments
     from zdce.study import sweep as sweeps
 
-    with _plain_errors():
-        configs = experiments.plan(profile, seeds, arms.split(",") if arms else None)
-        failed = 0
-        options = {"jobs": jobs, "scheduler": scheduler, "device": device}
-        options["snapshots"] = experiments.BUDGETS[profile].snapshots
-        for number, each in enumerate(sweeps.sweep(configs, **options), 1):
-            click.echo(f"[{number}/{len(configs)}] {each.line()}")
-            failed += each.state == "failed"
-            if each.state != "failed":
-                experiments.keep_training(each.config, profile)
+    configs = experiments.plan(profile, seeds, arms.split(",") if arms else None)
+    options = {"jobs": jobs, "scheduler": scheduler, "device": device}
+    options["snapshots"] = experiments.BUDGETS[profile].snapshots
+    failed = 0
+    for number, each in enumerate(sweeps.sweep(configs, **options), 1):
+        click.echo(f"[{number}/{len(configs)}] {each.line()}")
+        failed += each.state == "failed"
+        if each.state != "failed":
+            experiments.keep_training(each.config, profile)
     sys.exit(1 if failed else 0)
 
 
 @main.command()
 @click.argument("more", nargs=-1, metavar="[NAME...]")
 @click.option("--model", "models", multiple=True, metavar="NAME...", help="Names or weights files.")
-@click.option("--on", help=DATA_HELP)
 @click.option(
-    "--pairs", nargs=2, type=FILE, metavar="LOW REFERENCE", help="Two folders of your own."
+    "--on", help="bundled, sice-pairs, lime, dicm, bursts, or a folder with low/ and high/ in it."
 )
-@click.option(
-    "--finished", multiple=True, metavar="[NAME=]FOLDER", help="Another method's pictures."
-)
+@click.option("--pairs", nargs=2, type=FILE, metavar="LOW REFERENCE", help="Your own two folders.")
+@click.option("--finished", multiple=True, metavar="[NAME=]FOLDER", help="Of another method.")
 @click.option("--limit", type=click.IntRange(0), default=0, help="Evenly spaced; 0 takes all.")
 @csv_option
 @device_option
@@ -280,15 +256,14 @@ def evaluate(models, more, on, pairs, finished, limit, file, device) -> None:
     if not pairs and (finished or not names):
         raise click.UsageError("--on wants a --model; --finished goes with --pairs")
     rows = [evaluation.Method(name, name) for name in names]
-    with _plain_errors():
-        if pairs:
-            split = [text.rpartition("=")[::2] for text in finished]
-            folders = {name or Path(folder).name: folder for name, folder in split}
-            scores = evaluation.evaluate_pairs(*pairs, rows, folders, device=device)
-        else:
-            score = evaluation.evaluate_bursts if on == "bursts" else evaluation.evaluate
-            scores = score([evaluation.INPUT, *rows], on, limit, device=device)
-        _save(scores, file)
+    if pairs:
+        split = [text.rpartition("=")[::2] for text in finished]
+        folders = {name or Path(folder).name: folder for name, folder in split}
+        scores = evaluation.evaluate_pairs(*pairs, rows, folders, device=device)
+    else:
+        score = evaluation.evaluate_bursts if on == "bursts" else evaluation.evaluate
+        scores = score([evaluation.INPUT, *rows], on, limit, device=device)
+    _save(scores, file)
     by = [column for column in ("dataset", "method") if column in scores]
     means = evaluation.summary(scores, by).T
     click.echo(means.to_string(float_format=lambda value: f"{value:.4f}"))
@@ -297,18 +272,15 @@ def evaluate(models, more, on, pairs, finished, limit, file, device) -> None:
 @main.command()
 @click.option("--profile", default="quick", show_default=True, help="notebooks/profiles/NAME.yaml.")
 @click.option("--only", help="Numbers of notebooks, such as 01,06.")
-@click.option(
-    "--panels", type=click.Choice(["bundled", "datasets"]), help="Photographs in figures."
-)
+@click.option("--panels", type=click.Choice(["bundled", "datasets"]), help="Shown in figures.")
 def report(profile, only, panels) -> None:
     """Run the notebooks and render reports/<profile>/index.html."""
     from zdce.study import readme
     from zdce.study import report as reports
 
-    with _plain_errors():
-        failures = reports.run(profile, only.split(",") if only else None, panels)
-        if profile == readme.PROFILE and not failures:
-            readme.write()
+    failures = reports.run(profile, only.split(",") if only else None, panels)
+    if profile == readme.PROFILE and not failures:
+        readme.write()
     sys.exit(1 if failures else 0)
 
 
@@ -320,10 +292,9 @@ def speed(file) -> None:
     """
     from zdce.study import timing
 
-    with _plain_errors():
-        table, missing = timing.compare()
-        _save(table, file)
-        click.echo(timing.as_text(table, missing))
+    table, missing = timing.compare()
+    _save(table, file)
+    click.echo(timing.as_text(table, missing))
 
 
 @main.group()
@@ -352,9 +323,8 @@ def data_fetch(names, mirror, jobs) -> None:
     """Bring data sets ("all" for every one); each file is checked before it counts as there."""
     from zdce import datasets, fetch
 
-    with _plain_errors():
-        wanted = list(datasets.DATASETS) if "all" in names else names
-        fetched = fetch.fetch(wanted, mirror=mirror, jobs=jobs)
+    wanted = list(datasets.DATASETS) if "all" in names else names
+    fetched = fetch.fetch(wanted, mirror=mirror, jobs=jobs)
     for path, reason in fetched.failed.items():
         click.echo(f"{path}: {reason}", err=True)
     counts = f"{len(fetched.fetched)} fetched, {len(fetched.kept)} there already"
@@ -368,9 +338,8 @@ def data_verify(names) -> None:
     """Check every file's sha256; without names, of the sets that are at hand."""
     from zdce import datasets, fetch
 
-    with _plain_errors():
-        wanted = names or [name for name in datasets.DATASETS if datasets.at_hand(name)]
-        wrong = fetch.verify(wanted)
+    wanted = names or [name for name in datasets.DATASETS if datasets.at_hand(name)]
+    wrong = fetch.verify(wanted)
     for path, problem in wrong.items():
         click.echo(f"{path}: {problem}", err=True)
     click.echo(f"{', '.join(wanted)}: {f'{len(wrong)} missing or wrong' if wrong else 'all right'}")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from zdce.checkpoints import Model
 from zdce.engine.reference import halo
+from zdce.files import atomic_write
 from zdce.model import CurveNet
 
 DEFAULT = "zero-dce-improved"  # what is exported where nobody says otherwise
@@ -47,64 +48,52 @@ def to_onnx(model: Model, path: str | os.PathLike, *, gamma: float | None = None
     stride 2) or disagrees. Source: ours.
     """
     try:
-        import onnx  # noqa: F401
+        import onnx
         import onnxruntime
-        import onnxscript  # noqa: F401 (torch writes the file with it)
+        import onnxscript  # noqa: F401 (torch makes the file with it)
     except ImportError:
         raise ValueError('export needs ONNX: pip install "zdce[export]"') from None
     path = Path(path)
     if path.suffix.lower() != ".onnx":
         raise ValueError(f"out={path}: give a name that ends in .onnx")
     if model.file is None:
-        raise ExportError(
-            f"{model.name}: has no network to export; choose --model {DEFAULT}, or --weights"
-        )
+        choose = f"choose --model {DEFAULT}, or --weights"
+        raise ExportError(f"{model.name}: has no network to export; {choose}")
     if isinstance(model.net, CurveNet) and halo(model.net) is None:
-        raise ExportError(
-            f"{model.name}: sizes inside this network depend on the photograph's; "
-            "it is not exported"
-        )
+        sizes = "sizes inside this network depend on the photograph's"
+        raise ExportError(f"{model.name}: {sizes}; it is not exported")
     net = _Enhancing(model.net, model.gamma if gamma is None else gamma).cpu().eval()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.onnx")
     try:
-        _write(net, partial, model.name)
-        session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
-        difference = max(_difference(net, session, size) for size in SIZES)
-        if not difference <= TOLERANCE:
-            raise ExportError(
-                f"{path}: differs from the network by {difference:.2g}, more than {TOLERANCE:g}"
-            )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        data = _content(net)
+        onnx.checker.check_model(data)
+    except Exception as error:  # the exporter raises nearly anything
+        raise ExportError(f"{model.name}: not exported: {str(error).splitlines()[0]}") from error
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    difference = max(_difference(net, session, size) for size in SIZES)
+    if not difference <= TOLERANCE:
+        much = f"by {difference:.2g}, more than {TOLERANCE:g}"
+        raise ExportError(f"{path}: differs from the network {much}")
+    with atomic_write(path) as partial:
+        partial.write_bytes(data)
     return difference
 
 
-def _write(net: nn.Module, file: Path, name: str) -> None:
-    """Write ``net`` as an ONNX file and check it; ExportError, which names the network."""
-    import onnx
-
+def _content(net: nn.Module) -> bytes:
     sides = {
-        0: torch.export.Dim("batch", min=1, max=2**10),
-        2: torch.export.Dim("height", min=1, max=2**16),
-        3: torch.export.Dim("width", min=1, max=2**16),
+        axis: torch.export.Dim(name, min=1, max=most)
+        for axis, name, most in ((0, "batch", 2**10), (2, "height", 2**16), (3, "width", 2**16))
     }
-    try:
-        program = torch.onnx.export(
-            net,
-            (torch.rand(2, 3, *SIZES[0]),),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["image"],
-            output_names=["enhanced"],
-            dynamic_shapes={"image": sides},
-            verbose=False,
-        )
-        program.save(file, external_data=False)
-        onnx.checker.check_model(str(file))
-    except Exception as error:  # the exporter raises nearly anything
-        raise ExportError(f"{name}: not exported: {str(error).splitlines()[0]}") from error
+    program = torch.onnx.export(
+        net,
+        (torch.rand(2, 3, *SIZES[0]),),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["image"],
+        output_names=["enhanced"],
+        dynamic_shapes={"image": sides},
+        verbose=False,
+    )
+    return program.model_proto.SerializeToString()
 
 
 def _difference(net: nn.Module, session, size: tuple[int, int]) -> float:

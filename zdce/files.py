@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,16 +25,15 @@ def opened(path: str | os.PathLike) -> BinaryIO:
     Raises OSError that names it for what is no file: a folder, or a pipe or device, whose reading
     may never end.
     """
-    handle = os.open(
-        path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    )  # no wait at a pipe
+    # No wait at a pipe.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags)
     mode = os.fstat(handle).st_mode
     if stat.S_ISREG(mode):
         return open(handle, "rb")
     os.close(handle)
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(path))
+    kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+    raise OSError(errno.EINVAL, f"{kind}, not a file", str(path))
 
 
 def content(path: str | os.PathLike, most: int) -> bytes:
@@ -42,21 +41,17 @@ def content(path: str | os.PathLike, most: int) -> bytes:
     above ``most`` bytes.
     """
     with opened(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        data = file.read(most + 1) if size <= most else b""
-    if size > most or len(data) > most:
-        raise OSError(errno.EFBIG, f"larger than {most / 1e6:,.0f} MB", str(path))
-    return data
+        if os.fstat(file.fileno()).st_size <= most and len(data := file.read(most + 1)) <= most:
+            return data
+    raise OSError(errno.EFBIG, f"larger than {most / 1e6:,.0f} MB", str(path))
 
 
 def escape_control_characters(text: str) -> str:
     """``text`` in one line, for a terminal: control characters, as a file's name may hold them, are
     written out.
     """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
-        for c in text
-    )
+    escaped = (c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    return "".join(c if c.isprintable() else e for c, e in zip(text, escaped, strict=True))
 
 
 @contextmanager
@@ -68,11 +63,9 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     beside it. What a killed process left there is overwritten by the next one that writes the same
     file; two that write it at once take turns. Raises OSError that names ``path``.
     """
-    path = Path(path)
-    partial = path.with_name(
-        f".{hashlib.sha256(path.name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.part"
-    )
-    handle = None
+    path, handle = Path(path), None
+    digest = hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).hexdigest()
+    partial = path.with_name(f".{digest[:16]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = _taken(partial)
@@ -99,8 +92,7 @@ def _taken(partial: Path) -> int:
         handle = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             _flock(handle)
-            there, ours = os.stat(partial), os.fstat(handle)
-            if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
+            if os.path.samestat(os.stat(partial), os.fstat(handle)):
                 os.ftruncate(handle, 0)
                 return handle
         except FileNotFoundError:
@@ -113,15 +105,25 @@ def _taken(partial: Path) -> int:
 
 def _flock(handle: int, wait: bool = True) -> bool:
     """Whether ``handle`` is locked now; where a disk has no locks, as if nobody else were there."""
-    if fcntl is None:
-        return True
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return True
+        pass
     return True
+
+
+@contextmanager
+def _held(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Whether no other process is in such a block of ``folder`` meanwhile."""
+    handle = os.open(folder, os.O_RDONLY) if fcntl is not None else None
+    try:
+        yield handle is None or _flock(handle, wait)
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 @contextmanager
@@ -132,17 +134,13 @@ def lock(folder: Path, does: str = "works") -> Iterator[None]:
     does: what is said of the other one while this one waits for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
+    with _held(folder, wait=False) as free:
+        if free:
+            yield
+            return
+    print(f"{folder}: another process {does} here; waiting for it", flush=True)
+    with _held(folder):
         yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        if not _flock(handle, wait=False):
-            print(f"{folder}: another process {does} here; waiting for it", flush=True)
-            _flock(handle)
-        yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager
@@ -150,29 +148,13 @@ def scratch(parent: Path, prefix: str = ".partial-") -> Iterator[Path]:
     """An empty folder below ``parent``, gone after the block; those that killed processes left are
     removed first.
     """
-    handle = None
-    with lock(parent):
-        for left in parent.glob(f"{prefix}*"):
-            with suppress(OSError):
-                _remove_unused(left)
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        if fcntl is not None:
-            handle = os.open(folder, os.O_RDONLY)
-            _flock(handle)
-    try:
+    with ExitStack() as stack:
+        with lock(parent):
+            for left in parent.glob(f"{prefix}*"):
+                with suppress(OSError), _held(left, wait=False) as unused:
+                    if unused and fcntl is not None:
+                        shutil.rmtree(left, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            stack.enter_context(_held(folder))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if handle is not None:
-            os.close(handle)
-
-
-def _remove_unused(folder: Path) -> None:
-    if fcntl is None:
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        if _flock(handle, wait=False):
-            shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(handle)
