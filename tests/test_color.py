@@ -213,7 +213,7 @@ def test_what_a_file_states_without_a_profile_is_followed_and_written_as_one(tmp
     (tmp_path / name).write_bytes(made(converted(bright, SRGB, icc)))
     photo = read_photo(tmp_path / name)
     level = photo.pixels / (np.iinfo(photo.pixels.dtype).max / 255)
-    assert np.abs(level - bright).mean() < 2.5 and (photo.encoding is None) == (kind == "sRGB")
+    assert np.abs(level - bright).mean() < 2.5 and (photo.original is None) == (kind == "sRGB")
     write_photo(photo, tmp_path / f"out-{name}")
     pixels, found = shown(tmp_path / f"out-{name}")
     assert np.abs(pixels - bright).mean() < 4 and bool(found) == (kind != "sRGB" or name == "g.png")
