@@ -11,17 +11,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version as version_of
+from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -29,20 +29,19 @@ from PIL import Image, ImageOps
 
 from zdce import datasets, paths
 
-STAGES = ("decode", "enhance", "encode")
 PAUSE = 0.005  # seconds before each call: threads of the version before go to sleep
 SECONDS, LEAST = 3.0, 3  # a version is called until it took so long, but no fewer times
 BUSY = 0.2  # cores that other work may keep busy before a table says so
 # Settings that leave machine code no more than AVX2, as most processors of the last ten years have
 ONLY_AVX2 = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma"}
 # What each file of reports/study/speed measures: it names their fingerprint.
-ENGINE = ("engine/*", "auto", "enhance", "memory", "model", "peers", "postprocess")
+ENGINE = ("__init__", "engine/*", "auto", "enhance", "memory", "model", "peers", "postprocess")
 SOURCES = {
     "paths": ENGINE,
     "filter": ("auto", "postprocess"),
     "large": (*ENGINE, "folders", "photos*"),
     "video": (*ENGINE, "steady", "video"),
-    "training": ("losses", "memory", "model", "step"),
+    "training": ("__init__", "losses", "memory", "model", "step"),
 }
 
 
@@ -74,9 +73,6 @@ def conditions(name: str, device: str = "cpu") -> dict[str, object]:
     return about | {"device": where, "versions": versions}
 
 
-# --- versions -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Version:
     """One way to enhance a photograph.
@@ -98,28 +94,28 @@ class Version:
         return f"{self.model}, {self.path}"
 
 
-def ways(model: str, *paths: str) -> tuple[Version, ...]:
+def ways(model: str, *paths: str) -> list[Version]:
     """A model's versions by their paths."""
-    return tuple(Version(model, path) for path in paths)
+    return [Version(model, path) for path in paths]
 
 
-# (width, height) of a photograph, and the versions that take turns on it; the first is the measure
-Group = tuple[tuple[int, int], tuple[Version, ...]]
-_OURS = ("chosen", "AVX2", "reference")
-_TORCH = ("torch", "torch.compile")
-GROUPS: tuple[Group, ...] = (
+# Width and height of a photograph, and the versions that take turns on it; the first is the measure
+GROUPS = (
     (
         (600, 400),
-        ways("auto", *_OURS) + ways("zero-dce++-12x", *_TORCH) + ways("sci-medium", *_TORCH),
+        ways("auto", "chosen", "AVX2", "reference")
+        + ways("zero-dce++-12x", "torch", "torch.compile")
+        + ways("sci-medium", "torch", "torch.compile"),
     ),
     (
         (600, 400),
-        ways("zero-dce-improved", *_OURS, "fast", *_TORCH, "channels-last", "ONNX Runtime"),
+        ways("zero-dce-improved", "chosen", "AVX2", "reference", "fast")
+        + ways("zero-dce-improved", "torch", "torch.compile", "channels-last", "ONNX Runtime"),
     ),
     ((600, 400), ways("zero-dce", "chosen", "reference")),
     (
         (3840, 2160),
-        ways("auto", *_OURS)
+        ways("auto", "chosen", "AVX2", "reference")
         + ways("sci-medium", "torch.compile")
         + ways("zero-dce-improved", "chosen", "fast"),
     ),
@@ -139,16 +135,18 @@ def enhancing(version: Version) -> Callable[[np.ndarray], np.ndarray]:
     for one in engines:
         if path in ("chosen", "AVX2", "fast", one.name):
             return lambda pixels: one.render(pixels, gamma=model.gamma)
-    net, order = model.net.to(version.device).eval(), torch.contiguous_format
-    if path == "ONNX Runtime":
-        run = _onnx(model, version.threads)
-    elif path in ("torch", "channels-last", "torch.compile"):
-        order = torch.channels_last if path == "channels-last" else order
-        net = net.to(memory_format=order)
-        run = torch.compile(net, dynamic=False) if path == "torch.compile" else net
-    else:
+    order = torch.channels_last if path == "channels-last" else torch.contiguous_format
+    net = model.net.to(version.device, memory_format=order).eval()
+    runs = {
+        "torch": lambda: net,
+        "channels-last": lambda: net,
+        "torch.compile": lambda: torch.compile(net, dynamic=False),
+        "ONNX Runtime": lambda: _onnx(model, version.threads),
+    }
+    if path not in runs:
         names = ", ".join(one.name for one in engines)
         raise ValueError(f"path={path!r}: the engines of {version.model} here are {names}")
+    run = runs[path]()
 
     def enhance(pixels: np.ndarray) -> np.ndarray:
         image = to_tensor(pixels).to(version.device).contiguous(memory_format=order)
@@ -179,9 +177,9 @@ def timed(
     value: object,
     synchronise: Callable[[], object] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, float]:
-    """Milliseconds of each stage on what the one before returned; the device is waited for before
-    its clock starts and before it stops.
+) -> tuple[dict[str, float], object]:
+    """Milliseconds of each stage on what the one before returned, and what the last one returned;
+    the device is waited for before its clock starts and before it stops.
     """
     taken = {}
     for name, stage in stages.items():
@@ -190,111 +188,76 @@ def timed(
         value = stage(value)
         synchronise()
         taken[name] = 1000 * (clock() - started)
-    return taken
+    return taken, value
 
 
-# --- processes ------------------------------------------------------------------------------------
+_ready: dict = {}  # in a worker's process: the version's stages, and its device's wait
 
 
-def _serve() -> None:
-    """A worker process: reads names of files as lines, answers each with a line of JSON."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever else is printed stays out of the answers
+def _begin(version: Version) -> None:
+    import torch
 
-    def answer(content: object) -> None:
-        print(json.dumps(content), file=answers, flush=True)
+    from zdce import memory
+    from zdce.photos import Photo, read_photo, write_photo
 
-    def encode(pixels: np.ndarray) -> None:
-        write_photo(Photo(pixels), home / f"{os.getpid()}.jpg")
-        results.append(pixels)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what compilers have to say
+    memory.keep_freed()
+    torch.set_num_threads(version.threads)
+    enhance = torch.inference_mode()(enhancing(version))
 
-    try:
-        version = Version(**json.loads(sys.argv[1]))
-        import torch
+    def encode(pixels: np.ndarray) -> np.ndarray:
+        write_photo(Photo(pixels), _ready["home"] / f"{os.getpid()}.jpg")
+        return pixels
 
-        from zdce import memory
-        from zdce.photos import Photo, read_photo, write_photo
+    _ready["stages"] = {"decode": lambda file: read_photo(file).pixels, "enhance": enhance}
+    _ready["stages"]["encode"] = encode
+    _ready["wait"] = torch.cuda.synchronize if version.device == "cuda" else lambda: None
 
-        memory.keep_freed()
-        torch.set_num_threads(version.threads)
-        stages = {"decode": lambda file: read_photo(file).pixels, "enhance": enhancing(version)}
-        stages["encode"], results = encode, []
-        wait = torch.cuda.synchronize if version.device == "cuda" else lambda: None
-        answer({})
-        with torch.inference_mode():
-            for file in map(str.strip, sys.stdin):
-                home = Path(file).parent
-                answer(timed(stages, file, wait))
-                if len(results) == 1:
-                    np.save(home / f"{os.getpid()}.npy", results[0])
-    except Exception as error:
-        answer({"error": f"{type(error).__name__}: {error}"})
+
+def _once(file: Path, kept: bool = False) -> tuple[dict[str, float], np.ndarray | None]:
+    _ready["home"] = file.parent
+    taken, pixels = timed(_ready["stages"], file, _ready["wait"])
+    return taken, pixels if kept else None
 
 
 class Worker:
     """A process that runs one version; calling it with a file enhances it and returns milliseconds
-    by stage. ``result()`` is what its first call made, (H, W, 3) uint8.
-
-    Raises RuntimeError that names the version when its process failed or ended.
+    by stage. Raises RuntimeError that names the version when its process failed or ended.
     """
 
-    def __init__(self, version: Version, folder: Path) -> None:
-        self.version, self.folder = version, folder
+    def __init__(self, version: Version) -> None:
+        self.version = version
         own = ("MALLOC_", "GLIBC_", "NUMBA_CPU_")  # the caller's settings would blur the comparison
         kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
         kept["OMP_NUM_THREADS"] = kept["NUMBA_NUM_THREADS"] = str(version.threads)
-        home = [str(paths.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        kept["PYTHONPATH"] = os.pathsep.join(home)
-        code = "from zdce.study import timing; timing._serve()"
-        words = [sys.executable, "-c", code, json.dumps(asdict(version))]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        environment = kept | (ONLY_AVX2 if version.path == "AVX2" else {})
-        self.process = subprocess.Popen(words, env=environment, text=True, **pipes)
+        kept |= ONLY_AVX2 if version.path == "AVX2" else {}
+        self.pool = ProcessPoolExecutor(1, get_context("spawn"))
+        with patch.dict(os.environ, kept, clear=True):
+            self.begun = self.pool.submit(_begin, version)
 
-    def answer(self) -> dict:
-        """The next answer of the process; its first one says that it is ready."""
-        text = self.process.stdout.readline()
-        ended = {} if text else {"error": f"its process ended (exit code {self.process.wait()})"}
-        content = json.loads(text) if text else ended
-        if "error" in content:
-            raise RuntimeError(f"version {self.version.label!r}: {content['error']}")
-        return content
-
-    def ask(self, file: Path) -> None:
-        """Let it enhance a file; :meth:`answer` waits until it has."""
-        with contextlib.suppress(OSError):  # where it has ended, the missing answer says so
-            print(file, file=self.process.stdin, flush=True)
+    def answer(self, future: Future):
+        """The result of what was asked of the process."""
+        try:
+            return future.result()
+        except Exception as error:
+            raise RuntimeError(f"version {self.version.label!r}: {error}") from error
 
     def __call__(self, file: Path) -> dict[str, float]:
         time.sleep(PAUSE)
-        self.ask(file)
-        return self.answer()
-
-    def result(self) -> np.ndarray:
-        return np.load(self.folder / f"{self.process.pid}.npy")
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.stdin.close()
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
+        return self.answer(self.pool.submit(_once, file))[0]
 
 
 @contextlib.contextmanager
-def workers(versions: Iterable[Version], folder: Path) -> Iterator[dict[str, Worker]]:
+def workers(versions: Iterable[Version]) -> Iterator[dict[str, Worker]]:
     """Running processes by label, which start together."""
-    running = {version.label: Worker(version, folder) for version in versions}
+    running = {version.label: Worker(version) for version in versions}
     try:
         for worker in running.values():
-            worker.answer()
+            worker.answer(worker.begun)
         yield running
     finally:
         for worker in running.values():
-            worker.close()
+            worker.pool.shutdown()
 
 
 def busy() -> tuple[float, float]:
@@ -320,12 +283,8 @@ def contention(other: float) -> str:
     if np.isnan(other):
         return "other work is not known on this system"
     told = f"other work kept {other:.2f} cores busy meanwhile"
-    if other > BUSY:
-        return f"WARNING: {told}: these times are too long and their ratios unsure"
-    return f"quiet: {told}"
-
-
-# --- measuring ------------------------------------------------------------------------------------
+    warning = f"WARNING: {told}: these times are too long and their ratios unsure"
+    return warning if other > BUSY else f"quiet: {told}"
 
 
 def measure(
@@ -392,15 +351,14 @@ def lacking(version: Version) -> str:
         checkpoints.load(version.model)
     except FileNotFoundError:
         return f"{version.label}: not at hand; zdce data fetch published-weights brings it"
-    for path, needed, extra in (("ONNX", "onnxscript", "export"), ("AVX2", "numba", "fast")):
-        if version.path.startswith(path) and not importlib.util.find_spec(needed):
-            return f'{version.label}: not at hand; pip install "zdce[{extra}]" brings it'
-    return ""
+    needs = {"ONNX Runtime": ("onnxscript", "export"), "AVX2": ("numba", "fast")}
+    needed, extra = needs.get(version.path, ("torch", ""))
+    if importlib.util.find_spec(needed):
+        return ""
+    return f'{version.label}: not at hand; pip install "zdce[{extra}]" brings it'
 
 
-def compare(
-    groups: tuple[Group, ...] = GROUPS, seconds: float = SECONDS
-) -> tuple[pd.DataFrame, list[str]]:
+def compare(groups=GROUPS, seconds: float = SECONDS) -> tuple[pd.DataFrame, list[str]]:
     """The table of ``zdce speed``, and what could not be measured here, a line each.
 
     Versions of each group in turn on a bundled photograph: width, height, settings of the version,
@@ -411,16 +369,13 @@ def compare(
     for number, (size, versions) in enumerate(groups):
         missing += filter(None, map(lacking, versions))
         before, there = busy(), [version for version in versions if not lacking(version)]
-        with tempfile.TemporaryDirectory(prefix="zdce-speed-") as folder:
+        with tempfile.TemporaryDirectory(prefix="zdce-speed-") as folder, workers(there) as running:
             file = Path(folder) / "photograph.jpg"
             ImageOps.fit(image, size, Image.Resampling.BICUBIC).save(file, quality=95)
-            with workers(there, Path(folder)) as running:
-                for worker in running.values():  # what is compiled, they compile at a time
-                    worker.ask(file)
-                for worker in running.values():
-                    worker.answer()
-                part = summary(measure(running, file, seconds))
-                results = {worker.version: worker.result() for worker in running.values()}
+            # What is compiled, they compile at a time.
+            first = [(worker, worker.pool.submit(_once, file, True)) for worker in running.values()]
+            results = {worker.version: worker.answer(future)[1] for worker, future in first}
+            part = summary(measure(running, file, seconds))
         settings = pd.DataFrame([{"version": v.label} | asdict(v) for v in there])
         part = settings.drop(columns="device").merge(part).merge(agreement(results), how="left")
         at = {"group": number, "width": size[0], "height": size[1]}
@@ -442,23 +397,14 @@ def choices(device: str = "cpu") -> list[str]:
 
 def as_text(table: pd.DataFrame, missing: list[str]) -> str:
     """The table of :func:`compare` as lines for a terminal, and the choices."""
-    lines = []
+    lines, about = [], table.iloc[0]
+    columns = {"ms": "ms", "ms_low": "25 %", "ms_high": "75 %", "ratio": "times the first"}
+    columns |= {"within_1": "within 1 level", "decode_ms": "decode", "encode_ms": "encode"}
     for _, part in table.groupby("group", sort=False):
         size = f"{part['width'].iloc[0]}×{part['height'].iloc[0]}"
-        quartiles = zip(part["ms_low"], part["ms_high"], strict=True)
-        shown = pd.DataFrame(
-            {
-                size: part["version"],
-                "ms": part["ms"].map("{:.1f}".format),
-                "quartiles": [f"{low:.1f} – {high:.1f}" for low, high in quartiles],
-                "times the first": part["ratio"].map("{:.2f}".format),
-                "within 1 level": part["within_1"].map("{:.3%}".format).replace("nan%", "–"),
-                "decode, encode": part[["decode_ms", "encode_ms"]].round(1).agg(list, axis=1),
-            }
-        )
-        lines += [shown.to_string(index=False), ""]
-    about = table.iloc[0]
-    lines += [*choices(), *missing]
+        shown = part.set_index("version")[list(columns)].rename_axis(size).reset_index()
+        shown = shown.rename(columns=columns)
+        lines += [shown.to_string(index=False, float_format="{:.4g}".format, na_rep="–"), ""]
     where = f"{about['device']}, {about['threads']} threads, {about['versions']}"
-    lines.append(f"{where}, commit {about['commit']}")
+    lines += [*choices(), *missing, f"{where}, commit {about['commit']}"]
     return "\n".join([*lines, contention(table["other_work"].max())])
