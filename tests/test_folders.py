@@ -6,10 +6,13 @@ import functools
 import io
 import os
 import sys
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from pictures import dark, trained
 from PIL import Image
 
@@ -196,6 +199,34 @@ def test_a_large_photograph_is_in_memory_alone(folder, tmp_path, enhancer, monke
     monkeypatch.setattr(folders, "write_photo", wrong)
     with pytest.raises(KeyError):
         enhance_files([folder / "a.jpg"], tmp_path / "out", enhancer)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("cpu", 1), ("cuda", 2)])
+def test_several_are_in_flight_and_on_a_gpu_two_enhanced_at_a_time(tmp_path, kind, most):
+    """Order and errors are kept. What a GPU does with two at a time was not tried."""
+    now, seen, met = [], [], threading.Barrier(most)
+
+    class Meeting(Brighter):
+        device = torch.device(kind)
+
+        def __call__(self, photo):
+            now.append(photo)
+            seen.append(len(now))
+            met.wait(timeout=60)  # fails unless there are as many at a time
+            time.sleep(0.01)
+            now.pop()
+            if photo.gray:
+                raise RuntimeError("not enough memory")
+            return super().__call__(photo)
+
+    paths = [tmp_path / "in" / f"{n}.png" for n in range(6)]
+    for path in paths:
+        pixels = dark()[..., :1].repeat(3, axis=2)
+        write_photo(Photo(pixels, gray=path.stem == "2"), path)
+    outcome = enhance_files([tmp_path / "in"], tmp_path / "out", Meeting())
+    assert [path.stem for path in outcome.written] == list("01345")
+    assert outcome.failed == [(paths[2], f"{paths[2]}: not enough memory")]
+    assert max(seen) == most
 
 
 @pytest.mark.long

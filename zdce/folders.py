@@ -7,13 +7,16 @@ import importlib.metadata
 import os
 import sys
 import tempfile
+import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from zdce import photos, video
@@ -25,8 +28,13 @@ from zdce.photos import Photo, PhotoError, read_photo, write_photo
 LARGE = 2**25  # pixels of a photograph during which no other is read ahead: memory stays bounded
 SHEET = 800  # pixels of the longer side of each half of a sheet, at most
 SHEET_NAME = "_compare.jpg"
-ONLY_READ = (*photos.HEIF_SUFFIXES, *photos.RAW_SUFFIXES)
+ONLY_READ = (*photos.HEIF_SUFFIXES, *photos.RAW_SUFFIXES, *video.ONLY_READ)
 KNOWN = (*photos.SUFFIXES, *video.SUFFIXES)  # what is read and written
+IN_FLIGHT = 3  # photographs at a time on this machine: one read, one enhanced, one written
+FAILURES = (PhotoError, MemoryError, RuntimeError)  # RuntimeError: out of memory, in torch
+
+Job = tuple[Path, Path]  # source, target
+Done = tuple[str | None, tuple[str, ...]]  # why a job failed or None; what was left out
 
 
 @dataclass(frozen=True)
@@ -98,13 +106,14 @@ class Outcome:
         self.failed.append((source, reason))
         tqdm.write(escape_control_characters(reason), file=sys.stderr)
 
-    def done(self, result: Result) -> None:
+    def done(self, job: Job, done: Done) -> None:
         """Note what became of one file."""
-        if result.reason is not None:
-            return self.fail(result.source, result.reason)
-        self.written.append(result.target)
-        for note in result.notes:
-            self.notes.setdefault(note, []).append(result.source)
+        (source, target), (reason, notes) = job, done
+        if reason is not None:
+            return self.fail(source, reason)
+        self.written.append(target)
+        for note in notes:
+            self.notes.setdefault(note, []).append(source)
 
     def lines(self) -> list[str]:
         """What is to be told at the end, once for all files."""
@@ -114,19 +123,6 @@ class Outcome:
             which += f" and {len(sources) - 1} more" if len(sources) > 1 else ""
             lines.append(f"{which}: {note}")
         return lines
-
-
-@dataclass(frozen=True)
-class Result:
-    """Of one file: why it failed, or None; what was left out of the output."""
-
-    source: Path
-    target: Path
-    reason: str | None
-    notes: tuple[str, ...] = ()
-
-
-Job = tuple[Path, Path]  # source, target
 
 
 def enhance_files(
@@ -149,73 +145,100 @@ def enhance_files(
     """
     outcome, options = Outcome(), Options(**options)
     jobs = _plan([Path(source) for source in sources], Path(out), options, outcome)
-    if options.skip_done:
-        outcome.skipped = [target for source, target in jobs if _is_done(source, target)]
-        jobs = [job for job in jobs if not _is_done(*job)]
+    done, jobs = _parted(jobs, lambda job: options.skip_done and _is_done(*job))
+    outcome.skipped = [target for _, target in done]
     if options.dry_run:
         outcome.planned = jobs
         return outcome
-    videos = [job for job in jobs if video.is_video(job[0])]
-    jobs = [job for job in jobs if not video.is_video(job[0])]
+    videos, jobs = _parted(jobs, lambda job: video.is_video(job[0]))
     hidden = not (options.progress and jobs)
     with tqdm(total=len(jobs), desc="enhance", unit="photo", disable=hidden) as bar:
-        run = _here if options.scheduler is None else _cluster
-        for result in run(jobs, enhancer, options) if jobs else ():
-            outcome.done(result)
+        for job, done in _photographs(jobs, enhancer, options) if jobs else ():
+            outcome.done(job, done)
             bar.update()
-    for result in _videos(videos, enhancer, options):
-        outcome.done(result)
+    for job, done in _videos(videos, enhancer, options) if videos else ():
+        outcome.done(job, done)
     return outcome
 
 
-def _here(jobs: list[Job], enhancer: Enhancer, options: Options) -> Iterator[Result]:
-    """In order; reading and writing go on beside the network, but for large photographs."""
-    write = functools.partial(_write, settings=_settings(enhancer), quality=options.quality)
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        coming: Future | None = None
-        writing: tuple[Job, Future] | None = None
-        for job, after in zip(jobs, [*jobs[1:], None], strict=True):
-            reading = coming or reader.submit(read_photo, job[0])
-            large = reading.exception() is None and reading.result().pixels.size > 3 * LARGE
-            coming = reader.submit(read_photo, after[0]) if after and not large else None
-            done: Future = Future()
-            try:
-                before = _small(reading.result()) if options.compare else None
-                enhanced = enhancer(reading.result())
-            except FAILURES as error:
-                done.set_exception(error)
-            del reading
-            if writing:
-                yield _result(*writing)
-            if not done.done():
-                done = writer.submit(write, enhanced, job[1], before=before)
-                del enhanced
-            writing = job, done
-            if large:
-                yield _result(*writing)
-                writing = None
-        if writing:
-            yield _result(*writing)
+# What is done
 
 
-def _write(
-    photo: Photo, target: Path, *, settings: str, quality: int | None, before: np.ndarray | None
-) -> tuple[str, ...]:
-    """Write a photograph, and its sheet where ``before`` is given; what could not travel along."""
-    notes = write_photo(photo, target, quality=quality, settings=settings)
-    if before is not None:
-        after = _small(photo)
-        line = np.full((len(after), 4, 3), np.iinfo(after.dtype).max, after.dtype)
-        write_photo(Photo(np.hstack([before, line, after])), _sheet(target))
-    return tuple(f"left out: {name}" for name in (*photo.notes, *notes))
+def _photographs(
+    jobs: list[Job], enhancer: Enhancer, options: Options
+) -> Iterator[tuple[Job, Done]]:
+    """What becomes of each, in order; several are on their way at a time, here or on a cluster."""
+    with ExitStack() as stack:
+        call, workers = _Here(enhancer, options.quality, options.compare), IN_FLIGHT
+        attempt = functools.partial(_attempt, call)
+        if options.scheduler:
+            client = stack.enter_context(_client(options.scheduler))
+            call = functools.partial(_there, client, (enhancer.options, options.quality))
+            workers = 2 * max(1, sum(client.nthreads().values()))
+            attempt = functools.partial(_attempt, call, failures=Exception)
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
+        yield from zip(jobs, pool.map(attempt, jobs), strict=True)
+
+
+def _videos(jobs: list[Job], enhancer: Enhancer, options: Options) -> Iterator[tuple[Job, Done]]:
+    """As :func:`_photographs`, one after another."""
+    speed = options.video_speed or ("fast" if isinstance(enhancer.net, CurveNet) else "faithful")
+    if speed != enhancer.speed:
+        enhancer = Enhancer(**enhancer.options | {"speed": speed})
+
+    def call(source: Path, target: Path) -> tuple[str, ...]:
+        return video.enhance_video(source, target, enhancer, progress=options.progress).notes
+
+    yield from ((job, _attempt(call, job)) for job in jobs)
+
+
+def _attempt(call: Callable[[Path, Path], tuple[str, ...]], job: Job, failures=FAILURES) -> Done:
+    """What ``call`` made of a job; what is no fault of the file is raised."""
+    try:
+        return None, call(*job)
+    except failures as error:
+        if isinstance(error, PhotoError):
+            return str(error), ()
+        line = (str(error).splitlines() or [""])[0] or type(error).__name__
+        return f"{job[0]}: {line}", ()
+
+
+class _Here:
+    """Enhances photographs on this machine, called by several threads.
+
+    One is read at a time, none during a large one; one is enhanced at a time, on a GPU two, so that
+    copies to and from it overlap with its work.
+    """
+
+    def __init__(self, enhancer: Enhancer, quality: int | None, compare: bool = False) -> None:
+        self.enhancer, self.quality, self.compare = enhancer, quality, compare
+        self.reading = threading.Lock()
+        on_gpu = getattr(enhancer, "device", None) == torch.device("cuda")
+        self.enhancing = threading.Semaphore(2 if on_gpu else 1)
+
+    def __call__(self, source: Path, target: Path) -> tuple[str, ...]:
+        """Enhance a file into another; what could not travel along."""
+        with ExitStack() as alone:
+            alone.enter_context(self.reading)
+            photo = read_photo(source)
+            if photo.pixels.size <= 3 * LARGE:
+                alone.close()
+            before = _small(photo) if self.compare else None
+            with self.enhancing:
+                photo = self.enhancer(photo)
+            how = {"quality": self.quality, "settings": _settings(self.enhancer)}
+            lost = write_photo(photo, target, **how)
+            if before is not None:
+                after = _small(photo)
+                line = np.full((len(after), 4, 3), np.iinfo(after.dtype).max, after.dtype)
+                write_photo(Photo(np.hstack([before, line, after])), _sheet(target))
+        return tuple(f"left out: {name}" for name in (*photo.notes, *lost))
 
 
 def _small(photo: Photo) -> np.ndarray:
     """Its pixels, averaged down to what fits half a sheet."""
     height, width = photo.pixels.shape[:2]
-    factor = -(-max(height, width) // SHEET)
-    if min(height, width) < factor:
-        factor = 1
+    factor = min(-(-max(height, width) // SHEET), height, width)
     whole = photo.pixels[: height // factor * factor, : width // factor * factor]
     blocks = whole.reshape(height // factor, factor, width // factor, factor, 3)
     return np.rint(blocks.mean((1, 3), dtype=np.float32)).astype(photo.pixels.dtype)
@@ -233,110 +256,49 @@ def _settings(enhancer: Enhancer) -> str:
     return f"zdce{version}: model {model}, {how}"
 
 
-def _videos(jobs: list[Job], enhancer: Enhancer, options: Options) -> Iterator[Result]:
-    """As :func:`_here`, for videos."""
-    if jobs:
-        curves = isinstance(enhancer.net, CurveNet)
-        speed = options.video_speed or ("fast" if curves else "faithful")
-        if speed != enhancer.speed:
-            enhancer = Enhancer(**enhancer.options | {"speed": speed})
-    for source, target in jobs:
-        done: Future = Future()
-        try:
-            made = video.enhance_video(source, target, enhancer, progress=options.progress)
-            done.set_result(getattr(made, "notes", ()))
-        except FAILURES as error:
-            done.set_exception(error)
-        yield _result((source, target), done)
-
-
-FAILURES = (PhotoError, MemoryError, RuntimeError)  # RuntimeError: out of memory, in torch
-
-
-def _result(job: Job, done: Future) -> Result:
-    """What became of a job; what is no fault of a photograph is raised."""
-    error = done.exception()
-    if error is None:
-        return Result(*job, None, tuple(done.result()))
-    if not isinstance(error, FAILURES):
-        raise error
-    ours = isinstance(error, PhotoError)
-    return Result(*job, str(error) if ours else f"{job[0]}: {_first_line(error)}")
-
-
-def _is_done(source: Path, target: Path) -> bool:
-    try:
-        return target.stat().st_mtime_ns >= source.stat().st_mtime_ns
-    except OSError:
-        return False
-
-
-def _cluster(jobs: list[Job], enhancer: Enhancer, options: Options) -> Iterator[Result]:
-    """As :func:`_here`, on the workers of a Dask cluster: file contents go there, and come back."""
+def _client(address: str):
     try:
         from distributed import Client
     except ImportError:
         raise ValueError('--scheduler needs Dask: pip install "zdce[cluster]"') from None
-    with Client(options.scheduler) as client:
-        many = 2 * max(1, sum(client.nthreads().values()))  # photographs on their way at a time
-        for start in range(0, len(jobs), many):
-            sent = []
-            for job in jobs[start : start + many]:
-                try:
-                    data = content(job[0], photos.MAX_BYTES)
-                except OSError as error:
-                    reason = f"{job[0]}: cannot be read: {error.strerror or error}"
-                    yield Result(*job, reason)
-                    continue
-                words = (job[0].name, job[1].name, data, enhancer.options, options.quality)
-                sent.append((job, client.submit(_on_worker, *words, pure=False, retries=1)))
-            for job, future in sent:
-                yield _brought(job, future)
+    return Client(address)
 
 
-def _brought(job: Job, future) -> Result:
-    """Write what a worker made, whole or not at all."""
-    source, target = job
+def _there(client, how: tuple, source: Path, target: Path) -> tuple[str, ...]:
+    """As :class:`_Here`, on a Dask cluster: the file's content goes there, and comes back."""
     try:
-        data, reason, notes = future.result()
-    except Exception as error:
-        return Result(*job, f"{source}: {_first_line(error)}")
-    if reason is not None:
-        return Result(*job, f"{source}: {reason}")
-    try:
+        words = (source.name, target.name, content(source, photos.MAX_BYTES), *how)
+        made, (reason, notes) = client.submit(_on_worker, *words, pure=False, retries=1).result()
+        if reason is not None:
+            raise PhotoError(f"{source}: {reason}")
         with atomic_write(target) as partial:
-            partial.write_bytes(data)
+            partial.write_bytes(made)
     except OSError as error:
-        return Result(*job, f"{target}: cannot be written: {error.strerror or error}")
-    return Result(*job, None, notes)
+        raise PhotoError(f"{error.filename or source}: {error.strerror or error}") from error
+    return notes
 
 
 def _on_worker(
     source: str, target: str, data: bytes, options: dict, quality: int | None
-) -> tuple[bytes, str | None, tuple[str, ...]]:
-    """On a worker of the cluster: a file's content → the enhanced file's content, why it failed,
-    notes.
-    """
-    enhancer = _enhancer(tuple(sorted(options.items())))
+) -> tuple[bytes, Done]:
+    """On a worker of the cluster: from the content of a file to that of the enhanced one."""
     with tempfile.TemporaryDirectory(prefix="zdce-") as folder:
         before, after = Path(folder) / "in" / source, Path(folder) / "out" / target
         before.parent.mkdir()
         before.write_bytes(data)
-        how = {"settings": _settings(enhancer), "quality": quality, "before": None}
-        try:
-            notes = _write(enhancer(read_photo(before)), after, **how)
-        except FAILURES as error:
-            reason = _first_line(error).replace(f"{before}: ", "").replace(f"{after}: ", "")
-            return b"", reason, ()
-        return after.read_bytes(), None, notes
+        call = _on_this_worker(tuple(sorted(options.items())), quality)
+        reason, notes = _attempt(call, (before, after))
+        if reason is not None:
+            return b"", (reason.replace(f"{before}: ", "").replace(f"{after}: ", ""), ())
+        return after.read_bytes(), (None, notes)
 
 
 @functools.lru_cache(maxsize=2)
-def _enhancer(options: tuple) -> Enhancer:
-    return Enhancer(**dict(options))
+def _on_this_worker(options: tuple, quality: int | None) -> _Here:
+    return _Here(Enhancer(**dict(options)), quality)
 
 
-# The plan
+# What is planned
 
 
 def _plan(sources: list[Path], out: Path, options: Options, outcome: Outcome) -> list[Job]:
@@ -345,22 +307,24 @@ def _plan(sources: list[Path], out: Path, options: Options, outcome: Outcome) ->
         raise ValueError("sources: name at least one photograph, video or folder")
     to_file = _is_file_name(sources, out, options)
     jobs: dict[Path, Path] = {}  # by target
-    failed: list[tuple[Path, str]] = []
     for source in sources:
         if to_file:
             pairs = [(source, out)]
         elif source.is_dir():
-            pairs = _found(source, out, options, outcome, failed)
+            pairs = _found(source, out, options, outcome)
         elif reason := _only_read(source, options):
-            failed.append((source, f"{source}: {reason}"))
-            continue
+            pairs = []
+            outcome.fail(source, f"{source}: {reason}")
         else:
             pairs = [(source, out / options.name(source))]
         for path, target in sorted(pairs, key=lambda pair: pair[0].suffix != pair[1].suffix):
-            _add(jobs, path, target, options)
+            if path.suffix != target.suffix and not _same(jobs.get(target, path), path):
+                # as a raw file beside its JPEG: its own suffix stays within the name
+                target = target.with_name(path.name + options.suffix + target.suffix)
+            if not _same(owner := jobs.setdefault(target, path), path):
+                shared = f"{owner} and {path} would both be written to {target}"
+                raise ValueError(f"{shared}: enhance them apart")
     _check_inputs(jobs, out, options)
-    for source, reason in failed:
-        outcome.fail(source, reason)
     return [(path, target) for target, path in jobs.items()]
 
 
@@ -370,7 +334,7 @@ def _is_file_name(sources: list[Path], out: Path, options: Options) -> bool:
         return False
     suffix, wrong = out.suffix.lower(), None
     if suffix in ONLY_READ:
-        wrong = "HEIC and raw files are read, not written"
+        wrong = f"{suffix} files are read, not written"
     elif suffix in KNOWN and (len(sources) > 1 or sources[0].is_dir()):
         wrong = "a file name goes with a single photograph or video; name a folder for more"
     elif suffix in KNOWN and (options.format or options.suffix):
@@ -382,52 +346,29 @@ def _is_file_name(sources: list[Path], out: Path, options: Options) -> bool:
     return suffix in KNOWN
 
 
-def _add(jobs: dict[Path, Path], path: Path, target: Path, options: Options) -> None:
-    """Note a job; where its name is taken, one of another format keeps its old suffix within the
-    name.
-    """
-    owner = jobs.get(target, path)
-    if not _same(owner, path) and path.suffix != target.suffix:  # a raw file beside its JPEG
-        target = target.with_name(path.name + options.suffix + target.suffix)
-        owner = jobs.get(target, path)
-    if not _same(owner, path):
-        raise ValueError(
-            f"{owner} and {path} would both be written to {target}: enhance them apart"
-        )
-    jobs.setdefault(target, path)
-
-
 def _check_inputs(jobs: dict[Path, Path], out: Path, options: Options) -> None:
     """ValueError where an output, or a sheet, would fall on an input, or a sheet on an output."""
     inputs = {_identity(path): path for path in jobs.values()}
     sheets = [_sheet(target) for target in jobs if options.compare]
     for target in (*jobs, *sheets):
-        if _identity(target) in inputs:
-            which = inputs[_identity(target)]
+        if which := inputs.get(_identity(target)):
             raise ValueError(f"out={out}: would overwrite the input {which}; name another folder")
     for sheet in sheets:
         if sheet in jobs:
             raise ValueError(f"compare: {sheet} is the output of {jobs[sheet]} already")
 
 
-def _found(
-    source: Path, out: Path, options: Options, outcome: Outcome, failed: list[tuple[Path, str]]
-) -> list[Job]:
+def _found(source: Path, out: Path, options: Options, outcome: Outcome) -> list[Job]:
     """(file, its place below ``out``) in a folder; results of an earlier run inside it are passed
-    over.
-
-    What is not taken is counted in the outcome's ``left_out`` by kind; folders that cannot be read,
-    and those that hold nothing, go to ``failed``.
+    over, and what is not taken is counted.
     """
     jobs, left_out, unread, in_place = [], Counter(), [], _same(source, out)
     for folder, folders, names in os.walk(source, onerror=unread.append):
         here = Path(folder)
         left_out["hidden"] += sum(name.startswith(".") for name in (*folders, *names))
-        linked = [name for name in folders if (here / name).is_symlink()]
-        left_out["links to folders"] += sum(not name.startswith(".") for name in linked)
-        folders[:] = sorted(
-            n for n in folders if not n.startswith(".") and (in_place or not _same(here / n, out))
-        )
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        left_out["links to folders"] += sum((here / name).is_symlink() for name in folders)
+        folders[:] = [name for name in folders if in_place or not _same(here / name, out)]
         for path in (here / name for name in sorted(names) if not name.startswith(".")):
             beside = bool(options.suffix) and path.stem.endswith(options.suffix)
             if in_place and (beside or path.name.endswith(SHEET_NAME)):
@@ -436,12 +377,15 @@ def _found(
                 left_out[reason] += 1
             else:
                 jobs.append((path, out / path.relative_to(source).with_name(options.name(path))))
-    failed += [(Path(e.filename), f"{e.filename}: cannot be read: {e.strerror}") for e in unread]
+    for error in unread:
+        outcome.fail(Path(error.filename), f"{error.filename}: cannot be read: {error.strerror}")
     if jobs or unread:
         outcome.left_out += left_out
     else:
-        known = f"; not taken: {_counted(+left_out)}" if +left_out else f" ({', '.join(KNOWN)})"
-        failed.append((source, f"{source}: holds no photographs or videos{known}"))
+        reason = f"holds no photographs or videos ({', '.join(KNOWN)})"
+        if +left_out:
+            reason = f"holds nothing that is taken: {_counted(+left_out)}"
+        outcome.fail(source, f"{source}: {reason}")
     return jobs
 
 
@@ -455,15 +399,32 @@ def _not_taken(path: Path, options: Options) -> str | None:
 
 
 def _only_read(path: Path, options: Options) -> str | None:
-    """Why a HEIC or raw file cannot be a job; None for one that can, and for other files."""
-    if path.suffix.lower() not in ONLY_READ:
+    """Why a file of a kind that is only read cannot be a job; None for one that can, and others."""
+    suffix = path.suffix.lower()
+    if suffix not in ONLY_READ:
         return None
-    kind = "HEIC/HEIF" if path.suffix.lower() in photos.HEIF_SUFFIXES else "raw files"
+    kind, written, add = "raw files", photos.SUFFIXES, "jpg, or tif for 16 bits"
+    if suffix in photos.HEIF_SUFFIXES:
+        kind = "HEIC/HEIF"
+    elif suffix in video.ONLY_READ:
+        kind, written, add = "videos of this kind", video.SUFFIXES, "mp4"
     if extra := photos.needed_extra(path):
         return f'{kind} need an extra: pip install "zdce[{extra}]"'
-    if options.extension not in photos.SUFFIXES:
-        return f"{kind} are read, not written: add --format jpg, or tif for 16 bits"
+    if options.extension not in written:
+        return f"{kind} are read, not written: add --format {add}"
     return None
+
+
+def _parted(jobs: list[Job], test: Callable[[Job], bool]) -> tuple[list[Job], list[Job]]:
+    """Those that pass the test, and the others."""
+    return [job for job in jobs if test(job)], [job for job in jobs if not test(job)]
+
+
+def _is_done(source: Path, target: Path) -> bool:
+    try:
+        return target.stat().st_mtime_ns >= source.stat().st_mtime_ns
+    except OSError:
+        return False
 
 
 def _counted(kinds: Counter[str]) -> str:
@@ -485,7 +446,3 @@ def _identity(path: Path) -> tuple[int, int] | Path:
     except OSError:
         return path.absolute()
     return stat.st_dev, stat.st_ino
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
