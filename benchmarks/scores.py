@@ -22,7 +22,7 @@ import torch
 
 from zdce import metrics
 from zdce.files import atomic_write
-from zdce.study import evaluation, experiments, store
+from zdce.study import evaluation, experiments
 from zdce.study.evaluation import INPUT, PEERS, PUBLISHED, Method
 
 SEEDS = (0, 1, 2)
@@ -84,25 +84,25 @@ def score(on: str, methods: list[Method]) -> None:
 
 
 def commit(methods: list[Method]) -> None:
-    """Move the scores under ``store.own()`` into ``store.committed()``, one file a group, and the
-    names of these methods' weights into ``weights.csv``."""
-    for folder in sorted(store.own().glob("*")):
+    """Move the scores under ``runs/scores`` to the committed ones, one file a group, and the names
+    of these methods' weights into ``weights.csv``."""
+    for folder in sorted(evaluation.own().glob("*")):
         parts = sorted(folder.glob("*.csv"))
-        file = store.committed() / f"{folder.name}.csv.gz"
+        file = evaluation.committed() / f"{folder.name}.csv.gz"
         every = [*([file] if file.is_file() else []), *parts]
         table = pd.concat([pd.read_csv(part, dtype={"photograph": str}) for part in every])
-        table = table.drop_duplicates([*store.KEY, "version"], keep="last")
-        table = table[table["version"] == metrics.VERSION].sort_values(store.KEY)
+        table = table.drop_duplicates([*evaluation.KEY, "version"], keep="last")
+        table = table[table["version"] == metrics.VERSION].sort_values(evaluation.KEY)
         with atomic_write(file) as partial:
             table.to_csv(partial, index=False, compression={"method": "gzip", "mtime": 0})
         shutil.rmtree(folder)
-    file = store.committed() / "weights.csv"
-    names = {store.stem(m.model): store.key(m.model) for m in methods if m.model not in KNOWN}
+    file = evaluation.committed() / "weights.csv"
+    names = {Path(m.model).stem: m.weights() for m in methods if m.model not in KNOWN}
     table = pd.DataFrame(names.items(), columns=["name", "weights"])
     table = pd.concat([pd.read_csv(file), table]).drop_duplicates("name", keep="last")
     with atomic_write(file) as partial:
         table.sort_values("name").to_csv(partial, index=False)
-    store.kept.cache_clear()
+    evaluation.kept.cache_clear()
 
 
 def main() -> None:

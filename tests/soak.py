@@ -132,7 +132,7 @@ def clone(home: Path) -> Path:
         new_code_cell("report.prose('It counts.')"),
         new_markdown_cell("## Limits and deviations\nNone."),
     ]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     book = new_notebook(cells=cells, metadata=kernel)
     nbformat.write(book, home / "notebooks" / "01_first.ipynb")
     return home

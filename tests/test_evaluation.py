@@ -16,17 +16,17 @@ from PIL import Image
 from zdce import checkpoints, datasets, metrics
 from zdce.model import CurveNet
 from zdce.postprocess import apply_gamma
-from zdce.study import evaluation, store
+from zdce.study import evaluation
 from zdce.study.evaluation import INPUT, Method
 
-CACHES = (store.kept, store._fingerprint, store._names, evaluation._network)
+CACHES = (evaluation.kept, evaluation._fingerprint, evaluation._names, evaluation._network)
 
 
 @pytest.fixture(autouse=True)
 def own_store(tmp_path, monkeypatch):
     """A store of the test's own; the committed one is left alone."""
     monkeypatch.setenv("ZDCE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(store, "committed", lambda: tmp_path / "committed")
+    monkeypatch.setattr(evaluation, "committed", lambda: tmp_path / "committed")
     for each in CACHES:
         each.cache_clear()
     yield
@@ -81,7 +81,7 @@ def test_other_weights_gamma_or_metrics_are_computed_anew(weights, monkeypatch):
     before = evaluation.evaluate([Method("net", weights[0], 1.0, before=1.2)], "bundled", 1)
     assert before["mean"][0] != plain["mean"][0]
     monkeypatch.setattr(metrics, "VERSION", metrics.VERSION + 1)
-    store.kept.cache_clear()
+    evaluation.kept.cache_clear()
     monkeypatch.setattr(metrics, "scores", lambda *_: {"psnr": 1.0})
     assert evaluation.evaluate(rows, "bundled", 1)["psnr"][0] == 1.0
 
@@ -107,13 +107,15 @@ def test_what_was_finished_before_a_stop_is_kept(weights, monkeypatch):
 
 def commit(*files: str) -> None:
     """What was scored and these weights, as the study's own; the weights go."""
-    for folder in store.own().iterdir():
+    for folder in evaluation.own().iterdir():
         table = pd.concat([pd.read_csv(file) for file in folder.glob("*.csv")])
-        store.committed().mkdir(exist_ok=True)
-        table.to_csv(store.committed() / f"{folder.name}.csv.gz", index=False)
-    names = {"name": map(store.stem, files), "weights": map(store.key, files)}
-    pd.DataFrame(names).to_csv(store.committed() / "weights.csv", index=False)
-    shutil.rmtree(store.own())
+        evaluation.committed().mkdir(exist_ok=True)
+        table.to_csv(evaluation.committed() / f"{folder.name}.csv.gz", index=False)
+    names = {"name": [Path(f).stem for f in files]} | {
+        "weights": [Method("", f).weights() for f in files]
+    }
+    pd.DataFrame(names).to_csv(evaluation.committed() / "weights.csv", index=False)
+    shutil.rmtree(evaluation.own())
     for file in files:
         Path(file).unlink()
     for each in CACHES:
@@ -155,10 +157,13 @@ def test_methods_that_can_neither_be_found_nor_computed_are_left_out(weights, ca
 
 
 def test_keys_tell_weights_apart_by_their_tensors(weights, tmp_path):
+    def key(model) -> str:
+        return Method("", model and str(model)).weights()
+
     again = tmp_path / "again.safetensors"
     checkpoints.save(again, checkpoints.load(weights[0]).net, "another name", note="header")
-    assert store.key(str(again)) == store.key(weights[0]) != store.key(weights[1])
-    assert store.key(None) == "input"
+    assert key(again) == key(weights[0]) != key(weights[1])
+    assert key(None) == "input"
 
 
 def test_agreement_alone_is_kept_apart(weights):

@@ -29,7 +29,7 @@ def test_photographs_become_jpeg_and_charts_png():
         plots.panel([photograph(), photograph(seed=1)], ["a", "b"]), alt="Two photographs"
     )
     drawn = plots.show(chart(np.arange(100.0)), alt="A rising line")
-    assert (panel.mime, drawn.mime) == ("image/jpeg", "image/png")
+    assert (panel.kind, drawn.kind) == ("image/jpeg", "image/png")
     assert Image.open(io.BytesIO(panel.data)).format == "JPEG"
     assert Image.open(io.BytesIO(drawn.data)).format == "PNG"
 
@@ -87,7 +87,7 @@ def test_lines_differ_in_lightness_or_dash():
 
 
 def test_slider_is_self_contained_and_named():
-    page = plots.slider(photograph(), photograph(seed=1), alt="A street <at night>")._repr_html_()
+    page = plots.slider(photograph(), photograph(seed=1), alt="A street <at night>").data.decode()
     assert page.count("data:image/jpeg;base64,") == 2
     assert not re.search(r"https?:", page)
     assert 'type="range"' in page and "aria-label" in page

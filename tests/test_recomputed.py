@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from zdce import datasets, paths
-from zdce.study import claims, evaluation, store
+from zdce.study import claims, evaluation
 from zdce.study.evaluation import INPUT, Method, trained
 
 TABLES = paths.reports("study") / "tables"
@@ -39,7 +39,7 @@ def whole(rows: list[Method], on: str, group: str) -> list[Method]:
     """The methods whose scores the store holds for every photograph or scene of ``on``."""
     samples = datasets.samples(on)
     units = {s.scene for s in samples} if group.endswith("noise") else {s.name for s in samples}
-    kept = set(store.kept(group).index)
+    kept = set(evaluation.kept(group).index)
     keys = {m: m.key() for m in rows}
     return [m for m in rows if {(*keys[m], unit) for unit in units} <= kept]
 

@@ -18,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from zdce import paths
 from zdce.study import pages, plots, report
 
-PARAMETERS = """count: int = 2  # how many = a number
+PARAMETERS = """count: int = 2  # how many
 rate: float = 0.5  # share
 name: str = "a"
 panels: str = "bundled\""""
@@ -52,7 +52,7 @@ SECOND = [
 
 
 def write(study, stem: str, cells: list) -> None:
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(
         new_notebook(cells=cells, metadata=kernel), study / "notebooks" / f"{stem}.ipynb"
     )
@@ -84,7 +84,7 @@ def rendered(tmp_path_factory):
         write(study, "01_first", GOOD)
         write(study, "02_second", SECOND)
         profile(study, "01_first:\n  count: 3\n")
-        assert report.run(panels="datasets") == []
+        assert report.run() == []
         finished = study / "reports" / "quick"
         before = (finished / "02_second.html").read_text("utf-8")
         fails = [*SECOND, new_code_cell("print('so far')"), new_code_cell("{}['gone']")]
@@ -102,10 +102,10 @@ def outputs(folder, stem: str) -> list[str]:
 def test_report_holds_page_notebook_table_and_figure(rendered):
     folder, _, _ = rendered
     book = nbformat.read(folder / "01_first.ipynb", as_version=4)
-    assert book.cells[2].source == 'count = 3\npanels = "datasets"'
+    assert book.cells[2].source == "count = 3"
     assert pd.read_csv(folder / "tables" / "01_counts.csv")["n"].tolist() == [0, 1, 2]
     assert (folder / "figures" / "01_loss.png").read_bytes().startswith(b"\x89PNG")
-    assert "3 rows, datasets" in (folder / "01_first.html").read_text("utf-8")
+    assert "3 rows, bundled" in (folder / "01_first.html").read_text("utf-8")
 
 
 def test_one_process_runs_all_notebooks_and_leaves_nothing_to_the_next(rendered):
@@ -148,7 +148,7 @@ def test_index_lists_reports_their_findings_and_failures(rendered):
     page = (rendered[0] / "index.html").read_text("utf-8")
     assert 'href="01_first.html"' in page and "First &amp; foremost" in page
     assert "<p>It counts.</p>" in page
-    assert "<strong>R1</strong> supported: 3 rows, datasets." in page
+    assert "<strong>R1</strong> supported: 3 rows, bundled." in page
     assert 'href="tables/01_counts.csv"' in page and 'src="figures/01_loss.png"' in page
     assert 'href="02_second.failed.html"' in page and "../try.html" in page
     assert "commit" in page and "torch" in page and "profile quick" in page
@@ -173,7 +173,7 @@ def test_page_has_contents_captions_folded_code_and_what_was_found_on_top(render
     assert '<details class="code"><summary>' in page and '<details class="code" open' not in page
     assert "<title>First &amp; foremost</title>" in page
     top, rest = page.split('<div class="parameters">', 1)
-    assert "<strong>R1</strong> supported: 3 rows, datasets." in top
+    assert "<strong>R1</strong> supported: 3 rows, bundled." in top
     assert "<strong>R1</strong> supported: 3 rows" in rest  # where it was found
     assert "What was found" not in rendered[1]  # a notebook without findings
 
@@ -235,7 +235,7 @@ def test_stamp_names_versions_and_no_machine():
 
 def test_tables_lose_their_index_and_gain_alignment():
     frame = pd.DataFrame({"name": ["a", "b"], "value": [1.5, np.nan], "mixed": ["1", "x"]})
-    text = pages._tidy_tables(frame.to_html())
+    text = re.sub(r"\n *", "", pages._tidy_tables(frame.to_html()))
     assert '<thead><tr><th>name</th><th class="n">value</th><th>mixed</th></tr></thead>' in text
     assert '<tr><td>b</td><td class="n">–</td><td>x</td></tr>' in text
     grouped = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_product([["a"], ["b", "c"]]))

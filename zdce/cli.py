@@ -272,13 +272,12 @@ def evaluate(models, more, on, pairs, finished, limit, file, device) -> None:
 @main.command()
 @click.option("--profile", default="quick", show_default=True, help="notebooks/profiles/NAME.yaml.")
 @click.option("--only", help="Numbers of notebooks, such as 01,06.")
-@click.option("--panels", type=click.Choice(["bundled", "datasets"]), help="Shown in figures.")
-def report(profile, only, panels) -> None:
+def report(profile, only) -> None:
     """Run the notebooks and render reports/<profile>/index.html."""
     from zdce.study import readme
     from zdce.study import report as reports
 
-    failures = reports.run(profile, only.split(",") if only else None, panels)
+    failures = reports.run(profile, only.split(",") if only else None)
     if profile == readme.PROFILE and not failures:
         readme.write()
     sys.exit(1 if failures else 0)

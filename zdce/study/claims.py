@@ -8,9 +8,9 @@ difference counts where its whole 95 % interval over scenes and seeds
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,8 @@ from zdce.metrics import METRICS
 from zdce.study import statistics
 
 VERDICTS = ("supported", "partly supported", "not supported", "not testable here")
-UNTESTED = "not tested yet"
 SUPPORTED, PARTLY, REFUTED, UNTESTABLE = VERDICTS
+UNTESTED = "not tested yet"
 # Reference row of the ablations, as long trained as they.
 REFERENCE = "zero-dce-improved (reference)"
 SLIGHT = 0.005  # share of the other method's mean; smaller differences change no verdict
@@ -64,11 +64,10 @@ class Part:
             if self.direction == "same":
                 return f"{of} within {least} of that of {self.other}"
             return f"{of} {self.direction} than of {self.other}, by {least}"
-        if np.isinf(self.low):
-            return f"{of} at most {self.high:g} {unit}".rstrip()
-        if np.isinf(self.high):
-            return f"{of} above {self.low:g} {unit}".rstrip()
-        return f"{of} in {self.low:g} – {self.high:g} {unit}".rstrip()
+        bounds = f"in {self.low:g} – {self.high:g}"
+        bounds = f"at most {self.high:g}" if np.isinf(self.low) else bounds
+        bounds = f"above {self.low:g}" if np.isinf(self.high) else bounds
+        return f"{of} {bounds} {unit}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -83,31 +82,28 @@ class Claim:
 
 def _read() -> dict[str, Claim]:
     """``claims.yaml``, its lists of figures and methods and its published weights written out."""
-    text = Path(__file__).with_suffix(".yaml").read_text("utf-8")
     claims = {}
-    for name, entry in yaml.safe_load(text).items():
-        published = entry.pop("published", False)
-        parts = [part for line in entry.pop("tests") for part in _parts(**line)]
-        again = [_published(part) for part in parts if published]
-        claims[name] = Claim(**entry, parts=[*parts, *again])
+    for name, entry in yaml.safe_load(
+        Path(__file__).with_suffix(".yaml").read_text("utf-8")
+    ).items():
+        parts = []
+        for test in entry.pop("tests"):
+            figures, methods = (
+                np.atleast_1d(test.get(k, "")).tolist() for k in ("figure", "method")
+            )
+            for method, figure in product(methods, figures):
+                words = test["part"] + f", {method}" * (len(methods) > 1)
+                words += f": {figure}" * (len(figures) > 1)
+                better = {"direction": METRICS.direction[figure]} if "other" in test else {}
+                one = {"part": words, "figure": figure, "method": method}
+                parts.append(Part(**better | test | one))
+        for part in [*parts] if entry.pop("published", False) else []:
+            names = {"method": f"{part.method} (published)", "other": part.other}
+            if part.other != "input":
+                names["other"] += " (published)"
+            parts.append(replace(part, part=f"{part.part}, published weights", **names))
+        claims[name] = Claim(**entry, parts=parts)
     return claims
-
-
-def _parts(part: str, figure: str | list, method: str | list = "", **fields) -> Iterator[Part]:
-    """One part for each figure and method; its name says which where there are several."""
-    figures, methods = ([v] if isinstance(v, str) else v for v in (figure, method))
-    for name, one in itertools.product(methods, figures):
-        words = f"{part}, {name}" if len(methods) > 1 else part
-        words = f"{words}: {one}" if len(figures) > 1 else words
-        better = {"direction": METRICS.direction[one]} if "other" in fields else {}
-        yield Part(words, one, name, **better | fields)
-
-
-def _published(part: Part) -> Part:
-    """The same part on published weights."""
-    names = (n if n == "input" else f"{n} (published)" for n in (part.method, part.other))
-    method, other = names
-    return replace(part, part=f"{part.part}, published weights", method=method, other=other)
 
 
 CLAIMS = _read()
@@ -134,18 +130,21 @@ def judge(
     difference`` (0 is in the interval), ``differs`` or ``open`` for ``same``, ``outside`` for
     bounds, or what is missing. Raises KeyError for an unknown claim.
     """
-    rows = []
+    rows, budgets = [], budgets or {}
     for claim in claims:
         for part in CLAIMS[claim].parts:
-            table = tables.get(part.table)
-            if table is None or table.empty:
-                found = [_untestable(f"no table {part.table!r}")]
+            table = tables.get(part.table, pd.DataFrame())
+            if part.figure not in table:
+                found = [{"finding": f"no figure {part.figure!r} in a table {part.table!r}"}]
             else:
                 found = _compared(part, table) if part.other else [_bounded(part, table)]
-            trained = ((budgets or {}).get(name, "") for name in (part.method, part.other))
-            about = {"claim": claim, "part": part.part, "rule": part.rule()}
+            trained = [budgets.get(name, "") for name in (part.method, part.other)]
+            about = {"claim": claim, "part": part.part, "rule": part.rule(), "on": "", "n": 0}
             about["budget"] = "; ".join(dict.fromkeys(filter(None, trained)))
-            rows += [about | row for row in found]
+            for row in found:
+                outcome = SUPPORTED if row["finding"] == "holds" else REFUTED
+                tested = "measured" in row and row.get("scenes", np.inf) >= statistics.FEWEST
+                rows.append(about | {"outcome": outcome if tested else UNTESTABLE} | row)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -167,43 +166,31 @@ def headline(parts: pd.DataFrame) -> str:
     return "; ".join(f"**{c}** ({CLAIMS[c].short}): **{word}**" for c, word in found.items())
 
 
-def _untestable(why: str) -> dict:
-    return {"on": "", "n": 0, "finding": why, "outcome": UNTESTABLE}
-
-
 def _compared(part: Part, table: pd.DataFrame) -> list[dict]:
-    if absent := {part.method, part.other} - set(table["method"]):
-        return [_untestable(f"not scored: {', '.join(sorted(absent))}")]
-    if part.figure not in table:
-        return [_untestable(f"no figure {part.figure!r}")]
-    sets = {name: on for name, on in table.groupby("dataset", sort=False)}
-    names = [name for name in part.sets or sets if name in sets]
-    if not names:
-        return [_untestable(f"not scored on {' or '.join(part.sets)}")]
-    names = [name for name in names if name != "bundled"] or names
-    rows = [_on(part, sets[name], name) for name in names]
-    return [row for row in rows if row] or [_untestable(f"{part.figure} is nowhere defined")]
+    """The part on each of its data sets on which both methods were scored."""
+    both, sets = {part.method, part.other}, {}
+    for name, scores in table.groupby("dataset", sort=False):
+        if both <= set(scores["method"]) and name in (part.sets or [name]):
+            sets[name] = scores
+    sets = {name: scores for name, scores in sets.items() if name != "bundled"} or sets
+    rows = [_on(part, scores, name) for name, scores in sets.items()]
+    rows = [row for row in rows if row["n"]]
+    return rows or [{"finding": f"not scored: {', '.join(sorted(both))}"}]
 
 
-def _on(part: Part, table: pd.DataFrame, name: str) -> dict | None:
-    """The part on one data set; None where its methods or its figure are not defined there."""
+def _on(part: Part, table: pd.DataFrame, name: str) -> dict:
     if part.direction == "nearer 0":
         table = table.assign(**{part.figure: table[part.figure].abs()})
-    if {part.method, part.other} - set(table["method"]):
-        return None
     found = statistics.compare(table, part.figure, part.method, part.other)
-    if not found.n:
-        return None
-    row = {"on": name, "measured": found.mean, "low": found.low, "high": found.high}
-    row |= {"unit": METRICS.unit[part.figure], "n": found.n}
-    row |= {"scenes": found.scenes, "seeds": found.seeds}
-    if found.scenes < statistics.FEWEST:
-        return row | {"finding": f"fewer than {statistics.FEWEST} scenes", "outcome": UNTESTABLE}
     margin = part.margin
     if margin is None:
         margin = SLIGHT * abs(table.loc[table["method"] == part.other, part.figure].mean())
     finding = decide(found.low, found.high, part.direction, margin)
-    return row | {"finding": finding, "outcome": SUPPORTED if finding == "holds" else REFUTED}
+    if found.scenes < statistics.FEWEST:
+        finding = f"fewer than {statistics.FEWEST} scenes"
+    row = {"on": name, "measured": found.mean, "low": found.low, "high": found.high, "n": found.n}
+    row |= {"unit": METRICS.unit[part.figure], "scenes": found.scenes, "seeds": found.seeds}
+    return row | {"finding": finding}
 
 
 def decide(low: float, high: float, direction: str, margin: float) -> str:
@@ -227,79 +214,64 @@ def _bounded(part: Part, table: pd.DataFrame) -> dict:
     rows = table[table["method"] == part.method] if part.method else table
     rows = rows.dropna(subset=[part.figure])
     if rows.empty:
-        return _untestable(f"no {part.method or part.figure} in the table {part.table!r}")
+        return {"finding": f"no {part.method or part.figure} in the table {part.table!r}"}
     values = rows[part.figure]
     low = rows.get(f"{part.figure}_low", values).fillna(values).min()
     high = rows.get(f"{part.figure}_high", values).fillna(values).max()
     inside = part.low < low if np.isinf(part.high) else part.low <= low
-    row = {"on": "", "measured": values.mean(), "low": low, "high": high, "unit": part.unit}
-    row |= {"n": len(rows), "seeds": rows["seed"].nunique() if "seed" in rows else np.nan}
-    finding = "holds" if inside and high <= part.high else "outside"
-    return row | {"finding": finding, "outcome": SUPPORTED if finding == "holds" else REFUTED}
+    row = {"measured": values.mean(), "low": low, "high": high, "unit": part.unit, "n": len(rows)}
+    row |= {"seeds": rows["seed"].nunique()} if "seed" in rows else {}
+    return row | {"finding": "holds" if inside and high <= part.high else "outside"}
 
 
 # --- the ledger -----------------------------------------------------------------------------------
 
 
-def collect(folder: Path) -> pd.DataFrame:
-    """Every part of every claim from the tables ``NN_claims.csv`` in ``folder``.
-
-    Raises ValueError for a table that lacks a column, and for a claim judged by a notebook that it
-    does not belong to.
-    """
-    tables = [pd.DataFrame(columns=COLUMNS)]
-    for file in sorted(Path(folder).glob("[0-9][0-9]_claims.csv")):
-        table = pd.read_csv(file, keep_default_na=False, na_values={"low": "", "high": ""})
-        if missing := [column for column in COLUMNS if column not in table]:
-            raise ValueError(f"{file.name}: has no column {missing[0]!r}; run that report again")
-        for claim in table["claim"].unique():
-            if claim not in CLAIMS or CLAIMS[claim].notebook != file.name[:2]:
-                raise ValueError(
-                    f"{file.name}: {claim!r} is not judged by notebook {file.name[:2]}"
-                )
-        tables.append(table)
-    return pd.concat(tables[1:] or tables, ignore_index=True)
-
-
 def ledger(folder: Path) -> pd.DataFrame:
     """One row a claim: claim, statement, verdict, notebook, measured (part by part), n, budget.
 
-    folder: where the notebooks' tables lie. A claim that no notebook has tested says so.
+    folder: where the notebooks' tables ``NN_claims.csv`` lie. A claim that no notebook has tested
+    says so. Raises ValueError for a table that lacks a column, or judges another's claim.
     """
-    found, rows = collect(folder), []
+    tables = [pd.DataFrame(columns=COLUMNS)]
+    for file in sorted(Path(folder).glob("[0-9][0-9]_claims.csv")):
+        table = pd.read_csv(file, keep_default_na=False)
+        if missing := [column for column in COLUMNS if column not in table]:
+            raise ValueError(f"{file.name}: has no column {missing[0]!r}; run that report again")
+        own = [name for name, claim in CLAIMS.items() if claim.notebook == file.name[:2]]
+        if others := [name for name in table["claim"].unique() if name not in own]:
+            raise ValueError(f"{file.name}: {others[0]!r} is not judged by that notebook")
+        tables.append(table)
+    found, rows = pd.concat(tables[1:] or tables, ignore_index=True), []
     for name, claim in CLAIMS.items():
-        mine = found[found["claim"] == name]
+        parts = found[found["claim"] == name].to_dict("records")
         row = {"claim": name, "statement": claim.text}
-        row["verdict"] = verdict(mine["outcome"]) if len(mine) else UNTESTED
+        row["verdict"] = verdict(part["outcome"] for part in parts) if parts else UNTESTED
         row["notebook"] = claim.notebook
-        measured = "; ".join(_words(part) for _, part in mine.iterrows())
-        row["measured"] = measured or "no finished report tests it"
-        row["n"] = _counted(mine)
-        budgets = (text for each in mine["budget"] for text in str(each).split("; "))
+        row["measured"] = "; ".join(map(_words, parts)) or "no finished report tests it"
+        row["n"] = "; ".join(dict.fromkeys(_counted(part) for part in parts if part["n"]))
+        budgets = [text for part in parts for text in part["budget"].split("; ")]
         row["budget"] = "; ".join(dict.fromkeys(filter(None, budgets)))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _words(part: pd.Series) -> str:
-    """``details: detail_kept, sice-pairs +0.012 share (0.008 – 0.016) → supported``."""
-    name = f"{part['part']}, {part['on']}" if part["on"] else str(part["part"])
+def _words(part: dict) -> str:
+    """``details: detail_kept, sice-pairs +0.012 share (0.008 – 0.016), holds → supported``."""
+    name = f"{part['part']}, {part['on']}" if part["on"] else part["part"]
     if part["measured"] == "":
         return f"{name}: {part['finding']} → {part['outcome']}"
     measured = f"{float(part['measured']):.3g} {part['unit']}".rstrip()
-    if not pd.isna(part["low"]):
+    if part["low"] != "":
         measured += f" ({float(part['low']):.3g} – {float(part['high']):.3g})"
     return f"{name} {measured}, {part['finding']} → {part['outcome']}"
 
 
-def _counted(parts: pd.DataFrame) -> str:
-    """``250 photographs of sice-pairs, 3 seeds``, each once."""
-    told = []
-    for part in parts[parts["n"].astype(float) > 0].to_dict("records"):
-        what = f" photographs of {part['on']}" if part["on"] else " rows"
-        seeds = float(part["seeds"] or 0)
-        told.append(f"{part['n']}{what}" + (f", {seeds:.0f} seeds" if seeds > 1 else ""))
-    return "; ".join(dict.fromkeys(told))
+def _counted(part: dict) -> str:
+    """``250 photographs of sice-pairs, 3 seeds``."""
+    what = f"photographs of {part['on']}" if part["on"] else "rows"
+    seeds = float(part["seeds"] or 0)
+    return f"{part['n']} {what}" + (f", {seeds:.0f} seeds" if seeds > 1 else "")
 
 
 def glance(table: pd.DataFrame) -> str:

@@ -1,29 +1,35 @@
-"""Methods and their scores on photographs.
+"""Methods, their scores on photographs, and where scores are kept.
 
 A method is what a photograph goes through to be scored: a model, and the gamma after it. A score is
-computed once and kept (:mod:`zdce.study.store`).
+computed once and kept by the weights' hash, gamma, photograph and ``metrics.VERSION``. The study's
+own are committed (``reports/study/scores``: ``SET.csv.gz``, ``SET-noise.csv.gz`` for bursts,
+``SET-agreement.csv.gz``, and ``weights.csv``, which names the weights), so that its tables need
+neither photographs nor weights nor time. What a reader computes lies under ``runs/scores``;
+``benchmarks/scores.py`` moves it to the committed ones.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from zdce import checkpoints, datasets, metrics, paths
+from zdce import auto, checkpoints, datasets, metrics, paths
 from zdce.enhance import Enhancer
-from zdce.niqe import NiqeModel, load_niqe_model
+from zdce.files import atomic_write
+from zdce.niqe import load_niqe_model
 from zdce.photos import read_photo
 from zdce.postprocess import apply_gamma
-from zdce.study import experiments, store
+from zdce.study import experiments
 
-CHUNK = 16  # photographs that are scored before their scores are written
-Scorer = Callable[[Callable[[np.ndarray], np.ndarray]], dict[str, float]]  # of what enhances
+KEY = ["weights", "before", "gamma", "photograph"]  # what a score is kept by
+CHUNK = 64  # scores that are computed before they are written
 
 # --- methods --------------------------------------------------------------------------------------
 
@@ -67,9 +73,19 @@ class Method:
         shipped = paths.weights() / checkpoints.MODELS[self.model][1]
         return shipped.is_file() or datasets.at_hand("published-weights")
 
+    def weights(self) -> str | None:
+        """What its scores are kept by: a hash of its network's tensors, ``input``, or ``auto-N``.
+
+        Weights that are not at hand are looked up by name among the committed ones; None says that
+        they are not known there either. Raises CheckpointError for a file that cannot be read.
+        """
+        if self.model is None or self.model == "auto":
+            return "input" if self.model is None else f"auto-{auto.VERSION}"
+        return _fingerprint(self.model) if self.at_hand() else _names().get(Path(self.model).stem)
+
     def key(self) -> tuple[str | None, float, float]:
-        """What its scores are kept by; begins with None where its weights are not known either."""
-        return store.key(self.model, self.at_hand()), float(self.before), float(self.own_gamma())
+        """Its part of :data:`KEY`."""
+        return self.weights(), float(self.before), float(self.own_gamma())
 
 
 INPUT = Method("input", None)
@@ -101,24 +117,19 @@ def trained(
     epochs: so long trained; None for the longest. label: the experiment's name by default, with ``+
     gamma`` where a gamma other than 1 follows. Empty where there is no such training.
     """
-    kept = experiments.trainings(profile)
-    mine = kept[kept["experiment"] == experiment] if len(kept) else kept
-    if not len(mine):
-        return []
+    mine = experiments.trainings(profile).query("experiment == @experiment")
     wanted = mine["epochs"].max() if epochs is None else epochs
+    mine = mine[mine["epochs"].round() == np.round(wanted)]
     name = label or experiment + " + gamma" * (gamma != 1.0)
-    return [
-        Method(name, str(row.weights), gamma, before, int(row.seed))
-        for row in mine[mine["epochs"].round() == round(wanted)].itertuples()
-    ]
+    seeds = zip(mine["weights"], mine["seed"], strict=True)
+    return [Method(name, str(file), gamma, before, int(seed)) for file, seed in seeds]
 
 
 def methods(*groups: Sequence[Method]) -> list[Method]:
     """Those of ``groups`` (such as ``PUBLISHED, PEERS``) that can be scored, after the plain input:
     their weights are at hand, or their scores are kept.
     """
-    every = [method for group in groups for method in group]
-    return [INPUT, *(m for m in every if store.key(m.model, m.at_hand()) is not None)]
+    return [INPUT, *(m for group in groups for m in group if m.weights() is not None)]
 
 
 def budgets(rows: Iterable[Method]) -> dict[str, str]:
@@ -137,23 +148,23 @@ def budgets(rows: Iterable[Method]) -> dict[str, str]:
                 epochs = run["steps"] / -(-experiments.PHOTOGRAPHS // run["batch"])
                 words = f"{epochs:.4g} epochs, {words}"
         told.setdefault(method.label, {}).setdefault(words, set()).add(run.get("seed"))
-    return {label: "; ".join(_seeded(*item) for item in v.items()) for label, v in told.items()}
 
+    def seeded(words: str, seeds: set) -> str:
+        numbers = [str(seed) for seed in sorted(seeds - {None})]
+        return words + f", seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}" * bool(numbers)
 
-def _seeded(words: str, seeds: set) -> str:
-    seeds = sorted(seeds - {None})
-    return words + f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" * bool(seeds)
+    return {label: "; ".join(seeded(*item) for item in v.items()) for label, v in told.items()}
 
 
 def sets(data: str) -> list[str]:
-    """Data sets named in a notebook's parameter ``data``: comma-separated names; ``at hand`` for
-    ``bundled`` and those of sice-pairs, lime, dicm and bursts that were fetched. Raises ValueError
-    for an unknown name.
+    """Data sets named in a notebook's parameter ``data``: comma-separated names, or ``at hand``:
+    those of bundled, sice-pairs, lime, dicm and bursts that are. Raises ValueError for an unknown
+    one.
     """
-    if data.strip() == "at hand":
+    if data == "at hand":
         names = ("bundled", "sice-pairs", "lime", "dicm", "bursts")
         return [name for name in names if datasets.at_hand(name)]
-    names = [name.strip() for name in data.split(",") if name.strip()]
+    names = data.replace(" ", "").split(",")
     if unknown := [name for name in names if name not in datasets.DATASETS]:
         known = ", ".join(datasets.DATASETS)
         raise ValueError(f"data: no data set {unknown[0]!r}; known: {known}, or 'at hand'")
@@ -184,15 +195,19 @@ def evaluate(
     """
     samples = {sample.name: sample for sample in datasets.samples(on, limit, part)}
 
-    def prepare(name: str) -> Scorer:
-        before, reference = metrics.Photograph(samples[name].image()), samples[name].reference()
-        shown = None if reference is None else metrics.Photograph(reference)
+    @lru_cache(1)
+    def photographs(name: str) -> tuple[np.ndarray, np.ndarray | None]:
+        return samples[name].image(), samples[name].reference()
+
+    def score(method: Method, name: str) -> dict[str, float]:
+        before, reference = photographs(name)
+        image = method.enhancer(device)(before)
         if figures == "agreement":
-            return lambda through: metrics.agreement(through(before.pixels), shown)
-        return lambda through: metrics.scores(through(before.pixels), before, shown, _niqe_model())
+            return metrics.agreement(image, reference)
+        return metrics.scores(image, before, reference, _niqe_model())
 
     scenes = {name: sample.scene for name, sample in samples.items()}
-    return _table(list(rows), on, _group(on, figures), scenes, prepare, device)
+    return _table(list(rows), on, _group(on, figures), scenes, score)
 
 
 def answers(rows: Iterable[Method], on: str, limit: int = 0, *, figures: str = "all") -> bool:
@@ -201,7 +216,7 @@ def answers(rows: Iterable[Method], on: str, limit: int = 0, *, figures: str = "
     """
     names = [sample.name for sample in datasets.samples(on, limit)]
     wanted = {(*method.key(), name) for method in rows for name in names}
-    return datasets.at_hand(on) or wanted <= set(store.kept(_group(on, figures)).index)
+    return datasets.at_hand(on) or wanted <= set(kept(_group(on, figures)).index)
 
 
 def evaluate_bursts(
@@ -214,14 +229,13 @@ def evaluate_bursts(
     and the figures of METRICS that need a burst.
     """
     scenes = list(dict.fromkeys(sample.scene for sample in datasets.samples(on)))[: limit or None]
-    frames = cache(lambda: datasets.bursts(on))
+    bursts = cache(lambda: datasets.bursts(on))
 
-    def prepare(scene: str) -> Scorer:
-        before = frames()[scene]
-        return lambda through: metrics.burst_scores([through(frame) for frame in before], before)
+    def score(method: Method, scene: str) -> dict[str, float]:
+        frames = bursts()[scene]
+        return metrics.burst_scores([*map(method.enhancer(device), frames)], frames)
 
-    named = dict(zip(scenes, scenes, strict=True))
-    table = _table(list(rows), on, f"{on}-noise", named, prepare, device)
+    table = _table(list(rows), on, f"{on}-noise", {scene: scene for scene in scenes}, score)
     return table.drop(columns="photograph")
 
 
@@ -242,18 +256,19 @@ def evaluate_pairs(
     or of another size.
     """
     enhancers = {method.label: method.enhancer(device) for method in (INPUT, *rows)}
-    folders = {label: _by_stem(folder) for label, folder in (finished or {}).items()}
-    shown, table = _by_stem(reference), []
+    folders = {None: reference, **(finished or {})}
+    others, table = {folder: _by_stem(folder) for folder in folders.values()}, []
     for stem, file in _by_stem(low).items():
+        for folder, found in others.items():
+            if stem not in found:
+                raise ValueError(f"{folder}: no photograph named {stem!r} for {file.name}")
         before = _pixels(file)
         pictures = {label: enhancer(before) for label, enhancer in enhancers.items()}
-        for where, folder in ((reference, shown), *((finished[n], folders[n]) for n in folders)):
-            if stem not in folder:
-                raise ValueError(f"{where}: no photograph named {stem!r} for {file.name}")
-        pictures |= {label: _pixels(folder[stem]) for label, folder in folders.items()}
+        pictures |= {label: _pixels(others[folder][stem]) for label, folder in folders.items()}
+        shown = pictures.pop(None)
         for label, picture in pictures.items():
             try:
-                scores = metrics.scores(picture, before, _pixels(shown[stem]), _niqe_model())
+                scores = metrics.scores(picture, before, shown, _niqe_model())
             except ValueError as error:
                 raise ValueError(f"{file}, {label}: {error}") from None
             table.append({"photograph": file.name, "method": label} | scores)
@@ -271,61 +286,39 @@ def summary(scores: pd.DataFrame, by: Sequence[str] = ("dataset", "method")) -> 
     return table.assign(seeds=groups["seed"].nunique()) if "seed" in scores else table
 
 
-# --- help -----------------------------------------------------------------------------------------
-
-
-def _group(on: str, figures: str) -> str:
-    return on if figures == "all" else f"{on}-{figures}"
-
-
 def _table(
-    methods: list[Method],
+    rows: list[Method],
     on: str,
     group: str,
     scenes: dict[str, str],
-    prepare: Callable[[str], Scorer],
-    device: str,
+    score: Callable[[Method, str], dict[str, float]],
 ) -> pd.DataFrame:
-    """Rows of the store for these methods and units (photograph or scene → its scene), computed by
-    what ``prepare`` makes of a unit where absent. Methods that are neither kept nor at hand are
-    left out, in a line.
+    """Kept scores of these methods and units (photograph or scene → its scene), absent ones
+    computed. Methods that are neither kept nor at hand are left out, in a line.
     """
-    keys, known = {m: m.key() for m in methods}, set(store.kept(group).index)
-    lost = [
-        m for m in methods if not m.at_hand() and any((*keys[m], u) not in known for u in scenes)
-    ]
+    keys, known = {method: method.key() for method in rows}, set(kept(group).index)
+    lost = {
+        m: m.label
+        for m, key in keys.items()
+        if not m.at_hand() and any((*key, u) not in known for u in scenes)
+    }
     if lost:
-        names = ", ".join(dict.fromkeys(m.label for m in lost))
+        names = ", ".join(dict.fromkeys(lost.values()))
         print(f"{on}: left out, weights not at hand (zdce data fetch published-weights): {names}")
-    methods = [m for m in methods if m not in lost]
-    once = {keys[m]: m for m in methods}
-    absent = {u: [m for key, m in once.items() if (*key, u) not in known] for u in scenes}
-    todo = [unit for unit in scenes if absent[unit]]
+        rows = [method for method in rows if method not in lost]
+    todo = {(*keys[m], unit): (m, unit) for unit in scenes for m in rows}
+    todo = [(key, pair) for key, pair in todo.items() if key not in known]
     for start in tqdm(range(0, len(todo), CHUNK), desc=group, disable=None if todo else True):
-        rows = []
-        for unit in todo[start : start + CHUNK]:
-            score, done = prepare(unit), {}
-            for method in absent[unit]:
-                row = dict(zip(store.KEY, (*keys[method], unit), strict=True))
-                rows.append(row | score(partial(_enhanced, method, device, done)))
-        store.write(group, rows)
-    wanted = [(*keys[method], unit) for unit in scenes for method in methods]
-    found = store.kept(group).reindex(pd.MultiIndex.from_tuples(wanted, names=store.KEY))
-    about = {"dataset": on, "photograph": np.repeat(list(scenes), len(methods))}
-    about["scene"] = np.repeat(list(scenes.values()), len(methods))
-    about["method"] = [method.label for method in methods] * len(scenes)
-    if any(method.seed is not None for method in methods):
-        about["seed"] = pd.array([method.seed for method in methods] * len(scenes), dtype="Int64")
-    return pd.concat([pd.DataFrame(about), found.reset_index(drop=True)], axis=1)
-
-
-def _enhanced(method: Method, device: str, done: dict, photo: np.ndarray) -> np.ndarray:
-    """``photo`` by a method; ``done`` holds what its network made of the photographs of a unit, for
-    methods that differ in the gamma after it alone."""
-    key = method.model, method.before, id(photo)
-    if key not in done:
-        done[key] = _network(method.model, device)(apply_gamma(photo, method.before))
-    return apply_gamma(done[key], method.own_gamma())
+        part = todo[start : start + CHUNK]
+        write(group, [dict(zip(KEY, key, strict=True)) | score(*pair) for key, pair in part])
+    pairs = [(unit, method) for unit in scenes for method in rows]
+    table = [(on, unit, scenes[unit], method.label, method.seed) for unit, method in pairs]
+    about = pd.DataFrame(table, columns=["dataset", "photograph", "scene", "method", "seed"])
+    about = about.astype({"seed": "Int64"})
+    wanted = [(*keys[method], unit) for unit, method in pairs]
+    found = kept(group).reindex(pd.MultiIndex.from_tuples(wanted, names=KEY))
+    about = about if about["seed"].notna().any() else about.drop(columns="seed")
+    return pd.concat([about, found.reset_index(drop=True)], axis=1)
 
 
 @cache
@@ -336,14 +329,11 @@ def _network(model: str | None, device: str) -> Callable[[np.ndarray], np.ndarra
 
 def _by_stem(folder: str | Path) -> dict[str, Path]:
     """Photographs of a folder by name without suffix, in order."""
-    found: dict[str, Path] = {}
-    for file in sorted(Path(folder).iterdir()):
-        if file.suffix.lower() in datasets.SUFFIXES:
-            if file.stem in found:
-                raise ValueError(f"{folder}: {found[file.stem].name} and {file.name} share a name")
-            found[file.stem] = file
-    if not found:
-        raise ValueError(f"{folder}: no photographs in this folder")
+    files = [f for f in sorted(Path(folder).iterdir()) if f.suffix.lower() in datasets.SUFFIXES]
+    found = {file.stem: file for file in files}
+    if len(found) != len(files) or not files:
+        what = "two photographs of one name" if files else "no photographs"
+        raise ValueError(f"{folder}: {what} in this folder")
     return found
 
 
@@ -353,7 +343,61 @@ def _pixels(file: Path) -> np.ndarray:
 
 
 @cache
-def _niqe_model() -> NiqeModel | None:
-    if not datasets.at_hand("niqe-model"):
-        return None
-    return load_niqe_model(datasets.find("data/niqe_modelparameters.mat"))
+def _niqe_model():
+    there = datasets.at_hand("niqe-model")
+    return load_niqe_model(datasets.find("data/niqe_modelparameters.mat")) if there else None
+
+
+# --- where they are kept --------------------------------------------------------------------------
+
+
+def committed() -> Path:
+    """Folder of the study's committed scores."""
+    return paths.reports("study") / "scores"
+
+
+def own() -> Path:
+    """Folder of scores computed here and not committed."""
+    return paths.runs() / "scores"
+
+
+@cache
+def kept(group: str) -> pd.DataFrame:
+    """All scores of a group, a file name without ending, indexed by :data:`KEY`."""
+    files = [committed() / f"{group}.csv.gz", *sorted((own() / group).glob("*.csv"))]
+    tables = [pd.read_csv(file, dtype={"photograph": str}) for file in files if file.is_file()]
+    if not tables:
+        return pd.DataFrame(columns=KEY).set_index(KEY)
+    table = pd.concat(tables, ignore_index=True)
+    table = table[table["version"] == metrics.VERSION].drop(columns="version")
+    return table.drop_duplicates(KEY, keep="last").set_index(KEY)
+
+
+def write(group: str, rows: list[dict]) -> None:
+    """Keep rows, each with :data:`KEY` and figures, in a file of their own under :func:`own`."""
+    table = pd.DataFrame(rows).assign(version=metrics.VERSION)
+    text = table.to_csv(index=False, float_format="%.6g")
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    (own() / group).mkdir(parents=True, exist_ok=True)
+    with atomic_write(own() / group / f"{name}.csv") as partial:
+        partial.write_text(text)
+    kept.cache_clear()
+
+
+def _group(on: str, figures: str) -> str:
+    return on if figures == "all" else f"{on}-{figures}"
+
+
+@cache
+def _names() -> dict[str, str]:
+    """Name of weights → their hash."""
+    file = committed() / "weights.csv"
+    return dict(pd.read_csv(file).itertuples(index=False)) if file.is_file() else {}
+
+
+@cache
+def _fingerprint(model: str) -> str:
+    """Hash of a model's tensors; and its scale, if any."""
+    net = checkpoints.load(model).net
+    scale = getattr(getattr(net, "config", None), "scale", 1.0)
+    return checkpoints.fingerprint(net.state_dict()) + (f"-{scale:g}x" if scale != 1 else "")

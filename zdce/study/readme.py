@@ -29,6 +29,7 @@ FIGURES = {
     "ssim_matched": ("SSIM, means matched ↑", 3),
     "mean": ("mean brightness", 2),
 }
+HEADS = [head for head, _ in FIGURES.values()]
 
 
 def blocks() -> dict[Path, dict[str, Callable[[], str]]]:
@@ -68,6 +69,10 @@ def table(heads: Iterable[str], rows: Iterable[Iterable], words: int = 1) -> str
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
+def _figures(row: pd.Series) -> list[str]:
+    return [f"{row[name]:.{digits}f}" for name, (_, digits) in FIGURES.items()]
+
+
 def verdicts() -> str:
     """The verdict on every claim, from the study's committed ledger."""
     return ledger.glance(pd.read_csv(paths.reports(PROFILE) / "claims.csv"))
@@ -79,22 +84,18 @@ def headline() -> str:
     """
     tables = paths.reports(PROFILE) / "tables"
     scores = pd.read_csv(tables / "06_summary.csv").query("dataset == @ON").set_index("method")
-    noise = pd.read_csv(tables / "06_noise.csv").query("dataset == 'bursts'")
-    noise = noise.set_index("method")
+    noise = pd.read_csv(tables / "06_noise.csv").query("dataset == 'bursts'").set_index("method")
     rows = []
-    for method in (name for name in SHOWN if name in scores.index):
-        cells = [f"{scores.at[method, name]:.{digits}f}" for name, (_, digits) in FIGURES.items()]
+    for method, row in scores.reindex([name for name in SHOWN if name in scores.index]).iterrows():
         grain = f"{noise.at[method, 'relative_noise']:.3f}" if method in noise.index else ""
-        rows.append([f"**{method}**" if method == "auto" else method, *cells, grain])
-    heads = ["method", *(head for head, _ in FIGURES.values()), "noise ÷ brightness ↓"]
-    scenes = int(noise["scenes"].iloc[0])
-    caption = (
-        f"n = {int(scores['n'].iloc[0])} real pairs of low and normal exposure (`{ON}`), noise "
-        f"over {scenes} scenes of `bursts`; 8-bit images at full size. Rows without "
-        "“(published)” are trained by this project. Source: `06_summary.csv` and `06_noise.csv` of "
-        f"`zdce report --profile {PROFILE}`."
+        rows.append([f"**{method}**" if method == "auto" else method, *_figures(row), grain])
+    return (
+        table(["method", *HEADS, "noise ÷ brightness ↓"], rows)
+        + f"\n\nn = {int(scores['n'].iloc[0])} real pairs of low and normal exposure (`{ON}`), "
+        f"noise over {int(noise['scenes'].iloc[0])} scenes of `bursts`; 8-bit images at full size. "
+        "Rows without “(published)” are trained by this project. Source: `06_summary.csv` and "
+        f"`06_noise.csv` of `zdce report --profile {PROFILE}`."
     )
-    return f"{table(heads, rows)}\n\n{caption}"
 
 
 def soak(folder: Path) -> str:
@@ -112,26 +113,23 @@ def soak(folder: Path) -> str:
 
 def weights_card() -> str:
     """Budget and fingerprint of every shipped weights file, from the files' own headers."""
-    numbers, rows = ["seed", "steps", "batch", "size"], []
+    rows = []
     for file in sorted(paths.weights().glob("*.safetensors")):
-        run = checkpoints.read(file).header["train"]
-        digest, seen = hashlib.sha256(file.read_bytes()).hexdigest(), run["steps"] * run["batch"]
-        cells = [f"{run[name]:,}" for name in numbers]
-        size = file.stat().st_size
-        rows.append([f"`{file.name}`", f"`{digest}`", f"{size:,}", *cells, f"{seen:,}"])
+        run, data = checkpoints.read(file).header["train"], file.read_bytes()
+        seen = run["steps"] * run["batch"]
+        numbers = (len(data), run["seed"], run["steps"], run["batch"], run["size"], seen)
+        digest = hashlib.sha256(data).hexdigest()
+        rows.append([f"`{file.name}`", f"`{digest}`", *(f"{number:,}" for number in numbers)])
     heads = ["file", "sha256", "bytes", "seed", "steps", "batch", "size, pixels"]
     return table([*heads, "photographs seen"], rows, words=2)
 
 
 def seeds_card() -> str:
     """How far the seeds of the two networks lie apart on real pairs, from the committed scores."""
-    methods = [m for name in experiments.MAIN for m in evaluation.trained(name)]
+    methods = [method for name in experiments.MAIN for method in evaluation.trained(name)]
     scores = evaluation.evaluate(methods, ON)
-    means = scores.groupby(["method", "seed"], sort=False)[list(FIGURES)].mean()
-    rows = [
-        [f"`{name}`", seed, *(f"{row[key]:.{digits}f}" for key, (_, digits) in FIGURES.items())]
-        for (name, seed), row in means.iterrows()
-    ]
-    heads = ["network", "seed", *(head for head, _ in FIGURES.values())]
+    means = scores.groupby(["method", "seed"], sort=False)[[*FIGURES]].mean()
+    rows = [[f"`{name}`", seed, *_figures(row)] for (name, seed), row in means.iterrows()]
     n = scores["photograph"].nunique()
-    return f"{table(heads, rows)}\n\nMeans over n = {n} pairs of `{ON}`, without gamma."
+    cards = table(["network", "seed", *HEADS], rows)
+    return f"{cards}\n\nMeans over n = {n} pairs of `{ON}`, without gamma."

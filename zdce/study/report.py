@@ -4,9 +4,7 @@ open offline.
 
 from __future__ import annotations
 
-import ast
 import html
-import json
 import logging
 import os
 import platform
@@ -73,13 +71,13 @@ def save_table(frame: pd.DataFrame, name: str, decimals: int = 3) -> pd.DataFram
     return frame.round(decimals)
 
 
-def save_figure(figure: Figure, name: str, alt: str) -> plots.Picture:
+def save_figure(figure: Figure, name: str, alt: str) -> plots.Shown:
     """Save ``figure`` as ``figures/<name>.jpg`` or ``.png`` and return the picture, for display.
 
     ``alt`` says in words what it shows; without it, and for a name without its number, ValueError.
     """
     picture = plots.show(figure, alt, name)
-    _place("figures", name, pages.SUFFIXES[picture.mime]).write_bytes(picture.data)
+    _place("figures", name, pages.SUFFIXES[picture.kind]).write_bytes(picture.data)
     return picture
 
 
@@ -97,9 +95,8 @@ def commit() -> str:
         changed = git("diff", "--quiet", "HEAD", "--", ":/", ":(exclude,top)reports")
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    if known.returncode != 0:
-        return "unknown"
-    return known.stdout.strip() + "+" * (changed.returncode == 1)
+    found = known.stdout.strip() + "+" * (changed.returncode == 1)
+    return found if known.returncode == 0 else "unknown"
 
 
 class Stamp(dict):
@@ -113,18 +110,16 @@ class Stamp(dict):
         return f'<p class="stamp">{" · ".join(parts)}</p>'
 
 
-def stamp(seed: int | None = None, device: str | None = None) -> Stamp:
-    """Versions, device, threads, commit and seed, name to text; nothing about whose machine it is.
-
-    ``device``: ``cpu`` or ``cuda``; None is what this machine has.
-    """
+def stamp(seed: int | None = None) -> Stamp:
+    """Versions, device, threads, commit and seed, name to text; nothing of whose machine it is."""
     import torch
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    hardware = torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine()
+    device = f"cpu ({platform.machine()})"
+    if torch.cuda.is_available():
+        device = f"cuda ({torch.cuda.get_device_name()})"
     facts = {"zdce": __version__, "commit": commit(), "Python": platform.python_version()}
     facts |= {name: version(name) for name in STAMPED}
-    facts |= {"device": f"{device} ({hardware})", "threads": str(torch.get_num_threads())}
+    facts |= {"device": device, "threads": str(torch.get_num_threads())}
     return Stamp(facts | ({} if seed is None else {"seed": str(seed)}))
 
 
@@ -142,23 +137,23 @@ class prose(str):
 # ---- running -------------------------------------------------------------------------------------
 
 
-def run(
-    profile: str = "quick", only: Iterable[str] | None = None, panels: str | None = None
-) -> list[str]:
+def run(profile: str = "quick", only: Iterable[str] | None = None) -> list[str]:
     """Run the notebooks with a profile's parameters and render ``reports/<profile>/``, index
     included.
 
-    ``only``: numbers or names of notebooks (``01``, ``06_result_comparison``), None for all;
-    ``panels``: photographs shown in figures, ``bundled`` or ``datasets``, for notebooks that have
-    such a parameter (None: as the profile says). A notebook that fails leaves
-    ``NN_name.failed.html`` and ``.ipynb`` and what was finished before stays. Returns a line for
-    each notebook that failed. Raises ValueError, before anything runs, for an unknown notebook or
-    profile and for a parameter that its notebook lacks or that has another type.
+    ``only``: numbers or names of notebooks (``01``, ``06_result_comparison``), None for all. A
+    notebook that fails leaves ``NN_name.failed.html`` and ``.ipynb`` and what was finished before
+    stays. Returns a line for each notebook that failed. Raises ValueError, before anything runs,
+    for an unknown notebook or profile and for a parameter that its notebook lacks or that has
+    another type.
     """
-    chosen, parameters = _choose(only), read_profile(profile)
-    for book in chosen if panels is not None else []:
-        if "panels" in declared(book):
-            parameters.setdefault(book.stem, {})["panels"] = panels
+    books = sorted(paths.notebooks().glob("[0-9][0-9]_*.ipynb"))
+    names = {name: book for book in books for name in (book.stem, book.stem[:2])}
+    if unknown := [name for name in only or [] if name not in names]:
+        there = ", ".join(book.stem for book in books)
+        raise ValueError(f"only: no notebook {unknown[0]!r}; there are {there}")
+    chosen = books if only is None else sorted({names[name] for name in only})
+    parameters = read_profile(profile)
     finished, failures = paths.reports(profile), []
     with (
         lock(finished, "reports"),
@@ -172,8 +167,10 @@ def run(
             started = time.perf_counter()
             failure = _execute(book, parameters.get(book.stem, {}), stage, kernel)
             seconds = time.perf_counter() - started
-            print(f"{seconds:.1f} s" + (" FAILED" if failure else ""), flush=True)
-            _finish(book, profile, stage, finished, seconds, failure)
+            print(f"{seconds:.1f} s" + " FAILED" * bool(failure), flush=True)
+            _finish(
+                book, {"seconds": round(seconds, 1), **_made(profile)}, stage, finished, failure
+            )
             failures += [failure] if failure else []
         write_index(profile)
     for failure in failures:
@@ -181,29 +178,12 @@ def run(
     return failures
 
 
-def _choose(only: Iterable[str] | None) -> list[Path]:
-    books = sorted(paths.notebooks().glob("[0-9][0-9]_*.ipynb"))
-    names = {name: book for book in books for name in (book.stem, book.stem[:2])}
-    for name in only or []:
-        if name not in names:
-            there = ", ".join(book.stem for book in books)
-            raise ValueError(f"only: no notebook {name!r}; there are {there}")
-    return books if only is None else sorted({names[name] for name in only})
-
-
 def declared(book: Path) -> dict[str, str]:
-    """Names and types of a notebook's parameters, as its ``parameters`` cell annotates them.
+    """Names and types of a notebook's parameters, as its ``parameters`` cell annotates them."""
+    import papermill
 
-    papermill's own reader drops, with a warning, a line whose comment holds an equals sign.
-    """
-    cells = json.loads(book.read_text("utf-8"))["cells"]
-    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    lines = ast.parse("".join(tagged[0]["source"])).body if tagged else []
-    return {
-        line.target.id: ast.unparse(line.annotation)
-        for line in lines
-        if isinstance(line, ast.AnnAssign)
-    }
+    found = papermill.inspect_notebook(str(book))
+    return {name: about["inferred_type_name"] for name, about in found.items()}
 
 
 def read_profile(profile: str) -> dict[str, dict]:
@@ -219,27 +199,22 @@ def read_profile(profile: str) -> dict[str, dict]:
         there = ", ".join(sorted(each.stem for each in folder.glob("*.yaml")))
         raise ValueError(f"profile: no {profile!r}; there are {there}")
     read = yaml.safe_load(file.read_text("utf-8")) or {}
-    parameters = {stem: values or {} for stem, values in read.items()}
-    for stem, values in parameters.items():
+    types = {"float": (int, float), "int": int, "str": str, "bool": bool}
+    for stem, values in read.items():
         book = paths.notebooks() / f"{stem}.ipynb"
         if not book.is_file():
             raise ValueError(f"{file.name}: {stem} is no notebook in {book.parent.name}/")
         kinds = declared(book)
-        for name, value in values.items():
+        for name, value in (values or {}).items():
             if name not in kinds:
-                has = ", ".join(kinds)
                 what = f"{file.name}: {book.name} has no parameter {name!r}"
-                raise ValueError(f"{what}; it has {has}")
-            _check_type(f"{file.name}: {name} of {book.name}", value, kinds[name])
-    return parameters
-
-
-def _check_type(what: str, value: object, kind: str) -> None:
-    """ValueError unless ``value`` is of ``kind``, such as ``float``; ``what`` names it."""
-    known = {"float": (int, float), "int": int, "str": str, "bool": bool}
-    if not isinstance(value, known[kind]) or isinstance(value, bool) != (kind == "bool"):
-        hint = "; YAML reads 1e-4 as text: write 1.0e-4" * (kind == "float")
-        raise ValueError(f"{what} must be {kind}, not {value!r}{hint}")
+                raise ValueError(f"{what}; it has {', '.join(kinds)}")
+            kind = kinds[name]
+            if not isinstance(value, types[kind]) or isinstance(value, bool) != (kind == "bool"):
+                hint = "; YAML reads 1e-4 as text: write 1.0e-4" * (kind == "float")
+                what = f"{file.name}: {name} of {book.name} must be {kind}, not {value!r}"
+                raise ValueError(what + hint)
+    return {stem: values or {} for stem, values in read.items()}
 
 
 # What a notebook finds as in a process of its own: no names, counts from 1, options and generators
@@ -290,11 +265,9 @@ class _Kernel:
         client.start_channels()
         try:
             client.wait_for_ready(timeout=600)
-            reply = client.execute_interactive(FRESH.format(values=values), store_history=False)
+            client.execute_interactive(FRESH.format(values=values), store_history=False)
         finally:
             client.stop_channels()
-        if reply["content"]["status"] != "ok":
-            raise RuntimeError(f"{reply['content']['ename']}: {reply['content']['evalue']}")
         return self.manager
 
     def close(self) -> None:
@@ -306,42 +279,32 @@ class _Kernel:
             self.manager = None
 
 
-def _execute(book: Path, parameters: dict, stage: Path, kernel: _Kernel) -> str | None:
-    """Run one notebook into ``stage``; None, or the line that says where it stopped."""
+def _execute(book: Path, parameters: dict, stage: Path, kernel: _Kernel) -> str:
+    """Run one notebook into ``stage``; the line that says where it stopped, if it did."""
     import papermill
 
     for logger in ("papermill", "traitlets"):  # the second warns of channels left open for the next
         logging.getLogger(logger).setLevel(logging.ERROR)
+    options = {"kernel_name": "python3", "language": "python", "progress_bar": False}
+    options |= {"cwd": str(paths.root()), "coalesce_streams": True}
+    files = str(book), str(stage / book.name)
     try:
-        papermill.execute_notebook(
-            str(book),
-            str(stage / book.name),
-            parameters,
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            cwd=str(paths.root()),
-            coalesce_streams=True,
-            km=kernel.begin(ZDCE_REPORT_DIR=str(stage)),
-        )
+        km = kernel.begin(ZDCE_REPORT_DIR=str(stage))
+        papermill.execute_notebook(*files, parameters, km=km, **options)
+        return ""
     except papermill.PapermillExecutionError as error:
-        message = (str(error.evalue).strip() or "no message").splitlines()[0]
-        failure = f"{book.name} failed in cell [{error.exec_count}]: {error.ename}: {message}"
+        where, kind, message = f" in cell [{error.exec_count}]", error.ename, error.evalue
     except Exception as error:  # a dead kernel or a broken file fails this notebook alone
-        message = (str(error).strip() or "no message").splitlines()[0]
-        failure = f"{book.name} failed: {type(error).__name__}: {message}"
-    else:
-        return None
+        where, kind, message = "", type(error).__name__, error
     kernel.close()
-    return failure
+    message = (str(message).strip() or "no message").splitlines()[0]
+    return f"{book.name} failed{where}: {kind}: {message}"
 
 
 # ---- filing --------------------------------------------------------------------------------------
 
 
-def _finish(
-    book: Path, profile: str, stage: Path, finished: Path, seconds: float, failure: str | None
-) -> None:
+def _finish(book: Path, about: dict, stage: Path, finished: Path, failure: str) -> None:
     """Render what ``stage`` holds, then move it into place: over the old report if it finished,
     else beside it.
     """
@@ -351,17 +314,26 @@ def _finish(
         return
     notebook = nbformat.read(stage / book.name, as_version=4)
     _clean(notebook)
-    notebook.metadata.zdce = {"seconds": round(seconds, 1), **_made(profile)}
-    page = pages.report_page(notebook, failure or "")
+    notebook.metadata.zdce = about
+    page = pages.report_page(notebook, failure)
     for left in finished.glob(f"{book.stem}.failed.*"):
         left.unlink()
-    if not failure:
-        for folder in ("tables", "figures"):
-            _replace(stage / folder, finished / folder, book.stem[:3])
+    for folder in pages.KINDS if not failure else ():
+        (finished / folder).mkdir(exist_ok=True)
+        fresh = {file.name: file for file in (stage / folder).glob("*")}
+        for name, file in fresh.items():
+            os.replace(file, finished / folder / name)
+        for file in (finished / folder).glob(f"{book.stem[:3]}*"):
+            if file.name not in fresh:  # an earlier run left it
+                file.unlink()
     stem = book.stem + ".failed" * bool(failure)
     for suffix, text in ((".ipynb", nbformat.writes(notebook)), (".html", page)):
-        with atomic_write(finished / f"{stem}{suffix}") as partial:
-            partial.write_text(text, "utf-8")
+        _write(finished / f"{stem}{suffix}", text)
+
+
+def _write(file: Path, text: str) -> None:
+    with atomic_write(file) as partial:
+        partial.write_text(text, "utf-8")
 
 
 def _made(profile: str) -> dict[str, str]:
@@ -369,27 +341,13 @@ def _made(profile: str) -> dict[str, str]:
     return {"profile": profile, "date": date, "commit": commit()}
 
 
-def _replace(source: Path, target: Path, prefix: str) -> None:
-    """Move the files of ``source`` into ``target``, in place of those that an earlier run left
-    under ``prefix``.
-    """
-    target.mkdir(exist_ok=True)
-    fresh = {file.name for file in source.glob("*")}
-    for file in source.glob("*"):
-        os.replace(file, target / file.name)
-    for file in target.glob(f"{prefix}*"):
-        if file.name not in fresh:
-            file.unlink()
-
-
 def _clean(notebook: nbformat.NotebookNode) -> None:
     """Take papermill's marks and folders of this machine out of an executed notebook."""
-    notebook.metadata.pop("papermill", None)
-    notebook.cells = [
-        c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])
-    ]
+    mark = "papermill-error-cell-tag"
+    notebook.cells = [c for c in notebook.cells if mark not in c.metadata.get("tags", [])]
+    for part in (notebook, *notebook.cells):
+        part.metadata.pop("papermill", None)
     for cell in notebook.cells:
-        cell.metadata.pop("papermill", None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.source = cell.source.removeprefix("# Parameters\n").strip()
         for output in cell.get("outputs", []):
@@ -398,21 +356,11 @@ def _clean(notebook: nbformat.NotebookNode) -> None:
                 output.text = MACHINE.sub("", text)
 
 
-def write_index(profile: str) -> Path:
-    """Write ``claims.csv`` and ``index.html`` of a profile from its finished reports; the page's
-    path.
-    """
-    folder, made = paths.reports(profile), stamp()
-    made.pop("commit")
-    try:
-        table = ledger.ledger(folder / "tables")
-    except ValueError as error:  # a table of an earlier version
-        print(error, file=sys.stderr, flush=True)
-        table = ledger.ledger(folder / "none")
-    glance, harm = ledger.glance(table), readme.soak(folder)
-    page = pages.index_page(folder, _made(profile), made, table, glance, harm)
-    with atomic_write(folder / "claims.csv") as partial:
-        table.to_csv(partial, index=False)
-    with atomic_write(folder / "index.html") as partial:
-        partial.write_text(page, "utf-8")
-    return folder / "index.html"
+def write_index(profile: str) -> None:
+    """Write ``claims.csv`` and ``index.html`` of a profile from its finished reports."""
+    folder = paths.reports(profile)
+    table = ledger.ledger(folder / "tables")
+    made = {name: value for name, value in stamp().items() if name != "commit"}
+    texts = ledger.glance(table), readme.soak(folder)
+    _write(folder / "claims.csv", table.to_csv(index=False))
+    _write(folder / "index.html", pages.index_page(folder, _made(profile), made, table, *texts))

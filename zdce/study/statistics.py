@@ -58,7 +58,7 @@ def compare(
         elif -1 in values:
             values = pd.DataFrame(dict.fromkeys(base, values[-1]))
         seeds = values.columns.intersection(base.columns)
-        values = values[seeds].sub(base[seeds]).dropna(how="all")
+        values = values[seeds].sub(base[seeds])
     return interval(values, seed)
 
 
@@ -77,18 +77,17 @@ def interval(values: pd.Series | pd.DataFrame, seed: int = 0) -> Difference:
     sums, counts = groups.sum().to_numpy(float), groups.count().to_numpy(float)
     scenes, seeds = sums.shape
     if not scenes or not seeds:
-        nothing = (float("nan"),) * 3
-        return Difference(*nothing, 0, 0, seeds, float("nan"), float("nan"))
+        return Difference(np.nan, np.nan, np.nan, 0, 0, seeds, np.nan, np.nan)
     mean, each = sums.sum() / counts.sum(), sums.sum(axis=0) / counts.sum(axis=0)
-    low = high = float("nan")
+    low = high = np.nan
     if scenes > 1:
         random = np.random.default_rng(seed)
         drawn = random.multinomial(scenes, np.full(scenes, 1 / scenes), size=DRAWS)
         columns = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=DRAWS)
         means = ((drawn @ sums) * columns).sum(axis=1) / ((drawn @ counts) * columns).sum(axis=1)
         low, high = np.nanquantile(means, LEVEL)
-    found = (float(mean), float(low), float(high), len(table), scenes, seeds)
-    return Difference(*found, float(each.min()), float(each.max()))
+    found = map(float, (mean, low, high))
+    return Difference(*found, len(table), scenes, seeds, float(each.min()), float(each.max()))
 
 
 def _wide(scores: pd.DataFrame, figure: str, method: str) -> pd.DataFrame:
@@ -107,14 +106,11 @@ def differences(
     """:func:`compare` for every data set, pair of methods and figure that ``scores`` holds: one row
     each.
     """
-    rows = []
+    rows, figures = [], [figure for figure in figures if figure in scores]
     for name, part in scores.groupby("dataset", sort=False):
-        for method, other in pairs:
+        there = set(part["method"])
+        for method, other in (pair for pair in pairs if {*pair} <= there):
             for figure in figures:
-                if figure not in part or not {method, other} <= set(part["method"]):
-                    continue
-                found = compare(part, figure, method, other)
-                if found.n:
-                    about = {"dataset": name, "method": method, "other": other, "figure": figure}
-                    rows.append(about | vars(found))
-    return pd.DataFrame(rows)
+                about = {"dataset": name, "method": method, "other": other, "figure": figure}
+                rows.append(about | vars(compare(part, figure, method, other)))
+    return pd.DataFrame(rows).query("n > 0").reset_index(drop=True) if rows else pd.DataFrame()
