@@ -201,7 +201,7 @@ def test_a_mirror_folder_with_other_bytes_is_not_read_from(small, tmp_path, monk
     path, other = "weights/w0.pth", small["weights/w0.pth"][::-1]  # as many, and others
     monkeypatch.setenv("ZDCE_MIRROR", str(tmp_path / "mirror"))
     mirror = write(tmp_path / "mirror" / path, other)
-    with pytest.raises(FileNotFoundError, match="another file lies at"):
+    with pytest.raises(FileNotFoundError, match="wrong sha256"):
         datasets.find(path)
     write(mirror, small[path])
     assert datasets.find(path) == mirror
@@ -323,9 +323,9 @@ def test_bad_answers_leave_no_file_and_stop_no_other(small, home, serve, monkeyp
     assert kept(home) == [name.removeprefix("data/") for name in good], "no partial file stays"
     for path, reason in {
         "weights/w0.pth": "broken off",
-        "weights/w1.pth": "5100 bytes of other content",
+        "weights/w1.pth": "wrong sha256",
         "weights/w2.pth": "HTTP 404",
-        "data/bursts/7_0_.png": "5399 bytes of other content",
+        "data/bursts/7_0_.png": "5399 bytes instead of 5400",
         "data/bursts/7_1_.png": "no connection",
     }.items():
         assert reason in result.failed[path]
@@ -385,7 +385,7 @@ def test_redirects_are_followed_to_right_bytes_alone_and_not_for_ever(
     result = fetch.fetch(sets, mirror=server.address, progress=False)
     assert set(result.fetched) == set(small) - set(targets) | {"weights/w0.pth"}
     assert len(kept(home)) == len(result.fetched)
-    assert "of other content" in result.failed["weights/w1.pth"]
+    assert "wrong sha256" in result.failed["weights/w1.pth"]
     assert "Redirects" in result.failed["weights/w2.pth"]
     assert server.requests["weights/w2.pth"] < 50
     assert "no connection" in result.failed["weights/w3.pth"]
@@ -446,7 +446,7 @@ def test_without_a_connection_the_rest_is_not_tried(home, tmp_path, monkeypatch)
 )
 def test_paths_cannot_leave_the_data_folder(path, home, tmp_path, serve, monkeypatch):
     write_manifest(tmp_path, monkeypatch, {path: b"bad", "weights/good.pth": b"good"})
-    everything = datasets.DataSet("published-weights", "", "", starts=("data", "weights", "/"))
+    everything = datasets.DataSet("published-weights", "", ("data", "weights", "/"))
     monkeypatch.setitem(datasets.DATASETS, "published-weights", everything)
     server = serve({path: b"bad", "weights/good.pth": b"good"})
     result = fetch.fetch("published-weights", mirror=server.address, progress=False)
@@ -458,11 +458,11 @@ def test_a_mirror_that_is_nothing_lacks_files_or_has_others_gives_none(small, ho
     with pytest.raises(ValueError, match="neither a folder nor an http"):
         fetch.fetch("bursts", mirror=tmp_path / "nowhere")
     empty = fetch.fetch("bursts", mirror=tmp_path, progress=False).failed
-    assert len(empty) == 4 and all("not in the mirror" in reason for reason in empty.values())
+    assert len(empty) == 4 and all("missing in the mirror" in reason for reason in empty.values())
     for path, content in small.items():
         write(tmp_path / "other" / path, content * 2)
     other = fetch.fetch("bursts", mirror=tmp_path / "other", progress=False).failed
-    assert len(other) == 4 and all("expected" in reason for reason in other.values())
+    assert len(other) == 4 and all(" bytes instead of " in reason for reason in other.values())
     assert kept(home) == []
 
 

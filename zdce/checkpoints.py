@@ -41,8 +41,8 @@ class Model:
 
     net: :class:`~zdce.model.CurveNet`, :class:`~zdce.auto.AutoCurve` or :class:`~zdce.peers.SciNet`
     in evaluation mode, (N, 3, H, W) in [0, 1] → (enhanced, curves or illumination). gamma: the
-    post-processing it goes with (1: none). file: where its weights came from, None for ``auto``.
-    header: the file's configuration, empty for published files.
+    post-processing it goes with (1: none). file: of its weights, None for ``auto``. header: the
+    file's configuration, empty for published files.
     """
 
     name: str
@@ -87,10 +87,6 @@ def load(name_or_path: str | os.PathLike) -> Model:
     published weights that were not fetched yet.
     """
     text = os.fspath(name_or_path)
-    if text in GONE:
-        raise CheckpointError(
-            f"model {text!r} is gone: 'auto' took its place, as good and without a network"
-        )
     if text in MODELS:
         _, file, config = MODELS[text]
         if not file:
@@ -100,8 +96,9 @@ def load(name_or_path: str | os.PathLike) -> Model:
         return read(paths.weights() / file)
     if Path(text).suffix.lower() in (".safetensors", ".pth", ".pt"):
         return read(text)
+    what = "gone, 'auto' took its place" if text in GONE else "unknown"
     raise CheckpointError(
-        f"model {text!r} is unknown: choose one of {', '.join(MODELS)}, or give a weights file"
+        f"model {text!r} is {what}: choose one of {', '.join(MODELS)}, or give a weights file"
     )
 
 
@@ -115,44 +112,36 @@ def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
     if (size := path.stat().st_size) > MAX_BYTES:
         raise CheckpointError(f"{path}: {size} bytes, too large for weights of these networks")
     ours = path.suffix.lower() == ".safetensors"
-    tensors, header = read_tensors(path) if ours else (_read_pickled(path), {})
-    if not all(map(_held, tensors.values())):
-        raise CheckpointError(f"{path}: tensors larger than what the file holds of them")
-    if not all(torch.isfinite(tensor.float()).all() for tensor in tensors.values()):
-        raise CheckpointError(f"{path}: holds NaN or infinite weights")
-    is_sci = "enhance.in_conv.0.weight" in tensors
-    if not is_sci and config is None:
-        config = _config_from_header(path, header) if header else _config_from_shapes(path, tensors)
+    tensors, header = read_tensors(path) if ours else (_unpickled(path), {})
     try:
-        net = _sci(tensors) if is_sci else _curve_net(config, tensors)
+        return _model(path, tensors, header, config)
     except (RuntimeError, TypeError, ValueError) as error:
-        why = str(error).splitlines()[-1].strip()
-        raise CheckpointError(f"{path}: tensors do not fit the network: {why}") from None
-    if is_sci:
+        raise CheckpointError(f"{path}: {str(error).splitlines()[-1].strip()}") from None
+
+
+def _model(path: Path, tensors: dict[str, Tensor], header: dict, config: NetConfig | None) -> Model:
+    """The network of tensors from anywhere; errors say what is wrong with them."""
+    if not all(map(_held, tensors.values())):
+        raise ValueError("tensors larger than what the file holds of them")
+    if not all(torch.isfinite(tensor.float()).all() for tensor in tensors.values()):
+        raise ValueError("holds NaN or infinite weights")
+    if "enhance.in_conv.0.weight" in tensors:
+        net = SciNet()
+        own = {name.removeprefix("enhance."): tensor for name, tensor in tensors.items()}
+        net.load_state_dict({name: own[name] for name in net.state_dict() if name in own})
         return Model(path.stem.replace("_", "-"), net.eval(), 1.0, path, {})
+    config = config or (_config_from_header(header) if header else _config_from_shapes(tensors))
+    with torch.device("meta"):  # no room is made for what the file does not hold
+        net = CurveNet(config)
+    plain = {"memory_format": torch.contiguous_format}
+    own = {name: tensor.float().clone(**plain) for name, tensor in tensors.items()}
+    net.load_state_dict(own, assign=True)
     improved = (config.width, config.pooling, config.separable) == (16, "overlapping", False)
     gamma = header.get("gamma", IMPROVED_GAMMA if improved else 1.0)
     if not isinstance(gamma, int | float) or not 0 < gamma < math.inf:
-        raise CheckpointError(f"{path}: gamma={gamma!r} in the header: must be a number above 0")
+        raise ValueError(f"gamma={gamma!r} in the header: must be a number above 0")
     name = "zero-dce-improved" if improved else "zero-dce++" if config.separable else "zero-dce"
     return Model(header.get("name") or name, net.eval(), float(gamma), path, header)
-
-
-def _curve_net(config: NetConfig, tensors: dict[str, Tensor]) -> CurveNet:
-    with torch.device("meta"):  # no room is made for what the file does not hold
-        net = CurveNet(config)
-    own = {
-        name: tensor.float().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
-    net.load_state_dict(own, assign=True)
-    return net
-
-
-def _sci(tensors: dict[str, Tensor]) -> SciNet:
-    net, names = SciNet(), {name.removeprefix("enhance."): name for name in tensors}
-    net.load_state_dict({key: tensors[names[key]] for key in net.state_dict() if key in names})
-    return net
 
 
 def _held(tensor: Tensor) -> bool:
@@ -162,35 +151,53 @@ def _held(tensor: Tensor) -> bool:
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
-def save(path: str | os.PathLike, net: CurveNet, name: str, gamma: float = 1.0, **header) -> None:
-    """Write ``net`` as ``.safetensors`` with its configuration inside, in one step (never a partial
-    file).
+def _config_from_shapes(tensors: dict[str, Tensor]) -> NetConfig:
+    """Architecture of a file without a header, from the tensors' names and shapes.
+
+    Pooling has no weights and leaves no trace; 16 channels are taken for the improved study's
+    network, the only published one of that width.
     """
-    about = {"name": name, "gamma": gamma, "net": asdict(net.config), **header}
-    write_tensors(path, net.state_dict(), about)
+    separable = "e_conv1.point_conv.weight" in tensors
+    first, last = (f"e_conv{n}.{'point_conv.' * separable}weight" for n in (1, 7))
+    if first not in tensors or last not in tensors:
+        raise ValueError(f"neither a Zero-DCE, Zero-DCE++ nor SCI network (no tensor {first})")
+    width, out = (tensors[key].shape[0] if tensors[key].ndim == 4 else 0 for key in (first, last))
+    if width < 1 or out < 3 or out % 3:
+        raise ValueError(f"{width} hidden and {out} curve channels; needs 1, and a multiple of 3")
+    return NetConfig(
+        width=width,
+        iterations=8 if out == 3 else out // 3,
+        shared_curves=out == 3,
+        separable=separable,
+        pooling="overlapping" if width == 16 and not separable else "none",
+    )
 
 
-def fingerprint(weights: str | os.PathLike | dict[str, Tensor]) -> str:
-    """16 hexadecimal digits of the sha256 of a network's tensors: names, shapes, values.
-
-    weights: a ``.safetensors`` or a network's ``state_dict()``. The same for every file that holds
-    the same weights, whatever its header.
-    """
-    tensors = weights if isinstance(weights, dict) else safetensors.torch.load_file(weights)
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()[:16]
+def _config_from_header(header: dict) -> NetConfig:
+    if "net" not in header and "step" in header:
+        raise ValueError("the state of a training, not a model; take model.safetensors beside it")
+    try:
+        net, known = dict(header["net"]), {field.name for field in fields(NetConfig)}
+        # Files of earlier versions name fields of networks that are gone, which did nothing here.
+        return NetConfig(**{key: net[key] for key in net if key in known or net[key]})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"configuration in the header is not usable: {error}") from None
 
 
-def write_tensors(path: str | os.PathLike, tensors: dict[str, Tensor], header: dict) -> None:
-    """Tensors and a JSON header as ``.safetensors``, in one step (never a partial file)."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_write(path) as partial:
-        text = json.dumps(header, sort_keys=True)
-        partial.write_bytes(safetensors.torch.save(plain, {"zdce": text}))
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    """Named tensors of a published file; no code in it is run."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as file:
+                if sum(part.file_size for part in file.infolist()) > path.stat().st_size:
+                    raise ValueError("compressed")
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        return {name.removeprefix("module."): tensor.detach() for name, tensor in tensors.items()}
+    # damaged files raise nearly anything: IndexError, TypeError, UnicodeDecodeError, ...
+    except Exception as error:
+        # The framework's own text is not passed on: it advises to load the file unsafely.
+        why = f"refused, damaged or more than named tensors ({type(error).__name__})"
+        raise CheckpointError(f"{path}: {why}; save the network's state_dict() alone") from None
 
 
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
@@ -207,62 +214,28 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
     return tensors, header
 
 
-def _config_from_shapes(path: Path, tensors: dict[str, Tensor]) -> NetConfig:
-    """Architecture of a file without a header, from the tensors' names and shapes.
+def write_tensors(path: str | os.PathLike, tensors: dict[str, Tensor], header: dict) -> None:
+    """Tensors and a JSON header as ``.safetensors``, in one step (never a partial file)."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_write(path) as partial:
+        text = json.dumps(header, sort_keys=True)
+        partial.write_bytes(safetensors.torch.save(plain, {"zdce": text}))
 
-    Pooling has no weights and leaves no trace; 16 channels are taken for the improved study's
-    network, the only published one of that width.
+
+def save(path: str | os.PathLike, net: CurveNet, name: str, gamma: float = 1.0, **header) -> None:
+    """Write ``net`` as ``.safetensors`` with its configuration inside, in one step."""
+    about = {"name": name, "gamma": gamma, "net": asdict(net.config), **header}
+    write_tensors(path, net.state_dict(), about)
+
+
+def fingerprint(weights: str | os.PathLike | dict[str, Tensor]) -> str:
+    """16 hexadecimal digits of the sha256 of a network's tensors (names, shapes, values), whatever
+    the header of their file. weights: a ``.safetensors`` or a network's ``state_dict()``.
     """
-    separable = "e_conv1.point_conv.weight" in tensors
-    first, last = (f"e_conv{n}.{'point_conv.' * separable}weight" for n in (1, 7))
-    if first not in tensors or last not in tensors:
-        raise CheckpointError(
-            f"{path}: neither a Zero-DCE, Zero-DCE++ nor SCI network (no tensor {first})"
-        )
-    width, out = (tensors[key].shape[0] if tensors[key].ndim == 4 else 0 for key in (first, last))
-    if width < 1 or out < 3 or out % 3:
-        raise CheckpointError(
-            f"{path}: {width} hidden and {out} curve channels; "
-            "it takes 1 or more, and a multiple of 3"
-        )
-    return NetConfig(
-        width=width,
-        iterations=8 if out == 3 else out // 3,
-        shared_curves=out == 3,
-        separable=separable,
-        pooling="overlapping" if width == 16 and not separable else "none",
-    )
-
-
-def _config_from_header(path: Path, header: dict) -> NetConfig:
-    if "net" not in header and "step" in header:
-        raise CheckpointError(
-            f"{path}: the state of a training, not a model; take model.safetensors beside it"
-        )
-    try:
-        net, known = dict(header["net"]), {field.name for field in fields(NetConfig)}
-        # Files of earlier versions name fields of networks that are gone, which did nothing here.
-        return NetConfig(**{key: net[key] for key in net if key in known or net[key]})
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: configuration in the header is not usable: {error}"
-        ) from None
-
-
-def _read_pickled(path: Path) -> dict[str, Tensor]:
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as file:
-                if sum(part.file_size for part in file.infolist()) > path.stat().st_size:
-                    raise ValueError("compressed")
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    # damaged files raise nearly anything: IndexError, TypeError, UnicodeDecodeError, ...
-    except Exception as error:
-        # The framework's own text is not passed on: it advises to load the file unsafely.
-        why = f"refused, damaged or more than named tensors ({type(error).__name__})"
-        raise CheckpointError(f"{path}: {why}; save the network's state_dict() alone") from None
-    if not isinstance(tensors, dict) or not all(
-        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in tensors.items()
-    ):
-        raise CheckpointError(f"{path}: holds something other than named tensors")
-    return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
+    tensors = weights if isinstance(weights, dict) else safetensors.torch.load_file(weights)
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -16,10 +16,10 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
@@ -30,7 +30,7 @@ from tqdm import tqdm
 from zdce import paths
 from zdce.camera import CAMERA, expose
 from zdce.files import atomic_write
-from zdce.photos import SUFFIXES, PhotoError, read_photo
+from zdce.photos import SUFFIXES, read_photo
 
 # --- the manifest ---------------------------------------------------------------------------------
 
@@ -66,10 +66,8 @@ def _read_manifest(path: Path) -> dict[str, Entry]:
             f"{path}: no manifest; run from a clone of the project, where it lies"
         )
     with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.reader(file)
-        next(rows)
-        entries = [Entry(name, int(size), *rest) for name, size, *rest in rows]
-    return {entry.path: entry for entry in entries}
+        _, *rows = csv.reader(file)
+    return {name: Entry(name, int(size), *rest) for name, size, *rest in rows}
 
 
 def manifest() -> dict[str, Entry]:
@@ -80,14 +78,20 @@ def manifest() -> dict[str, Entry]:
 # --- the sets -------------------------------------------------------------------------------------
 
 
+FREE = "CC0 or public domain"
+RESEARCH = "for research, no licence to redistribute"
+NO_TRADE = f"{RESEARCH} (Zero-DCE: CC BY-NC 4.0)"
+TRAIN = ("data/train_data/",)
+
+
 @dataclass(frozen=True)
 class DataSet:
     """A named set; ``starts`` begin its files' paths in the manifest. Sources: data/README.md."""
 
     name: str
     title: str
-    licence: str
-    starts: tuple[str, ...] = ()
+    starts: tuple[str, ...]
+    licence: str = RESEARCH
 
     def entries(self) -> list[Entry]:
         """Its files, in the manifest's order; none for ``bundled``."""
@@ -98,51 +102,30 @@ class DataSet:
         return [each for each in every if each.scene or each.path in references]
 
 
-RESEARCH = "for research, no licence to redistribute"
-DATASETS: dict[str, DataSet] = {
+DATASETS = {
     each.name: each
     for each in (
         DataSet(
-            "bundled",
-            "5 photographs inside scikit-image, darkened by a seeded camera model",
-            "CC0 or public domain",
+            "bundled", "5 photographs inside scikit-image, darkened by a camera model", (), FREE
         ),
         DataSet(
-            "sice-train",
-            "2,002 training photographs: neighbours are one scene at rising exposures",
-            f"{RESEARCH} (Zero-DCE: CC BY-NC 4.0)",
-            ("data/train_data/",),
+            "sice-train", "2,002 training photographs: neighbours are one scene", TRAIN, NO_TRADE
         ),
         DataSet(
-            "sice-pairs",
-            "250 low frames of sice-train with a normal exposure of the same scene: scoring alone",
-            f"{RESEARCH} (Zero-DCE: CC BY-NC 4.0)",
-            ("data/train_data/",),
+            "sice-pairs", "250 low frames of sice-train with a normal exposure", TRAIN, NO_TRADE
         ),
         DataSet(
             "lime",
             "Nine test photographs and the study's published results on them",
-            RESEARCH,
             ("data/test_data/LIME/", "data/published_results/LIME/"),
         ),
-        DataSet("dicm", "64 test photographs", RESEARCH, ("data/test_data/DICM/",)),
+        DataSet("dicm", "64 test photographs", ("data/test_data/DICM/",)),
+        DataSet("bursts", "Six static night scenes, four frames each", ("data/bursts/",), NO_TRADE),
         DataSet(
-            "bursts",
-            "Six static night scenes, four frames each: what differs between them is noise",
-            f"{RESEARCH} (Zero-DCE: CC BY-NC 4.0)",
-            ("data/bursts/",),
+            "published-weights", "Of Zero-DCE, improved Zero-DCE, Zero-DCE++, SCI", ("weights/",)
         ),
         DataSet(
-            "published-weights",
-            "Weights of Zero-DCE, improved Zero-DCE, Zero-DCE++ and SCI (three)",
-            RESEARCH,
-            ("weights/",),
-        ),
-        DataSet(
-            "niqe-model",
-            "Model of pristine photographs for the NIQE metric",
-            "for research, as released by its authors",
-            ("data/niqe_modelparameters.mat",),
+            "niqe-model", "Of pristine photographs, for NIQE", ("data/niqe_modelparameters.mat",)
         ),
     )
 }
@@ -187,22 +170,21 @@ def places_of(path: str) -> list[Path]:
     return [kept_at(path), *local]
 
 
-def is_right(place: Path, entry: Entry) -> bool:
-    """Whether the file ``place`` is there with the manifest's size and sha256."""
-    if not _has_size(place, entry):
-        return False
+def problem(place: Path, entry: Entry) -> str:
+    """What is wrong with a file; nothing where its size and sha256 are the manifest's."""
+    if not place.is_file():
+        return "missing"
+    if (size := place.stat().st_size) != entry.size:
+        return f"{size} bytes instead of {entry.size}"
     with place.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
-
-
-def _has_size(place: Path, entry: Entry) -> bool:
-    return place.is_file() and place.stat().st_size == entry.size
+        right = hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+    return "" if right else "wrong sha256"
 
 
 @functools.lru_cache(maxsize=10_000)
-def _was_right(place: Path, entry: Entry, _changed: int) -> bool:
+def _known_problem(place: Path, entry: Entry, _size: int, _changed: int) -> str:
     """The same for what is looked for often: a file is hashed again when it was changed."""
-    return is_right(place, entry)
+    return problem(place, entry)
 
 
 def find(relative_path: str) -> Path:
@@ -216,22 +198,23 @@ def find(relative_path: str) -> Path:
     if entry is None:
         raise FileNotFoundError(f"{relative_path}: not a file of {paths.manifest()}")
     wrong = ""
-    for place in places_of(entry.path):
-        if _has_size(place, entry):
-            if _was_right(place, entry, place.stat().st_mtime_ns):
-                return place
-            wrong = f" (another file lies at {place})"
+    for place in filter(Path.is_file, places_of(entry.path)):
+        about = place.stat()
+        if not (reason := _known_problem(place, entry, about.st_size, about.st_mtime_ns)):
+            return place
+        wrong = f" ({place}: {reason})"
     owner = next(name for name, each in DATASETS.items() if entry in each.entries())
     raise FileNotFoundError(f"{entry.path}: not at hand{wrong}; run `zdce data fetch {owner}`")
 
 
 def missing(name: str) -> list[Entry]:
     """The files of a set that are not there with the manifest's size; none for ``bundled``."""
-    return [
-        entry
-        for entry in _dataset(name).entries()
-        if not any(_has_size(place, entry) for place in places_of(entry.path))
-    ]
+
+    def there(entry: Entry) -> bool:
+        found = filter(Path.is_file, places_of(entry.path))
+        return any(place.stat().st_size == entry.size for place in found)
+
+    return [entry for entry in _dataset(name).entries() if not there(entry)]
 
 
 def at_hand(name: str) -> bool:
@@ -306,17 +289,6 @@ def _natural(name: str) -> list:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
 
 
-def _sample(name: str, entry: Entry) -> Sample:
-    file = PurePosixPath(entry.path)
-    if name == "sice-pairs":
-        reference = f"data/train_data/{entry.reference}"
-        return Sample(name, file.name, entry.scene, entry.path, reference)
-    if name == "lime":
-        published = f"data/published_results/LIME/{file.name}"
-        return Sample(name, file.name, file.stem, entry.path, published_path=published)
-    return Sample(name, file.name, file.stem.split("_")[0], entry.path)
-
-
 def samples(name: str, limit: int = 0, part: str = "") -> list[Sample]:
     """The photographs of a set in a fixed order: by scene for pairs and bursts, by number
     elsewhere.
@@ -324,24 +296,30 @@ def samples(name: str, limit: int = 0, part: str = "") -> list[Sample]:
     ``limit`` > 0 takes that many, evenly spaced. ``part``: only scenes of this :func:`half`. Raises
     ValueError for a set without photographs.
     """
-    entries = _dataset(name).entries()
     if limit < 0:
         raise ValueError(f"limit={limit} must be 0 (all) or more")
     if name in ("published-weights", "niqe-model"):
         raise ValueError(f"name={name!r} holds no photographs")
-    if name == "bundled":
-        shots = [(photo, stops) for photo in BUNDLED for stops in BUNDLED_STOPS]
-        every = [Sample(name, f"{photo}-{k}ev", photo, stops=k) for photo, k in shots]
-    else:
-        if name == "sice-pairs":
-            entries = [entry for entry in entries if entry.scene]
-        shown = [entry for entry in entries if entry.path.startswith(DATASETS[name].starts[0])]
-        every = [_sample(name, entry) for entry in shown]
+    shots = [(photo, stops) for photo in BUNDLED for stops in BUNDLED_STOPS]
+    every = [Sample("bundled", f"{photo}-{k}ev", photo, stops=k) for photo, k in shots]
+    if (each := _dataset(name)).starts:
+        shown = [entry for entry in each.entries() if entry.path.startswith(each.starts[0])]
+        every = [_sample(name, entry) for entry in shown if entry.scene or name != "sice-pairs"]
         every.sort(key=lambda s: (_natural(s.scene), _natural(s.name)))
     every = [sample for sample in every if part in ("", half(sample.scene))]
     if not limit or limit >= len(every):
         return every
     return [every[(2 * i + 1) * len(every) // (2 * limit)] for i in range(limit)]
+
+
+def _sample(name: str, entry: Entry) -> Sample:
+    file = PurePosixPath(entry.path)
+    more, scene = {}, file.stem.split("_")[0]
+    if name == "sice-pairs":
+        more, scene = {"reference_path": f"data/train_data/{entry.reference}"}, entry.scene
+    elif name == "lime":
+        more = {"published_path": f"data/published_results/LIME/{file.name}"}
+    return Sample(name, file.name, scene, entry.path, **more)
 
 
 HALVES = ("choosing", "reporting")
@@ -424,24 +402,23 @@ def training_set(
         whole = training_set(source.removesuffix(NOT_OVER), size, progress)
         kept = np.flatnonzero(_means(whole.images) <= OVER_EXPOSED)
         return TrainingSet(whole.images[kept], [whole.names[k] for k in kept])
-    if source in DATASETS and source not in ("sice-train", "bundled"):
+    if source == "bundled":
+        shots = [(photo, k) for photo in BUNDLED for k in TRAINING_STOPS]
+        photographs = [(f"{photo}{-k:+g}ev", partial(_bundled, photo, k)) for photo, k in shots]
+        key = [CAMERA.white, CAMERA.read_noise, BUNDLED_SIDE, *(name for name, _ in photographs)]
+    elif source in DATASETS and source != "sice-train":
         raise ValueError(
             f"name_or_folder={source!r} is for scoring; train on sice-train, bundled or a folder"
         )
-    if source == "bundled":
-        jobs = [(f"{photo}{-k:+g}ev", (photo, k)) for photo in BUNDLED for k in TRAINING_STOPS]
-        key = [CAMERA.white, CAMERA.read_noise, BUNDLED_SIDE, *(name for name, _ in jobs)]
     else:
-        jobs = _training_files(source)
-        key = [(name, file.stat().st_size, file.stat().st_mtime_ns) for name, file in jobs]
-    digest = hashlib.sha256(json.dumps([size, key]).encode()).hexdigest()[:16]
-    label = source
-    if source not in DATASETS:
-        label = re.sub(r"\W+", "-", Path(source).expanduser().resolve().name) or "folder"
-    file = paths.data() / "cache" / f"{label}-{size}-{digest}.npy"
-    if not file.is_file():
-        _build_cache(file, [what for _, what in jobs], size, progress)
-    return _opened(file, tuple(name for name, _ in jobs))
+        files = _training_files(source)
+        photographs = [(name, partial(_decode, file)) for name, file in files]
+        key = [(name, file.stat().st_size, file.stat().st_mtime_ns) for name, file in files]
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+    cached = paths.data() / "cache" / f"{digest}-{size}.npy"
+    if not cached.is_file():
+        _build_cache(cached, [read for _, read in photographs], size, progress)
+    return _opened(cached, tuple(name for name, _ in photographs))
 
 
 @functools.lru_cache(maxsize=4)
@@ -451,33 +428,26 @@ def _opened(file: Path, names: tuple[str, ...]) -> TrainingSet:
 
 
 def _build_cache(
-    file: Path, jobs: list[Path | tuple[str, float]], size: int, progress: bool
+    file: Path, photographs: list[Callable[[], np.ndarray]], size: int, progress: bool
 ) -> None:
-    """Decode and resize all of ``jobs``, photographs or bundled ones with their exposure."""
-    with atomic_write(file) as partial:
-        shape = (len(jobs), size, size, 3)
-        images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-        if hasattr(os, "posix_fallocate"):  # a full disk is an OSError here, and kills later
-            with partial.open("r+b") as stream:
-                os.posix_fallocate(stream.fileno(), 0, partial.stat().st_size)
+    """All ``photographs``, read and resized, as one ``.npy``."""
 
-        def place(index: int) -> str | None:
-            what = jobs[index]
-            try:
-                pixels = _decode(what) if isinstance(what, Path) else _bundled(*what)
-            except PhotoError as error:
-                return str(error)
-            images[index] = Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)
+    def resized(read: Callable[[], np.ndarray]) -> bytes:
+        image = Image.fromarray(read())
+        return image.resize((size, size), Image.Resampling.LANCZOS).tobytes()
 
-        bar = {"desc": "decoding", "unit": "photo", "mininterval": 1, "file": sys.stdout}
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            lines = pool.map(place, range(len(jobs)))
-            lines = tqdm(lines, total=len(jobs), disable=not progress, **bar)
-            wrong = [line for line in lines if line]
-        if wrong:
-            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-            raise PhotoError(f"{wrong[0]}{more}; mend or remove it")
-        images.flush()
+    shape = (len(photographs), size, size, 3)
+    bar = {"desc": "decoding", "unit": "photo", "mininterval": 1, "file": sys.stdout}
+    with (
+        atomic_write(file) as part,
+        part.open("wb") as stream,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        images = pool.map(resized, photographs)
+        for image in tqdm(images, total=len(photographs), disable=not progress, **bar):
+            stream.write(image)
 
 
 NOT_OVER = "-not-over"  # after a training set's name

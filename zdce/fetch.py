@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +23,7 @@ import requests
 from tqdm import tqdm
 
 from zdce import paths
-from zdce.datasets import Entry, entries_of, is_address, is_right, kept_at, places_of
+from zdce.datasets import Entry, entries_of, is_address, kept_at, places_of, problem
 from zdce.files import atomic_write
 
 with warnings.catch_warnings():
@@ -73,52 +72,42 @@ def fetch(
     mirror = mirror or paths.mirror()
     if mirror and not is_address(mirror) and not Path(mirror).expanduser().is_dir():
         raise ValueError(f"mirror={str(mirror)!r} is neither a folder nor an http(s) address")
-    entries, result = entries_of(names), Fetched()
-    silent, give_up = 0, threading.Event()
-    pool = ThreadPoolExecutor(jobs)
-    waiting = {pool.submit(_fetch_one, entry, mirror, give_up): entry.path for entry in entries}
+    silent, pool, result = 0, ThreadPoolExecutor(jobs), Fetched()
+    running = {pool.submit(_fetch_one, entry, mirror): entry.path for entry in entries_of(names)}
     bar = {"desc": "fetching", "unit": "file", "mininterval": 1, "file": sys.stdout}
     try:
-        done = as_completed(waiting)
-        for future in tqdm(done, total=len(entries), disable=not progress, **bar):
-            try:
-                (result.fetched if future.result() else result.kept).append(waiting[future])
-                silent = 0
-            except (_Failure, OSError, ValueError) as error:
-                result.failed[waiting[future]] = str(error)
-                unreached = isinstance(error, _Failure) and not error.connected
-                silent = silent + 1 if unreached else 0
-            if silent >= UNREACHABLE:
-                give_up.set()
+        for future in tqdm(as_completed(running), total=len(running), disable=not progress, **bar):
+            silent = 0 if getattr(future.exception(), "connected", True) else silent + 1
+            if silent == UNREACHABLE:
+                break
     finally:
         pool.shutdown(cancel_futures=True)
+    for future, path in running.items():
+        try:
+            (result.fetched if future.result() else result.kept).append(path)
+        except CancelledError:
+            result.failed[path] = f"not tried: no connection for {UNREACHABLE} files in a row"
+        except (_Failure, OSError, ValueError) as error:
+            result.failed[path] = str(error)
     return result
 
 
 def verify(names: str | Iterable[str]) -> dict[str, str]:
     """Hash every file of the sets where it lies, data or mirror folder: path → what is wrong."""
-    wrong = {}
+    found = {}
     for entry in entries_of(names):
-        place = next((place for place in places_of(entry.path) if place.is_file()), None)
-        if place is None:
-            wrong[entry.path] = "missing"
-        elif place.stat().st_size != entry.size:
-            wrong[entry.path] = f"{place.stat().st_size} bytes instead of {entry.size}"
-        elif not is_right(place, entry):
-            wrong[entry.path] = "wrong sha256"
-    return wrong
+        places = places_of(entry.path)
+        found[entry.path] = problem(next(filter(Path.is_file, places), places[0]), entry)
+    return {path: reason for path, reason in found.items() if reason}
 
 
-def _fetch_one(entry: Entry, mirror: str | os.PathLike | None, give_up: threading.Event) -> bool:
+def _fetch_one(entry: Entry, mirror: str | os.PathLike | None) -> bool:
     """Bring one file; False if it was there. Whatever goes wrong leaves no file, nor a part."""
     target = kept_at(entry.path)
-    if is_right(target, entry):
+    if not problem(target, entry):
         return False
-    if give_up.is_set():
-        reason = f"not tried: no connection for {UNREACHABLE} files in a row"
-        raise _Failure(reason, connected=False)
     with atomic_write(target) as partial:
-        if is_right(target, entry):  # another process was bringing it meanwhile
+        if not problem(target, entry):  # another process was bringing it meanwhile
             shutil.copyfile(target, partial)
             return False
         for attempt in range(ATTEMPTS):
@@ -137,19 +126,15 @@ def _transfer(entry: Entry, mirror: str | os.PathLike | None, partial: Path) -> 
     pause = None
     if mirror and not is_address(mirror):
         source = Path(mirror).expanduser() / entry.path
-        if not source.is_file():
-            raise _Failure(f"not in the mirror {mirror}")
-        if (size := source.stat().st_size) != entry.size:
-            raise _Failure(f"{size} bytes in the mirror; expected {entry.size} bytes")
+        if not source.is_file() or source.stat().st_size != entry.size:
+            raise _Failure(f"{problem(source, entry)} in the mirror {mirror}")
         shutil.copyfile(source, partial)
     else:
         pause = 0.0
         url = f"{str(mirror).rstrip('/')}/{quote(entry.path)}" if mirror else entry.origin
         _download(url, partial, entry.size)
-    if not is_right(partial, entry):
-        got = f"{partial.stat().st_size} bytes"
-        expected = f"{entry.size} bytes, sha256 {entry.sha256[:12]}…"
-        raise _Failure(f"{got} of other content; expected {expected}", pause)
+    if reason := problem(partial, entry):
+        raise _Failure(f"came with {reason}", pause)
 
 
 class _Bounded:
