@@ -1,9 +1,9 @@
 """How long enhancing takes, version by version: the study's timing contract.
 
-Every version runs in a process of its own, so that its threads, its compiler and its first calls
-are its own. Versions of a group take turns (A B A B …), so that whatever slows the machine down
-slows all of them; the device is waited for before a clock is read; what is reported are medians and
-quartiles, and ratios taken within each turn.
+A version is a model and a path, the way in which it computes. Each runs in a process of its own, so
+that its threads, its compiler and its first calls are its own. Versions of a group take turns (A B
+A B …), so that whatever slows the machine down slows all of them; the device is waited for before a
+clock is read; reported are medians and quartiles, and ratios taken within each turn.
 """
 
 from __future__ import annotations
@@ -12,23 +12,28 @@ import contextlib
 import hashlib
 import importlib.util
 import os
+import pickle
 import platform
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version as version_of
-from multiprocessing import get_context
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image, ImageOps
 
-from zdce import datasets, paths
+from zdce import checkpoints, datasets, engine, export, memory, paths
+from zdce.checkpoints import Model
+from zdce.photos import Photo, read_photo, to_pixels, to_tensor, write_photo
+from zdce.postprocess import apply_gamma
 
+THREADS = 2  # of every version
 PAUSE = 0.005  # seconds before each call: threads of the version before go to sleep
 SECONDS, LEAST = 3.0, 3  # a version is called until it took so long, but no fewer times
 BUSY = 0.2  # cores that other work may keep busy before a table says so
@@ -60,8 +65,6 @@ def fingerprint(name: str, home: Path = paths.PACKAGE) -> str:
 
 def conditions(name: str, device: str = "cpu") -> dict[str, object]:
     """What the file ``name`` states beside its times: commit, fingerprint, device, versions."""
-    import torch
-
     from zdce.study.report import commit
 
     vectors = torch.backends.cpu.get_cpu_capability()
@@ -73,103 +76,81 @@ def conditions(name: str, device: str = "cpu") -> dict[str, object]:
     return about | {"device": where, "versions": versions}
 
 
-@dataclass(frozen=True)
-class Version:
-    """One way to enhance a photograph.
+# --- versions -------------------------------------------------------------------------------------
 
-    model: a model's name or weights file. path: "chosen" for the engine that is chosen here, an
-    engine's name for that one, "AVX2" for machine code with no more than that, "fast" for the
-    chosen one on a reduced copy; "torch" for the network in PyTorch as it stands, "channels-last"
-    and "torch.compile" for the same in another order of memory and compiled, "ONNX Runtime".
-    """
-
-    model: str
-    path: str = "chosen"
-    threads: int = 2
-    device: str = "cpu"
-
-    @property
-    def label(self) -> str:
-        """Its name in tables."""
-        return f"{self.model}, {self.path}"
+Enhance = Callable[[np.ndarray], np.ndarray]  # (H, W, 3) uint8, rounded, with the model's gamma
 
 
-def ways(model: str, *paths: str) -> list[Version]:
-    """A model's versions by their paths."""
-    return [Version(model, path) for path in paths]
-
-
-# Width and height of a photograph, and the versions that take turns on it; the first is the measure
-GROUPS = (
-    (
-        (600, 400),
-        ways("auto", "chosen", "AVX2", "reference")
-        + ways("zero-dce++-12x", "torch", "torch.compile")
-        + ways("sci-medium", "torch", "torch.compile"),
-    ),
-    (
-        (600, 400),
-        ways("zero-dce-improved", "chosen", "AVX2", "reference", "fast")
-        + ways("zero-dce-improved", "torch", "torch.compile", "channels-last", "ONNX Runtime"),
-    ),
-    ((600, 400), ways("zero-dce", "chosen", "reference")),
-    (
-        (3840, 2160),
-        ways("auto", "chosen", "AVX2", "reference")
-        + ways("sci-medium", "torch.compile")
-        + ways("zero-dce-improved", "chosen", "fast"),
-    ),
-)
-
-
-def enhancing(version: Version) -> Callable[[np.ndarray], np.ndarray]:
-    """What enhances (H, W, 3) uint8 by this version: rounded, and through the model's gamma."""
-    import torch
-
-    from zdce import checkpoints, engine
-    from zdce.photos import to_pixels, to_tensor
-    from zdce.postprocess import apply_gamma
-
-    model, path = checkpoints.load(version.model), version.path
-    engines = engine.candidates(model.net, version.device, reduced=path == "fast")
-    for one in engines:
-        if path in ("chosen", "AVX2", "fast", one.name):
+def by_engine(model: Model, device: str, name: str = "", reduced: bool = False) -> Enhance:
+    """The engine of that name; without one, that which is chosen."""
+    here = engine.candidates(model.net, device, reduced=reduced)
+    for one in here:
+        if name in ("", one.name):
             return lambda pixels: one.render(pixels, gamma=model.gamma)
-    order = torch.channels_last if path == "channels-last" else torch.contiguous_format
-    net = model.net.to(version.device, memory_format=order).eval()
-    runs = {
-        "torch": lambda: net,
-        "channels-last": lambda: net,
-        "torch.compile": lambda: torch.compile(net, dynamic=False),
-        "ONNX Runtime": lambda: _onnx(model, version.threads),
-    }
-    if path not in runs:
-        names = ", ".join(one.name for one in engines)
-        raise ValueError(f"path={path!r}: the engines of {version.model} here are {names}")
-    run = runs[path]()
+    known = ", ".join(f"{one.name} ({one.reason})" for one in here)
+    raise ValueError(f"no engine {name!r} for {model.name} here, only {known}")
 
+
+def by_network(model: Model, device: str, prepare: Callable[[Model], Callable]) -> Enhance:
+    """The network as it stands, made ready by ``prepare``: all pixels at once."""
+    model.net.to(device).eval()
+    run = prepare(model)
+
+    @torch.inference_mode()
     def enhance(pixels: np.ndarray) -> np.ndarray:
-        image = to_tensor(pixels).to(version.device).contiguous(memory_format=order)
-        return apply_gamma(to_pixels(run(image)[0].contiguous()), model.gamma)
+        enhanced = run(to_tensor(pixels).to(device))[0]
+        return apply_gamma(to_pixels(enhanced.contiguous()), model.gamma)
 
     return enhance
 
 
-def _onnx(model, threads: int):
+def in_onnx_runtime(model: Model) -> Callable:
+    """The network exported to ONNX, on the processor."""
     import onnxruntime
-    import torch
-
-    from zdce import export
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.onnx"
         export.to_onnx(model, file, gamma=1)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(
-            file.read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
-    return lambda image: [torch.from_numpy(session.run(None, {"image": image.numpy()})[0])]
+        options.intra_op_num_threads = THREADS
+        on = {"providers": ["CPUExecutionProvider"]}
+        session = onnxruntime.InferenceSession(file.read_bytes(), options, **on)
+    return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])[None]
+
+
+# path → maker of what enhances; any other path is the name of an engine
+PATHS: dict[str, Callable[[Model, str], Enhance]] = {
+    "chosen": by_engine,
+    "AVX2": partial(by_engine, name="compiled"),  # its process gets ONLY_AVX2
+    "fast": partial(by_engine, reduced=True),
+    "torch": partial(by_network, prepare=lambda model: model.net),
+    "channels-last": partial(
+        by_network, prepare=lambda model: model.net.to(memory_format=torch.channels_last)
+    ),
+    "torch.compile": partial(
+        by_network, prepare=lambda model: torch.compile(model.net, dynamic=False)
+    ),
+    "ONNX Runtime": partial(by_network, prepare=in_onnx_runtime),
+}
+# Size of a photograph, and the versions that take turns on it: paths by model. Ratios are to the
+# first. Where the reference is measured, so are all engines that could run but were not chosen.
+Group = tuple[tuple[int, int], Mapping[str, Sequence[str]]]
+OURS, TORCH = ("chosen", "AVX2", "reference"), ("torch", "torch.compile")
+GROUPS: Sequence[Group] = (
+    ((600, 400), {"auto": OURS, "zero-dce++-12x": TORCH, "sci-medium": TORCH}),
+    ((600, 400), {"zero-dce-improved": (*OURS, "fast", *TORCH, "channels-last", "ONNX Runtime")}),
+    ((600, 400), {"zero-dce": ("chosen", "reference")}),
+    (
+        (3840, 2160),
+        {"auto": OURS, "sci-medium": TORCH[1:], "zero-dce-improved": ("chosen", "fast")},
+    ),
+)
+
+
+def enhancing(model: str, path: str, device: str = "cpu") -> Enhance:
+    """What enhances by this version."""
+    make = PATHS.get(path) or partial(by_engine, name=path)
+    return make(checkpoints.load(model), device)
 
 
 def timed(
@@ -177,9 +158,9 @@ def timed(
     value: object,
     synchronise: Callable[[], object] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
-) -> tuple[dict[str, float], object]:
-    """Milliseconds of each stage on what the one before returned, and what the last one returned;
-    the device is waited for before its clock starts and before it stops.
+) -> dict[str, float]:
+    """Milliseconds of each stage on what the one before returned; the device is waited for before
+    its clock starts and before it stops.
     """
     taken = {}
     for name, stage in stages.items():
@@ -188,76 +169,68 @@ def timed(
         value = stage(value)
         synchronise()
         taken[name] = 1000 * (clock() - started)
-    return taken, value
+    return taken
 
 
-_ready: dict = {}  # in a worker's process: the version's stages, and its device's wait
+# --- processes ------------------------------------------------------------------------------------
 
 
-def _begin(version: Version) -> None:
-    import torch
+def _serve(model: str, path: str, file: str, device: str) -> None:
+    """A worker's process: writes the enhanced file's pixels, then times for each line it reads."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever else is printed stays out of the answers
 
-    from zdce import memory
-    from zdce.photos import Photo, read_photo, write_photo
+    def answer(content: object) -> None:
+        pickle.dump(content, answers)
+        answers.flush()
 
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what compilers have to say
-    memory.keep_freed()
-    torch.set_num_threads(version.threads)
-    enhance = torch.inference_mode()(enhancing(version))
-
-    def encode(pixels: np.ndarray) -> np.ndarray:
-        write_photo(Photo(pixels), _ready["home"] / f"{os.getpid()}.jpg")
-        return pixels
-
-    _ready["stages"] = {"decode": lambda file: read_photo(file).pixels, "enhance": enhance}
-    _ready["stages"]["encode"] = encode
-    _ready["wait"] = torch.cuda.synchronize if version.device == "cuda" else lambda: None
-
-
-def _once(file: Path, kept: bool = False) -> tuple[dict[str, float], np.ndarray | None]:
-    _ready["home"] = file.parent
-    taken, pixels = timed(_ready["stages"], file, _ready["wait"])
-    return taken, pixels if kept else None
+    try:
+        memory.keep_freed()
+        torch.set_num_threads(THREADS)
+        written = Path(file).with_name(f"{os.getpid()}.jpg")
+        stages = {
+            "decode": lambda file: read_photo(file).pixels,
+            "enhance": enhancing(model, path, device),
+            "encode": lambda pixels: write_photo(Photo(pixels), written),
+        }
+        wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+        answer(stages["enhance"](stages["decode"](file)))
+        for _ in sys.stdin:
+            answer(timed(stages, file, wait))
+    except Exception as error:
+        answer(f"{type(error).__name__}: {error}")
 
 
 class Worker:
-    """A process that runs one version; calling it with a file enhances it and returns milliseconds
-    by stage. Raises RuntimeError that names the version when its process failed or ended.
+    """A process in which one version enhances one file again and again: each call returns
+    milliseconds by stage.
+
+    ``answer()``, once before the first call, is the enhanced photograph, (H, W, 3) uint8; by then
+    all is compiled. Both raise RuntimeError that names the version when it failed or ended.
     """
 
-    def __init__(self, version: Version) -> None:
-        self.version = version
-        own = ("MALLOC_", "GLIBC_", "NUMBA_CPU_")  # the caller's settings would blur the comparison
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-        kept["OMP_NUM_THREADS"] = kept["NUMBA_NUM_THREADS"] = str(version.threads)
-        kept |= ONLY_AVX2 if version.path == "AVX2" else {}
-        self.pool = ProcessPoolExecutor(1, get_context("spawn"))
-        with patch.dict(os.environ, kept, clear=True):
-            self.begun = self.pool.submit(_begin, version)
+    def __init__(self, model: str, path: str, file: Path, device: str = "cpu") -> None:
+        self.model, self.path, self.label = model, path, f"{model}, {path}"
+        own = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(THREADS))
+        own |= ONLY_AVX2 if path == "AVX2" else {}
+        words = [sys.executable, "-m", "zdce.study.timing", model, path, os.fspath(file), device]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(words, env=os.environ | own, **pipes)
 
-    def answer(self, future: Future):
-        """The result of what was asked of the process."""
+    def answer(self) -> object:
         try:
-            return future.result()
-        except Exception as error:
-            raise RuntimeError(f"version {self.version.label!r}: {error}") from error
+            content = pickle.load(self.process.stdout)
+        except (EOFError, pickle.UnpicklingError):
+            content = f"its process ended (exit code {self.process.wait()})"
+        if isinstance(content, str):
+            raise RuntimeError(f"{self.label}: {content}")
+        return content
 
-    def __call__(self, file: Path) -> dict[str, float]:
+    def __call__(self) -> dict[str, float]:
         time.sleep(PAUSE)
-        return self.answer(self.pool.submit(_once, file))[0]
-
-
-@contextlib.contextmanager
-def workers(versions: Iterable[Version]) -> Iterator[dict[str, Worker]]:
-    """Running processes by label, which start together."""
-    running = {version.label: Worker(version) for version in versions}
-    try:
-        for worker in running.values():
-            worker.answer(worker.begun)
-        yield running
-    finally:
-        for worker in running.values():
-            worker.pool.shutdown()
+        with contextlib.suppress(OSError):  # where it has ended, the missing answer says so
+            os.write(self.process.stdin.fileno(), b"\n")
+        return self.answer()
 
 
 def busy() -> tuple[float, float]:
@@ -287,26 +260,26 @@ def contention(other: float) -> str:
     return warning if other > BUSY else f"quiet: {told}"
 
 
+# --- measuring ------------------------------------------------------------------------------------
+
+
 def measure(
-    versions: Mapping[str, Callable[[Path], dict[str, float]]],
-    file: Path,
+    versions: Mapping[str, Callable[[], dict[str, float]]],
     seconds: float = SECONDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> pd.DataFrame:
-    """Times of every version on a file: one row a call, with version, round and ms by stage.
+    """Times of every version: one row a call, with version, round and ms by stage.
 
     Round 0 is the warm-up. Then the versions take turns, each until it took ``seconds`` and ran
     three times or more.
     """
-    rows, spent = [], dict.fromkeys(versions, 0.0)
-    for number in range(10**6):
-        asked = [label for label in versions if spent[label] < seconds or number <= LEAST]
+    rows, spent, number = [], dict.fromkeys(versions, 0.0), 0
+    while asked := [v for v in versions if spent[v] < seconds or number <= LEAST]:
         for label in asked:
             started = clock()
-            rows.append({"version": label, "round": number} | versions[label](file))
+            rows.append({"version": label, "round": number} | versions[label]())
             spent[label] += clock() - started if number else 0.0
-        if not asked:
-            break
+        number += 1
     return pd.DataFrame(rows)
 
 
@@ -317,94 +290,106 @@ def summary(times: pd.DataFrame) -> pd.DataFrame:
     how many times as long as the first version takes, the median over rounds of the quotient within
     a round, with its quartiles; n: rounds; decode_ms, encode_ms: medians.
     """
-    warm = times[times["round"] > 0].set_index(["version", "round"])
-    first = warm["enhance"].xs(times["version"].iloc[0], level="version")
-    quotients = warm["enhance"].div(first, level="round").dropna()
-    told = {}
-    for name, values in {"ms": warm["enhance"], "ratio": quotients}.items():
-        groups = values.groupby(level="version", sort=False)
-        told |= {name: groups.median(), f"{name}_low": groups.quantile(0.25)}
-        told[f"{name}_high"] = groups.quantile(0.75)
-    each = warm.groupby(level="version", sort=False)
-    stages = each[["decode", "encode"]].median().add_suffix("_ms")
-    return pd.DataFrame(told).assign(n=each.size()).join(stages).reset_index()
+    warm = times[times["round"] > 0].rename(columns={"enhance": "ms"})
+    first = warm[warm["version"] == times["version"].iloc[0]].set_index("round")["ms"]
+    each = warm.assign(ratio=warm["ms"] / warm["round"].map(first)).groupby("version", sort=False)
+    figures, stages = each[["ms", "ratio"]], each[["decode", "encode"]].median()
+    low, high = (figures.quantile(q).add_suffix(s) for q, s in ((0.25, "_low"), (0.75, "_high")))
+    parts = [figures.median(), low, high, stages.add_suffix("_ms")]
+    return pd.concat(parts, axis=1).assign(n=each.size()).reset_index()
 
 
-def agreement(results: Mapping[Version, np.ndarray]) -> pd.DataFrame:
-    """How far each version's result lies from that of its model's engine "reference": version,
+def agreement(results: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFrame:
+    """How far results lie from those of the engine "reference", by model and path: model, path,
     within_1 (share of values within one grey level), furthest (grey levels).
     """
-    exact = {v.model: pixels.astype(int) for v, pixels in results.items() if v.path == "reference"}
     rows = []
-    for version, pixels in results.items():
-        if version.model in exact and version.path != "fast":
-            apart = np.abs(exact[version.model] - pixels)
-            rows.append((version.label, (apart <= 1).mean(), apart.max()))
-    return pd.DataFrame(rows, columns=["version", "within_1", "furthest"])
+    for (model, path), pixels in results.items():
+        if path != "fast" and (model, "reference") in results:
+            apart = np.abs(results[model, "reference"].astype(int) - pixels)
+            rows.append((model, path, (apart <= 1).mean(), apart.max()))
+    return pd.DataFrame(rows, columns=["model", "path", "within_1", "furthest"])
 
 
-def lacking(version: Version) -> str:
-    """What a version needs and is not at hand, as a line; empty if nothing."""
-    from zdce import checkpoints
-
-    try:
-        checkpoints.load(version.model)
-    except FileNotFoundError:
-        return f"{version.label}: not at hand; zdce data fetch published-weights brings it"
-    needs = {"ONNX Runtime": ("onnxscript", "export"), "AVX2": ("numba", "fast")}
-    needed, extra = needs.get(version.path, ("torch", ""))
-    if importlib.util.find_spec(needed):
-        return ""
-    return f'{version.label}: not at hand; pip install "zdce[{extra}]" brings it'
-
-
-def compare(groups=GROUPS, seconds: float = SECONDS) -> tuple[pd.DataFrame, list[str]]:
+def compare(
+    groups: Sequence[Group] = GROUPS, seconds: float = SECONDS, device: str = "cpu"
+) -> tuple[pd.DataFrame, list[str]]:
     """The table of ``zdce speed``, and what could not be measured here, a line each.
 
-    Versions of each group in turn on a bundled photograph: width, height, settings of the version,
-    figures of :func:`summary` and :func:`agreement`, cores of other work, and :func:`conditions`.
+    Versions of each group in turn on a bundled photograph: version, model, path, threads, figures
+    of :func:`summary` and :func:`agreement`, group, width, height, cores of other work, and
+    :func:`conditions`.
     """
     image = Image.fromarray(datasets.samples("bundled")[0].image())
-    parts, missing, about = [], [], conditions("paths")
-    for number, (size, versions) in enumerate(groups):
-        missing += filter(None, map(lacking, versions))
-        before, there = busy(), [version for version in versions if not lacking(version)]
-        with tempfile.TemporaryDirectory(prefix="zdce-speed-") as folder, workers(there) as running:
+    parts, missing, about = [], [], conditions("paths", device)
+    for number, (size, models) in enumerate(groups):
+        before, at = busy(), {"group": number, "width": size[0], "height": size[1]}
+        with tempfile.TemporaryDirectory(prefix="zdce-speed-") as folder:
             file = Path(folder) / "photograph.jpg"
             ImageOps.fit(image, size, Image.Resampling.BICUBIC).save(file, quality=95)
-            # What is compiled, they compile at a time.
-            first = [(worker, worker.pool.submit(_once, file, True)) for worker in running.values()]
-            results = {worker.version: worker.answer(future)[1] for worker, future in first}
-            part = summary(measure(running, file, seconds))
-        settings = pd.DataFrame([{"version": v.label} | asdict(v) for v in there])
-        part = settings.drop(columns="device").merge(part).merge(agreement(results), how="left")
-        at = {"group": number, "width": size[0], "height": size[1]}
+            part, failed = _in_turn(models, file, seconds, device)
         parts.append(part.assign(**at, other_work=other_work(before)))
+        missing += failed
     return pd.concat(parts, ignore_index=True).assign(**about), missing
 
 
-def choices(device: str = "cpu") -> list[str]:
-    """Which engine enhances by each of this project's models on a device, and why."""
-    from zdce import checkpoints, engine
+def _in_turn(
+    models: Mapping[str, Sequence[str]], file: Path, seconds: float, device: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of one group, and what could not be measured."""
+    running, results, missing = [], {}, []
+    with contextlib.ExitStack() as stack:
+        for model, asked in models.items():
+            whole = engines(model, device)[1:] if "reference" in asked else []
+            for path in dict.fromkeys([*asked, *(one.name for one in whole)]):
+                running.append(Worker(model, path, file, device))
+                stack.enter_context(running[-1].process)
+        for worker in running:  # all have begun: what is compiled, they compile at a time
+            try:
+                results[worker] = worker.answer()
+            except RuntimeError as error:
+                missing.append(f"not measured: {error}")
+        times = summary(measure({worker.label: worker for worker in results}, seconds))
+    about = [(worker.label, worker.model, worker.path, THREADS) for worker in results]
+    about = pd.DataFrame(about, columns=["version", "model", "path", "threads"])
+    apart = agreement({(each.model, each.path): pixels for each, pixels in results.items()})
+    return about.merge(times).merge(apart, how="left"), missing
 
+
+def engines(model: str, device: str = "cpu") -> list[engine.Reference]:
+    """What can run a model here, the chosen one first."""
+    return engine.candidates(checkpoints.load(model).net, device)
+
+
+def choices(table: pd.DataFrame, device: str = "cpu") -> list[str]:
+    """The engine that is chosen for each model of :func:`compare`'s table, why, and the times of
+    all that were measured, a line each.
+    """
     lines = []
-    for model in ("auto", "zero-dce-improved", "zero-dce"):
-        first, *others = engine.candidates(checkpoints.load(model).net, device)
-        rest = ", ".join(other.name for other in others)
-        lines.append(f"{model}: {first.name} ({first.reason}); could also run: {rest or 'none'}")
+    for (model, width, height), part in table.groupby(["model", "width", "height"], sort=False):
+        ms = part.set_index("path")["ms"]
+        if "chosen" in ms:
+            first, *others = engines(model, device)
+            told = [(first.name, ms["chosen"])]
+            told += [(each.name, ms[each.name]) for each in others if each.name in ms]
+            times = ", ".join(f"{name} {taken:.1f} ms" for name, taken in told)
+            chosen = f"{first.name} is chosen ({first.reason})"
+            lines.append(f"{model}, {width}×{height}: {chosen}: {times}")
     return lines
 
 
-def as_text(table: pd.DataFrame, missing: list[str]) -> str:
-    """The table of :func:`compare` as lines for a terminal, and the choices."""
-    lines, about = [], table.iloc[0]
-    columns = {"ms": "ms", "ms_low": "25 %", "ms_high": "75 %", "ratio": "times the first"}
-    columns |= {"within_1": "within 1 level", "decode_ms": "decode", "encode_ms": "encode"}
-    for _, part in table.groupby("group", sort=False):
-        size = f"{part['width'].iloc[0]}×{part['height'].iloc[0]}"
-        shown = part.set_index("version")[list(columns)].rename_axis(size).reset_index()
-        shown = shown.rename(columns=columns)
-        lines += [shown.to_string(index=False, float_format="{:.4g}".format, na_rep="–"), ""]
+def as_text(table: pd.DataFrame, missing: list[str], device: str = "cpu") -> str:
+    """What :func:`compare` found as lines for a terminal, with the choices of engines."""
+    names = {"width": "width", "height": "height", "version": "version", "ms": "ms"}
+    names |= {"ms_low": "25 %", "ms_high": "75 %", "ratio": "times the first"}
+    names |= {"within_1": "within 1 level", "decode_ms": "decode", "encode_ms": "encode"}
+    shown = table[[*names]].rename(columns=names)
+    shown = shown.to_string(index=False, float_format="{:.4g}".format, na_rep="–")
+    about = table.iloc[0]
     where = f"{about['device']}, {about['threads']} threads, {about['versions']}"
-    lines += [*choices(), *missing, f"{where}, commit {about['commit']}"]
+    lines = [shown, "", *choices(table, device), *missing, f"{where}, commit {about['commit']}"]
     return "\n".join([*lines, contention(table["other_work"].max())])
+
+
+if __name__ == "__main__":
+    _serve(*sys.argv[1:])
