@@ -1,9 +1,9 @@
-"""The four losses of Zero-DCE, none of which needs a reference, in the paper's form and in the
-released code's.
+"""The losses of Zero-DCE, none of which needs a reference, in the paper's form and in the released
+code's.
 
-The two differ (absolute values against squares, sums against means, borders); ``form`` chooses, and
-each docstring says what either computes. Images are (N, 3, H, W) in [0, 1]; every loss is a scalar
-tensor, 0 or more. Raises ValueError for an unknown form and for tensors smaller than a loss needs.
+The two differ (absolute values against squares, sums against means, borders): ``form`` chooses.
+Images are (N, 3, H, W) in [0, 1]; every loss is a scalar tensor, 0 or more. Raises ValueError for
+an unknown form and for tensors smaller than a loss needs.
 
 A new loss is a function, a line of :data:`LOSSES` and a weight in :class:`LossConfig`; training,
 records and plots then have it.
@@ -30,43 +30,37 @@ def _is_released(form: str) -> bool:
 def _needs(side: int, **tensors: Tensor) -> None:
     """ValueError naming the tensor that is smaller than side × side."""
     for name, tensor in tensors.items():
-        if min(tensor.shape[-2:]) < side:
-            height, width = tensor.shape[-2:]
-            raise ValueError(
-                f"{name} is {height}×{width}: this loss needs at least {side}×{side} pixels"
-            )
+        height, width = tensor.shape[-2:]
+        if min(height, width) < side:
+            raise ValueError(f"{name} is {height}×{width}: this loss needs at least {side}×{side}")
 
 
 def spatial_consistency(enhanced: Tensor, original: Tensor, form: str = "released") -> Tensor:
-    """Differences between neighbouring 4×4 regions shall survive the enhancement.
+    """Differences between neighbouring 4×4 regions should survive the enhancement.
 
-    enhanced, original: (N, 3, H, W) in [0, 1], H and W at least 4. With Y and I the means of 4×4
-    regions over all channels and Δ the difference to each of the four neighbouring regions:
+    enhanced, original: (N, 3, H, W), H and W at least 4. With Y and I the means of 4×4 regions over
+    all channels and Δ the difference to each of the four neighbouring regions:
 
-    - ``released``: mean over regions of Σ (ΔY − ΔI)²; beyond the border stand zeros (released
-      code).
+    - ``released``: mean over regions of Σ (ΔY − ΔI)²; beyond the border stand zeros.
     - ``paper``: mean over regions of Σ (|ΔY| − |ΔI|)²; regions have the neighbours that exist
-      (paper, equation 5; it is silent on the border, the choice is ours).
+      (equation 5; it is silent on the border, the choice is ours).
     """
     _needs(4, enhanced=enhanced, original=original)
     y, i = (F.avg_pool2d(x.mean(dim=1, keepdim=True), 4) for x in (enhanced, original))
     if _is_released(form):
-        # The difference is linear, so (ΔY − ΔI) is the difference of (Y − I).
-        d = F.pad(y - i, (1, 1, 1, 1))
+        d = F.pad(y - i, (1, 1, 1, 1))  # differencing is linear: ΔY − ΔI = Δ(Y − I)
         centre = d[..., 1:-1, 1:-1]
         neighbours = (d[..., 1:-1, :-2], d[..., 1:-1, 2:], d[..., :-2, 1:-1], d[..., 2:, 1:-1])
         return sum((centre - n).square() for n in neighbours).mean()
-    across = (y.diff(dim=-1).abs() - i.diff(dim=-1).abs()).square().sum()
-    down = (y.diff(dim=-2).abs() - i.diff(dim=-2).abs()).square().sum()
-    return 2 * (across + down) / y.numel()  # every pair is seen from both of its regions
+    changes = [(y.diff(dim=d).abs() - i.diff(dim=d).abs()).square().sum() for d in (-1, -2)]
+    return 2 * sum(changes) / y.numel()  # every pair is seen from both of its regions
 
 
 def exposure_control(enhanced: Tensor, target: float = 0.6, form: str = "released") -> Tensor:
-    """The mean of each 16×16 region shall lie near ``target``.
+    """The mean of each 16×16 region should lie near ``target``.
 
-    enhanced: (N, 3, H, W) in [0, 1], H and W at least 16. With Y the regions' means over all
-    channels: ``released``: mean (Y − target)² (released code). ``paper``: mean |Y − target| (paper,
-    equation 6).
+    enhanced: (N, 3, H, W), H and W at least 16. With Y the regions' means over all channels:
+    ``released``: mean (Y − target)². ``paper``: mean |Y − target| (equation 6).
     """
     _needs(16, enhanced=enhanced)
     distance = F.avg_pool2d(enhanced.mean(dim=1, keepdim=True), 16) - target
@@ -74,10 +68,10 @@ def exposure_control(enhanced: Tensor, target: float = 0.6, form: str = "release
 
 
 def color_constancy(enhanced: Tensor, form: str = "released") -> Tensor:
-    """The three channel means J of a photograph shall be equal (grey world).
+    """The three channel means J of a photograph should be equal (grey world).
 
     enhanced: (N, 3, H, W). ``paper``: mean over photographs of Σ (Jp − Jq)² over the pairs RG, RB,
-    GB (paper, equation 7). ``released``: mean of √ Σ (Jp − Jq)⁴ (released code).
+    GB (equation 7). ``released``: mean of √ Σ (Jp − Jq)⁴.
 
     The released square root has no gradient where the photograph is grey and turns training into
     NaN. Here it is a vector norm: the same value, and gradient 0 there (ours).
@@ -90,15 +84,14 @@ def color_constancy(enhanced: Tensor, form: str = "released") -> Tensor:
 
 
 def illumination_smoothness(curves: Tensor, form: str = "released") -> Tensor:
-    """Total variation of the curves: neighbouring pixels shall be bent alike.
+    """Total variation of the curves: neighbouring pixels should have similar ones.
 
     curves: (N, C, H, W), C = 3 × iterations or 3, H and W at least 2.
 
-    - ``released``: 2·(Σ ∇x² / (H·(W−1)) + Σ ∇y² / ((H−1)·W)) / N, ∇x along a row and ∇y along a
-      column; each sum runs over all curve channels and is divided by the number of differences in
-      one of them (released code).
+    - ``released``: 2·(Σ ∇x² / (H·(W−1)) + Σ ∇y² / ((H−1)·W)) / N; each sum runs over all curve
+      channels and is divided by the number of differences in one of them.
     - ``paper``: mean over photographs, iterations and pixels of Σ over colours (|∇x| + |∇y|)²
-      (paper, equation 8); the mean over pixels is ours, the paper states none.
+      (equation 8; the mean over pixels is ours, the paper states none).
     """
     _needs(2, curves=curves)
     if _is_released(form):
@@ -136,12 +129,10 @@ class _SquaredDifferences(torch.autograd.Function):
 
 # Each term, of the enhanced and the original images, the curves and a LossConfig.
 LOSSES = {
-    "spatial": lambda new, old, curves, config: spatial_consistency(new, old, config.form),
-    "exposure": lambda new, old, curves, config: exposure_control(
-        new, config.exposure_target, config.form
-    ),
-    "color": lambda new, old, curves, config: color_constancy(new, config.form),
-    "smoothness": lambda new, old, curves, config: illumination_smoothness(curves, config.form),
+    "spatial": lambda new, old, curves, c: spatial_consistency(new, old, c.form),
+    "exposure": lambda new, old, curves, c: exposure_control(new, c.exposure_target, c.form),
+    "color": lambda new, old, curves, c: color_constancy(new, c.form),
+    "smoothness": lambda new, old, curves, c: illumination_smoothness(curves, c.form),
 }
 TERMS = tuple(LOSSES)
 
@@ -180,9 +171,8 @@ def loss_terms(
     enhanced, original: (N, 3, H, W) in [0, 1]; curves: (N, C, H, W). A term of weight 0 is not
     computed (0).
     """
-    weights = {name: getattr(config, name) for name in TERMS}
     zero = enhanced.new_zeros(())
     return {
-        name: weight * LOSSES[name](enhanced, original, curves, config) if weight else zero
-        for name, weight in weights.items()
+        name: w * loss(enhanced, original, curves, config) if (w := getattr(config, name)) else zero
+        for name, loss in LOSSES.items()
     }

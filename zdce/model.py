@@ -1,7 +1,5 @@
-"""The curve-estimation network of Zero-DCE and its published variants.
-
-The network looks at a photograph and returns, for every pixel and colour, the numbers of a curve
-that brightens it. The curve is the quadratic one of :func:`apply_curves`, applied several times.
+"""The curve-estimation network of Zero-DCE and its published variants: it looks at a photograph and
+returns, for every pixel and colour, the numbers of a curve that brightens it.
 """
 
 from __future__ import annotations
@@ -156,11 +154,12 @@ class CurveNet(nn.Module):
         """What the network looks at: the image, or a bilinearly reduced copy (Zero-DCE++ code)."""
         if self.config.scale == 1:
             return image
-        factor, like = 1 / self.config.scale, {"mode": "bilinear", "align_corners": False}
-        height, width = (int(side * factor) for side in image.shape[-2:])
-        if min(height, width) < 1:  # photographs thinner than one reduced pixel (ours)
-            return F.interpolate(image, size=(max(1, height), max(1, width)), **like)
-        return F.interpolate(image, scale_factor=factor, **like)
+        factor = 1 / self.config.scale
+        sides = [int(side * factor) for side in image.shape[-2:]]
+        how = {"scale_factor": factor}
+        if min(sides) < 1:  # photographs thinner than one reduced pixel (ours)
+            how = {"size": [max(1, side) for side in sides]}
+        return F.interpolate(image, mode="bilinear", align_corners=False, **how)
 
     def estimate(self, x: Tensor) -> Tensor:
         """The seven convolutions: (N, 3, h, w) in [0, 1] → (N, curve channels, h, w) in [−1, 1]."""
@@ -175,14 +174,14 @@ class CurveNet(nn.Module):
         return torch.tanh(x7.float())  # float32 under autocast as well
 
     def _pool(self, x: Tensor) -> Tensor:
-        if self.config.pooling == "overlapping":
-            if x.device.type == "cpu" and x.is_contiguous():  # the same values, three times as fast
-                last = x.contiguous(memory_format=torch.channels_last)
-                return F.max_pool2d(last, 3, stride=1, padding=1).contiguous()
-            return F.max_pool2d(x, 3, stride=1, padding=1)
         if self.config.pooling == "stride2":
             return F.max_pool2d(x, 2, stride=2, ceil_mode=True)
-        return x
+        if self.config.pooling == "none":
+            return x
+        if x.device.type == "cpu" and x.is_contiguous():  # the same values, three times as fast
+            last = x.contiguous(memory_format=torch.channels_last)
+            return F.max_pool2d(last, 3, stride=1, padding=1).contiguous()
+        return F.max_pool2d(x, 3, stride=1, padding=1)
 
     def _join(self, skip: Tensor, x: Tensor, stage: int) -> Tensor:
         """Skip connection; after stride-2 pooling ``x`` first returns to the skip's size."""
@@ -204,8 +203,7 @@ def multiply_adds(net: nn.Module, height: int, width: int) -> int:
     """Multiply-adds of all convolutions of ``net`` for one photograph of height × width pixels.
 
     Biases, poolings, interpolations and the curve itself are not counted. Nothing is computed: the
-    network runs on shapes alone, so that any size costs the same. Raises ValueError below one
-    pixel.
+    network runs on shapes alone. Raises ValueError below one pixel.
     """
     if min(height, width) < 1:
         raise ValueError(f"height={height}, width={width}: must be 1 or more pixels")

@@ -19,9 +19,9 @@ import pandas as pd
 from zdce import checkpoints, datasets, paths
 from zdce.checkpoints import fingerprint
 from zdce.files import atomic_write
-from zdce.losses import IMPROVED, PAPER, LossConfig
+from zdce.losses import IMPROVED, PAPER
 from zdce.model import ZERO_DCE_IMPROVED
-from zdce.training import COLUMNS, TrainConfig, weights_name
+from zdce.training import COLUMNS, MODEL, TrainConfig, weights_name
 
 # --- the experiments ------------------------------------------------------------------------------
 
@@ -29,19 +29,10 @@ EXPERIMENTS: dict[str, TrainConfig] = {}
 REFERENCES: dict[str, str] = {}  # experiment → the one that it differs from in one thing
 
 
-def _experiment(
-    name: str,
-    reference: str,
-    net: dict | None = None,
-    loss: dict | LossConfig | None = None,
-    **fields,
-) -> None:
-    """Add ``reference`` with fields of its network, of its losses or of the training changed."""
+def _experiment(name: str, reference: str, net: dict | None = None, **fields) -> None:
+    """Add ``reference`` with fields of its network, or of the training, changed."""
     base = EXPERIMENTS[reference]
-    losses = loss if isinstance(loss, LossConfig) else replace(base.loss, **(loss or {}))
-    EXPERIMENTS[name] = replace(
-        base, name=name, net=replace(base.net, **(net or {})), loss=losses, **fields
-    )
+    EXPERIMENTS[name] = replace(base, name=name, net=replace(base.net, **(net or {})), **fields)
     REFERENCES[name] = reference
 
 
@@ -71,11 +62,11 @@ _experiment("pools-2", REFERENCE, net={"pools": 2})
 _experiment("pools-3", REFERENCE, net={"pools": 3})
 # Weight of the TV term (L1), each loss left out, the exposure target, the paper's own losses.
 for _weight in (100, 200, 600, 1600):
-    _experiment(f"tv-{_weight}", REFERENCE, loss={"smoothness": float(_weight)})
+    _experiment(f"tv-{_weight}", REFERENCE, loss=replace(IMPROVED, smoothness=float(_weight)))
 for _term in ("spatial", "exposure", "color", "smoothness"):
-    _experiment(f"no-{_term}", REFERENCE, loss={_term: 0.0})
+    _experiment(f"no-{_term}", REFERENCE, loss=replace(IMPROVED, **{_term: 0.0}))
 for _target in (0.5, 0.7):
-    _experiment(f"exposure-{_target}", REFERENCE, loss={"exposure_target": _target})
+    _experiment(f"exposure-{_target}", REFERENCE, loss=replace(IMPROVED, exposure_target=_target))
 # The TV weight is raised by half here too, as the improved study raises the released code's.
 _experiment("paper-losses", REFERENCE, loss=replace(PAPER, smoothness=1.5 * PAPER.smoothness))
 # Training photographs, and the precision of the convolutions.
@@ -97,10 +88,10 @@ class Budget:
     """What a profile trains, on which photographs, for how long.
 
     data, size: as in :class:`~zdce.training.TrainConfig`. steps: optimiser steps of each experiment
-    that the profile has. seeds: of each; more: other seeds for some. named: epochs of an experiment
-    that is trained only where it is named; 0 allows none. snapshots: the steps after
-    which an experiment's weights are kept on the way. compared: those snapshots that a table of
-    experiments reads, because its other rows end there.
+    that the profile trains. seeds: of each, but for those that ``more`` has other seeds for. named:
+    epochs of every further experiment, trained only where it is asked for by name; 0 forbids them.
+    snapshots: steps after which an experiment's weights are kept on the way. compared: the snapshot
+    that stands in a table beside experiments that end there.
     """
 
     data: str
@@ -183,25 +174,11 @@ def plan(
 # --- what is kept of them -------------------------------------------------------------------------
 
 STATISTICS = {"mean": np.mean, "std": np.std, "low": np.min, "high": np.max}  # of an epoch's steps
-RUN_COLUMNS = {  # of trainings.csv
-    "experiment": str,
-    "seed": int,
-    "steps": int,
-    "batch": int,
-    "size": int,
-    "data": str,
-    "photographs": int,
-    "precision": str,
-    "device": str,
-    "torch": str,
-    "hours": float,
-}
-SNAPSHOT_COLUMNS = {  # of snapshots.csv
-    "experiment": str,
-    "seed": int,
-    "epochs": float,
-    "steps": int,
-    "fingerprint": str,
+OF_CONFIG = ("steps", "batch", "size", "data")  # columns of trainings.csv, from the configuration
+OF_RUN = ("photographs", "precision", "device", "torch")  # and from run.json
+TABLES = {
+    "trainings": ["experiment", "seed", *OF_CONFIG, *OF_RUN, "hours"],
+    "snapshots": ["experiment", "seed", "epochs", "steps", "fingerprint"],
 }
 
 
@@ -212,12 +189,18 @@ def training_folder(profile: str = "study") -> Path:
     return paths.reports(profile) / "training"
 
 
+def _table(name: str, profile: str) -> pd.DataFrame:
+    """One of ``TABLES``; empty where nothing was kept."""
+    file = training_folder(profile) / f"{name}.csv"
+    return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=TABLES[name])
+
+
 def compact_record(record: np.ndarray, per_epoch: int, every_step: bool) -> dict[str, np.ndarray]:
     """The record of a training in small: statistics of each epoch, and the loss of every step.
 
-    record: (steps, 6), columns as in ``training.COLUMNS``. per_epoch: steps of an epoch; the last
-    epoch may be cut short. every_step: keep ``loss`` as well, (steps,) float16, which is a record's
-    value to 1 in 2,000. Gives for each of ``STATISTICS`` (epochs, 6) float32, ``columns`` (6,), and
+    record: (steps, len(COLUMNS)), columns as in ``training.COLUMNS``. per_epoch: steps of an epoch;
+    the last may be cut short. every_step: keep ``loss`` as well, (steps,) float16, exact to 1 in
+    2,000. Gives for each of ``STATISTICS`` (epochs, len(COLUMNS)) float32, ``columns``, and
     ``steps`` (epochs,), the steps done when the epoch ended.
     """
     ends = [*range(per_epoch, len(record), per_epoch), len(record)]
@@ -231,63 +214,39 @@ def compact_record(record: np.ndarray, per_epoch: int, every_step: bool) -> dict
 
 
 def keep_training(config: TrainConfig, profile: str = "study") -> None:
-    """Keep what the finished run of ``config`` in ``runs/`` left: weights, compact record, a row.
+    """Keep what the finished run of ``config`` in ``runs/`` left: the weights of its end and of the
+    snapshot that tables compare, a list of all snapshots, the compact record, a row.
 
     Equal runs give equal files. Raises FileNotFoundError where the run is not finished.
     """
-    run = paths.runs() / config.run_name()
+    run, home, budget = paths.runs() / config.run_name(), training_folder(profile), BUDGETS[profile]
     about = json.loads((run / "run.json").read_text("utf-8"))
+    per_epoch, listed = -(-about["photographs"] // config.batch), []
+    own = {"experiment": config.name, "seed": config.seed}
+    for steps in sorted({*budget.snapshots.get(config.name, ()), config.steps}):
+        if steps <= config.steps:
+            name = weights_name(config.name, config.seed, steps / per_epoch)
+            file = run / (MODEL if steps == config.steps else f"snapshots/{name}")
+            known = {"epochs": round(steps / per_epoch, 3), "steps": steps}
+            listed.append(own | known | {"fingerprint": fingerprint(file)})
+            if steps in (config.steps, budget.compared.get(config.name)):
+                with atomic_write(home / name) as partial:
+                    partial.write_bytes(file.read_bytes())
     record = pd.read_csv(run / "record.csv")[list(COLUMNS)].to_numpy(np.float32)
-    per_epoch = -(-about["photographs"] // config.batch)
-    weights = {config.steps: run / "model.safetensors"}
-    for steps in BUDGETS[profile].snapshots.get(config.name, ()):
-        name = weights_name(config.name, config.seed, steps / per_epoch)
-        if steps < config.steps:
-            weights[steps] = run / "snapshots" / name
-    row = {
-        "experiment": config.name,
-        **{key: getattr(config, key) for key in ("seed", "steps", "batch", "size", "data")},
-        **{key: about[key] for key in ("photographs", "precision", "device", "torch")},
-        "hours": round(about["seconds"] / 3600, 3),
-    }
-    keep(profile, row, record, weights)
-
-
-def keep(profile: str, row: dict, record: np.ndarray, weights: dict[int, Path]) -> None:
-    """Write what a profile keeps of one training.
-
-    row: by ``RUN_COLUMNS``. record: (steps, 6), every step. weights: steps → file; the last ones
-    and those that tables compare are copied, of all the fingerprints are listed.
-    """
-    home, name, seed = training_folder(profile), row["experiment"], row["seed"]
-    per_epoch, listed = -(-row["photographs"] // row["batch"]), []
-    for steps, file in sorted(weights.items()):
-        known = {"experiment": name, "seed": seed, "epochs": round(steps / per_epoch, 3)}
-        listed.append(known | {"steps": steps, "fingerprint": fingerprint(file)})
-        if steps in (row["steps"], BUDGETS[profile].compared.get(name)):
-            with atomic_write(home / weights_name(name, seed, steps / per_epoch)) as partial:
-                partial.write_bytes(file.read_bytes())
-    with atomic_write(home / f"{name}-seed{seed}.npz") as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **compact_record(record, per_epoch, name in MAIN))
-    _exchange(home / "trainings.csv", [row], RUN_COLUMNS)
-    _exchange(home / "snapshots.csv", listed, SNAPSHOT_COLUMNS)
-
-
-def _exchange(file: Path, rows: list[dict], columns: dict[str, type]) -> None:
-    """Put ``rows`` into a table in place of those of the same experiment and seed."""
-    table, new = _read(file, columns), pd.DataFrame(rows)[list(columns)]
-    same = (table["experiment"] == new["experiment"][0]) & (table["seed"] == new["seed"][0])
-    table = pd.concat([table[~same], new], ignore_index=True)
-    place = table["experiment"].map(list(EXPERIMENTS).index)
-    table = table.assign(place=place).sort_values(["place", "seed", "steps"]).drop(columns="place")
-    with atomic_write(file) as partial:
-        table.to_csv(partial, index=False)
-
-
-def _read(file: Path, columns: dict[str, type]) -> pd.DataFrame:
-    if file.is_file():
-        return pd.read_csv(file, dtype=columns)
-    return pd.DataFrame({key: pd.Series(dtype=kind) for key, kind in columns.items()})
+    small = compact_record(record, per_epoch, config.name in MAIN)
+    place = home / f"{config.name}-seed{config.seed}.npz"
+    with atomic_write(place) as partial, partial.open("wb") as stream:
+        np.savez_compressed(stream, **small)
+    row = own | {key: getattr(config, key) for key in OF_CONFIG}
+    row |= {key: about[key] for key in OF_RUN} | {"hours": round(about["seconds"] / 3600, 3)}
+    for name, rows in (("trainings", [row]), ("snapshots", listed)):
+        table = _table(name, profile)
+        others = table[(table["experiment"] != config.name) | (table["seed"] != config.seed)]
+        table = pd.concat([others, pd.DataFrame(rows)], ignore_index=True)
+        place = table["experiment"].map(list(EXPERIMENTS).index)
+        table = table.assign(place=place).sort_values(["place", "seed", "steps"])
+        with atomic_write(home / f"{name}.csv") as partial:
+            table[TABLES[name]].to_csv(partial, index=False)
 
 
 def trainings(profile: str = "study") -> pd.DataFrame:
@@ -297,8 +256,7 @@ def trainings(profile: str = "study") -> pd.DataFrame:
     torch, hours (of the whole training), record and weights (paths). A training of which a snapshot
     is compared with other experiments has a row for that too, with fewer steps.
     """
-    home = training_folder(profile)
-    table = _read(home / "trainings.csv", RUN_COLUMNS)
+    home, table = training_folder(profile), _table("trainings", profile)
     earlier = table.assign(steps=table["experiment"].map(BUDGETS[profile].compared))
     earlier = earlier.dropna(subset="steps").astype({"steps": int})
     table = pd.concat([table, earlier]).sort_index(kind="stable", ignore_index=True)
@@ -307,15 +265,12 @@ def trainings(profile: str = "study") -> pd.DataFrame:
     names = map(weights_name, table["experiment"], table["seed"], table["epochs"])
     table["record"] = [home / f"{name}.npz" for name in seeds]
     table["weights"] = [home / name for name in names]
-    there = [
-        all(file.is_file() for file in files)
-        for files in zip(table["record"], table["weights"], strict=True)
-    ]
-    return table[there].reset_index(drop=True)
+    there = table["record"].map(Path.is_file) & table["weights"].map(Path.is_file)
+    return table[there.astype(bool)].reset_index(drop=True)
 
 
-# Of records that were kept before they named their columns.
-PUBLISHED_COLUMNS = ("spatial", "exposure", "color", "smoothness", "loss", "gradient_norm")
+# Of committed records, which do not name their columns.
+COMMITTED_COLUMNS = ("spatial", "exposure", "color", "smoothness", "loss", "gradient_norm")
 
 
 def records(name: str, profile: str = "study") -> pd.DataFrame:
@@ -327,13 +282,12 @@ def records(name: str, profile: str = "study") -> pd.DataFrame:
     """
     tables = []
     for about, per_epoch, small in _kept_records(name, profile):
-        table = pd.DataFrame(about | {"epoch": small["steps"] / per_epoch, "steps": small["steps"]})
-        columns = small.get("columns", PUBLISHED_COLUMNS)
-        for statistic in STATISTICS:
-            end = "" if statistic == "mean" else f"_{statistic}"
-            names = [f"{column}{end}" for column in columns]
-            table = table.join(pd.DataFrame(small[statistic], columns=names))
-        tables.append(table)
+        columns = small.get("columns", COMMITTED_COLUMNS)
+        parts = [about | {"epoch": small["steps"] / per_epoch, "steps": small["steps"]}]
+        for key in STATISTICS:
+            names = columns if key == "mean" else [f"{column}_{key}" for column in columns]
+            parts.append(dict(zip(names, small[key].T, strict=True)))
+        tables.append(pd.DataFrame({key: part[key] for part in parts for key in part}))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -344,10 +298,9 @@ def losses(name: str, profile: str = "study") -> pd.DataFrame:
     """
     tables = []
     for about, per_epoch, small in _kept_records(name, profile):
-        if "loss" in small:
-            step = np.arange(1, len(small["loss"]) + 1)
-            loss = {"step": step, "epoch": step / per_epoch, "loss": small["loss"].astype("f4")}
-            tables.append(pd.DataFrame(about | loss))
+        loss = small.get("loss", np.zeros(0)).astype("f4")
+        step = np.arange(1, len(loss) + 1)
+        tables.append(pd.DataFrame(about | {"step": step, "epoch": step / per_epoch, "loss": loss}))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -370,7 +323,7 @@ def snapshots(name: str, profile: str = "study") -> pd.DataFrame:
     weights: the file below ``runs/`` (``ZDCE_RUNS``), or None. The repository keeps the list and
     the scores, not the files; ``zdce sweep`` makes them again.
     """
-    table = _read(training_folder(profile) / "snapshots.csv", SNAPSHOT_COLUMNS)
+    table = _table("snapshots", profile)
     table = table[table["experiment"] == name].reset_index(drop=True)
     there = {file.name: file for file in paths.runs().rglob(f"{name}-seed*.safetensors")}
     names = map(weights_name, table["experiment"], table["seed"], table["epochs"])
