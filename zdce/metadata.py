@@ -205,10 +205,10 @@ def _remove_thumbnail(tiff: bytearray, entries: dict[int, bytes], order: str) ->
 # XMP and IPTC
 
 
-def clean_xmp(xmp: bytes, gain_map_lost: bool = False) -> bytes:
-    """XMP as it fits an upright picture, without the marks of a gain map that is left out."""
+def clean_xmp(xmp: bytes) -> bytes:
+    """XMP as it fits an upright picture, without the marks of a gain map, which is left out."""
     xmp = re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>))\d", rb"\g<1>1", xmp)
-    return _without(rb"hdrgm:", xmp) if gain_map_lost else xmp
+    return _without(rb"hdrgm:", xmp)
 
 
 def without_motion_photo(xmp: bytes) -> bytes:

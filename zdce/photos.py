@@ -15,13 +15,13 @@ import io
 import itertools
 import logging
 import os
+import re
 import struct
 import threading
 import warnings
 import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -40,31 +40,20 @@ COMMENT, TAIL = "the JPEG's comment", "the motion photo's video"
 GAIN_MAP, CREDENTIALS = "a gain map (its HDR part)", "content credentials (C2PA)"
 
 
-class Format(NamedTuple):
-    """A format that is written: suffixes, what it holds beside the pixels and their profile, the
-    quality where it has one, and Pillow's options.
-    """
-
-    suffixes: str
-    holds: frozenset[str]
-    quality: int | None = None
-    options: dict = {}  # noqa: RUF012 - never changed
-
-
+# What is written: suffixes, what a file holds beside its pixels and profile, Pillow's options.
 FORMATS = {
-    "JPEG": Format(
-        ".jpg .jpeg .jpe .jfif",
-        frozenset((EXIF, XMP, IPTC, COMMENT, TAIL)),
-        95,
-        {"subsampling": "4:4:4"},
+    "JPEG": (
+        (".jpg", ".jpeg", ".jpe", ".jfif"),
+        {EXIF, XMP, IPTC, COMMENT, TAIL},
+        {"quality": 95, "subsampling": "4:4:4"},
     ),
-    "PNG": Format(".png", frozenset((EXIF, XMP, TEXT))),
-    "BMP": Format(".bmp", frozenset()),
-    "TIFF": Format(".tif .tiff", frozenset((EXIF, XMP, IPTC))),
-    "WEBP": Format(".webp", frozenset((EXIF, XMP)), 95, {"method": 4, "exact": True}),
-    "AVIF": Format(".avif", frozenset((EXIF, XMP)), 90, {"subsampling": "4:4:4"}),
+    "PNG": ((".png",), {EXIF, XMP, TEXT}, {}),
+    "BMP": ((".bmp",), set(), {}),
+    "TIFF": ((".tif", ".tiff"), {EXIF, XMP, IPTC}, {}),
+    "WEBP": ((".webp",), {EXIF, XMP}, {"quality": 95, "method": 4, "exact": True}),
+    "AVIF": ((".avif",), {EXIF, XMP}, {"quality": 90, "subsampling": "4:4:4"}),
 }
-SUFFIXES = {suffix: name for name, each in FORMATS.items() for suffix in each.suffixes.split()}
+SUFFIXES = {suffix: name for name, each in FORMATS.items() for suffix in each[0]}
 SAME_AS = {"MPO": "JPEG", "DIB": "BMP"}  # phones write MPO: a JPEG with further pictures behind it
 # Read, not written: their developed or decoded pixels go into a file of another format.
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
@@ -79,13 +68,13 @@ EXTRAS = {  # name, extra, library
 }
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 DNG_VERSION, RAW_PHOTOMETRIC = 50706, (32803, 34892)  # of a sensor's values
-RAW_MAGIC = (b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"\0MRM", b"FOVb", b"IIII")
 HEIF_BRANDS = set(b"heic heix hevc hevx heim heis hevm hevs mif1 msf1".split())
-OTHER_KINDS = {  # that are recognised and not read, beside those that Pillow knows
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"II\xbc\1": "JPEG XR",
-    b"v/1\x01": "OpenEXR (HDR)",
+MAGIC = {  # of kinds that need an extra or are not read, beside those that Pillow knows
+    rb"FUJIFILMCCD-RAW|IIU\0|IIRO|IIRS|MMOR|\0MRM|FOVb|IIII": "RAW",
+    rb".{8}CR\x02|.{6}HEAPCCDR|.{4}ftypcrx ": "RAW",
+    rb"\xff\x0a|\0\0\0\x0cJXL ": "a JPEG XL file",
+    rb"II\xbc\x01": "a JPEG XR file",
+    rb"v/1\x01": "an OpenEXR file (HDR)",
 }
 MAX_PIXELS = 2**28  # 268 million; telephones take 200
 # Pillow's own limit; larger files must hold what they promise: a photograph has about 5 pixels a
@@ -132,9 +121,8 @@ class Photo:
         shape, dtype = self.pixels.shape, self.pixels.dtype
         if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype not in (np.uint8, np.uint16):
             raise PhotoError(f"pixels are {shape} {dtype}: give (H, W, 3) uint8 or uint16")
-        if self.alpha is not None and (self.alpha.shape != shape[:2] or self.alpha.dtype != dtype):
-            found = f"{self.alpha.shape} {self.alpha.dtype}"
-            raise PhotoError(f"alpha is {found}: give {shape[:2]} {dtype}")
+        if self.alpha is not None and (self.alpha.shape, self.alpha.dtype) != (shape[:2], dtype):
+            raise PhotoError(f"alpha: give {shape[:2]} {dtype}, as the pixels have it")
 
 
 def read_photo(path: str | os.PathLike) -> Photo:
@@ -204,11 +192,9 @@ def needed_extra(path: str | os.PathLike) -> str | None:
     else None.
     """
     suffix = Path(path).suffix.lower()
-    for kind, suffixes in (("HEIF", HEIF_SUFFIXES), ("RAW", RAW_SUFFIXES)):
-        _, extra, library = EXTRAS[kind]
-        if suffix in suffixes and not importlib.util.find_spec(library):
-            return extra
-    return None
+    kind = "HEIF" if suffix in HEIF_SUFFIXES else "RAW" if suffix in RAW_SUFFIXES else None
+    missing = kind and not importlib.util.find_spec(EXTRAS[kind][2])
+    return EXTRAS[kind][1] if missing else None
 
 
 def from_pil(image: Image.Image) -> Photo:
@@ -261,42 +247,47 @@ Decoded = tuple[Photo, bytes | None, int]
 def _decode(data: bytes, suffix: str) -> Photo:
     kind = _kind(data, suffix)
     if kind in EXTRAS:
-        decoded = _by_extra(data, kind)
+        photo, exif, orientation = _by_extra(data, kind)
     elif kind:
         raise PhotoError(f"{kind}, which is not read: export it as PNG, TIFF or JPEG first")
     else:
         decoded = _by_tifffile(data) if data[:4] in TIFF_MAGIC else None
-    photo = _toned(_upright(*(decoded or _by_pillow(data))))
-    if b"c2pa" in data and b"jumb" in data:  # what was signed is the picture before
-        photo.notes += (CREDENTIALS,)
-    return photo
+        photo, exif, orientation = decoded or _by_pillow(data)
+    carried = {name: v for name, v in photo.carried.items() if isinstance(v, bytes) and v}
+    if xmp := carried.get(XMP):
+        photo.notes += ("the extended XMP",) * (b"HasExtendedXMP" in xmp)
+        carried[XMP] = metadata.clean_xmp(xmp)
+    photo.carried = carried
+    photo.notes += (CREDENTIALS,) * (b"c2pa" in data and b"jumb" in data)
+    return _toned(_upright(photo, exif, orientation))
 
 
 def _kind(data: bytes, suffix: str) -> str | None:
     """One of :data:`EXTRAS`, the name of a kind that is not read, or None for what is to be
     tried.
     """
+    for magic, kind in MAGIC.items():
+        if re.match(magic, data, re.DOTALL):
+            return kind
     if data[4:8] == b"ftyp":
         end = min(int.from_bytes(data[:4], "big"), 256)
         brands = {data[at : at + 4] for at in range(8, end, 4)}
-        if data[8:12] == b"crx ":
-            return "RAW"
         if brands & {b"avif", b"avis"}:
             return None
         return "HEIF" if brands & HEIF_BRANDS else "a video"
-    raw = data.startswith(RAW_MAGIC) or data[8:11] == b"CR\x02" or data[6:14] == b"HEAPCCDR"
-    if raw or (suffix in RAW_SUFFIXES and data[:3] != b"\xff\xd8\xff"):
-        return "RAW"
-    return next((f"{name} file" for m, name in OTHER_KINDS.items() if data.startswith(m)), None)
+    return "RAW" if suffix in RAW_SUFFIXES and data[:3] != b"\xff\xd8\xff" else None
 
 
-def _check_size(pixels: int, data: bytes, samples: int, deep: bool, raw: int) -> None:
+def _check_size(
+    pixels: int, data: bytes, samples: int, bits: int, icc: bytes | None, raw: int
+) -> None:
     """Refuses what is too large, and what promises more than a photograph's file of that length
     holds.
 
-    samples: of a pixel once read, 3, or 4 where it is not opaque, two bytes each where it is
-    ``deep``; raw: bytes of a pixel in the file's own kind.
+    samples: of a pixel once read, 3, or 4 where it is not opaque; raw: bytes of a pixel in the
+    file's own kind.
     """
+    deep = bits > 8 or color.meaning(icc) is not None
     size, held = f"{pixels // 10**6} megapixels", pixels * samples * (1 + deep)
     if pixels > MAX_PIXELS:
         raise PhotoError(f"{size}: more than {MAX_PIXELS // 10**6} are not read")
@@ -329,8 +320,7 @@ def _by_heif(data: bytes, library) -> Decoded:
     color.refuse_high_dynamic_range(stated[1])
     gray = image.mode.startswith("L")
     icc = _fitting(image) if info.get("icc_profile") else color.by_code_points(*stated, gray)
-    deep = info["bit_depth"] > 8 or color.meaning(icc) is not None
-    _check_size(width * height, data, 4 if image.has_alpha else 3, deep, 12)
+    _check_size(width * height, data, 3 + image.has_alpha, info["bit_depth"], icc, 12)
     photo = _split(np.array(image), icc=icc, format="HEIF")
     if image.premultiplied_alpha:
         photo.pixels = _unpremultiplied(photo)
@@ -341,14 +331,13 @@ def _by_heif(data: bytes, library) -> Decoded:
         _further(len(file) - 1): len(file) > 1,
     }
     photo.notes = tuple(name for name, there in others.items() if there)
-    if info.get("xmp"):
-        photo.carried = {XMP: metadata.clean_xmp(info["xmp"], gain_map_lost=True)}
+    photo.carried = {XMP: info.get("xmp")}
     return photo, info.get("exif"), 1
 
 
 def _by_rawpy(data: bytes, library) -> Decoded:
     with library.imread(io.BytesIO(data)) as raw:
-        _check_size(raw.sizes.width * raw.sizes.height, data, 3, True, 10)
+        _check_size(raw.sizes.width * raw.sizes.height, data, 3, 16, None, 10)
         pixels = raw.postprocess(
             output_bps=16,
             use_camera_wb=True,
@@ -380,31 +369,31 @@ def _by_pillow(data: bytes) -> Decoded:
         raise PhotoError(_unidentified(data)) from None
     with image:  # its pixels take as much memory as the photograph's
         fmt = SAME_AS.get(image.format, image.format)
-        if fmt != "JPEG" and getattr(image, "n_frames", 1) > 1:
+        if fmt in ("PNG", "WEBP", "AVIF") and getattr(image, "n_frames", 1) > 1:
             frames = f"an animation of {image.n_frames} pictures"
             raise PhotoError(f"{frames}: save one of them as a file of its own")
-        icc = _profile(data, image)
-        bits = metadata.bits_of_avif(data) if fmt == "AVIF" else 8
-        bits = 16 if image.mode[0] == "I" or (fmt == "PNG" and data[24] == 16) else bits
-        opaque = "A" not in image.getbands() and "transparency" not in image.info
-        opaque = opaque and image.mode[0] in "1LRI"
+        icc, info, depth = _profile(data, image), image.info, 8
+        if fmt == "AVIF":
+            depth = metadata.bits_of_avif(data)
+        elif image.mode[0] == "I" or (fmt == "PNG" and data[24] == 16):
+            depth = 16
+        clear = "A" in image.getbands() or "transparency" in info or image.mode[0] not in "1LRI"
         # Of a progressive JPEG all coefficients are held, of the others frames as they are coded.
-        raw = 16 if fmt in ("WEBP", "AVIF") else 10 if image.info.get("progressive") else 0
-        deep = bits > 8 or color.meaning(icc) is not None
-        _check_size(image.width * image.height, data, 3 if opaque else 4, deep, raw)
-        if bits in (10, 12):
-            photo = _split(_full_range(imagecodecs.avif_decode(data), bits, "AVIF"))
+        raw = 16 if fmt in ("WEBP", "AVIF") else 10 if info.get("progressive") else 0
+        _check_size(image.width * image.height, data, 3 + clear, depth, icc, raw)
+        if fmt == "AVIF" and depth > 8:
+            photo = _split(_full_range(imagecodecs.avif_decode(data), depth, "AVIF"))
         else:
             image.load()
-            deep_png = fmt == "PNG" and bits == 16
+            deep_png = fmt == "PNG" and depth == 16
             photo = _split(imagecodecs.png_decode(data)) if deep_png else _plain(image)
-        photo.icc, photo.dpi, photo.format = icc, _density(image.info.get("dpi")), fmt
-        photo.notes, photo.carried = _belongings(data, image, fmt)
+        photo.icc, photo.dpi, photo.format = icc, info.get("dpi"), fmt
+        photo.notes, photo.carried = _belongings(data, info, fmt)
         if fmt == "TIFF":  # which Pillow turns
             return photo, metadata.exif_of_tiff(data)[0], 1
         try:
             found = image.getexif()  # also what XMP says of the orientation
-            block = image.info.get("exif") or (found.tobytes() if found else None)
+            block = info.get("exif") or (found.tobytes() if found else None)
             return photo, block, found.get(metadata.ORIENTATION, 1)
         except Exception:  # damaged
             return photo, None, 1
@@ -443,13 +432,11 @@ def _profile(data: bytes, image: Image.Image) -> bytes | None:
     return _fitting(image)
 
 
-def _belongings(
-    data: bytes, image: Image.Image, fmt: str
-) -> tuple[tuple[str, ...], dict[str, bytes]]:
+def _belongings(data: bytes, info: dict, fmt: str) -> tuple[tuple[str, ...], dict[str, bytes]]:
     """What is left out of a file that Pillow reads, and what travels beside pixels, EXIF and
     profile.
     """
-    notes, carried, info = [], {}, image.info
+    notes, carried = [], {XMP: info.get("xmp")}
     gain_map = any(mark in data for mark in metadata.GAIN_MAPS) or b"tmap" in data[:4096]
     if fmt == "JPEG":
         tail, pictures = metadata.behind_jpeg(data)
@@ -465,60 +452,35 @@ def _belongings(
     elif fmt == "PNG":
         carried[TEXT] = metadata.png_texts(data)
         notes += [IPTC] if "Raw profile type iptc" in info else []
-    if isinstance(xmp := info.get("xmp"), bytes):
-        carried[XMP] = metadata.clean_xmp(xmp, gain_map_lost=gain_map)
-        notes += ["the extended XMP"] if b"HasExtendedXMP" in xmp else []
-    return tuple(notes), {k: v for k, v in carried.items() if isinstance(v, bytes) and v}
+    return tuple(notes), carried
 
 
 def _further(count: int) -> str:
     return "a further picture" if count == 1 else f"{count} further pictures"
 
 
-def _density(dpi) -> tuple[float, float] | None:
-    """Pixels an inch, across and down; None where they make no sense."""
-    try:
-        across, down = (float(value) for value in dpi)
-    except Exception:
-        return None
-    return (across, down) if 1 <= across <= 65_535 and 1 <= down <= 65_535 else None
-
-
 def _plain(image: Image.Image) -> Photo:
     """Photo of a Pillow image as its values lie, without its profile."""
     mode = image.mode
+    if mode in ("F", "HSV", "LAB"):
+        raise PhotoError(f"{mode} image: convert it to RGB first")
     if mode.startswith("I"):
         values = np.asarray(image)
         low, high = values.min(), values.max()
         if low < 0 or high > 65535:
             raise PhotoError(f"{mode} image with values {low} – {high}: only 0 – 65535 is read")
         return _split(values.astype(np.uint16))
-    if mode not in (
-        "1",
-        "L",
-        "LA",
-        "La",
-        "P",
-        "PA",
-        "RGB",
-        "RGBA",
-        "RGBa",
-        "RGBX",
-        "CMYK",
-        "YCbCr",
-    ):
-        raise PhotoError(f"{mode} image: convert it to RGB first")
-    clear = mode[-1] in "Aa" or "transparency" in image.info
-    plain = ("L" if mode in ("1", "L", "LA", "La") else "RGB") + "A" * clear
+    plain = "L" if mode in ("1", "L", "LA", "La") else "RGB"
+    plain += "A" * (mode[-1] in "Aa" or "transparency" in image.info)
     if mode == "CMYK":
         image = color.from_cmyk(image, image.info.get("icc_profile"))
     image = image if image.mode == plain else image.convert(plain)
     # As np.array(image), which copies large images twice more on the way.
-    (width, height), bands = image.size, len(plain)
-    array = np.empty((height, width, bands), np.uint8)
-    for top in range(0, height, rows := max(1, color.BAND // width)):
+    (width, height), rows = image.size, max(1, color.BAND // image.width)
+    array = np.empty((height, width, len(plain)), np.uint8)
+    for top in range(0, height, rows):
         part = image.crop((0, top, width, min(top + rows, height)))
-        array[top : top + rows] = np.asarray(part).reshape(-1, width, bands)
+        array[top : top + rows] = np.asarray(part).reshape(-1, width, len(plain))
     return _split(array)
 
 
@@ -540,23 +502,16 @@ def _by_tifffile(data: bytes) -> Decoded | None:
             raise PhotoError(f"{depth} TIFF in {name} colour: convert it to RGB or to 8 bits first")
         if not simple or page.dtype is None or page.dtype.kind == "b":
             return None
-        deep = page.bitspersample > 8 or color.meaning(page.iccprofile) is not None
-        opaque, raw = page.samplesperpixel in (1, 3), page.samplesperpixel * page.dtype.itemsize
-        _check_size(page.imagewidth * page.imagelength, data, 3 if opaque else 4, deep, raw)
+        size, samples = page.imagewidth * page.imagelength, page.samplesperpixel
+        how = 3 + (samples not in (1, 3)), page.bitspersample, page.iccprofile
+        _check_size(size, data, *how, samples * page.dtype.itemsize)
         if not (page.dataoffsets and all(page.dataoffsets) and all(page.databytecounts)):
             # tifffile would fill them with black.
             raise PhotoError("damaged: parts of the picture are missing")
         photo, value = _pixels_of(page, f"{depth} TIFF"), page.tags.valueof
-        blocks = {XMP: value(700), IPTC: value(33723) or metadata.iptc_of_photoshop(value(34377))}
-        photo.carried = {name: block for name, block in blocks.items() if isinstance(block, bytes)}
-        if XMP in photo.carried:
-            photo.carried[XMP] = metadata.clean_xmp(photo.carried[XMP])
-        photo.notes = ("Photoshop's layers",) if value(37724) else ()
-        try:
-            inches = metadata.INCHES[int(value(296, 2))]
-            photo.dpi = _density([inches * a / b for a, b in (value(282), value(283))])
-        except Exception:  # none, or damaged
-            pass
+        iptc = value(33723) or metadata.iptc_of_photoshop(value(34377))
+        photo.carried, photo.dpi = {XMP: value(700), IPTC: iptc}, metadata.density(data)
+        photo.notes = ("Photoshop's layers",) * bool(value(37724))
     return photo, *metadata.exif_of_tiff(data)
 
 
@@ -582,20 +537,17 @@ def _full_range(values: np.ndarray, bits: int, kind: str) -> np.ndarray:
     """uint8 or uint16 that uses its whole range, in native byte order; the values themselves if
     so.
     """
-    if values.dtype.kind == "f":
+    floats, dtype = values.dtype.kind == "f", np.dtype(np.uint8 if bits <= 8 else np.uint16)
+    if floats:
         low, high = float(values.min()), float(values.max())
         if not (low >= 0 and high <= 1):  # also when there are NaN
             found = f"{kind} with values {low:g} – {high:g}"
             raise PhotoError(f"{found}: floats are read in 0 – 1 alone")
-        dtype, scale = np.dtype(np.uint16), 65535
     elif values.dtype.kind != "u" or bits > 16:
-        only = "only unsigned integers up to 16 bits and floats are read"
-        raise PhotoError(f"{kind}: {only}")
-    else:
-        dtype = np.dtype(np.uint8 if bits <= 8 else np.uint16)
-        if bits in (8, 16):
-            return values.astype(dtype, copy=False)
-        scale = np.iinfo(dtype).max / (2**bits - 1)
+        raise PhotoError(f"{kind}: only unsigned integers up to 16 bits and floats are read")
+    elif bits in (8, 16):
+        return values.astype(dtype, copy=False)
+    scale = np.iinfo(dtype).max / (1 if floats else 2**bits - 1)
     return color.by_bands(lambda rows: np.rint(rows.astype(np.float64) * scale), dtype, values)
 
 
@@ -634,10 +586,19 @@ def _upright(photo: Photo, exif: bytes | None, orientation: int) -> Photo:
         array = array[:, ::-1] if orientation in (2, 3, 7, 8) else array
         return np.ascontiguousarray(array.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else array)
 
-    pixels, dpi = turned(photo.pixels), photo.dpi or _density(metadata.density(exif))
+    pixels, dpi = turned(photo.pixels), _density(photo.dpi) or _density(metadata.density(exif))
     dpi = dpi[::-1] if dpi and orientation in (5, 6, 7, 8) else dpi
     exif = metadata.clean_exif(exif, pixels.shape) if exif else None
     return replace(photo, pixels=pixels, alpha=turned(photo.alpha), dpi=dpi, exif=exif)
+
+
+def _density(dpi) -> tuple[float, float] | None:
+    """Pixels an inch, across and down; None where they make no sense."""
+    try:
+        across, down = (float(value) for value in dpi)
+    except Exception:
+        return None
+    return (across, down) if 1 <= across <= 65_535 and 1 <= down <= 65_535 else None
 
 
 def _toned(photo: Photo) -> Photo:
@@ -682,9 +643,9 @@ def _encode(
         photo = replace(photo, exif=metadata.with_settings(photo.exif, settings, dpi))
     if fmt in ("TIFF", "PNG"):
         return (_encode_tiff if fmt == "TIFF" else _encode_png)(photo), lost
-    options, carried = dict(FORMATS[fmt].options), photo.carried
-    if FORMATS[fmt].quality:
-        options["quality"] = quality or FORMATS[fmt].quality
+    options, carried = dict(FORMATS[fmt][2]), photo.carried
+    if quality and "quality" in options:
+        options["quality"] = quality
     if fmt == "AVIF" and photo.gray and photo.alpha is None:
         options["subsampling"] = "4:0:0"
     if fmt == "AVIF" and photo.alpha is not None:  # colours are lossy, transparency is not
@@ -718,7 +679,7 @@ def _as_held(photo: Photo, fmt: str) -> tuple[Photo, list[str]]:
     sizes = {name: len(value) for name, value in photo.carried.items()}
     sizes |= {EXIF: len(photo.exif)} if photo.exif else {}
     most = MAX_SEGMENT if fmt == "JPEG" else MAX_BYTES
-    holds = FORMATS[fmt].holds
+    holds = FORMATS[fmt][1]
     out = {n for n, size in sizes.items() if n not in holds or (size > most and n != TAIL)}
     carried = {name: value for name, value in photo.carried.items() if name not in out}
     if TAIL in out and XMP in carried:
@@ -753,8 +714,7 @@ def _joined(photo: Photo) -> np.ndarray:
     array = color if photo.alpha is None else np.dstack([color, photo.alpha])
     array = array[..., 0] if array.shape[2] == 1 else array
     # Encoders want plain strides, also for one row.
-    sizes = np.cumprod((array.itemsize, *array.shape[:0:-1]))[::-1]
-    return array if array.strides == tuple(sizes) else array.copy()
+    return np.ascontiguousarray(array).reshape(-1).reshape(array.shape)
 
 
 def _encode_png(photo: Photo) -> bytes:
@@ -800,6 +760,5 @@ def _encode_tiff(photo: Photo) -> bytes:
 
 
 def _one_line(error: Exception) -> str:
-    text = error.args[0] if error.args and isinstance(error.args[0], bytes) else str(error)
-    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return " ".join(text.split()) or type(error).__name__
+    text = error.args[0] if error.args and isinstance(error.args[0], bytes) else str(error).encode()
+    return " ".join(text.decode("utf-8", "replace").split()) or type(error).__name__
