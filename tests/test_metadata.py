@@ -263,6 +263,6 @@ def test_further_pictures_are_told_and_a_gain_map_leaves_no_mark(tmp_path, mark)
     )
     photo, _, out = through(tmp_path, "c.jpg", (tmp_path / "a.jpg").read_bytes(), "b.jpg")
     assert photo.notes == (
-        ("a gain map (its HDR part)",) if b"hdrgm" in mark else ("a further picture",)
+        ("a gain map (its HDR part)",) if b"hdrgm" in mark else ("further pictures",)
     )
     assert b"hdrgm:" not in out and b'xmp:Rating="5"' in out

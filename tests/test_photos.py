@@ -417,7 +417,7 @@ def test_other_kinds_of_heic(tmp_path):
     file = heif().from_pillow(Image.fromarray(smooth(48, 64)))
     file.add_from_pillow(Image.fromarray(smooth(32, 32)))
     file.save(tmp_path / "b.heic")
-    assert read_photo(tmp_path / "b.heic").notes == ("a further picture",)
+    assert read_photo(tmp_path / "b.heic").notes == ("further pictures",)
     assert read_bytes(tmp_path, heic(Image.fromarray(smooth(8, 8))), "c.jpg").format == "HEIF"
 
 

@@ -23,6 +23,7 @@ FINE = 2**20 - 1  # steps of light that are told apart, also in the dark
 SAME = 0.5 / 255  # tones nearer to sRGB's than half a level of 8 bits are sRGB's
 EXACT = 0x0100  # LittleCMS without its coarse table in between, which is wrong in the dark
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
+GRAY = "1LI"  # what the names of Pillow's modes without colour begin with
 HDR = {16: "PQ", 18: "HLG"}
 # ITU-T H.273: primaries as x and y of red, green and blue; 1 (BT.709) is sRGB's, 2 unspecified.
 D65 = (0.3127, 0.3290)
@@ -51,16 +52,18 @@ def refuse_high_dynamic_range(transfer: int) -> None:
         )
 
 
-def by_code_points(primaries: int, transfer: int, gray: bool = False) -> bytes | None:
-    """Profile of H.273 code points; None where they are sRGB's. Raises PhotoError."""
+def by_code_points(primaries: int, transfer: int, mode: str) -> bytes | None:
+    """Profile of H.273 code points for pixels of Pillow's ``mode``; None where they are sRGB's.
+    Raises PhotoError.
+    """
     refuse_high_dynamic_range(transfer)
     if transfer not in GAMMAS or primaries not in (2, *PRIMARIES):
         stated = f"primaries {primaries} and transfer function {transfer}"
         raise PhotoError(f"colour by {stated}, not read: export it as sRGB")
-    return profile(PRIMARIES.get(primaries, PRIMARIES[1]), GAMMAS[transfer], gray=gray)
+    return profile(PRIMARIES.get(primaries, PRIMARIES[1]), GAMMAS[transfer], gray=mode[0] in GRAY)
 
 
-def by_gamma(gamma: float, chromaticity: tuple[float, ...] | None, gray: bool) -> bytes | None:
+def by_gamma(gamma: float, chromaticity: tuple[float, ...] | None, mode: str) -> bytes | None:
     """As :func:`by_code_points`, of a PNG's ``gAMA`` (0.45455 is taken as sRGB) and ``cHRM``
     (white, red, green, blue).
     """
@@ -69,7 +72,7 @@ def by_gamma(gamma: float, chromaticity: tuple[float, ...] | None, gray: bool) -
     if chromaticity and not np.allclose(chromaticity, (*white, *primaries), atol=0.005):
         white, primaries = tuple(chromaticity[:2]), tuple(chromaticity[2:])
     try:
-        return profile(primaries, power, white, gray)
+        return profile(primaries, power, white, mode[0] in GRAY)
     except Exception:  # no colours at all
         return None
 
@@ -92,9 +95,12 @@ def profile(
     return made[:24] + bytes(12) + made[36:]  # without the time of its making
 
 
-def fitting(icc: bytes | None, gray: bool) -> bytes | None:
-    """A profile, where it is for grey or for RGB as the pixels are: another would falsify them."""
-    return icc if icc and icc[16:20] == (b"GRAY" if gray else b"RGB ") else None
+def fitting(icc: bytes | None, mode: str) -> bytes | None:
+    """A profile, where it is for pixels of Pillow's ``mode``: another would falsify every colour;
+    CMYK goes through its own.
+    """
+    space = b"GRAY" if mode[0] in GRAY else b"RGB "
+    return icc if icc and icc[16:20] == space and mode != "CMYK" else None
 
 
 def has_tables(icc: bytes) -> bool:
@@ -129,7 +135,7 @@ def meaning(icc: bytes | None) -> tuple[np.ndarray, np.ndarray | None] | None:
 
 def _tones(icc: bytes) -> np.ndarray | None:
     """(3 or 1, 65536): sRGB tones of a profile's values; None where they do not rise."""
-    kind, count = ("gray", 1) if fitting(icc, gray=True) else ("rgb", 3)
+    kind, count = ("gray", 1) if icc[16:20] == b"GRAY" else ("rgb", 3)
     ramp = np.eye(count, dtype=np.uint16)[:, None] * np.arange(LEVELS, dtype=np.uint16)[:, None]
     light = imagecodecs.cms_transform(
         ramp[..., 0] if kind == "gray" else ramp,
@@ -148,7 +154,7 @@ def _tones(icc: bytes) -> np.ndarray | None:
 
 def _matrix(icc: bytes) -> np.ndarray:
     """(3, 3): linear light by a profile's primaries → by sRGB's, white on white; unity for grey."""
-    if fitting(icc, gray=True):
+    if icc[16:20] == b"GRAY":
         return np.eye(3)
     files = (io.BytesIO(icc), ImageCms.createProfile("sRGB"))
     about = [ImageCms.ImageCmsProfile(each).profile for each in files]

@@ -26,6 +26,7 @@ STRUCTURE_TAGS -= {274, 285, 318, 319}
 # Of a raw file: what says who took it, when and with what; the rest tells how its sensor is read.
 RAW_TAGS = {270, 271, 272, 306, 315, 33432, 34665, 34853}
 GAIN_MAPS = (b"hdrgm", b"hdrgainmap", b"HDRGainMap", b"urn:iso:std:iso:ts:21496")
+MOTION_PHOTO = rb"\w*Camera:(?:MotionPhoto|MicroVideo)"  # its marks in XMP
 XMP_KEYWORD = b"XML:com.adobe.xmp"
 
 
@@ -44,8 +45,13 @@ def clean_exif(block: bytes, shape: tuple[int, ...]) -> bytes | None:
         order, (first,) = _begin(tiff)
         entries = _directory(tiff, first, order)
         (behind,) = struct.unpack_from(order + "I", tiff, first + 2 + 12 * len(entries))
-        if behind:
-            _remove_thumbnail(tiff, _directory(tiff, behind, order), order)
+        if behind:  # a thumbnail
+            of_it = _directory(tiff, behind, order)
+            places = (of_it.get(tag, bytes(12)) for tag in (513, 514))
+            begin, length = (struct.unpack(order + "8xI", place)[0] for place in places)
+            if 8 < begin < begin + length <= len(tiff):
+                tiff[begin : begin + length] = bytes(length)
+                tiff = tiff[:begin] if begin + length == len(tiff) else tiff
         # Upright without an orientation; Pillow would arrange AVIF's block anew.
         kept = {t: e for t, e in entries.items() if t not in (*STRUCTURE_TAGS, ORIENTATION)}
         if not kept:
@@ -191,32 +197,17 @@ def _with_directory(tiff: bytearray, entries: dict[int, bytes], order: str) -> b
     return PREFIX + bytes(tiff) + _table(entries, order)
 
 
-def _remove_thumbnail(tiff: bytearray, entries: dict[int, bytes], order: str) -> None:
-    begin, length = (
-        struct.unpack_from(order + "I", entries[tag], 8)[0] if tag in entries else 0
-        for tag in (513, 514)
-    )
-    if 8 < begin < begin + length <= len(tiff):
-        tiff[begin : begin + length] = bytes(length)
-        if begin + length == len(tiff):
-            del tiff[begin:]
-
-
 # XMP and IPTC
 
 
 def clean_xmp(xmp: bytes) -> bytes:
     """XMP as it fits an upright picture, without the marks of a gain map, which is left out."""
     xmp = re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>))\d", rb"\g<1>1", xmp)
-    return _without(rb"hdrgm:", xmp)
+    return without(rb"hdrgm:", xmp)
 
 
-def without_motion_photo(xmp: bytes) -> bytes:
-    """XMP without the marks of a video that is left out."""
-    return _without(rb"\w*Camera:(?:MotionPhoto|MicroVideo)", xmp)
-
-
-def _without(names: bytes, xmp: bytes) -> bytes:
+def without(names: bytes, xmp: bytes) -> bytes:
+    """XMP without the attributes whose names begin so, a regular expression."""
     return re.sub(rb"\s" + names + rb"\w*\s*=\s*(\"[^\"]*\"|'[^']*')", b"", xmp)
 
 

@@ -33,11 +33,11 @@ from torch import Tensor
 from zdce import color, metadata
 from zdce.color import PhotoError
 from zdce.files import atomic_write, content
-from zdce.metadata import png_chunk
 
 EXIF, XMP, IPTC, TEXT = "EXIF", "XMP", "IPTC", "the PNG's texts"
 COMMENT, TAIL = "the JPEG's comment", "the motion photo's video"
 GAIN_MAP, CREDENTIALS = "a gain map (its HDR part)", "content credentials (C2PA)"
+FURTHER = "further pictures"
 
 
 # What is written: suffixes, what a file holds beside its pixels and profile, Pillow's options.
@@ -129,17 +129,15 @@ def read_photo(path: str | os.PathLike) -> Photo:
     """Read a JPEG, PNG, BMP, TIFF, WebP, AVIF, HEIC or raw camera file, told by its content and not
     by its name.
 
-    EXIF orientation is applied to pixels and alpha. 16 bits stay 16; TIFF of 9 – 15 bits and AVIF
-    and HEIC of 10 or 12 are stretched to 16, float TIFF in [0, 1] is rounded to 16. Other encodings
-    of colour, by the profile or the file's code points, become sRGB in 16 bits
-    (:mod:`zdce.color`). CMYK, and RGB whose profile is a table, turn into sRGB. Raw files are
-    developed to 16 bits with the camera's white balance, without brightening.
+    EXIF orientation is applied. 16 bits stay 16; 9 – 15 bits are stretched to 16, float TIFF in
+    [0, 1] is rounded to 16. Other encodings of colour, by the profile or the file's code points,
+    become sRGB in 16 bits (:mod:`zdce.color`); CMYK, and RGB whose profile is a table, turn into
+    sRGB. Raw files are developed to 16 bits with the camera's white balance, not brightened.
 
     Raises PhotoError for anything else: no photograph, a pipe or device, cut short, too large (what
     takes more than 2 GiB of memory: 200 megapixels in 8 bits, 88 in 16, 94 as WebP or AVIF; above
-    179 also files of less than a byte for 50 pixels), unreadable, several pictures in one file,
-    high dynamic range (PQ, HLG), an extra that is not installed, integers or floats outside the
-    ranges above. Source: ours.
+    179 also files of less than a byte for 50 pixels), several pictures in one file, high dynamic
+    range (PQ, HLG), an extra that is not installed, other integers or floats. Source: ours.
     """
     path = Path(path)
     try:
@@ -175,8 +173,14 @@ def write_photo(
     writing fails. Source: ours.
     """
     path = Path(path)
+    fmt = SUFFIXES.get(path.suffix.lower())
     try:
-        data, lost = _encode(photo, _format_of(path, photo), quality, settings)
+        if fmt is None:
+            Image.init()
+            known = path.suffix.lower() in (*Image.EXTENSION, *HEIF_SUFFIXES, *RAW_SUFFIXES)
+            if known or photo.format not in FORMATS:
+                raise PhotoError(f"photographs are written as {', '.join(SUFFIXES)}")
+        data, lost = _encode(photo, fmt or photo.format, quality, settings)
         with atomic_write(path) as partial:
             partial.write_bytes(data)
     except PhotoError as error:
@@ -204,7 +208,9 @@ def from_pil(image: Image.Image) -> Photo:
     Any of Pillow's 8-bit modes, 1-bit, palette, CMYK, and ``I;16`` (16-bit grey); ``I`` when its
     values lie in 0 – 65535. Tones as in :func:`read_photo`. Raises PhotoError for the other modes.
     """
-    return _toned(replace(_plain(image), icc=_fitting(image)))
+    return _toned(
+        replace(_plain(image), icc=color.fitting(image.info.get("icc_profile"), image.mode))
+    )
 
 
 def to_pil(photo: Photo) -> Image.Image:
@@ -318,17 +324,15 @@ def _by_heif(data: bytes, library) -> Decoded:
     points = info.get("nclx_profile") or {}
     stated = points.get("color_primaries", 2), points.get("transfer_characteristics", 2)
     color.refuse_high_dynamic_range(stated[1])
-    gray = image.mode.startswith("L")
-    icc = _fitting(image) if info.get("icc_profile") else color.by_code_points(*stated, gray)
+    icc = color.fitting(info.get("icc_profile"), image.mode)
+    icc = icc if info.get("icc_profile") else color.by_code_points(*stated, image.mode)
     _check_size(width * height, data, 3 + image.has_alpha, info["bit_depth"], icc, 12)
-    photo = _split(np.array(image), icc=icc, format="HEIF")
-    if image.premultiplied_alpha:
-        photo.pixels = _unpremultiplied(photo)
+    photo = _split(np.array(image), image.premultiplied_alpha, icc=icc, format="HEIF")
     others = {
         GAIN_MAP: "gainmap" in str(info.get("aux")).lower() or b"tmap" in data[:4096],
         "a depth map": info.get("depth_images"),
         "a video": b"mpvd" in data,
-        _further(len(file) - 1): len(file) > 1,
+        FURTHER: len(file) > 1,
     }
     photo.notes = tuple(name for name, there in others.items() if there)
     photo.carried = {XMP: info.get("xmp")}
@@ -401,35 +405,32 @@ def _by_pillow(data: bytes) -> Decoded:
 
 def _unidentified(data: bytes) -> str:
     """What is said of a file that is of no format that is read."""
-    if not data:
-        return "empty"
     Image.init()
-    for name, (_, accept) in Image.OPEN.items():
-        if name in (*FORMATS, "CUR") or len(data) < 16:  # a TGA begins like a cursor
-            continue
-        if accept and accept(data[:16]):
+    for name, (_, accept) in Image.OPEN.items():  # a TGA begins like a cursor
+        if len(data) >= 16 and name not in (*FORMATS, "CUR") and accept and accept(data[:16]):
             return f"{name} file, which is not read: export it as PNG, TIFF or JPEG first"
-    return "no photograph (JPEG, PNG, BMP, TIFF, WebP, AVIF, HEIC, raw), or damaged"
+    other = "no photograph (JPEG, PNG, BMP, TIFF, WebP, AVIF, HEIC, raw), or damaged"
+    return other if data else "empty"
 
 
 def _profile(data: bytes, image: Image.Image) -> bytes | None:
     """The profile of a file that Pillow opened, or one that says the same as what the file states
     in its place; None for sRGB. PhotoError for high dynamic range.
     """
-    gray, info = image.mode[0] in "1LI", image.info
+    mode, info = image.mode, image.info
     icc, gamma = info.get("icc_profile"), info.get("gamma")
     if image.format == "PNG":
         points = dict(metadata.png_chunks(data)).get(b"cICP", b"")
         if len(points) == 4:
-            return color.by_code_points(points[0], points[1], gray)
+            return color.by_code_points(points[0], points[1], mode)
         if not icc and gamma and "srgb" not in info:
-            return color.by_gamma(gamma, info.get("chromaticity"), gray)
+            return color.by_gamma(gamma, info.get("chromaticity"), mode)
     if image.format == "AVIF" and not icc and (points := metadata.code_points(data)):
-        return color.by_code_points(*points, gray)
-    jpeg = image.format in ("JPEG", "MPO") and not icc and image.mode == "RGB"
+        return color.by_code_points(*points, mode)
+    jpeg = image.format in ("JPEG", "MPO") and not icc and mode == "RGB"
     if jpeg and metadata.states_adobe_rgb(info.get("exif")):
         return color.profile(*color.ADOBE)
-    return _fitting(image)
+    return color.fitting(icc, mode)
 
 
 def _belongings(data: bytes, info: dict, fmt: str) -> tuple[tuple[str, ...], dict[str, bytes]]:
@@ -439,9 +440,9 @@ def _belongings(data: bytes, info: dict, fmt: str) -> tuple[tuple[str, ...], dic
     notes, carried = [], {XMP: info.get("xmp")}
     gain_map = any(mark in data for mark in metadata.GAIN_MAPS) or b"tmap" in data[:4096]
     if fmt == "JPEG":
-        tail, pictures = metadata.behind_jpeg(data)
-        if pictures:
-            notes.append(GAIN_MAP if gain_map else _further(pictures))
+        tail, further = metadata.behind_jpeg(data)
+        if further:
+            notes.append(GAIN_MAP if gain_map else FURTHER)
         if b"ftyp" in tail or b"SEFT" in tail:  # a video, or what Samsung's phones put behind
             carried[TAIL] = tail
         blocks = info.get("photoshop")
@@ -453,10 +454,6 @@ def _belongings(data: bytes, info: dict, fmt: str) -> tuple[tuple[str, ...], dic
         carried[TEXT] = metadata.png_texts(data)
         notes += [IPTC] if "Raw profile type iptc" in info else []
     return tuple(notes), carried
-
-
-def _further(count: int) -> str:
-    return "a further picture" if count == 1 else f"{count} further pictures"
 
 
 def _plain(image: Image.Image) -> Photo:
@@ -526,10 +523,9 @@ def _pixels_of(page: tifffile.TiffPage, kind: str) -> Photo:
         values[..., 0] = np.iinfo(values.dtype).max - values[..., 0]
     colors, extra = 3 if page.photometric == 2 else 1, [int(e) for e in page.extrasamples][:1]
     has_alpha = extra in ([1], [2]) and values.shape[2] > colors
-    photo = _split(values[..., : colors + has_alpha], format="TIFF")
-    if has_alpha and extra == [1]:
-        photo.pixels = _unpremultiplied(photo)
-    photo.icc = color.fitting(page.iccprofile, photo.gray)
+    associated = has_alpha and extra == [1]
+    photo = _split(values[..., : colors + has_alpha], associated, format="TIFF")
+    photo.icc = color.fitting(page.iccprofile, "L" if photo.gray else "RGB")
     return photo
 
 
@@ -551,28 +547,19 @@ def _full_range(values: np.ndarray, bits: int, kind: str) -> np.ndarray:
     return color.by_bands(lambda rows: np.rint(rows.astype(np.float64) * scale), dtype, values)
 
 
-def _unpremultiplied(photo: Photo) -> np.ndarray:
-    top = np.iinfo(photo.pixels.dtype).max
+def _split(array: np.ndarray, premultiplied: bool = False, **about) -> Photo:
+    """Photo of (H, W) or (H, W, 1 – 4): grey, grey and alpha, RGB, RGB and alpha."""
+    array = array[..., None] if array.ndim == 2 else array
+    samples, top = array.shape[2], np.iinfo(array.dtype).max
+    alpha = np.ascontiguousarray(array[..., -1]) if samples in (2, 4) else None
+    pixels = array[..., :3] if samples >= 3 else array[..., :1].repeat(3, axis=2)
 
     def divided(rows: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         scale = top / np.maximum(alpha, 1).astype(np.float64)
         return np.minimum(np.rint(rows * scale[..., None]), top)
 
-    return color.by_bands(divided, photo.pixels.dtype, photo.pixels, photo.alpha)
-
-
-def _fitting(image: Image.Image) -> bytes | None:
-    """The profile of an image, if it describes pixels of its kind; CMYK goes through its own."""
-    icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
-    return color.fitting(icc, image.mode[0] in "1LI")
-
-
-def _split(array: np.ndarray, **about) -> Photo:
-    """Photo of (H, W) or (H, W, 1 – 4): grey, grey and alpha, RGB, RGB and alpha."""
-    array = array[..., None] if array.ndim == 2 else array
-    samples = array.shape[2]
-    alpha = np.ascontiguousarray(array[..., -1]) if samples in (2, 4) else None
-    pixels = array[..., :3] if samples >= 3 else array[..., :1].repeat(3, axis=2)
+    if premultiplied:
+        pixels = color.by_bands(divided, pixels.dtype, pixels, alpha)
     return Photo(np.ascontiguousarray(pixels), alpha, samples < 3, **about)
 
 
@@ -622,17 +609,6 @@ def _toned(photo: Photo) -> Photo:
 # Writing
 
 
-def _format_of(path: Path, photo: Photo) -> str:
-    suffix = path.suffix.lower()
-    if suffix in SUFFIXES:
-        return SUFFIXES[suffix]
-    Image.init()
-    known = suffix in Image.EXTENSION or suffix in (*HEIF_SUFFIXES, *RAW_SUFFIXES)
-    if known or photo.format not in FORMATS:
-        raise PhotoError(f"photographs are written as {', '.join(SUFFIXES)}")
-    return photo.format
-
-
 def _encode(
     photo: Photo, fmt: str, quality: int | None, settings: str | None
 ) -> tuple[bytes, list[str]]:
@@ -641,26 +617,30 @@ def _encode(
     dpi = photo.dpi if fmt in ("WEBP", "AVIF") else None  # they know it from EXIF alone
     if fmt != "BMP" and (settings or dpi):
         photo = replace(photo, exif=metadata.with_settings(photo.exif, settings, dpi))
-    if fmt in ("TIFF", "PNG"):
-        return (_encode_tiff if fmt == "TIFF" else _encode_png)(photo), lost
-    options, carried = dict(FORMATS[fmt][2]), photo.carried
+    if fmt == "TIFF":
+        return _encode_tiff(photo), lost
+    options, carried, array = dict(FORMATS[fmt][2]), photo.carried, _joined(photo)
     if quality and "quality" in options:
         options["quality"] = quality
     if fmt == "AVIF" and photo.gray and photo.alpha is None:
         options["subsampling"] = "4:0:0"
     if fmt == "AVIF" and photo.alpha is not None:  # colours are lossy, transparency is not
         options |= {"codec": "aom", "advanced": {"alpha:lossless": "1"}}
-    more = {"exif": photo.exif, "icc_profile": photo.icc, "dpi": photo.dpi}
-    more |= {"xmp": carried.get(XMP), "comment": carried.get(COMMENT)}
-    more["extra"] = metadata.iptc_segment(carried[IPTC]) if IPTC in carried else None
-    options |= {name: value for name, value in more.items() if value}
-    return _saved(photo, fmt, **options) + carried.get(TAIL, b""), lost
-
-
-def _saved(photo: Photo, fmt: str, **options) -> bytes:
+    if fmt != "PNG":
+        more = {"exif": photo.exif, "icc_profile": photo.icc, "dpi": photo.dpi}
+        more |= {"xmp": carried.get(XMP), "comment": carried.get(COMMENT)}
+        more["extra"] = metadata.iptc_segment(carried[IPTC]) if IPTC in carried else None
+        options |= {name: value for name, value in more.items() if value}
     buffer = io.BytesIO()
-    Image.fromarray(_joined(photo)).save(buffer, fmt, **options)
-    return buffer.getvalue()
+    if array.dtype == np.uint16:
+        buffer.write(imagecodecs.png_encode(array))
+    else:
+        Image.fromarray(array).save(buffer, fmt, **options)
+    data = buffer.getvalue()
+    if fmt == "PNG":
+        end_of_header = 33  # signature 8, IHDR 25
+        data = data[:end_of_header] + _png_chunks(photo) + data[end_of_header:]
+    return data + carried.get(TAIL, b""), lost
 
 
 def _as_held(photo: Photo, fmt: str) -> tuple[Photo, list[str]]:
@@ -683,7 +663,7 @@ def _as_held(photo: Photo, fmt: str) -> tuple[Photo, list[str]]:
     out = {n for n, size in sizes.items() if n not in holds or (size > most and n != TAIL)}
     carried = {name: value for name, value in photo.carried.items() if name not in out}
     if TAIL in out and XMP in carried:
-        carried[XMP] = metadata.without_motion_photo(carried[XMP])
+        carried[XMP] = metadata.without(metadata.MOTION_PHOTO, carried[XMP])
     exif = None if EXIF in out else photo.exif
     return replace(photo, carried=carried, exif=exif), lost + sorted(out)
 
@@ -717,22 +697,19 @@ def _joined(photo: Photo) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(-1).reshape(array.shape)
 
 
-def _encode_png(photo: Photo) -> bytes:
-    deep = photo.pixels.dtype == np.uint16
-    data = imagecodecs.png_encode(_joined(photo)) if deep else _saved(photo, "PNG")
-    chunks = b""
+def _png_chunks(photo: Photo) -> bytes:
+    """What a PNG holds beside its pixels."""
+    chunks, chunk = b"", metadata.png_chunk
     if photo.icc:
-        chunks += png_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(photo.icc))
+        chunks += chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(photo.icc))
     if photo.dpi:
         meters = [round(value / 0.0254) for value in photo.dpi]
-        chunks += png_chunk(b"pHYs", struct.pack(">IIB", *meters, 1))
+        chunks += chunk(b"pHYs", struct.pack(">IIB", *meters, 1))
     if photo.exif:
-        chunks += png_chunk(b"eXIf", photo.exif.removeprefix(metadata.PREFIX))
+        chunks += chunk(b"eXIf", photo.exif.removeprefix(metadata.PREFIX))
     if XMP in photo.carried:
-        chunks += png_chunk(b"iTXt", metadata.XMP_KEYWORD + bytes(5) + photo.carried[XMP])
-    chunks += photo.carried.get(TEXT, b"")
-    end_of_header = 33  # signature 8, IHDR 25
-    return data[:end_of_header] + chunks + data[end_of_header:]
+        chunks += chunk(b"iTXt", metadata.XMP_KEYWORD + bytes(5) + photo.carried[XMP])
+    return chunks + photo.carried.get(TEXT, b"")
 
 
 def _encode_tiff(photo: Photo) -> bytes:
