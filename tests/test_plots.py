@@ -87,7 +87,7 @@ def test_lines_differ_in_lightness_or_dash():
 
 
 def test_slider_is_self_contained_and_named():
-    page = plots.slider(photograph(), photograph(seed=1), alt="A street <at night>").data.decode()
+    page = plots.slider(photograph(), photograph(seed=1), alt="A street <at night>").data
     assert page.count("data:image/jpeg;base64,") == 2
     assert not re.search(r"https?:", page)
     assert 'type="range"' in page and "aria-label" in page

@@ -48,6 +48,10 @@ def luma(image: np.ndarray) -> np.ndarray:
     return image @ np.array(LUMA)
 
 
+def _bright(before: np.ndarray) -> np.ndarray:
+    return luma(before) >= BRIGHT
+
+
 def _ratio(a: float, b: float) -> float:
     return float(a / b) if b else float("nan")
 
@@ -114,30 +118,21 @@ def _clipped(image: np.ndarray) -> np.ndarray:
 
 
 def clipped_share(image: np.ndarray) -> float:
-    """Share of the pixels with any channel at 250 or more, where tones hardly differ, in [0, 1]."""
+    """Share of the pixels with any channel at 250 or more, where tones hardly differ."""
     _check(image)
     return float(_clipped(image).mean())
 
 
 def newly_clipped(image: np.ndarray, before: np.ndarray) -> float:
-    """Share of pixels clipped in ``image`` and not in its input ``before``, in [0, 1]."""
+    """Share of pixels clipped in ``image`` and not in its input."""
     _check(image, before=before)
     return float((_clipped(image) & ~_clipped(before)).mean())
 
 
 def bright_gain(image: np.ndarray, before: np.ndarray) -> float:
-    """Mean luma gained, in grey levels, by the input's bright pixels (luma of 153 = 0.6·255 or
-    more); NaN where it has none."""
+    """Mean luma gained by the input's bright pixels, in grey levels; NaN where it has none."""
     _check(image, before=before)
-    old = luma(before)
-    return _mean((luma(image) - old)[old >= BRIGHT])
-
-
-def bright_clipped(image: np.ndarray, before: np.ndarray) -> float:
-    """Share of the input's bright pixels that are clipped in ``image`` and were not before, in
-    [0, 1]; NaN where it has none."""
-    _check(image, before=before)
-    return _mean((_clipped(image) & ~_clipped(before))[luma(before) >= BRIGHT])
+    return _mean((luma(image) - luma(before))[_bright(before)])
 
 
 def _spread(image: np.ndarray, mask: np.ndarray) -> float:
@@ -145,19 +140,6 @@ def _spread(image: np.ndarray, mask: np.ndarray) -> float:
     if mask.mean() < LEAST or not mask.any():
         return float("nan")
     return float(np.sqrt(image[mask].var(axis=0).mean()))
-
-
-def dark_spread(image: np.ndarray, before: np.ndarray) -> float:
-    """Contrast among the input's dark pixels (luma below 50): standard deviation of their values in
-    ``image``, grey levels, pooled over channels; NaN where less than 1 % are dark."""
-    _check(image, before=before)
-    return _spread(image, luma(before) < DARK)
-
-
-def bright_spread(image: np.ndarray, before: np.ndarray) -> float:
-    """The same among the input's bright pixels (luma of 153 or more)."""
-    _check(image, before=before)
-    return _spread(image, luma(before) >= BRIGHT)
 
 
 def border(image: np.ndarray) -> float:
@@ -175,12 +157,9 @@ def border(image: np.ndarray) -> float:
 
 
 def burst_noise(frames: Sequence[np.ndarray], relative: bool = False) -> float:
-    """Noise of a static scene: standard deviation (n − 1) over its frames, mean over pixels and
-    channels, in grey levels.
-
-    frames: two or more images of one scene. relative: divided by the frames' mean, so that
-    brightening alone changes nothing (NaN where all are black).
-    """
+    """Noise of a static scene: standard deviation (n − 1) over its two or more frames, mean over
+    pixels and channels, in grey levels. relative: divided by the frames' mean, so that brightening
+    alone changes nothing (NaN where all are black)."""
     if len(frames) < 2:
         raise ValueError(f"frames holds {len(frames)} image(s): noise needs two or more of a scene")
     stack = np.stack(frames).astype(np.float32)
@@ -211,11 +190,9 @@ def flat_dark(before: np.ndarray) -> np.ndarray:
 
 
 def dark_noise_gain(image: np.ndarray, before: np.ndarray, relative: bool = False) -> float:
-    """How many times noisier the input's flat dark patches became; 1 leaves them as they were.
-
-    Noise: standard deviation of luma around the mean of each 4×4 cell. relative: divided by the
-    patches' mean luma. NaN where the input has no such patch.
-    """
+    """How many times noisier the input's flat dark patches became, by the standard deviation of
+    luma around the mean of each 4×4 cell; NaN where it has none. relative: divided by the patches'
+    mean luma."""
     _check(image, before=before)
     patches, noise = flat_dark(before), []
     for cells, inner in (_cells(image), _cells(before)):
@@ -250,9 +227,8 @@ def detail_lost_map(image: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, 
 
 
 def detail_kept(image: np.ndarray, before: np.ndarray) -> float:
-    """Share of the input's local contrast that survives, in [0, 1], by :func:`detail_lost_map`: 1
-    for any brightening that nowhere compresses tones. Contrast raised in one place does not make up
-    for contrast lost in another. NaN where the input is uniform."""
+    """Share of the input's local contrast that survives, by :func:`detail_lost_map`; what is raised
+    in one place does not make up for what is lost in another. NaN where the input is uniform."""
     lost, detail = detail_lost_map(image, before)
     return 1 - _ratio(lost.sum(), detail.sum())
 
@@ -261,8 +237,8 @@ def color_cast(image: np.ndarray, before: np.ndarray) -> float:
     """Shift of the mean colour that a change of exposure does not explain, in CIELAB (a*, b*).
 
     Exposure multiplies linear light. So every pixel of the input is brought in linear light to the
-    luminance that it has in the image; its a*, b* are taken from the image's, and the result is the
-    length of the mean of these differences. A tint counts, and so does the fading of a colour.
+    luminance that it has in the image before colours are compared. A tint counts, and so does the
+    fading of a colour.
     """
     _check(image, before=before)
     old, new = rgb2xyz(before), rgb2xyz(image)
@@ -304,14 +280,15 @@ def scores(
     where a figure is undefined. Raises ValueError unless all are (H, W, 3) uint8 of one size.
     """
     row = agreement(image, reference) if reference is not None else {"mean": mean(image)}
-    row["clipped_share"] = clipped_share(image)
-    for figure in (newly_clipped, bright_gain, bright_clipped, dark_spread, bright_spread):
-        row[figure.__name__] = figure(image, before)
-    row |= {"border": border(image), "dark_noise_gain": dark_noise_gain(image, before)}
+    row |= {"clipped_share": clipped_share(image), "newly_clipped": newly_clipped(image, before)}
+    bright, new = _bright(before), _clipped(image) & ~_clipped(before)
+    row |= {"bright_gain": bright_gain(image, before), "bright_clipped": _mean(new[bright])}
+    row["dark_spread"] = _spread(image, luma(before) < DARK)
+    row |= {"bright_spread": _spread(image, bright), "border": border(image)}
+    row["dark_noise_gain"] = dark_noise_gain(image, before)
     row["dark_noise_gain_relative"] = dark_noise_gain(image, before, relative=True)
     lost, detail = detail_lost_map(image, before)
     row["detail_kept"] = 1 - _ratio(lost.sum(), detail.sum())
-    bright = luma(before) >= BRIGHT
     row["bright_detail_kept"] = 1 - _ratio(lost[bright].sum(), detail[bright].sum())
     row |= {"color_cast": color_cast(image, before), "loe": loe(image, before)}
     return row if niqe_model is None else row | {"niqe": niqe(image, niqe_model)}

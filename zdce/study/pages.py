@@ -22,16 +22,15 @@ if TYPE_CHECKING:
 TEMPLATES = paths.PACKAGE / "study" / "templates"
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
 NUMBER = re.compile(r"–|[-+−]?(\d[\d.,]*|inf)(e[-+]?\d+)?( ?%)?( ?± ?[\d.]+)?")
+KINDS = ("tables", "figures")  # folders of a report beside its pages
 GAPS = ("NaN", "None", "nan", "<NA>", "NaT")
 
 
 def render(template: str, **parts: object) -> str:
     """A file of ``templates/``, filled; what is no Markup is escaped."""
-    jinja = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    jinja = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    jinja.filters |= {"inline": _inline, "title": _title, "paragraph": _paragraph}
     return jinja.get_template(template).render(parts, version=__version__)
 
 
@@ -59,33 +58,34 @@ def report_page(notebook: nbformat.NotebookNode, notice: str = "") -> str:
     return render("page.html.j2", kind="report", about=about, contents=contents, **parts)
 
 
-def index_page(
-    folder: Path, about: dict, stamp: dict, claims: pd.DataFrame, glance: str, soak: str = ""
-) -> str:
+def index_page(folder: Path, about: dict, facts: dict, claims: pd.DataFrame, glance: str) -> str:
     """The index of the finished reports in ``folder``.
 
-    ``about``: profile, date and commit; ``stamp``: what else the results were made with;
-    ``claims``: the ledger; ``glance``: its verdicts at a glance, in Markdown; ``soak``: what long
-    runs with faults found, in Markdown.
+    ``about``: profile, date and commit; ``facts``: what else the results were made with;
+    ``claims``: the ledger; ``glance``: its verdicts at a glance, in Markdown. What long runs with
+    faults found is read from ``soak.csv`` where that lies there.
     """
+    import nbformat
     from nbconvert.filters import markdown2html
 
-    finished = {f.stem for f in folder.glob("[0-9][0-9]_*.ipynb") if ".failed" not in f.name}
-    failed = {file.name.removesuffix(".failed.html") for file in folder.glob("*.failed.html")}
-    cards = [_card(folder, name, name in finished) for name in sorted(finished | failed)]
-    listed = {kind: sorted(f.name for f in (folder / kind).glob("*")) for kind in KINDS}
-    sections = [("claims", "The claims"), ("reports", "Reports")]
-    sections += [("soak", "What the commands were put through")] * bool(soak)
-    sections += [(kind, kind.capitalize()) for kind, files in listed.items() if files]
-    parts = {"title": "Zero-DCE: a reproduction study", "claims": claims.to_dict("records")}
-    parts |= {"glance": markdown2html(glance), "soak": markdown2html(soak), "cards": cards}
-    parts |= {"listed": listed, "stamp": stamp, "failed": failed}
+    cards = {
+        file.name.partition(".")[0]: {"book": None} for file in sorted(folder.glob("[0-9][0-9]_*"))
+    }
+    for name in cards:
+        if (file := folder / f"{name}.ipynb").is_file():
+            cards[name] = {"book": (book := nbformat.read(file, as_version=4))}
+            there = [p for p in named_pictures(book) if (folder / "figures" / p[0]).is_file()]
+            photographs = [each for each in there if each[0].endswith(".jpg")]
+            cards[name]["picture"] = [*photographs, *there, None][0]
+            smallest = min(photographs, key=lambda each: len(each[2]), default=None)
+            cards[name]["photograph"] = smallest
+    soak = folder / "soak.csv"
+    parts = {"claims": claims.to_dict("records"), "glance": markdown2html(glance), "cards": cards}
+    parts["failed"] = {file.name.partition(".")[0] for file in folder.glob("*.failed.html")}
+    parts["listed"] = {kind: sorted(f.name for f in (folder / kind).glob("*")) for kind in KINDS}
     parts["names"] = {book.stem[:2]: book.stem for book in paths.notebooks().glob("[0-9]*.ipynb")}
-    contents = [(2, *section) for section in sections]
-    return render("page.html.j2", kind="index", about=about, contents=contents, **parts)
-
-
-KINDS = ("tables", "figures")
+    parts["soak"] = pd.read_csv(soak).to_dict("records") if soak.is_file() else []
+    return render("page.html.j2", kind="index", about=about, facts=facts, **parts)
 
 
 def named_pictures(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, str, str]]:
@@ -95,27 +95,6 @@ def named_pictures(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, str, 
             about = output.get("metadata", {}).get(kind, {})
             if "name" in about:
                 yield about["name"] + suffix, about["alt"], output.data[kind]
-
-
-def _card(folder: Path, name: str, finished: bool) -> dict:
-    """What the index says of one report: its first and its smallest picture, sentence, finding."""
-    import nbformat
-
-    if not finished:
-        return {"name": name, "finished": False, "photograph": None, "picture": None}
-    book = nbformat.read(folder / f"{name}.ipynb", as_version=4)
-    there = [each for each in named_pictures(book) if (folder / "figures" / each[0]).is_file()]
-    photographs = [each for each in there if each[0].endswith(".jpg")]
-    return {
-        "name": name,
-        "finished": True,
-        "title": _title(book),
-        "lead": _inline(re.split(r"(?<=[.!?])\s+(?=[A-Z])", _paragraph(book, "# "))[0]),
-        "finding": _inline(_paragraph(book, "## Findings")),
-        "picture": [*photographs, *there, None][0],
-        "photograph": min(photographs, key=lambda each: len(each[2]), default=None),
-        "about": book.metadata.get("zdce", {}),
-    }
 
 
 def _title(notebook: nbformat.NotebookNode) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import matplotlib as mpl
 import numpy as np
@@ -29,15 +29,15 @@ class Shown:
 
     plain: str
     kind: str
-    data: bytes
-    about: dict
+    data: bytes | str
+    about: dict = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return self.plain
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        text = self.kind.startswith("text")
-        data = self.data.decode() if text else base64.b64encode(self.data).decode()
+        raw = isinstance(self.data, bytes)
+        data = base64.b64encode(self.data).decode() if raw else self.data
         return {self.kind: data, "text/plain": self.plain}, {self.kind: self.about}
 
 
@@ -145,4 +145,4 @@ def slider(before: np.ndarray, after: np.ndarray, alt: str, width: int = 960) ->
         files.append("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode())
     about = {"before": files[0], "after": files[1], "width": image.width, "height": image.height}
     page = pages.render("slider.html.j2", alt=alt, **about)
-    return Shown(f"[before and after] {alt}", "text/html", page.encode(), {})
+    return Shown(f"[before and after] {alt}", "text/html", page)

@@ -61,9 +61,8 @@ def replaced(text: str, name: str, block: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}{block.strip()}\n{match[3]}", text)
 
 
-def table(heads: Iterable[str], rows: Iterable[Iterable], words: int = 1) -> str:
+def table(heads: list[str], rows: Iterable[Iterable], words: int = 1) -> str:
     """A Markdown table; the first ``words`` columns are text, the others numbers."""
-    heads = list(heads)
     rule = "|---" * words + "|---:" * (len(heads) - words) + "|"
     lines = ["| " + " | ".join(map(str, cells)) + " |" for cells in (heads, *rows)]
     return "\n".join([lines[0], rule, *lines[1:]])
@@ -96,19 +95,6 @@ def headline() -> str:
         "Rows without “(published)” are trained by this project. Source: `06_summary.csv` and "
         f"`06_noise.csv` of `zdce report --profile {PROFILE}`."
     )
-
-
-def soak(folder: Path) -> str:
-    """What the long runs with faults found, from ``soak.csv`` in ``folder``; empty where it is not
-    there.
-    """
-    if not (folder / "soak.csv").is_file():
-        return ""
-    heads = {"what": "command", "done": "what was done to it", "times": "times"}
-    heads |= {"outputs": "outputs", "lost": "lost", "partial": "in part", "different": "different"}
-    heads |= {"litter": "unfinished files left", "peak_MiB": "memory, MiB"}
-    found = pd.read_csv(folder / "soak.csv")[list(heads)]
-    return table(heads.values(), found.to_numpy().tolist(), words=2)
 
 
 def weights_card() -> str:

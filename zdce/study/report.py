@@ -4,7 +4,6 @@ open offline.
 
 from __future__ import annotations
 
-import html
 import logging
 import os
 import platform
@@ -27,7 +26,7 @@ from matplotlib.figure import Figure
 from zdce import __version__, paths
 from zdce.files import atomic_write, lock, scratch
 from zdce.study import claims as ledger
-from zdce.study import pages, plots, readme
+from zdce.study import pages, plots
 
 # Libraries that ask for tqdm's widgets warn where there are none; progress here is plain lines.
 warnings.filterwarnings("ignore", message="IProgress not found")
@@ -99,39 +98,30 @@ def commit() -> str:
     return found if known.returncode == 0 else "unknown"
 
 
-class Stamp(dict):
-    """What a result was made with, shown as one line."""
-
-    def __repr__(self) -> str:
-        return " · ".join(f"{name} {value}" for name, value in self.items())
-
-    def _repr_html_(self) -> str:
-        parts = [f"{html.escape(name)} <b>{html.escape(value)}</b>" for name, value in self.items()]
-        return f'<p class="stamp">{" · ".join(parts)}</p>'
-
-
-def stamp(seed: int | None = None) -> Stamp:
-    """Versions, device, threads, commit and seed, name to text; nothing of whose machine it is."""
+def facts() -> dict[str, str]:
+    """What results are made with: versions, device, threads, commit; not whose machine it is."""
     import torch
 
     device = f"cpu ({platform.machine()})"
     if torch.cuda.is_available():
         device = f"cuda ({torch.cuda.get_device_name()})"
-    facts = {"zdce": __version__, "commit": commit(), "Python": platform.python_version()}
-    facts |= {name: version(name) for name in STAMPED}
-    facts |= {"device": device, "threads": str(torch.get_num_threads())}
-    return Stamp(facts | ({} if seed is None else {"seed": str(seed)}))
+    found = {"zdce": __version__, "commit": commit(), "Python": platform.python_version()}
+    found |= {name: version(name) for name in STAMPED}
+    return found | {"device": device, "threads": str(torch.get_num_threads())}
 
 
-class prose(str):
+def stamp(seed: int) -> plots.Shown:
+    """The :func:`facts` and the notebook's seed in one line."""
+    found = facts() | {"seed": str(seed)}
+    text = " · ".join(f"{name} {value}" for name, value in found.items())
+    return plots.Shown(text, "text/html", pages.render("stamp.html.j2", facts=found))
+
+
+def prose(*lines: str) -> plots.Shown:
     """Findings and captions whose numbers come from results: one Markdown paragraph a line. The
     plain form is the text itself, so that it can be compared.
     """
-
-    def __new__(cls, *lines: str) -> prose:
-        return super().__new__(cls, "\n\n".join(lines))
-
-    __repr__ = _repr_markdown_ = str.__str__
+    return plots.Shown(text := "\n\n".join(lines), "text/markdown", text)
 
 
 # ---- running -------------------------------------------------------------------------------------
@@ -360,7 +350,6 @@ def write_index(profile: str) -> None:
     """Write ``claims.csv`` and ``index.html`` of a profile from its finished reports."""
     folder = paths.reports(profile)
     table = ledger.ledger(folder / "tables")
-    made = {name: value for name, value in stamp().items() if name != "commit"}
-    texts = ledger.glance(table), readme.soak(folder)
+    page = pages.index_page(folder, _made(profile), facts(), table, ledger.glance(table))
     _write(folder / "claims.csv", table.to_csv(index=False))
-    _write(folder / "index.html", pages.index_page(folder, _made(profile), made, table, *texts))
+    _write(folder / "index.html", page)
