@@ -28,16 +28,6 @@ ROUNDED = 3 / 510  # what rounding changes a pixel by, all colours together
 POINTS = (9, 16)  # rows and columns of the reduced picture where there is one curve for all
 
 
-def change(before: np.ndarray, after: np.ndarray) -> float:
-    """How much two reduced pictures (h, w, 3) in [0, 1] differ, whatever the light: 0 … 2.
-
-    Mean absolute difference over the mean, the first picture brought to the second one's mean.
-    """
-    mean = float(after.mean(dtype=np.float64))
-    scaled = before * (mean / max(float(before.mean(dtype=np.float64)), 1e-6))
-    return float(np.abs(after - scaled).mean(dtype=np.float64)) / max(mean, 1e-6)
-
-
 class Steady:
     """Curves steadied over time, so that neither they nor the camera's exposure make it flicker.
 
@@ -52,10 +42,9 @@ class Steady:
     - A picture whose light rises, and its contrast with it, may weaken curves at once, so that
       nothing bursts into white, but never so far that the result darkens.
     - Curves are multiplied by one factor, which holds off small changes of brightness outside of
-      fades: a mean of curves alone would flicker more than none where exposure is unsteady, since a
-      frame's own curves make up for a part of its exposure.
+      fades: a mean of curves alone would flicker more than none where exposure is unsteady.
     - A frame that is another picture than the last one, or the same in quite another light, begins
-      a new scene, and everything starts again from it. A black one starts with no change at all.
+      a new scene, and everything starts again from it; a black one with no change at all.
 
     Whether light changed is told by the median over the picture, on which something that moves has
     no say. ``seconds`` of 0 leaves every frame its own curves. Raises ValueError for less.
@@ -66,11 +55,6 @@ class Steady:
             raise ValueError(f"seconds={seconds}: the time constant must be 0 (off) or more")
         self.seconds = seconds
         self._last: np.ndarray | None = None  # the last reduced picture
-        self._start(np.zeros(1), None)
-
-    def _start(self, seen: np.ndarray, curves: Curves | None) -> None:
-        self._slow, self._curves = seen, curves  # the mean of reduced pictures and of curves
-        self._known = not _is_empty(seen)  # whether the curves are those of this scene
         # logarithms against their recent means: the picture's light, its contrast, the brightness
         self._light = self._contrast = self._above = 0.0
 
@@ -79,13 +63,15 @@ class Steady:
 
         small: the reduced picture, (h, w, 3) float32 in [0, 1]; passed: seconds since the last one.
         """
-        grid = curves.values.shape[:2]
         if not self.seconds:
             return curves
-        seen, last = _at_points(small, POINTS if grid == (1, 1) else grid), self._last
-        self._last = seen
+        grid, last = curves.values.shape[:2], self._last
+        self._last = seen = _at_points(small, POINTS if grid == (1, 1) else grid)
         if last is None or self._is_cut(last, seen):
-            self._start(seen, curves if seen.mean() > FLOOR else _times(curves, 0))
+            black = seen.mean() <= FLOOR
+            self._slow, self._curves = seen, _times(curves, 0) if black else curves  # means
+            self._known = not _is_empty(seen)  # whether the curves are those of this scene
+            self._light = self._contrast = self._above = 0.0
             return self._curves
         least = -math.expm1(-max(0.0, passed) / self.seconds)
         weight, moved = self._weights(curves, seen, last, least)
@@ -113,9 +99,9 @@ class Steady:
         if _is_empty(seen):
             return 0.0, 0 * moved
         steady = self._steadiness()
-        if contrast[0] > FLOOR and not _is_same(seen, self._slow):
-            self._known = False
-        self._known |= steady > 0.9
+        one, other = seen - seen.mean(), self._slow - self._slow.mean()
+        same = (one * other).sum() >= SAME * math.sqrt((one**2).sum() * (other**2).sum())
+        self._known = steady > 0.9 or (self._known and bool(same or contrast[0] <= FLOOR))
         held = steady if self._known else 1.0
         self._slow = self._slow + np.float32(least * steady) * (seen - self._slow)
         if curves.values.mean() < self._curves.values.mean():
@@ -154,15 +140,19 @@ class Steady:
         return min(max(factor, 0.92), 1.08)
 
 
+def change(before: np.ndarray, after: np.ndarray) -> float:
+    """How much two reduced pictures (h, w, 3) in [0, 1] differ, whatever the light: 0 … 2.
+
+    Mean absolute difference over the mean, the first picture brought to the second one's mean.
+    """
+    mean = float(after.mean(dtype=np.float64))
+    scaled = before * (mean / max(float(before.mean(dtype=np.float64)), 1e-6))
+    return float(np.abs(after - scaled).mean(dtype=np.float64)) / max(mean, 1e-6)
+
+
 def _is_empty(seen: np.ndarray) -> bool:
     """Whether a picture is black or white all over."""
     return not FLOOR < seen.mean() < 1 - FLOOR
-
-
-def _is_same(seen: np.ndarray, before: np.ndarray) -> bool:
-    """Whether two pictures show the same, in any light and with any contrast."""
-    one, other = seen - seen.mean(), before - before.mean()
-    return (one * other).sum() >= SAME * math.sqrt((one**2).sum() * (other**2).sum())
 
 
 def _light(seen: np.ndarray, before: np.ndarray) -> float:
@@ -175,21 +165,17 @@ def _within(change: float) -> float:
     return math.exp(-((change / FADE) ** 4))
 
 
-def _towards(
-    before: Curves, after: Curves, weight: float, moved: np.ndarray | None = None
-) -> Curves:
-    """Curves between two: ``weight`` of the second's, and of how these differ from point to point
-    as much as ``moved`` (h, w) says.
+def _towards(before: Curves, after: Curves, weight: float, moved: np.ndarray | float = 0) -> Curves:
+    """Curves between two: ``weight`` of the second's, and where something ``moved`` (h, w) more of
+    how these differ from point to point.
     """
-    values = before.values + np.float32(weight) * (after.values - before.values)
-    if moved is not None:
-        own, held = (c.values - c.values.mean(axis=(0, 1)) for c in (after, before))
-        values = values + (moved - weight).clip(0).astype(np.float32)[..., None, None] * (
-            own - held
-        )
+    weight = np.float32(weight)
+    own, held = (c.values - c.values.mean(axis=(0, 1)) for c in (after, before))
+    more = np.atleast_2d(moved - weight).clip(0).astype(np.float32)[..., None, None]
+    values = before.values + weight * (after.values - before.values) + more * (own - held)
     noise = before.noise
     if noise is not None:
-        noise = noise + np.float32(weight) * (after.noise - noise)
+        noise = noise + weight * (after.noise - noise)
     return replace(after, values=values, noise=noise)
 
 
@@ -203,9 +189,8 @@ def _at_points(small: np.ndarray, points: tuple[int, int]) -> np.ndarray:
     """A reduced picture (h, w, 3) with as many pixels as there are points, by box means."""
     for axis, count in enumerate(points):
         edges = np.arange(count) * small.shape[axis] // count
-        sizes = np.diff(edges, append=small.shape[axis]).clip(1)
-        sums = np.add.reduceat(small, edges, axis=axis)
-        small = sums / np.float32(sizes).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
+        sizes = np.diff(edges, append=small.shape[axis]).clip(1).astype(np.float32)
+        small = np.add.reduceat(small, edges, axis=axis) / np.expand_dims(sizes, (1 - axis, 2))
     return small
 
 
