@@ -30,7 +30,6 @@ SHEET = 800  # pixels of the longer side of each half of a sheet, at most
 SHEET_NAME = "_compare.jpg"
 ONLY_READ = (*photos.HEIF_SUFFIXES, *photos.RAW_SUFFIXES, *video.ONLY_READ)
 KNOWN = (*photos.SUFFIXES, *video.SUFFIXES)  # what is read and written
-IN_FLIGHT = 3  # photographs at a time on this machine: one read, one enhanced, one written
 FAILURES = (PhotoError, MemoryError, RuntimeError)  # RuntimeError: out of memory, in torch
 
 Job = tuple[Path, Path]  # source, target
@@ -145,19 +144,21 @@ def enhance_files(
     """
     outcome, options = Outcome(), Options(**options)
     jobs = _plan([Path(source) for source in sources], Path(out), options, outcome)
-    done, jobs = _parted(jobs, lambda job: options.skip_done and _is_done(*job))
-    outcome.skipped = [target for _, target in done]
+    if options.skip_done:
+        outcome.skipped = [target for source, target in jobs if _is_done(source, target)]
+        jobs = [job for job in jobs if not _is_done(*job)]
     if options.dry_run:
         outcome.planned = jobs
         return outcome
-    videos, jobs = _parted(jobs, lambda job: video.is_video(job[0]))
-    hidden = not (options.progress and jobs)
-    with tqdm(total=len(jobs), desc="enhance", unit="photo", disable=hidden) as bar:
-        for job, done in _photographs(jobs, enhancer, options) if jobs else ():
-            outcome.done(job, done)
-            bar.update()
-    for job, done in _videos(videos, enhancer, options) if videos else ():
-        outcome.done(job, done)
+    videos = [job for job in jobs if video.is_video(job[0])]
+    if len(jobs) > len(videos):
+        jobs = [job for job in jobs if not video.is_video(job[0])]
+        about = {"total": len(jobs), "desc": "enhance", "unit": "photo"}
+        done = _photographs(jobs, enhancer, options)
+        for each in tqdm(done, disable=not options.progress, **about):
+            outcome.done(*each)
+    for each in _videos(videos, enhancer, options) if videos else ():
+        outcome.done(*each)
     return outcome
 
 
@@ -167,16 +168,21 @@ def enhance_files(
 def _photographs(
     jobs: list[Job], enhancer: Enhancer, options: Options
 ) -> Iterator[tuple[Job, Done]]:
-    """What becomes of each, in order; several are on their way at a time, here or on a cluster."""
+    """What becomes of each, in order, on a cluster or here, where one is read, one enhanced and one
+    written at a time.
+    """
     with ExitStack() as stack:
-        call, workers = _Here(enhancer, options.quality, options.compare), IN_FLIGHT
-        attempt = functools.partial(_attempt, call)
+        call, failures, workers = _Here(enhancer, options.quality, options.compare), FAILURES, 3
         if options.scheduler:
-            client = stack.enter_context(_client(options.scheduler))
+            try:
+                from distributed import Client
+            except ImportError:
+                raise ValueError('--scheduler needs Dask: pip install "zdce[cluster]"') from None
+            client = stack.enter_context(Client(options.scheduler))
             call = functools.partial(_there, client, (enhancer.options, options.quality))
-            workers = 2 * max(1, sum(client.nthreads().values()))
-            attempt = functools.partial(_attempt, call, failures=Exception)
+            failures, workers = Exception, 2 * max(1, sum(client.nthreads().values()))
         pool = stack.enter_context(ThreadPoolExecutor(workers))
+        attempt = functools.partial(_attempt, call, failures=failures)
         yield from zip(jobs, pool.map(attempt, jobs), strict=True)
 
 
@@ -256,25 +262,14 @@ def _settings(enhancer: Enhancer) -> str:
     return f"zdce{version}: model {model}, {how}"
 
 
-def _client(address: str):
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ValueError('--scheduler needs Dask: pip install "zdce[cluster]"') from None
-    return Client(address)
-
-
 def _there(client, how: tuple, source: Path, target: Path) -> tuple[str, ...]:
     """As :class:`_Here`, on a Dask cluster: the file's content goes there, and comes back."""
-    try:
-        words = (source.name, target.name, content(source, photos.MAX_BYTES), *how)
-        made, (reason, notes) = client.submit(_on_worker, *words, pure=False, retries=1).result()
-        if reason is not None:
-            raise PhotoError(f"{source}: {reason}")
-        with atomic_write(target) as partial:
-            partial.write_bytes(made)
-    except OSError as error:
-        raise PhotoError(f"{error.filename or source}: {error.strerror or error}") from error
+    words = (source.name, target.name, content(source, photos.MAX_BYTES), *how)
+    made, (reason, notes) = client.submit(_on_worker, *words, pure=False, retries=1).result()
+    if reason is not None:
+        raise PhotoError(f"{source}: {reason}")
+    with atomic_write(target) as partial:
+        partial.write_bytes(made)
     return notes
 
 
@@ -413,11 +408,6 @@ def _only_read(path: Path, options: Options) -> str | None:
     if options.extension not in written:
         return f"{kind} are read, not written: add --format {add}"
     return None
-
-
-def _parted(jobs: list[Job], test: Callable[[Job], bool]) -> tuple[list[Job], list[Job]]:
-    """Those that pass the test, and the others."""
-    return [job for job in jobs if test(job)], [job for job in jobs if not test(job)]
 
 
 def _is_done(source: Path, target: Path) -> bool:

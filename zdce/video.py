@@ -129,12 +129,11 @@ def enhance_video(
     photograph, slowly and not steadied. Decoding, enhancing and encoding go on at the same time.
 
     Written in the container that the target's suffix says, by the source's codec where
-    :data:`ENCODERS` has it and the container takes it, else as H.264 or VP9; with the source's
-    sampling, depth, colour tags, turn, title, date, place and camera. Interlaced pictures become
-    whole ones. Sound, subtitles, attachments and covers are copied without being decoded. What a
-    container cannot hold is told in the result's notes, but for sound and a turn: without them
-    nothing is written. Where a container has no times below zero, all streams may begin later by
-    the same span. The file appears whole or not at all.
+    :data:`ENCODERS` has it and the container takes it, else as H.264 or VP9. Sampling, depth,
+    colour tags, turn, title, date, place and camera stay; sound, subtitles, attachments and covers
+    are copied; interlaced pictures become whole ones. What a container cannot hold is told in the
+    notes, but without sound or a turn nothing is written. Where a container has no times below
+    zero, all streams may begin later by the same span. The file appears whole or not at all.
 
     Raises VideoError, one line, for what is no video, damaged or cut short, without a frame, of
     high dynamic range or stored in an unusual way (RGB, transparency), and when writing fails;
@@ -149,20 +148,22 @@ def enhance_video(
     try:
         with _reading(source) as video, atomic_write(target) as partial, ExitStack() as stages:
             read = _Source(video)
-            items, seen = itertools.tee(stages.enter_context(closing(ahead(read.items()))))
+            decoded = stages.enter_context(closing(ahead(read.whole(read.decoded()))))
+            items, seen = itertools.tee(decoded)
             first = next(item for item in seen if isinstance(item, av.VideoFrame))
-            del seen
-            enhancing = _Enhancing(enhancer, curves, _form(first, read.transfer), read.transfer)
+            del seen  # it would keep all
+            form = _form(first, read.transfer)
             output = stages.enter_context(_output(partial, container, read, first))
             written = _Target(output, container, read, first)
-            curved = stages.enter_context(closing(ahead(enhancing.curved(items), 1)))
-            items = stages.enter_context(closing(ahead(enhancing.rendered(curved))))
+            if enhancer.strength:
+                items = _curved(items, enhancer, curves, form, read.transfer)
+                items = stages.enter_context(closing(ahead(items, 1)))
+                items = stages.enter_context(closing(ahead(_rendered(items, enhancer, form))))
             about = {"desc": source.name, "unit": "frame", "leave": False}
             about |= {"total": read.pictures.frames or None, "disable": not progress}
             for item in stages.enter_context(tqdm(items, **about)):
                 written.write(item)
-            written.finish()
-            written.compare_tags(partial)
+            written.finish(partial)
     except OSError as error:
         raise VideoError(f"{target}: cannot be written: {error.strerror or error}") from error
     return Enhanced(written.frames, tuple(read.notes))
@@ -232,52 +233,42 @@ def _display_matrix(frame: Any) -> tuple[int, ...] | None:
     return None
 
 
-class _Enhancing:
-    """Frames (others pass), enhanced by curves that are steadied over time.
+def _curved(
+    items: Iterable[Any], enhancer: Enhancer, steady: Steady, form: Form, transfer: int
+) -> Iterator[tuple[Any, np.ndarray | None, Curves | None]]:
+    """Frames with their pixels (H, W, 3) and curves, these steadied; packets with neither.
 
-    In two stages, so that on a GPU what goes there and comes back overlaps with its work.
+    A stage before :func:`_rendered`, so that on a GPU the copies of one overlap with the other.
     """
+    engine, before = enhancer.engine, None
+    for item in items:
+        pixels = curves = None
+        if isinstance(item, av.VideoFrame):
+            if (now := _form(item, transfer)) != form:
+                change = " to ".join(f"{f.width}×{f.height}, {f.depth} bits" for f in (form, now))
+                raise VideoError(f"changes from {change} on the way, which is not read")
+            pixels = to_pixels(_planes(item, form), form)
+            curves = engine.curves(pixels)
+        if curves is not None:
+            factor = max(1, math.ceil(max(pixels.shape) / LOOKED_AT))
+            with engine.stream(pixels):
+                small = engine.box_mean(engine.put(pixels), factor)[0].permute(1, 2, 0)
+                small = small.contiguous().numpy(force=True)
+            at = float(item.pts * item.time_base)
+            curves = steady(curves.arrays(), small, at - (at if before is None else before))
+            before = at
+        yield item, pixels, curves
 
-    def __init__(self, enhancer: Enhancer, steady: Steady, form: Form, transfer: int) -> None:
-        self.enhancer, self.steady, self.form, self.transfer = enhancer, steady, form, transfer
-        self.before: float | None = None  # time of the last frame, s
 
-    def curved(self, items: Iterable[Any]) -> Iterator[tuple[Any, np.ndarray | None, Any]]:
-        """Each with its pixels (H, W, 3), None where nothing is to be done, and its curves."""
-        for item in items:
-            pixels = curves = None
-            if isinstance(item, av.VideoFrame):
-                now = _form(item, self.transfer)
-                if now != self.form:
-                    forms = (f"{f.width}×{f.height}, {f.depth} bits" for f in (self.form, now))
-                    change = " to ".join(forms)
-                    raise VideoError(f"changes from {change} on the way, which is not read")
-                if self.enhancer.strength:
-                    pixels = to_pixels(_planes(item, now), now)
-                    curves = self._curves(pixels, float(item.pts * item.time_base))
-            yield item, pixels, curves
-
-    def _curves(self, pixels: np.ndarray, now: float) -> Curves | None:
-        engine = self.enhancer.engine
-        curves = engine.curves(pixels)
-        if curves is None:
-            return None
-        factor = max(1, math.ceil(max(pixels.shape) / LOOKED_AT))
-        small = engine.box_mean(engine.put(pixels), factor)[0].permute(1, 2, 0)
-        passed = 0.0 if self.before is None else now - self.before
-        self.before = now
-        return self.steady(curves.arrays(), small.contiguous().numpy(force=True), passed)
-
-    def rendered(self, items: Iterable[tuple]) -> Iterator[Any]:
-        """What came with pixels and curves, enhanced in its place."""
-        options = {"gamma": self.enhancer.gamma, "strength": self.enhancer.strength}
-        options["gray"] = self.form.gray
-        for item, pixels, curves in items:
-            if pixels is not None:
-                pixels = self.enhancer.engine.render(pixels, curves, **options)
-                item.make_writable()
-                from_pixels(pixels, _planes(item, self.form), self.form)
-            yield item
+def _rendered(items: Iterable[tuple], enhancer: Enhancer, form: Form) -> Iterator[Any]:
+    """What came with pixels and curves, enhanced in its place."""
+    options = {"gamma": enhancer.gamma, "strength": enhancer.strength, "gray": form.gray}
+    for item, pixels, curves in items:
+        if pixels is not None:
+            pixels = enhancer.engine.render(pixels, curves, **options)
+            item.make_writable()
+            from_pixels(pixels, _planes(item, form), form)
+        yield item
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -380,11 +371,8 @@ class _Source:
             size, most = f"{context.width}×{context.height}", MAX_PIXELS // 10**6
             raise VideoError(f"frames of {size}: none above {most} megapixels is read")
 
-    def items(self) -> Iterator[Any]:
+    def decoded(self) -> Iterator[Any]:
         """Packets of streams to copy and frames, as they come, at times that go forward."""
-        return self._whole(self._decoded())
-
-    def _decoded(self) -> Iterator[Any]:
         end, frames, damaged = Fraction(0), 0, 0
         for packet in self.video.demux():
             if packet.size == 0 and packet.dts is not None:
@@ -426,7 +414,7 @@ class _Source:
             self.clock.frame(frame)
         return whole, len(frames) - len(whole)
 
-    def _whole(self, items: Iterable[Any]) -> Iterator[Any]:
+    def whole(self, items: Iterable[Any]) -> Iterator[Any]:
         """Interlaced frames as whole ones, at the same times; all else as it is."""
         weaving, times = None, deque()
         for item in itertools.chain(items, [None]):
@@ -487,13 +475,10 @@ class _Target:
             item.stream = place
             self._mux(lambda packet: [packet], item)
 
-    def finish(self) -> None:
-        """Write all that the encoder still holds, and the container's end."""
+    def finish(self, path: Path) -> None:
+        """Write what the encoder still holds and the container's end; note tags that are lost."""
         self._mux(self.stream.encode, None)
         self._mux(lambda _: self.output.close() or [], None)
-
-    def compare_tags(self, path: Path) -> None:
-        """Note what of the source's description the written file does not say."""
         with suppress(av.FFmpegError), av.open(str(path.absolute())) as written:
             kept = {key.lower() for key in written.metadata} | STRUCTURE
             lost = [key for key in self.source.video.metadata if key.lower() not in kept]
@@ -573,11 +558,8 @@ class _Target:
                 break
         encoder = stream.codec_context
         encoder.extradata, encoder.bit_rate, encoder.field_order = None, 0, PROGRESSIVE
-        encoder.width, encoder.height, encoder.pix_fmt = (
-            first.width,
-            first.height,
-            first.format.name,
-        )
+        encoder.width, encoder.height = first.width, first.height
+        encoder.pix_fmt = first.format.name
         encoder.time_base = self.pictures.time_base
         if rate:
             encoder.framerate = rate
