@@ -76,10 +76,9 @@ class Options:
 
     def name(self, source: Path) -> str:
         """Of the output of a file."""
-        kinds = photos.SUFFIXES if self.extension in photos.SUFFIXES else video.SUFFIXES
-        old = source.suffix.lower()
-        same_kind = video.is_video(source) == (self.extension in video.SUFFIXES)
-        keeps = self.format is None or not same_kind or kinds.get(old) == kinds[self.extension]
+        kinds = video.SUFFIXES if video.is_video(source) else photos.SUFFIXES
+        wanted = kinds.get(self.extension)  # None: of the other kind, or none named
+        keeps = wanted is None or kinds.get(source.suffix.lower()) == wanted
         return source.stem + self.suffix + (source.suffix if keeps else self.extension)
 
 
@@ -307,7 +306,7 @@ def _plan(sources: list[Path], out: Path, options: Options, outcome: Outcome) ->
             pairs = [(source, out)]
         elif source.is_dir():
             pairs = _found(source, out, options, outcome)
-        elif reason := _only_read(source, options):
+        elif source.suffix.lower() in ONLY_READ and (reason := _not_taken(source, options)):
             pairs = []
             outcome.fail(source, f"{source}: {reason}")
         else:
@@ -387,27 +386,16 @@ def _found(source: Path, out: Path, options: Options, outcome: Outcome) -> list[
 def _not_taken(path: Path, options: Options) -> str | None:
     """Kind of a file of a folder that is no job, with what would make it one; None for a job."""
     suffix, kind = path.suffix.lower(), escape_control_characters(path.suffix[1:].upper())
-    if suffix in ONLY_READ:
-        reason = _only_read(path, options)
-        return reason and f"{kind} ({reason})"
-    return None if suffix in KNOWN else kind or "without suffix"
-
-
-def _only_read(path: Path, options: Options) -> str | None:
-    """Why a file of a kind that is only read cannot be a job; None for one that can, and others."""
-    suffix = path.suffix.lower()
     if suffix not in ONLY_READ:
-        return None
-    kind, written, add = "raw files", photos.SUFFIXES, "jpg, or tif for 16 bits"
-    if suffix in photos.HEIF_SUFFIXES:
-        kind = "HEIC/HEIF"
-    elif suffix in video.ONLY_READ:
-        kind, written, add = "videos of this kind", video.SUFFIXES, "mp4"
+        return None if suffix in KNOWN else kind or "without suffix"
     if extra := photos.needed_extra(path):
-        return f'{kind} need an extra: pip install "zdce[{extra}]"'
-    if options.extension not in written:
-        return f"{kind} are read, not written: add --format {add}"
-    return None
+        return f'{kind} (needs an extra: pip install "zdce[{extra}]")'
+    written, add = photos.SUFFIXES, "jpg, or tif for 16 bits"
+    if video.is_video(path):
+        written, add = video.SUFFIXES, "mp4"
+    return (
+        None if options.extension in written else f"{kind} (read, not written: add --format {add})"
+    )
 
 
 def _is_done(source: Path, target: Path) -> bool:
