@@ -446,7 +446,7 @@ def test_without_a_connection_the_rest_is_not_tried(home, tmp_path, monkeypatch)
 )
 def test_paths_cannot_leave_the_data_folder(path, home, tmp_path, serve, monkeypatch):
     write_manifest(tmp_path, monkeypatch, {path: b"bad", "weights/good.pth": b"good"})
-    everything = datasets.DataSet("published-weights", "", ("data", "weights", "/"))
+    everything = datasets.DataSet("published-weights", "", "", ("data", "weights", "/"))
     monkeypatch.setitem(datasets.DATASETS, "published-weights", everything)
     server = serve({path: b"bad", "weights/good.pth": b"good"})
     result = fetch.fetch("published-weights", mirror=server.address, progress=False)

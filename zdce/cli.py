@@ -200,8 +200,7 @@ def train(arm, epochs, out, weights, resume, save_every, tensorboard, device, **
     last = run.record.tail(max(1, len(run.record) // 10)).mean()
     steps = f"{len(run.record)} steps, loss {last['loss']:.4f} (mean of the last tenth)"
     click.echo(f"{run.weights}: {steps}")
-    if run.picture:
-        click.echo(f"{run.picture}: the loss over the steps")
+    click.echo(f"{run.picture}: the loss over the steps")
 
 
 @main.command()

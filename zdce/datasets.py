@@ -78,20 +78,16 @@ def manifest() -> dict[str, Entry]:
 # --- the sets -------------------------------------------------------------------------------------
 
 
-FREE = "CC0 or public domain"
-RESEARCH = "for research, no licence to redistribute"
-NO_TRADE = f"{RESEARCH} (Zero-DCE: CC BY-NC 4.0)"
-TRAIN = ("data/train_data/",)
-
-
 @dataclass(frozen=True)
 class DataSet:
-    """A named set; ``starts`` begin its files' paths in the manifest. Sources: data/README.md."""
+    """A named set, a row of ``zdce/datasets.csv``; ``starts`` begin its files' paths in the
+    manifest. Sources: data/README.md.
+    """
 
     name: str
     title: str
+    licence: str
     starts: tuple[str, ...]
-    licence: str = RESEARCH
 
     def entries(self) -> list[Entry]:
         """Its files, in the manifest's order; none for ``bundled``."""
@@ -102,33 +98,11 @@ class DataSet:
         return [each for each in every if each.scene or each.path in references]
 
 
-DATASETS = {
-    each.name: each
-    for each in (
-        DataSet(
-            "bundled", "5 photographs inside scikit-image, darkened by a camera model", (), FREE
-        ),
-        DataSet(
-            "sice-train", "2,002 training photographs: neighbours are one scene", TRAIN, NO_TRADE
-        ),
-        DataSet(
-            "sice-pairs", "250 low frames of sice-train with a normal exposure", TRAIN, NO_TRADE
-        ),
-        DataSet(
-            "lime",
-            "Nine test photographs and the study's published results on them",
-            ("data/test_data/LIME/", "data/published_results/LIME/"),
-        ),
-        DataSet("dicm", "64 test photographs", ("data/test_data/DICM/",)),
-        DataSet("bursts", "Six static night scenes, four frames each", ("data/bursts/",), NO_TRADE),
-        DataSet(
-            "published-weights", "Of Zero-DCE, improved Zero-DCE, Zero-DCE++, SCI", ("weights/",)
-        ),
-        DataSet(
-            "niqe-model", "Of pristine photographs, for NIQE", ("data/niqe_modelparameters.mat",)
-        ),
-    )
-}
+with (paths.PACKAGE / "datasets.csv").open(newline="", encoding="utf-8") as _file:
+    DATASETS = {
+        name: DataSet(name, title, licence, tuple(starts.split()))
+        for name, title, licence, starts in list(csv.reader(_file))[1:]
+    }
 
 
 def _dataset(name: str) -> DataSet:

@@ -1,7 +1,7 @@
 """One training step, and all that changes while a network trains.
 
-The step is the released code's: four losses, clipped gradients, Adam. A processor launches it as it
-stands; for a GPU it is compiled, captured once and replayed.
+The step is the released code's: losses, clipped gradients, Adam. A processor launches it as it
+stands; for a GPU it is compiled, captured once as a CUDA graph and replayed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TrainConfig:
 
     data: name of a data set or a folder of photographs. size: side of the square that photographs
     are resized to, pixels. steps: optimiser steps in all. precision: of the convolutions alone;
-    ``auto`` takes bfloat16 where the device computes with it, never where it would be emulated.
+    ``auto`` takes bfloat16 where the device computes with it, never where it is only emulated.
     start: fingerprint of the weights to start from; empty for random ones that belong to the seed.
     """
 
@@ -130,8 +130,8 @@ def _resident(photographs: TrainingSet, device: torch.device) -> Tensor:
 
 
 class State:
-    """Everything that changes while training, and a step that reads nothing but what lies on the
-    device: photographs, the order of the batches, the number of the step, the record.
+    """Everything that changes while training, and the step. All that a step reads and writes stays
+    on the device: photographs, the order of the batches, the number of the step, the record.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class State:
 
     @property
     def record(self) -> np.ndarray:
-        """(steps done, 6) float32, columns :data:`COLUMNS`."""
+        """(steps done, len(COLUMNS)) float32, columns :data:`COLUMNS`."""
         return self.rows[: self.step].cpu().numpy()
 
     def _count(self, step: int) -> int:

@@ -1,9 +1,8 @@
-"""Training without references: photographs and four losses in, weights and a record of every step
-out.
+"""Training without references: photographs and losses in, weights and a record of every step out.
 
 The loop is the released code's (Adam, clipped gradients, one pass over shuffled photographs an
 epoch), on photographs that were decoded and resized once. All randomness comes from the seed and
-the epoch, so that a training stopped at any instant goes on bit for bit as if it had not been.
+the epoch, so that an interrupted training resumes bit for bit.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from zdce import checkpoints, memory, paths
-from zdce.datasets import DATASETS, NOT_OVER, TrainingSet, exposure_warning, training_set
+from zdce.datasets import TrainingSet, exposure_warning, training_set
 from zdce.files import atomic_write, lock
 from zdce.losses import TERMS
 from zdce.model import CurveNet
@@ -66,10 +65,9 @@ class Run:
         return self.folder / MODEL
 
     @property
-    def picture(self) -> Path | None:
-        """The loss over the steps, ``.png``; None where the photographs are a named data set."""
-        named = self.config.data.removesuffix(NOT_OVER) in DATASETS
-        return None if named else self.folder / "loss.png"
+    def picture(self) -> Path:
+        """The loss over the steps, ``.png``."""
+        return self.folder / "loss.png"
 
 
 def train(config: TrainConfig, out: str | Path | None = None, **options) -> Run:
@@ -268,8 +266,7 @@ def _finish(state: State, folder: Path) -> Run:
     run = Run(state.config, folder, state.net.eval(), frame)
     with atomic_write(folder / "record.csv") as partial:
         frame.to_csv(partial, index_label="step", float_format="%.6g")
-    if run.picture:
-        _draw(frame, state.per_epoch, run.picture)
+    _draw(frame, state.per_epoch, run.picture)
     _save_weights(state, run.weights)
     return run
 

@@ -89,7 +89,7 @@ class Budget:
 
     data, size: as in :class:`~zdce.training.TrainConfig`. steps: optimiser steps of each experiment
     that the profile trains. seeds: of each, but for those that ``more`` has other seeds for. named:
-    epochs of every further experiment, trained only where it is asked for by name; 0 forbids them.
+    epochs of every further experiment, trained only when requested by name; 0 forbids them.
     snapshots: steps after which an experiment's weights are kept on the way. compared: the snapshot
     that stands in a table beside experiments that end there.
     """
