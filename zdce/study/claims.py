@@ -81,21 +81,20 @@ class Claim:
 
 
 def _read() -> dict[str, Claim]:
-    """``claims.yaml``, its lists of figures and methods and its published weights written out."""
+    """``claims.yaml``, its lists and its published weights written out as parts."""
     claims = {}
     for name, entry in yaml.safe_load(
         Path(__file__).with_suffix(".yaml").read_text("utf-8")
     ).items():
         parts = []
         for test in entry.pop("tests"):
-            figures, methods = (
-                np.atleast_1d(test.get(k, "")).tolist() for k in ("figure", "method")
-            )
-            for method, figure in product(methods, figures):
+            lists = (np.atleast_1d(test.get(k, "")).tolist() for k in ("figure", "method", "other"))
+            figures, methods, others = lists
+            for method, other, figure in product(methods, others, figures):
                 words = test["part"] + f", {method}" * (len(methods) > 1)
-                words += f": {figure}" * (len(figures) > 1)
-                better = {"direction": METRICS.direction[figure]} if "other" in test else {}
-                one = {"part": words, "figure": figure, "method": method}
+                words += f" {other}" * (len(others) > 1) + f": {figure}" * (len(figures) > 1)
+                better = {"direction": METRICS.direction[figure]} if other else {}
+                one = {"part": words, "figure": figure, "method": method, "other": other}
                 parts.append(Part(**better | test | one))
         for part in [*parts] if entry.pop("published", False) else []:
             names = {"method": f"{part.method} (published)", "other": part.other}
