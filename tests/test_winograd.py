@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from pictures import dark, trained
 
 from zdce.engine import winograd
-from zdce.model import CurveNet, apply_curves
+from zdce.model import CurveNet
 from zdce.peers import SciNet
 from zdce.photos import to_pixels, to_tensor
 
@@ -29,10 +29,8 @@ def test_transformed_weights_convolve():
     """
     rng = np.random.default_rng(0)
     weight, tile = rng.normal(size=(5, 3, 3, 3)), rng.normal(size=(3, 8, 8))
-    back = np.column_stack(
-        [np.array([point**power for power in range(6)]) for point in winograd._POINTS]
-    )
-    back = np.column_stack([back, np.eye(6)[5]])
+    powers = [[point**power for power in range(6)] for point in winograd._POINTS]
+    back = np.column_stack([*powers, np.eye(6)[5]])
     both = np.array([back[out] * winograd._WEIGHTS[:, tap] for out in range(6) for tap in range(3)])
     wanted = np.array([np.eye(8)[out + tap] for out in range(6) for tap in range(3)])
     inputs, *_ = np.linalg.lstsq(both, wanted, rcond=None)
@@ -55,8 +53,7 @@ FIELDS = [
 @pytest.mark.parametrize("fields", FIELDS)
 @pytest.mark.parametrize("size", [(1, 1), (2, 61), (61, 2), (33, 40), (70, 131)])
 def test_curves_are_the_networks(fields, size):
-    net = trained(**fields)
-    image = to_tensor(dark(*size))
+    net, image = trained(**fields), to_tensor(dark(*size))
     with torch.inference_mode():
         curves = winograd.Winograd(net).curves(image)
         assert curves.shape == (1, net.config.curve_channels, *size)
@@ -73,16 +70,14 @@ def test_from_eight_bits_to_eight_bits(fields, size):
     ready.finish(pixels, out, slice(0, size[0]), slice(0, size[1]))
     ready.finish(pixels, through, slice(0, size[0]), slice(0, size[1]), table)
     with torch.inference_mode():
-        image = to_tensor(pixels)
-        expected = to_pixels(apply_curves(image, net.curves(image), net.config.iterations)).astype(
-            int
-        )
+        expected = to_pixels(net(to_tensor(pixels))[0]).astype(int)
     assert np.abs(out - expected).max() <= 1 and (out == expected).mean() > 0.99
     assert np.array_equal(through, table[out])
 
 
 @pytest.mark.parametrize("fields", FIELDS[:3])
 def test_a_part_equals_the_whole_bit_for_bit(fields):
+    """In any order: memory that a wider part has used serves a narrower one."""
     net, pixels = trained(**fields), dark(75, 90)
     ready, whole = winograd.Winograd(net), np.empty_like(pixels)
     ready.finish(pixels, whole, slice(0, 75), slice(0, 90))
@@ -91,26 +86,18 @@ def test_a_part_equals_the_whole_bit_for_bit(fields):
         for columns in (slice(0, 17), slice(17, 55), slice(55, 90)):
             ready.finish(pixels, parts, rows, columns)
     assert np.array_equal(parts, whole)
+    rows, columns = ready.window(slice(30, 75), slice(17, 55), 75, 90).values()
     image = to_tensor(pixels)
-    curves = ready.curves(image)
-    seen = ready.window(slice(30, 75), slice(17, 55), 75, 90)
-    rows, columns = seen.values()
-    part = ready.curves(image[..., rows, columns])
-    inside = (
-        ...,
-        slice(30 - rows.start, 75 - rows.start),
-        slice(17 - columns.start, 55 - columns.start),
-    )
-    assert torch.equal(part[inside], curves[..., 30:75, 17:55])
+    part = ready.curves(image[..., rows, columns])[..., 30 - rows.start : 75 - rows.start, :]
+    part = part[..., 17 - columns.start : 55 - columns.start]
+    assert torch.equal(part, ready.curves(image)[..., 30:75, 17:55])
 
 
 def test_which_networks_it_runs():
-    assert winograd.can_run(CurveNet()) and winograd.can_run(
-        CurveNet(width=16, pooling="overlapping")
-    )
-    assert not winograd.can_run(CurveNet(separable=True)) and not winograd.can_run(
-        CurveNet(pooling="stride2")
-    )
+    for fields in ({}, {"width": 16, "pooling": "overlapping"}):
+        assert winograd.can_run(CurveNet(**fields))
+    for fields in ({"separable": True}, {"pooling": "stride2"}):
+        assert not winograd.can_run(CurveNet(**fields))
     assert not winograd.can_run(SciNet())
     assert not winograd.Winograd(CurveNet(iterations=3)).in_one_pass
 
@@ -125,22 +112,14 @@ def test_which_networks_it_runs():
 def test_older_processors(name, features, lanes):
     """Vectors of another length, and nothing that only this processor has."""
     code = f"""
-import numpy as np, torch
+import numpy as np
 from zdce import auto, checkpoints
 from zdce.engine import Compiled, Reference, winograd
-from zdce.model import apply_curves
-from zdce.photos import to_pixels, to_tensor
 assert winograd.LANES == {lanes}
-pixels = np.random.default_rng(0).integers(0, 90, (31, 55, 3), dtype=np.uint8)
-net, out = checkpoints.load("zero-dce-improved").net, np.empty_like(pixels)
-table = np.arange(256)[::-1].astype(np.uint8)
-winograd.Winograd(net).finish(pixels, out, slice(0, 31), slice(0, 55), table)
-with torch.inference_mode():
-    image = to_tensor(pixels)
-    expected = to_pixels(apply_curves(image, net.curves(image)))
-apart = [np.abs(out.astype(int) - table[expected]).max()]
-net = auto.AutoCurve()
-apart.append(np.abs(Compiled(net).render(pixels).astype(int) - Reference(net).render(pixels)).max())
+pixels, apart = np.random.default_rng(0).integers(0, 90, (31, 55, 3), dtype=np.uint8), []
+for net in (checkpoints.load("zero-dce-improved").net, auto.AutoCurve()):
+    exact, quick = (kind(net).render(pixels).astype(int) for kind in (Reference, Compiled))
+    apart.append(np.abs(exact - quick).max())
 print(max(apart))
 """
     environment = os.environ | {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
