@@ -81,7 +81,9 @@ def test_pixels_go_to_the_device_once_as_they_are_and_nothing_else_moves(kind, w
 
 
 @needs_numba
-@pytest.mark.parametrize("fields", [{}, {"iterations": 3}, {"pooling": "overlapping"}])
+@pytest.mark.parametrize(
+    "fields", [{"width": 32}, {"iterations": 3}, {"width": 16, "pooling": "overlapping"}]
+)
 @pytest.mark.parametrize(
     ("reduced", "kind", "size"),
     list(itertools.product((False, True), KINDS, [(81, 163), (1, 1), (3, 50)])),

@@ -36,26 +36,22 @@ def candidates(
     net: nn.Module, device: torch.device | str = "cpu", *, reduced: bool = False
 ) -> list[Reference]:
     """All engines that run a network on a device, the one that :func:`choose` takes first."""
-    device = torch.device(device)
+    device, units = torch.device(device), has_matrix_units()
     every_pixel = isinstance(net, CurveNet) and not reduced and halo(net) is not None
-    plain = Reference(net, device, reduced=reduced, reason="torch in float32")
-    if device.type != "cpu":
-        if not every_pixel:
-            return [plain]
+    engines, plain = [], Reference(net, device, reduced=reduced, reason="torch in float32")
+    if every_pixel and device.type != "cpu":
         why = "a GPU multiplies 16-bit floats fastest"
-        return [Reference(net, device, precision=torch.float16, reason=why), plain]
-    found = []
-    if compiled.can_run(net):
-        why = "machine code for this processor, which has no matrix units for bfloat16"
-        if has_matrix_units() or not every_pixel:
-            why = "machine code for this processor"
-        found = [Compiled(net, reduced=reduced, reason=why)]
-    if every_pixel and has_matrix_units():
+        engines.append(Reference(net, device, precision=torch.float16, reason=why))
+    elif every_pixel and units:
         why = "this processor has matrix units for bfloat16"
-        found.insert(0, Reference(net, precision=torch.bfloat16, reason=why))
-    if compiled.numba is None:
+        engines.append(Reference(net, precision=torch.bfloat16, reason=why))
+    if device.type == "cpu" and compiled.can_run(net):
+        lacking = ", which has no matrix units for bfloat16" * (every_pixel and not units)
+        why = f"machine code for this processor{lacking}"
+        engines.append(Compiled(net, reduced=reduced, reason=why))
+    if device.type == "cpu" and compiled.numba is None:
         plain.reason += ': numba is not installed (pip install "zdce[fast]")'
-    return [*found, plain]
+    return [*engines, plain]
 
 
 def has_matrix_units() -> bool:

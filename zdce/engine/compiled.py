@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zdce import auto
 from zdce.engine import one_curve, winograd
-from zdce.engine.reference import Curves, Reference, protected
+from zdce.engine.reference import ONE_CURVE, Curves, Reference
 from zdce.engine.tiling import Tile, parallel
 from zdce.engine.vectors import numba
 from zdce.engine.winograd import Winograd
@@ -107,7 +107,7 @@ class Compiled(Reference):
         r = np.float32(one_curve.search(points))
         estimated = one_curve.estimate_noise(pixels, rows, columns)
         noise = auto.noise_table(torch.tensor([r]), torch.tensor([estimated]))[0].numpy()
-        return protected(np.full((1, 1, 1, 3), r), noise)
+        return Curves(np.full((1, 1, 1, 3), r), noise=noise, **ONE_CURVE)
 
     def box_mean(self, pixels: Tensor, factor: int) -> Tensor:
         """As :meth:`Reference.box_mean`."""

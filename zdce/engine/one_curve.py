@@ -229,9 +229,7 @@ if numba:
 
     @machine_code
     def _box(ring, block, last, blocks, out):
-        """Means over 3 × 3 blocks of six planes, columns 1 … blocks; at the border, over what is
-        there.
-        """
+        """Means over 3 × 3 blocks, or what is there of them, columns 1 … blocks of six planes."""
         first, past = max(0, block - 1), min(last, block + 1) + 1
         share, total = np.float32(1 / (3 * (past - first))), np.empty(blocks + 2, np.float32)
         for k in range(PLANES):

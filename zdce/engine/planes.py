@@ -12,10 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-try:
-    import numba
-except ImportError:  # the extra "video" is not installed
-    numba = None
+from zdce.engine.vectors import numba
 
 # Matrices by their number in files (ITU-T H.273): weights of red and blue in luma.
 MATRICES = {
@@ -51,21 +48,17 @@ class Form:
         return np.uint8 if self.depth == 8 else np.uint16
 
     def numbers(self) -> np.ndarray:
-        """What the kernels need, float32.
-
-        Offset and span of luma, offset and span of colour, weights of red, green and blue in luma,
-        what of V goes into red, of U and V into green, of U into blue, and the pixels' top.
+        """What the kernels need, float32: offset and span of luma, offset and span of colour,
+        weights of red, green and blue in luma, what of V goes into red, of U and V into green, of U
+        into blue, and the pixels' top.
         """
         unit, top = 2.0 ** (self.depth - 8), 2.0**self.depth - 1
-        luma = (0.0, top) if self.full else (16 * unit, 219 * unit)
-        color = (128 * unit, top) if self.full else (128 * unit, 224 * unit)
-        # Grey is BT.601 luma, as of photographs.
-        red, blue = MATRICES[6 if self.gray else self.matrix]
-        green = 1 - red - blue
-        into_red, into_blue = 2 * (1 - red), 2 * (1 - blue)
+        spans = (0.0, top, 128 * unit, top)
+        spans = spans if self.full else (16 * unit, 219 * unit, 128 * unit, 224 * unit)
+        red, blue = MATRICES[6 if self.gray else self.matrix]  # grey is BT.601 luma, as elsewhere
+        green, into_red, into_blue = 1 - red - blue, 2 * (1 - red), 2 * (1 - blue)
         mixes = (into_red, -blue * into_blue / green, -red * into_red / green, into_blue)
-        pixels_top = np.iinfo(self.dtype).max
-        return np.array([*luma, *color, red, green, blue, *mixes, pixels_top], np.float32)
+        return np.array([*spans, red, green, blue, *mixes, np.iinfo(self.dtype).max], np.float32)
 
 
 def to_pixels(planes: Sequence[np.ndarray], form: Form) -> np.ndarray:
@@ -74,24 +67,24 @@ def to_pixels(planes: Sequence[np.ndarray], form: Form) -> np.ndarray:
     Each sample of colour counts for all pixels that share it; values are rounded and clipped.
     """
     pixels = np.empty((form.height, form.width * 3), form.dtype)
-    if form.gray:
-        planes = [planes[0], *[np.zeros((1, 1), form.dtype)] * 2]
-    _to_pixels(*planes, form.width, *form.shift, form.gray, form.numbers(), pixels)
+    _to_pixels(*_three(planes), form.width, *form.shift, form.gray, form.numbers(), pixels)
     return pixels.reshape(form.height, form.width, 3)
 
 
 def from_pixels(pixels: np.ndarray, planes: Sequence[np.ndarray], form: Form) -> None:
     """(H, W, 3) of ``form.dtype`` into planes; colour is the mean of the pixels that share it."""
-    if form.gray:
-        planes = [planes[0], *[np.zeros((1, 1), form.dtype)] * 2]
     lines = np.ascontiguousarray(pixels).reshape(form.height, -1)
-    _from_pixels(lines, *planes, form.width, *form.shift, form.gray, form.numbers())
+    _from_pixels(lines, *_three(planes), form.width, *form.shift, form.gray, form.numbers())
+
+
+def _three(planes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Of grey, luma stands for colour, of which nothing is read or written."""
+    return [*planes, planes[0], planes[0]][:3]
 
 
 if numba:
-    _machine_code = numba.njit(
-        nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}
-    )
+    from zdce.engine.vectors import machine_code as _machine_code
+
     _f = np.float32
 
     @_machine_code
@@ -105,23 +98,23 @@ if numba:
             blue[x] = n[10] * p + half
 
     @_machine_code
+    def _put(out, at, luma, red, green, blue, top):
+        out[at] = np.int32(min(max(luma + red, _f(0)), top))
+        out[at + 1] = np.int32(min(max(luma + green, _f(0)), top))
+        out[at + 2] = np.int32(min(max(luma + blue, _f(0)), top))
+
+    @_machine_code
     def _joined(y, red, green, blue, across, n, out):
         """A row of luma and what colour adds to it: pixels (3·width)."""
-        low, scale, top, zero = n[0], n[11] / n[1], n[11], _f(0)
+        low, scale, top = n[0], n[11] / n[1], n[11]
         paired = y.shape[0] & ~1 if across == 1 else 0
         for k in range(paired >> 1):  # for vectors: a pair shares its colour
             a, b = (_f(y[2 * k]) - low) * scale, (_f(y[2 * k + 1]) - low) * scale
-            out[6 * k] = np.int32(min(max(a + red[k], zero), top))
-            out[6 * k + 1] = np.int32(min(max(a + green[k], zero), top))
-            out[6 * k + 2] = np.int32(min(max(a + blue[k], zero), top))
-            out[6 * k + 3] = np.int32(min(max(b + red[k], zero), top))
-            out[6 * k + 4] = np.int32(min(max(b + green[k], zero), top))
-            out[6 * k + 5] = np.int32(min(max(b + blue[k], zero), top))
+            _put(out, 6 * k, a, red[k], green[k], blue[k], top)
+            _put(out, 6 * k + 3, b, red[k], green[k], blue[k], top)
         for x in range(paired, y.shape[0]):
-            a, k = (_f(y[x]) - low) * scale, x >> across
-            out[3 * x] = np.int32(min(max(a + red[k], zero), top))
-            out[3 * x + 1] = np.int32(min(max(a + green[k], zero), top))
-            out[3 * x + 2] = np.int32(min(max(a + blue[k], zero), top))
+            k = x >> across
+            _put(out, 3 * x, (_f(y[x]) - low) * scale, red[k], green[k], blue[k], top)
 
     @_machine_code
     def _to_pixels(y, u, v, width, across, down, gray, n, out):
@@ -133,15 +126,15 @@ if numba:
             _joined(y[r, :width], adds[0], adds[1], adds[2], across, n, out[r])
 
     @_machine_code
-    def _luma(line, n, first, y, blues, reds):
+    def _luma(line, n, y, blues, reds):
         """A row of pixels → luma, and what blue and red have more than it, added up over rows."""
         low, span = n[0] + _f(0.5), n[1] / n[11]
         for x in range(y.shape[0]):
             red, green, blue = _f(line[3 * x]), _f(line[3 * x + 1]), _f(line[3 * x + 2])
             luma = n[4] * red + n[5] * green + n[6] * blue
             y[x] = np.int32(luma * span + low)
-            blues[x] = blue - luma if first else blues[x] + (blue - luma)
-            reds[x] = red - luma if first else reds[x] + (red - luma)
+            blues[x] += blue - luma
+            reds[x] += red - luma
 
     @_machine_code
     def _mean(sums, across, scale, middle, top, out):
@@ -159,15 +152,14 @@ if numba:
 
     @_machine_code
     def _from_pixels(pixels, y, u, v, width, across, down, gray, n):
-        blues, reds = np.empty(width, np.float32), np.empty(width, np.float32)
-        height, middle = pixels.shape[0], n[2] + _f(0.5)
-        top = _f(2) * n[2] - _f(1)
-        for r in range(height):
-            first = r & ((1 << down) - 1) == 0
-            _luma(pixels[r], n, first, y[r, :width], blues, reds)
-            last = r == height - 1 or (r + 1) & ((1 << down) - 1) == 0
-            if last and not gray:
-                rows = _f((r & ((1 << down) - 1)) + 1)
-                scale = n[3] / n[11] / rows
-                _mean(blues, across, scale / n[10], middle, top, u[r >> down])
-                _mean(reds, across, scale / n[7], middle, top, v[r >> down])
+        blues, reds = np.zeros(width, np.float32), np.zeros(width, np.float32)
+        middle, top = n[2] + _f(0.5), _f(2) * n[2] - _f(1)
+        for r in range(pixels.shape[0]):
+            _luma(pixels[r], n, y[r, :width], blues, reds)
+            row = r & ((1 << down) - 1)
+            if row == (1 << down) - 1 or r == pixels.shape[0] - 1:
+                scale = n[3] / n[11] / _f(row + 1)
+                if not gray:
+                    _mean(blues, across, scale / n[10], middle, top, u[r >> down])
+                    _mean(reds, across, scale / n[7], middle, top, v[r >> down])
+                blues[:], reds[:] = 0, 0

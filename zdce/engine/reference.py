@@ -30,6 +30,7 @@ SMALL_SIDE = 80  # pixels of the longer side of the copy that a network sees whe
 CAPTURED = 2**25  # values of a photograph up to which its rendering is captured (4K has 2^24.6)
 GRAPHS = 4  # captured renderings that a thread keeps
 REDUCE_FIRST = 2**24  # pixels above which a network with a scale is given a box mean, for memory
+ONE_CURVE = {"repeated": auto.ITERATIONS, "highlight_protection": True}  # what zdce.auto does
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,7 @@ class Curves:
     def places(
         self, part: slice, size: int, axis: int, device: torch.device | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Of pixels ``part`` of ``size`` along an axis: the point before (int32) and the share of
-        the next (float32).
-        """
+        """Of pixels ``part`` of ``size`` along an axis: the point before, the share of the next."""
         points = self.values.shape[axis]
         at = torch.arange(part.start, part.stop, dtype=torch.float64, device=device)
         spread = (points - 1) / max(1, size - 1)
@@ -157,7 +156,8 @@ class Reference:
     def one_curve(self, pixels: Tensor) -> Curves:
         """The curve that :mod:`zdce.auto` finds for a photograph (H, W, 3) on the device."""
         r, noise = auto.curve_of(pixels.permute(2, 0, 1)[None])
-        return protected(r.view(1, 1, 1, 1).expand(1, 1, 1, 3), auto.noise_table(r, noise)[0])
+        noise = auto.noise_table(r, noise)[0]
+        return Curves(r.view(1, 1, 1, 1).expand(1, 1, 1, 3), noise=noise, **ONE_CURVE)
 
     @torch.inference_mode()
     def render(
@@ -332,15 +332,8 @@ def scaled(pixels: Tensor) -> Tensor:
     return image if pixels.is_floating_point() else image.div_(top_of(pixels.dtype))
 
 
-def protected(values: Tensor | np.ndarray, noise: Tensor | np.ndarray) -> Curves:
-    """One curve as :mod:`zdce.auto` means it: filter, highlight protection, eight times."""
-    return Curves(values, noise=noise, repeated=auto.ITERATIONS, highlight_protection=True)
-
-
 def halo(net: nn.Module) -> int | None:
-    """How far a pixel's result depends on its neighbours, pixels; None when on the whole
-    photograph.
-    """
+    """How many pixels around it a result depends on; None when on the whole photograph."""
     if isinstance(net, SciNet):
         return 3
     if not isinstance(net, CurveNet) or net.config.pooling == "stride2" or net.config.scale > 1:
@@ -355,9 +348,7 @@ def on_grid(curves: Tensor) -> Tensor:
 
 
 def enlarged(curves: Curves, parts: tuple[slice, slice], sizes: tuple[int, int]) -> Tensor:
-    """Curves bilinearly at the pixels ``parts`` of a photograph of ``sizes``: (h, w, iterations,
-    3).
-    """
+    """Curves at the pixels ``parts`` of a photograph of ``sizes``: (h, w, iterations, 3)."""
     points = curves.values
     if points.shape[:2] == (1, 1):
         return points
@@ -365,7 +356,5 @@ def enlarged(curves: Curves, parts: tuple[slice, slice], sizes: tuple[int, int])
         before, share = curves.places(part, size, axis, points.device)
         after = (before + 1).clamp_(max=points.shape[axis] - 1)
         share = share.view([-1 if n == axis else 1 for n in range(points.ndim)])
-        points = torch.lerp(
-            points.index_select(axis, before), points.index_select(axis, after), share
-        )
+        points = torch.lerp(*(points.index_select(axis, at) for at in (before, after)), share)
     return points

@@ -86,9 +86,7 @@ if numba:
             return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
 
         def repeat(self, count, carried: list, step) -> list:
-            """carried = step(n, carried) for n in 0 … count − 1; a step without result carries
-            nothing.
-            """
+            """carried = step(n, carried) for n in 0 … count − 1, or nothing is carried."""
             builder = self.builder
             places = [cgutils.alloca_once_value(builder, value) for value in carried]
             with cgutils.for_range(builder, count) as loop:

@@ -199,9 +199,7 @@ if numba:
 
     @kernel(5)
     def _highest(c, rows, start, pixel, out, count):
-        """The largest of 3×3 neighbours: ``count`` vectors, the first of which stands a pixel after
-        the rows' start.
-        """
+        """The largest of 3×3 neighbours: ``count`` vectors, from a pixel after the rows' start."""
         lines = _lines(c, rows, 3, start)
 
         def step(n, _):
@@ -414,9 +412,7 @@ if numba:
 
 
 def can_run(net: torch.nn.Module) -> bool:
-    """Whether :class:`Winograd` knows this network: ours, seven plain convolutions at one size;
-    needs numba.
-    """
+    """Whether :class:`Winograd` knows a network: ours, plain convolutions at one size."""
     ours = numba is not None and isinstance(net, CurveNet) and not net.config.separable
     return ours and net.config.pooling != "stride2" and net.e_conv1.weight.device.type == "cpu"
 
@@ -466,8 +462,7 @@ class Winograd:
         return self.config.iterations == ITERATIONS and self.config.curve_channels == 3 * ITERATIONS
 
     def curves(self, image: Tensor) -> Tensor:
-        """(1, 3, H, W) in [0, 1] → curves in [−1, 1], (1, 24, H, W) or fewer channels,
-        float32, channels last."""
+        """(1, 3, H, W) in [0, 1] → curves (1, channels, H, W) in [−1, 1], channels last."""
         height, width = image.shape[-2:]
         lines = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy(), np.float32)
         curves = np.empty((height, width, self.stages[-1, CHANNELS]), np.float32)
