@@ -70,13 +70,13 @@ weights_option = click.option(
     "--weights", type=FILE, help="A .safetensors, .pth or .pt, in place of a model."
 )
 gamma_option = click.option(
-    "--gamma", type=float, help="Applied after it; default: the model's own, 1: none."
+    "--gamma", type=float, help="Follows the model; default: the model's own, 1: none."
 )
 device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Default: auto."
 )
 scheduler_option = click.option(
-    "--scheduler", metavar="ADDRESS", help="Of a Dask cluster that does it."
+    "--scheduler", metavar="ADDRESS", help="Run on the Dask cluster there."
 )
 csv_option = click.option("--csv", "file", type=FILE, help="Also write the table, a row a line.")
 
@@ -103,7 +103,7 @@ def _one_network(model, weights) -> None:
 @model_option
 @weights_option
 @gamma_option
-@click.option("--strength", type=float, default=1.0, show_default=True, help="0: original.")
+@click.option("--strength", type=float, default=1.0, help="1: full (default), 0: original.")
 @device_option
 @click.option(
     "--speed",
@@ -111,11 +111,11 @@ def _one_network(model, weights) -> None:
     help="Networks see every pixel or a small copy. Default: photos faithful, videos fast.",
 )
 @click.option("--format", help="Write photos as jpg, png, tif, ...; or videos as mp4, ...")
-@click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG, WebP (95) and AVIF (90).")
-@click.option("--suffix", default="", help="Text behind names: _bright makes a.jpg a_bright.jpg.")
-@click.option("--compare", is_flag=True, help="Also a sheet, before | after: NAME_compare.jpg.")
-@click.option("--skip-done", is_flag=True, help="Leave alone what has an output that is not older.")
-@click.option("--dry-run", is_flag=True, help="Say what would be written where, and write nothing.")
+@click.option("--quality", type=click.IntRange(1, 100), help="JPEG, WebP: 95; AVIF: 90.")
+@click.option("--suffix", default="", help="Added to names: _bright makes a.jpg a_bright.jpg.")
+@click.option("--compare", is_flag=True, help="Also write a before/after image, NAME_compare.jpg.")
+@click.option("--skip-done", is_flag=True, help="Skip files whose output is up to date.")
+@click.option("--dry-run", is_flag=True, help="Say what would be written where; write nothing.")
 @scheduler_option
 def enhance(sources, out, model, weights, gamma, strength, device, speed, **options) -> None:
     """Brighten photographs and videos, and folders of them, into OUT; names, places and formats are
@@ -170,7 +170,9 @@ def export(model, weights, gamma, out) -> None:
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the photographs.")
 @click.option("--steps", type=click.IntRange(1), help="Default: 200 epochs of sice-train.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--size", type=click.IntRange(16), help="Side that photographs get; default 256.")
+@click.option(
+    "--size", type=click.IntRange(16), help="Photographs become SIZE × SIZE; default 256."
+)
 @click.option("--out", type=FILE, help="Folder of the run; default: a name of its own in runs/.")
 @click.option("--weights", type=FILE, help="Weights to start from, in place of random values.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
@@ -234,8 +236,10 @@ def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
     "--on", help="bundled, sice-pairs, lime, dicm, bursts, or a folder with low/ and high/ in it."
 )
 @click.option("--pairs", nargs=2, type=FILE, metavar="LOW REFERENCE", help="Your own two folders.")
-@click.option("--finished", multiple=True, metavar="[NAME=]FOLDER", help="Of another method.")
-@click.option("--limit", type=click.IntRange(0), default=0, help="Evenly spaced; 0 takes all.")
+@click.option(
+    "--finished", multiple=True, metavar="[NAME=]FOLDER", help="Another method's results."
+)
+@click.option("--limit", type=click.IntRange(0), default=0, help="Photographs; default: all.")
 @csv_option
 @device_option
 def evaluate(models, more, on, pairs, finished, limit, file, device) -> None:
