@@ -39,7 +39,6 @@ COMMENT, TAIL = "the JPEG's comment", "the motion photo's video"
 GAIN_MAP, CREDENTIALS = "a gain map (its HDR part)", "content credentials (C2PA)"
 FURTHER = "further pictures"
 
-
 # What is written: suffixes, what a file holds beside its pixels and profile, Pillow's options.
 FORMATS = {
     "JPEG": (
@@ -68,20 +67,22 @@ EXTRAS = {  # name, extra, library
 }
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 DNG_VERSION, RAW_PHOTOMETRIC = 50706, (32803, 34892)  # of a sensor's values
-HEIF_BRANDS = set(b"heic heix hevc hevx heim heis hevm hevs mif1 msf1".split())
 MAGIC = {  # of kinds that need an extra or are not read, beside those that Pillow knows
     rb"FUJIFILMCCD-RAW|IIU\0|IIRO|IIRS|MMOR|\0MRM|FOVb|IIII": "RAW",
     rb".{8}CR\x02|.{6}HEAPCCDR|.{4}ftypcrx ": "RAW",
     rb"\xff\x0a|\0\0\0\x0cJXL ": "a JPEG XL file",
     rb"II\xbc\x01": "a JPEG XR file",
     rb"v/1\x01": "an OpenEXR file (HDR)",
+    rb".{4}ftyp(.{4}){,62}avi[fs]": "",  # brands: one of them is enough
+    rb".{4}ftyp(.{4}){,62}(hei[cxms]|hev[cxms]|mif1|msf1)": "HEIF",
+    rb".{4}ftyp": "a video",
 }
 MAX_PIXELS = 2**28  # 268 million; telephones take 200
 # Pillow's own limit; larger files must hold what they promise: a photograph has about 5 pixels a
 # byte as a JPEG, a bomb 300 and more.
 UNSURE_PIXELS, PIXELS_A_BYTE = 2 * Image.MAX_IMAGE_PIXELS, 50
 MAX_BYTES = 1_800_000_000  # of memory that one photograph may take; the program has about 320 MB
-COPIES = {False: 3.0, True: 3.4}  # of a photograph at a time, measured; True: deep, or not opaque
+COPIES = 3.0, 3.4  # of a photograph at a time, measured; the second: deep, or not opaque
 MAX_PAGES = 1000  # of a TIFF, thumbnails among them
 MAX_SEGMENT = 65_000  # bytes of EXIF, XMP or IPTC that a JPEG holds
 
@@ -251,7 +252,9 @@ Decoded = tuple[Photo, bytes | None, int]
 
 
 def _decode(data: bytes, suffix: str) -> Photo:
-    kind = _kind(data, suffix)
+    kinds = (kind for magic, kind in MAGIC.items() if re.match(magic, data, re.DOTALL))
+    by_name = "RAW" if suffix in RAW_SUFFIXES and data[:3] != b"\xff\xd8\xff" else ""
+    kind = next(kinds, by_name)
     if kind in EXTRAS:
         photo, exif, orientation = _by_extra(data, kind)
     elif kind:
@@ -266,22 +269,6 @@ def _decode(data: bytes, suffix: str) -> Photo:
     photo.carried = carried
     photo.notes += (CREDENTIALS,) * (b"c2pa" in data and b"jumb" in data)
     return _toned(_upright(photo, exif, orientation))
-
-
-def _kind(data: bytes, suffix: str) -> str | None:
-    """One of :data:`EXTRAS`, the name of a kind that is not read, or None for what is to be
-    tried.
-    """
-    for magic, kind in MAGIC.items():
-        if re.match(magic, data, re.DOTALL):
-            return kind
-    if data[4:8] == b"ftyp":
-        end = min(int.from_bytes(data[:4], "big"), 256)
-        brands = {data[at : at + 4] for at in range(8, end, 4)}
-        if brands & {b"avif", b"avis"}:
-            return None
-        return "HEIF" if brands & HEIF_BRANDS else "a video"
-    return "RAW" if suffix in RAW_SUFFIXES and data[:3] != b"\xff\xd8\xff" else None
 
 
 def _check_size(
