@@ -478,7 +478,8 @@ def _by_tifffile(data: bytes) -> Decoded | None:
             return _by_extra(data, "RAW")
         # Their chain may be endless.
         thumbnails = [each.is_reduced for each in itertools.islice(file.pages, MAX_PAGES + 1)]
-        if (pages := thumbnails.count(False)) > 1 or len(thumbnails) > MAX_PAGES:
+        pages = MAX_PAGES if len(thumbnails) > MAX_PAGES else thumbnails.count(False)
+        if pages > 1:
             raise PhotoError(f"a TIFF of {pages} pages: save one of them as a file of its own")
         simple, depth = page.photometric in (0, 1, 2), f"a {page.bitspersample}-bit {page.dtype}"
         if not simple and page.bitspersample > 8:
