@@ -8,13 +8,14 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import tifffile
-from PIL import Image, ImageCms
+from pictures import SRGB, dark, dng, encoded, heic, tiff
+from PIL import Image
 
 from zdce.metadata import png_chunk
 
@@ -23,30 +24,11 @@ FINE, REFUSED, EITHER = "enhanced", "refused", "either"  # what must become of a
 
 
 def picture(height: int = 24, width: int = 32, mode: str = "RGB", seed: int = 0) -> Image.Image:
-    """A small dark picture with structure and noise."""
-    rng = np.random.default_rng(seed)
-    ramp = np.add.outer(np.arange(height) * 2, np.arange(width)) % 90
-    pixels = np.clip(ramp[..., None] + rng.integers(0, 12, (height, width, 3)), 0, 255).astype(
-        np.uint8
-    )
-    return Image.fromarray(pixels).convert(mode)
-
-
-def encoded(image: Image.Image, fmt: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, fmt, **options)
-    return buffer.getvalue()
-
-
-def tiff(values: np.ndarray, **options) -> bytes:
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, values, **options)
-    return buffer.getvalue()
+    return Image.fromarray(dark(height, width, seed=seed)).convert(mode)
 
 
 def png(width: int, height: int, data: bytes = b"", depth: int = 8, color: int = 2) -> bytes:
     """A PNG whose header states any size."""
-
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     chunks = (b"IHDR", header), (b"IDAT", data or zlib.compress(b"\0")), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
@@ -70,6 +52,15 @@ def stated(data: bytes, side: int) -> bytes:
     out = bytearray(data)
     for offset, number in entries:
         out[offset : offset + 12] = struct.pack(order + "HHII", number, 4, 1, side)
+    return bytes(out)
+
+
+def without_a_strip(values: np.ndarray) -> bytes:
+    """A TIFF of which the second strip lies nowhere; it must not be read as black."""
+    out = bytearray(tiff(values, rowsperstrip=8))
+    with tifffile.TiffFile(io.BytesIO(out)) as file:
+        place = file.pages.first.tags["StripOffsets"].valueoffset
+    out[place + 4 : place + 8] = bytes(4)
     return bytes(out)
 
 
@@ -105,11 +96,10 @@ def pages(count: int) -> bytes:
     return out
 
 
-def exif(**tags: int | bytes) -> Image.Exif:
+def exif(tag: int, value: int | bytes) -> bytes:
     block = Image.Exif()
-    for number, value in tags.items():
-        block[int(number.removeprefix("t"))] = value
-    return block
+    block[tag] = value
+    return block.tobytes()
 
 
 def files() -> Iterator[tuple[str, bytes, str]]:
@@ -155,9 +145,9 @@ def _kinds() -> dict[str, bytes]:
         "ten.png": imagecodecs.avif_encode(deep >> 6, bitspersample=10, level=95),
         "wide.jpeg": encoded(picture(), "JPEG", icc_profile=wide),
         "deep.png": imagecodecs.png_encode(deep),
-        "zip.tif": tiff(deep, photometric="rgb", compression="zlib", predictor=True, metadata=None),
-        "lzw.tif": tiff(deep, photometric="rgb", compression="lzw", metadata=None),
-        "tiled.tif": tiff(deep, photometric="rgb", tile=(16, 16), metadata=None),
+        "zip.tif": tiff(deep, photometric="rgb", compression="zlib", predictor=True),
+        "lzw.tif": tiff(deep, photometric="rgb", compression="lzw"),
+        "tiled.tif": tiff(deep, photometric="rgb", tile=(16, 16)),
         "cmyk.jpeg": encoded(picture(mode="CMYK"), "JPEG"),
         "progressive.jpe": encoded(picture(), "JPEG", progressive=True),
     }
@@ -165,22 +155,12 @@ def _kinds() -> dict[str, bytes]:
 
 def _of_extras() -> dict[str, bytes]:
     """Formats that are read with an extra, under names that are written."""
-    found = {}
-    with suppress(ImportError):
-        import pillow_heif
-
-        buffer = io.BytesIO()
-        pillow_heif.from_pillow(picture()).save(buffer, quality=90)
-        found["heic.jpg"] = buffer.getvalue()
-    with suppress(ImportError):
-        import rawpy  # noqa: F401
-
-        tags = [(50706, 1, 4, b"\1\4\0\0", True), (33421, 3, 2, (2, 2), True)]
-        tags += [(33422, 1, 4, b"\0\1\1\2", True), (50717, 4, 1, 65535, True)]
-        tags += [(50721, 10, 9, (1, 1, 0, 1, 0, 1) * 3, True), (50708, 2, 0, "A camera", True)]
-        values = np.asarray(picture(48, 64, "L")).astype(np.uint16) * 257
-        found["raw.tif"] = tiff(values, photometric=32803, extratags=tags, metadata=None)
-    return found
+    sensor = np.asarray(picture(48, 64, "L")).astype(np.uint16) * 257
+    makers = {
+        "heic.jpg": ("pillow_heif", lambda: heic(picture(), quality=90)),
+        "raw.tif": ("rawpy", lambda: dng(sensor)),
+    }
+    return {name: make() for name, (library, make) in makers.items() if find_spec(library)}
 
 
 def _odd() -> Iterator[tuple[str, bytes, str]]:
@@ -223,6 +203,7 @@ def _odd() -> Iterator[tuple[str, bytes, str]]:
     animation = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     yield "animated-gif.png", animation, REFUSED
     yield "xl.png", imagecodecs.jpegxl_encode(np.asarray(picture())), REFUSED
+    yield "strip-nowhere.tif", without_a_strip(deep), REFUSED
     yield "signed.tif", tiff(deep.astype(np.int16), photometric="rgb"), REFUSED
     for name, data in _bombs(deep, palette):
         yield name, data, REFUSED
@@ -235,7 +216,7 @@ def _bombs(deep: np.ndarray, palette: Image.Image) -> Iterator[tuple[str, bytes]
     yield "bomb-wide.png", png(2**31 - 1, 1)
     yield "bomb-deep.png", png(40_000, 40_000, depth=16)
     yield "short.png", png(8000, 8000)
-    plain = tiff(deep, photometric="rgb", metadata=None)
+    plain = tiff(deep, photometric="rgb")
     yield "bomb.tif", stated(plain, 60_000)
     yield "bomb-short.tif", stated(plain, 9000)
     yield "bomb-palette.tif", stated(encoded(palette, "TIFF"), 60_000)
@@ -278,45 +259,32 @@ def _bombs(deep: np.ndarray, palette: Image.Image) -> Iterator[tuple[str, bytes]
 
 
 def _tagged() -> Iterator[tuple[str, bytes, str]]:
-    srgb, none = (
-        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
-        b"no profile" * 9,
-    )
     for suffix in ("jpg", "png", "webp", "avif", "tif"):
         fmt = FORMATS[suffix]
         for orientation in (*range(1, 9), 99):
-            turned = encoded(picture(), fmt, exif=exif(t274=orientation))
+            turned = encoded(picture(), fmt, exif=exif(274, orientation))
             yield f"orientation-{orientation}.{suffix}", turned, FINE
         if suffix not in ("avif", "tif"):  # Pillow does not write it there
             garbage = encoded(picture(), fmt, exif=b"Exif\0\0" + bytes(range(200)))
             yield f"exif-garbage.{suffix}", garbage, FINE
-            cut = exif(t270=b"x" * 500).tobytes()[:60]
+            cut = exif(270, b"x" * 500)[:60]
             yield f"exif-cut.{suffix}", encoded(picture(), fmt, exif=cut), FINE
-        for name, icc in (("garbage", none), ("cut", srgb[:200]), ("bare", b"\0")):
+        for name, icc in (("garbage", b"no profile" * 9), ("cut", SRGB[:200]), ("bare", b"\0")):
             yield f"icc-{name}.{suffix}", encoded(picture(), fmt, icc_profile=icc), FINE
-        yield f"icc-other.{suffix}", encoded(picture(mode="L"), fmt, icc_profile=srgb), FINE
+        yield f"icc-other.{suffix}", encoded(picture(mode="L"), fmt, icc_profile=SRGB), FINE
     for name, tag in {
         "nowhere": (34665, 4, 1, 2**31, True),
         "itself": (34665, 4, 1, 8, True),
         "long": (270, 2, 0, "x" * 70_000, True),
     }.items():
-        tagged = tiff(np.asarray(picture()), photometric="rgb", extratags=[tag], metadata=None)
+        tagged = tiff(np.asarray(picture()), photometric="rgb", extratags=[tag])
         yield f"exif-{name}.tif", tagged, FINE
 
 
 def _named() -> Iterator[tuple[str, bytes, str]]:
     whole = encoded(picture(), "PNG")
-    for stem in (
-        "with space",
-        "ünïcödé 夜景 🌃",
-        "new\nline",
-        "-o",
-        "--help",
-        "'quoted\"",
-        "%s%n{0}",
-    ):
-        yield f"{stem}.png", whole, FINE
-    for stem in ("a" * 240, "dots.", "$(touch x);`y`", "tab\t", "back\\slash"):
+    shell = ["-o", "--help", "'quoted\"", "%s%n{0}", "$(touch x);`y`", "back\\slash"]
+    for stem in ("with space", "ünïcödé 夜景 🌃", "new\nline", "tab\t", "dots.", "a" * 240, *shell):
         yield f"{stem}.png", whole, FINE
     yield "UPPER.PNG", whole, FINE
     for stem in ("new\nline-refused", "-refused", "\x1b[2Jescape", "spoilt 夜景", "raw\udcff"):

@@ -1,11 +1,19 @@
-"""What many tests are made of: a dark photograph, and a small network that brightens it."""
+"""What many tests are made of: photographs, files of them, a small network that brightens."""
 
 from __future__ import annotations
 
+import io
+
+import imagecodecs
 import numpy as np
+import pytest
+import tifffile
 import torch
+from PIL import Image
 
 from zdce.model import CurveNet
+
+SRGB = bytes(imagecodecs.cms_profile("srgb"))
 
 
 def dark(height=24, width=30, dtype=np.uint8, seed=0):
@@ -27,3 +35,52 @@ def trained(width=4, **fields):
         last = net.e_conv7.point_conv.bias if net.config.separable else net.e_conv7.bias
         last.copy_(torch.linspace(-0.9, -0.3, len(last)))
     return net
+
+
+def noise(*shape, dtype=np.uint8, seed=0):
+    """Values of the whole range of ``dtype``."""
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+
+
+def smooth(height=20, width=30):
+    """A picture that lossy formats keep well, (height, width, 3) uint8."""
+    y, x = np.mgrid[:height, :width]
+    return np.dstack([40 + 2 * x, 30 + 2 * y, 90 + x - y // 2]).astype(np.uint8)
+
+
+# Files, as bytes
+
+
+def encoded(picture, fmt, **options):
+    """A file by Pillow, of an array or an image."""
+    buffer = io.BytesIO()
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.save(buffer, fmt, **options)
+    return buffer.getvalue()
+
+
+def tiff(values, **options):
+    """A TIFF by tifffile."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, **{"metadata": None} | options)
+    return buffer.getvalue()
+
+
+def heic(picture, **options):
+    """A HEIC file of an array or an image."""
+    reason = 'pip install "zdce[heif]" brings it back'
+    pytest.importorskip("pillow_heif", reason=reason).register_heif_opener()
+    return encoded(picture, "HEIF", **{"quality": 95} | options)
+
+
+def dng(values):
+    """A raw file as cameras write it: colours behind a mosaic of red, green, green, blue."""
+    pytest.importorskip("rawpy", reason='pip install "zdce[raw]" brings it back')
+    to_camera = (3.2406, -1.5372, -0.4986, -0.9689, 1.8758, 0.0415, 0.0557, -0.2040, 1.0570)
+    matrix = tuple(part for value in to_camera for part in (round(1e4 * value), 10_000))
+    tags = [(50706, 1, 4, b"\1\4\0\0", True), (50708, 2, 0, "A camera", True)]
+    tags += [(271, 2, 0, "Maker", True), (272, 2, 0, "Model", True)]
+    tags += [(33421, 3, 2, (2, 2), True), (33422, 1, 4, b"\0\1\1\2", True)]
+    tags += [(50714, 5, 1, (0, 1), True), (50717, 4, 1, 65535, True)]
+    tags += [(50721, 10, 9, matrix, True), (50728, 5, 3, (1, 1, 1, 1, 1, 1), True)]
+    return tiff(values, photometric=32803, extratags=tags)
