@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from dataclasses import replace
@@ -12,13 +11,13 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from pictures import SRGB, encoded, heic, tiff
 from PIL import Image
 
 from zdce import color
 from zdce.metadata import png_chunk
 from zdce.photos import Photo, PhotoError, from_pil, read_photo, to_pil, write_photo
 
-SRGB = bytes(imagecodecs.cms_profile("srgb"))
 PROPHOTO = (0.7347, 0.2653, 0.1596, 0.8404, 0.0366, 0.0001)
 KINDS = {  # primaries, gamma, white
     "linear": (color.PRIMARIES[1], 1.0),
@@ -55,17 +54,25 @@ def shown(path):
     return (converted(pixels, found, SRGB) if found else pixels).astype(int), found
 
 
+def read(tmp_path, data: bytes, name="a") -> Photo:
+    (tmp_path / name).write_bytes(data)
+    return read_photo(tmp_path / name)
+
+
 def brightened(photo: Photo) -> Photo:
     top = np.iinfo(photo.pixels.dtype).max
     bright = np.rint(top * (photo.pixels / top) ** 0.5).astype(photo.pixels.dtype)
     return replace(photo, pixels=bright)
 
 
+BRIGHT = brightened(Photo(scene(np.uint8)))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_photograph_is_shown_alike_whatever_its_encoding(tmp_path, kind):
-    icc, plain, path = profile(kind), scene(), tmp_path / "a.tif"
-    tifffile.imwrite(path, converted(plain, SRGB, icc), photometric="rgb", iccprofile=icc)
-    write_photo(brightened(read_photo(path)), tmp_path / "b.tif")
+    icc, plain = profile(kind), scene()
+    data = tiff(converted(plain, SRGB, icc), photometric="rgb", iccprofile=icc)
+    write_photo(brightened(read(tmp_path, data)), tmp_path / "b.tif")
     with tifffile.TiffFile(tmp_path / "b.tif") as file:
         assert file.pages.first.iccprofile == icc
         found = converted(file.asarray(), icc, SRGB)
@@ -78,9 +85,10 @@ def test_the_same_photograph_is_shown_alike_whatever_its_encoding(tmp_path, kind
 def test_what_is_not_changed_comes_back_as_it_was_colours_beyond_srgb_too(tmp_path, kind, dtype):
     values = np.random.default_rng(0).integers(0, 256, (50, 40, 3)).astype(dtype)
     values *= np.iinfo(dtype).max // 255
-    exif = struct.pack("<HHIHH", 274, 3, 1, 6, 0)  # turned
-    exif = b"Exif\0\0II*\0\x08\0\0\0\1\0" + exif + bytes(4)
-    write_photo(Photo(values, values[..., 0], icc=profile(kind), exif=exif), tmp_path / "a.png")
+    turned = Image.Exif()
+    turned[274] = 6
+    source = Photo(values, values[..., 0], icc=profile(kind), exif=turned.tobytes())
+    write_photo(source, tmp_path / "a.png")
     photo = read_photo(tmp_path / "a.png")
     assert photo.pixels.dtype == photo.alpha.dtype == np.uint16
     write_photo(photo, tmp_path / "b.png")
@@ -93,14 +101,12 @@ def test_what_is_not_changed_comes_back_as_it_was_colours_beyond_srgb_too(tmp_pa
 @pytest.mark.parametrize("kind", ["Adobe RGB", "Display P3"])
 @pytest.mark.parametrize("suffix", [*FORMATS, "bmp"])
 def test_a_wide_gamut_is_shown_right_in_every_format(tmp_path, suffix, kind):
-    icc, plain = profile(kind), scene(np.uint8)
-    source, path = suffix if suffix in FORMATS else "png", tmp_path / f"b.{suffix}"
-    image = Image.fromarray(converted(plain, SRGB, icc))
-    image.save(tmp_path / f"a.{source}", icc_profile=icc, quality=98)
-    write_photo(brightened(read_photo(tmp_path / f"a.{source}")), path)
-    pixels, found = shown(path)
-    wanted = brightened(Photo(plain)).pixels
-    assert bool(found) == (suffix != "bmp") and np.abs(pixels - wanted).mean() < 3
+    icc, source = profile(kind), FORMATS.get(suffix, "PNG")
+    pixels = converted(scene(np.uint8), SRGB, icc)
+    photo = read(tmp_path, encoded(pixels, source, icc_profile=icc, quality=98))
+    write_photo(brightened(photo), tmp_path / f"b.{suffix}")
+    pixels, found = shown(tmp_path / f"b.{suffix}")
+    assert bool(found) == (suffix != "bmp") and np.abs(pixels - BRIGHT.pixels).mean() < 3
 
 
 def test_a_pillow_image_goes_the_same_way():
@@ -116,8 +122,7 @@ def test_grey_by_a_profile(tmp_path):
     tone = plain / 65535
     light = np.where(tone <= 0.04045, tone / 12.92, ((tone + 0.055) / 1.055) ** 2.4)
     stored = np.rint(65535 * light).astype(np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="minisblack", iccprofile=icc)
-    photo = read_photo(tmp_path / "a.tif")
+    photo = read(tmp_path, tiff(stored, photometric="minisblack", iccprofile=icc))
     assert photo.gray and np.abs(photo.pixels[..., 0].astype(int) - plain).max() < 100
     write_photo(photo, tmp_path / "b.tif")
     assert np.abs(tifffile.imread(tmp_path / "b.tif").astype(int) - stored).max() < 2
@@ -128,42 +133,31 @@ def test_grey_by_a_profile(tmp_path):
 
 @pytest.mark.parametrize("icc", [b"no profile" * 30, SRGB[:200], color.profile(*color.ADOBE)[:150]])
 def test_a_damaged_profile_changes_nothing(tmp_path, icc):
-    tifffile.imwrite(tmp_path / "a.tif", scene(), photometric="rgb", iccprofile=icc)
-    assert np.array_equal(read_photo(tmp_path / "a.tif").pixels, scene())
+    data = tiff(scene(), photometric="rgb", iccprofile=icc)
+    assert np.array_equal(read(tmp_path, data).pixels, scene())
 
 
 # Code points, and what else stands in a profile's place
 
 
-def encoded(fmt, pixels=None, **options) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(scene(np.uint8) if pixels is None else pixels).save(buffer, fmt, **options)
-    return buffer.getvalue()
-
-
 def png_with(*chunks: tuple[bytes, bytes], pixels=None) -> bytes:
-    data = encoded("PNG", pixels)
+    data = encoded(scene(np.uint8) if pixels is None else pixels, "PNG")
     return data[:33] + b"".join(png_chunk(*chunk) for chunk in chunks) + data[33:]
 
 
 def avif_with(primaries: int, transfer: int, pixels=None) -> bytes:
-    data = bytearray(encoded("AVIF", pixels))
+    data = bytearray(encoded(scene(np.uint8) if pixels is None else pixels, "AVIF"))
     at = data.index(b"colrnclx") + 8
     data[at : at + 4] = struct.pack(">HH", primaries, transfer)
     return bytes(data)
 
 
 def with_cicp(icc: bytes, transfer: int) -> bytes:
-    """A profile with one more tag, the code points."""
-    count = int.from_bytes(icc[128:132], "big")
-    tag = b"cicp" + bytes(4) + bytes([9, transfer, 0, 1])
-    moved = bytearray(icc[132 : 132 + 12 * count])
-    for place in range(4, len(moved), 12):
-        offset = int.from_bytes(moved[place : place + 4], "big")
-        moved[place : place + 4] = (offset + 12).to_bytes(4, "big")
-    entry = b"cicp" + struct.pack(">II", len(icc) + 12, len(tag))
-    head = struct.pack(">I", len(icc) + 12 + len(tag)) + icc[4:128] + struct.pack(">I", count + 1)
-    return head + bytes(moved) + entry + icc[132 + 12 * count :] + tag
+    """A profile with the code points in place of its copyright."""
+    data, at = bytearray(icc), icc.index(b"cprt")
+    data[at : at + 12] = b"cicp" + struct.pack(">II", len(icc), 12)
+    data[:4] = struct.pack(">I", len(icc) + 12)
+    return bytes(data) + b"cicp" + bytes(4) + bytes([9, transfer, 0, 1])
 
 
 def gamma(value):
@@ -181,19 +175,17 @@ def iccp(icc):
 def adobe_by_exif(pixels) -> bytes:
     exif = Image.Exif()
     exif[34665] = {40961: 65535, 40965: {1: "R03", 2: b"0100"}}
-    return encoded("JPEG", pixels, exif=exif.tobytes(), quality=98)
+    return encoded(pixels, "JPEG", exif=exif.tobytes(), quality=98)
 
 
+P3_XY = KINDS["Display P3"][0]
 P3, SRGB_INTENT = (b"cICP", bytes([12, 13, 0, 1])), (b"sRGB", b"\0")
 STATED = {  # file, the encoding that it states
     "a.png": (lambda p: png_with(P3, pixels=p), "Display P3"),
     "b.png": (lambda p: png_with(P3, iccp(SRGB), pixels=p), "Display P3"),
     "c.png": (lambda p: png_with((b"cICP", bytes([9, 8, 0, 1])), pixels=p), "linear BT.2020"),
     "d.png": (lambda p: png_with(gamma(1), pixels=p), "linear"),
-    "e.png": (
-        lambda p: png_with(gamma(1 / 2.2), primaries(KINDS["Display P3"][0]), pixels=p),
-        None,
-    ),
+    "e.png": (lambda p: png_with(gamma(1 / 2.2), primaries(P3_XY), pixels=p), None),
     "f.png": (lambda p: png_with(gamma(1), SRGB_INTENT, pixels=p), "sRGB"),
     "g.png": (lambda p: png_with(gamma(1), iccp(SRGB), pixels=p), "sRGB"),
     "h.png": (lambda p: png_with(gamma(1 / 2.2), pixels=p), "sRGB"),
@@ -207,13 +199,12 @@ STATED = {  # file, the encoding that it states
 def test_what_a_file_states_without_a_profile_is_followed_and_written_as_one(tmp_path, name):
     made, kind = STATED[name]
     icc = SRGB if kind == "sRGB" else profile(kind or "Display P3")
-    bright = brightened(
-        Photo(scene(np.uint8))
-    ).pixels  # 8 bits of linear light are coarse in the dark
-    (tmp_path / name).write_bytes(made(converted(bright, SRGB, icc)))
-    photo = read_photo(tmp_path / name)
+    bright = BRIGHT.pixels  # 8 bits of linear light are coarse in the dark
+    photo = read(tmp_path, made(converted(bright, SRGB, icc)), name)
     level = photo.pixels / (np.iinfo(photo.pixels.dtype).max / 255)
-    assert np.abs(level - bright).mean() < 2.5 and (photo.original is None) == (kind == "sRGB")
+    assert np.abs(level - bright).mean() < 2.5 and (photo.pixels.dtype == np.uint8) == (
+        kind == "sRGB"
+    )
     write_photo(photo, tmp_path / f"out-{name}")
     pixels, found = shown(tmp_path / f"out-{name}")
     assert np.abs(pixels - bright).mean() < 4 and bool(found) == (kind != "sRGB" or name == "g.png")
@@ -221,32 +212,27 @@ def test_what_a_file_states_without_a_profile_is_followed_and_written_as_one(tmp
 
 @pytest.mark.parametrize("transfer", [16, 18])
 def test_high_dynamic_range_is_refused_and_named(tmp_path, transfer):
-    gray = scene(np.uint8)[..., 0]
+    stated = b"cICP", bytes([9, transfer, 0, 1])
     files = {
         "a.avif": avif_with(9, transfer),
-        "a.png": png_with((b"cICP", bytes([9, transfer, 0, 1]))),
-        "b.png": png_with((b"cICP", bytes([9, transfer, 0, 1])), pixels=gray),
+        "a.png": png_with(stated),
+        "b.png": png_with(stated, pixels=scene(np.uint8)[..., 0]),
         "c.png": png_with(iccp(with_cicp(SRGB, transfer))),
     }
     for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
         with pytest.raises(PhotoError, match=rf"{name}: .*HDR.*{color.HDR[transfer]}"):
-            read_photo(tmp_path / name)
-    (tmp_path / "strange.avif").write_bytes(avif_with(1, 200))
+            read(tmp_path, data, name)
     with pytest.raises(PhotoError, match="transfer function 200"):
-        read_photo(tmp_path / "strange.avif")
+        read(tmp_path, avif_with(1, 200))
 
 
 def test_heic_by_code_points(tmp_path):
-    heif = pytest.importorskip("pillow_heif", reason='pip install "zdce[heif]" brings it back')
-    image = heif.from_pillow(
-        Image.fromarray(converted(scene(np.uint8), SRGB, profile("Display P3")))
-    )
+    wide = converted(scene(np.uint8), SRGB, profile("Display P3"))
     points = {"color_primaries": 12, "transfer_characteristics": 13, "matrix_coefficients": 6}
-    image.save(tmp_path / "a.heic", quality=95, **points)
+    (tmp_path / "a.heic").write_bytes(heic(wide, **points))
     write_photo(read_photo(tmp_path / "a.heic"), tmp_path / "b.jpg")
     pixels, found = shown(tmp_path / "b.jpg")
     assert found and np.abs(pixels - scene(np.uint8)).mean() < 3
-    image.save(tmp_path / "a.heic", quality=90, **points | {"transfer_characteristics": 16})
+    (tmp_path / "a.heic").write_bytes(heic(wide, **points | {"transfer_characteristics": 16}))
     with pytest.raises(PhotoError, match="HDR, PQ"):
         read_photo(tmp_path / "a.heic")

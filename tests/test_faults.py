@@ -103,17 +103,6 @@ def test_many_writers_of_one_file_take_turns(tmp_path):
 # --- disks ----------------------------------------------------------------------------------------
 
 
-@own_disk
-def test_enhance_on_a_full_disk_says_so_for_each_and_leaves_nothing_half(clones):
-    home = clones("full")
-    disk = on_a_disk("24k", home / "out")
-    code, said = end(start(home, "enhance", "in", "-o", "out", before=disk))
-    full = r"^out/\d+\.jpg: cannot be written: No space left on device$"
-    lines = re.findall(full, said, re.MULTILINE)
-    written, failed = map(int, re.search(r"(\d+) enhanced, (\d+) failed", said).groups())
-    assert code == 1 and written > 0 and written + failed == 24 and len(lines) == failed > 0
-
-
 TRAIN = ["train", "--arm", "channels-8", "--data", "in", "--steps", "3"]
 SWEEP = ["sweep", "--arms", "channels-8", "--jobs", "1"]
 FETCH = ["data", "fetch", "lime", "--mirror", "mirror"]
@@ -127,7 +116,7 @@ FETCH = ["data", "fetch", "lime", "--mirror", "mirror"]
         ([*TRAIN, "--size", "256"], "data/cache", ("16k",)),
         (FETCH, "data/test_data", ("16k", "ro")),
         (["report"], "reports", ("40k", "ro")),
-        (["enhance", "in", "-o", "out"], "out", ("ro",)),
+        (["enhance", "in", "-o", "out"], "out", ("24k", "ro")),
         (SWEEP, "runs", ("16k", "ro")),
     ],
     ids=["train", "cache", "fetch", "report", "enhance", "sweep"],
@@ -205,30 +194,11 @@ def assert_equal(command: soak.Command, home: Path, alone: Path) -> None:
 
 # --- two at once ----------------------------------------------------------------------------------
 
-TWICE = {
-    "enhance": (["enhance", "in", "-o", "out"], "out", 24),
-    "data fetch": (["data", "fetch", "lime", "--mirror", "mirror"], "data/test_data", 24),
-    "report": (["report"], "reports/quick/tables", 1),
-}
-
-
-@pytest.mark.parametrize("name", TWICE)
-def test_two_of_one_command_at_once_do_what_one_does(clones, name):
-    words, place, count = TWICE[name]
-    alone, home = clones("alone"), clones("twice")
-    assert end(start(alone, *words))[0] == 0
-    both = [start(home, *words) for _ in range(2)]
-    assert [end(process)[0] for process in both] == [0, 0]
-    assert hashes(home / place) == hashes(alone / place)
-    assert len(hashes(home / place)) == count
-    assert soak.litter(home) == 0
-
-
 SHORT = soak.COMMANDS | {"sweep": replace(soak.COMMANDS["sweep"], words=SWEEP)}
 
 
-@pytest.mark.parametrize("name", ["train", "sweep"])
-def test_two_trainings_of_one_kind_at_once_give_what_one_gives(clones, name):
+@pytest.mark.parametrize("name", SHORT)
+def test_two_of_one_command_at_once_do_what_one_does(clones, name):
     command, alone, home = SHORT[name], clones("alone"), clones("twice")
     assert end(start(alone, *command.words))[0] == 0
     both = [start(home, *command.words) for _ in range(2)]
@@ -239,26 +209,27 @@ def test_two_trainings_of_one_kind_at_once_give_what_one_gives(clones, name):
 # --- short versions of the long runs --------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", SHORT
-)  # workers and processes of a sweep: in the tests of their own
+def whole(row: dict) -> bool:
+    """Whether outputs are there, and none lost, partial, different or unfinished."""
+    return row["outputs"] > 0 and not any(row[column] for column in soak.BAD)
+
+
+# Workers and processes of a sweep: in the tests of their own.
+@pytest.mark.parametrize("name", SHORT)
 def test_a_killed_command_loses_nothing(name):
     row = soak.killed(SHORT[name], kills=1, seed=3)
-    whole = row["outputs"] > 0 and not any(row[column] for column in soak.BAD)
-    assert row["times"] == 1 and whole, row
+    assert row["times"] == 1 and whole(row), row
 
 
 def test_many_photographs_take_no_more_memory_than_few():
     row = soak.load(60)
     few = int(re.search(r"(\d+) MiB", row["done"])[1])
-    assert not any(row[column] for column in soak.BAD) and row["outputs"] == 60
-    assert row["peak_MiB"] < few + 64
+    assert whole(row) and row["outputs"] == 60 and row["peak_MiB"] < few + 64, row
 
 
 def test_a_report_under_a_limit_of_memory_is_the_same():
     row = soak.starved()
-    whole = row["outputs"] > 0 and not any(row[column] for column in soak.BAD)
-    assert row["peak_MiB"] > 0 and whole, row
+    assert row["peak_MiB"] > 0 and whole(row), row
 
 
 def test_same_seed_same_bits_and_how_far_threads_move_them(clones, tmp_path, monkeypatch, capsys):

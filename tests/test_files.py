@@ -11,29 +11,27 @@ from zdce.files import atomic_write, scratch
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    os.umask(mask := os.umask(0))
     with atomic_write(tmp_path / "deep" / "a.txt") as partial:
         partial.write_text("whole")
         assert not (tmp_path / "deep" / "a.txt").exists()
+    assert (tmp_path / "deep" / "a.txt").stat().st_mode & 0o777 == 0o666 & ~mask
     with pytest.raises(KeyError), atomic_write(tmp_path / "deep" / "a.txt") as partial:
         partial.write_text("half")
         raise KeyError
     assert [file.read_text() for file in (tmp_path / "deep").iterdir()] == ["whole"]
 
 
-def test_what_a_killed_process_left_is_overwritten_and_leaves_no_tail(tmp_path):
+def test_what_lies_under_the_name_of_the_unfinished_file(tmp_path):
+    """What a killed process left is overwritten to its end; a planted link is not followed."""
     with atomic_write(tmp_path / "a.txt") as partial:
-        name = partial.name
-    (tmp_path / name).write_text("left over, and longer")
+        pass
+    partial.write_text("left over, and longer")
     with atomic_write(tmp_path / "a.txt") as partial:
         partial.write_text("new")
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a.txt": "new"}
-
-
-def test_a_link_planted_under_the_name_of_the_unfinished_file_is_not_followed(tmp_path):
-    with atomic_write(tmp_path / "a.txt") as partial:
-        name = partial.name
     (tmp_path / "mine").write_text("mine")
-    (tmp_path / name).symlink_to(tmp_path / "mine")
+    partial.symlink_to(tmp_path / "mine")
     with pytest.raises(OSError, match=r"a\.txt"), atomic_write(tmp_path / "a.txt") as partial:
         partial.write_text("theirs")
     assert (tmp_path / "mine").read_text() == "mine"

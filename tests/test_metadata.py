@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import struct
 
 import numpy as np
 import pytest
-import tifffile
+from pictures import encoded, heic, smooth, tiff
 from PIL import Image, PngImagePlugin
 
 from zdce import metadata
@@ -21,103 +20,85 @@ WORDS = (
 VIDEO = struct.pack(">I", 24) + b"ftypmp42" + bytes(12) + b"\xff\xd8\xff\xd9" + bytes(3000)
 
 
-def picture(height=20, width=30):
-    y, x = np.mgrid[:height, :width]
-    return np.dstack([3 * x, 4 * y, x + y]).astype(np.uint8)
-
-
 def jpeg(**options) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture()).save(buffer, "JPEG", **options)
-    return buffer.getvalue()
+    return encoded(smooth(), "JPEG", **options)
 
 
-def through(tmp_path, name, data, target):
+def through(tmp_path, name, data, target, **options):
     """(photograph read, what was lost, the output's content)."""
     (tmp_path / name).write_bytes(data)
     photo = read_photo(tmp_path / name)
-    lost = write_photo(photo, tmp_path / target)
+    lost = write_photo(photo, tmp_path / target, **options)
     return photo, lost, (tmp_path / target).read_bytes()
 
 
 # EXIF
 
 
-def exif_with_maker_note(order="<") -> tuple[bytes, int, bytes]:
-    """A camera's block whose maker note points, from the block's beginning, at a place outside
-    itself.
+SECRET, PLACE = b"lens serial number 4711", 300
+
+
+def exif_with_maker_note(order="<") -> bytes:
+    """A camera's block whose maker note points, from the block's beginning, at :data:`PLACE`,
+    outside itself.
     """
-    secret = b"lens serial number 4711"
-    entries = [
-        (271, 2, 6, 200, b"Maker\0"),
-        (34665, 4, 1, 100, b""),
-    ]
     tiff = bytearray(400)
     tiff[:8] = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
-    struct.pack_into(order + "H", tiff, 8, len(entries) + 1)
-    for k, (tag, kind, count, value, content) in enumerate(entries):
-        struct.pack_into(order + "HHII", tiff, 10 + 12 * k, tag, kind, count, value)
-        tiff[value : value + len(content)] = content
-    struct.pack_into(order + "HHIHH", tiff, 10 + 24, 274, 3, 1, 6, 0)  # unsorted on purpose
-    struct.pack_into(order + "H", tiff, 100, 2)
-    struct.pack_into(order + "HHII", tiff, 102, 37500, 7, 8, 220)
-    struct.pack_into(order + "HHII", tiff, 114, 40962, 4, 1, 999)
-    struct.pack_into(order + "II", tiff, 220, 300, len(secret))
-    tiff[300 : 300 + len(secret)] = secret
-    return b"Exif\0\0" + bytes(tiff), 300, secret
+    first = [(271, 2, 6, 200), (34665, 4, 1, 100), (274, 3, 1, 6)]  # unsorted on purpose
+    for at, entries in ((8, first), (100, [(37500, 7, 8, 220), (40962, 4, 1, 999)])):
+        struct.pack_into(order + "H", tiff, at, len(entries))
+        for k, (tag, kind, count, value) in enumerate(entries):
+            value <<= 16 * (kind == 3 and order == ">")  # a short stands in the first two bytes
+            struct.pack_into(order + "HHII", tiff, at + 2 + 12 * k, tag, kind, count, value)
+    struct.pack_into(order + "II", tiff, 220, PLACE, len(SECRET))
+    tiff[200:206], tiff[PLACE : PLACE + len(SECRET)] = b"Maker\0", SECRET
+    return b"Exif\0\0" + bytes(tiff)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("target", ["jpg", "png", "webp", "avif"])
 def test_what_maker_notes_point_at_stays_in_its_place(tmp_path, target, order):
-    block, place, secret = exif_with_maker_note(order)
+    block = exif_with_maker_note(order)
     _, lost, _ = through(tmp_path, "a.jpg", jpeg(exif=block), f"b.{target}")
     with Image.open(tmp_path / f"b.{target}") as image:
         out = image.info["exif"].removeprefix(b"Exif\0\0")
         exif = image.getexif()
     assert not lost and exif[271] == "Maker" and exif.get(274, 1) == 1
     inner = exif.get_ifd(34665)
-    where, length = struct.unpack(order + "II", inner[37500])
-    assert out[where : where + length] == secret and where == place
+    assert struct.unpack(order + "II", inner[37500]) == (PLACE, len(SECRET))
+    assert out[PLACE : PLACE + len(SECRET)] == SECRET
     assert inner[40962] == 20  # as wide as it is high after turning
 
 
-def test_the_output_is_recorded_whatever_was_there(tmp_path):
-    for block in (
-        None,
-        exif_with_maker_note()[0],
-        exif_with_maker_note(">")[0],
-        b"Exif\0\0damaged",
-    ):
-        (tmp_path / "a.jpg").write_bytes(jpeg(exif=block or b""))
-        for target in ("b.jpg", "b.png", "b.tif", "b.webp", "b.avif"):
-            write_photo(read_photo(tmp_path / "a.jpg"), tmp_path / target, settings="zdce, gamma 1")
-            with Image.open(tmp_path / target) as image:
-                exif = image.getexif()
-            assert exif[metadata.PROCESSING_SOFTWARE] == "zdce, gamma 1"
-            assert (exif.get(271) == "Maker") == bool(block and b"Maker" in block)
+BLOCKS = (b"", exif_with_maker_note(), exif_with_maker_note(">"), b"Exif\0\0damaged")
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=["none", "little", "big", "damaged"])
+@pytest.mark.parametrize("target", ["jpg", "png", "tif", "webp", "avif"])
+def test_settings_are_recorded_whatever_was_there(tmp_path, target, block):
+    through(tmp_path, "a.jpg", jpeg(exif=block), f"b.{target}", settings="zdce, gamma 1")
+    with Image.open(tmp_path / f"b.{target}") as image:
+        exif = image.getexif()
+    assert exif[metadata.PROCESSING_SOFTWARE] == "zdce, gamma 1"
+    assert (exif.get(271) == "Maker") == (b"Maker" in block)
 
 
 # Resolution
 
 
-def with_density(suffix, **exif) -> bytes:
+def with_density(suffix, **options) -> bytes:
     """A picture of 300 × 240 dpi, stated as this format does."""
-    buffer, image = io.BytesIO(), Image.fromarray(picture())
     if suffix == "cm.tif":
-        inches = {"resolution": (118.1102, 94.4882), "resolutionunit": 3, "metadata": None}
-        tifffile.imwrite(buffer, picture() * np.uint16(257), photometric="rgb", **inches)
-    elif suffix in ("webp", "avif", "heic"):  # which know it from EXIF alone
+        inches = {"resolution": (118.1102, 94.4882), "resolutionunit": 3}
+        return tiff(smooth() * np.uint16(257), photometric="rgb", **inches)
+    if suffix in ("webp", "avif", "heic"):  # which know it from EXIF alone
         block = Image.Exif()
         block[282], block[283], block[296] = 300.0, 240.0, 2
-        if suffix == "heic":
-            pytest.importorskip("pillow_heif").register_heif_opener()
-        kind = {"heic": "HEIF"}.get(suffix, suffix.upper())
-        image.save(buffer, kind, exif=block.tobytes())
-    else:
-        kind = {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper())
-        image.save(buffer, kind, dpi=(300, 240), **exif)
-    return buffer.getvalue()
+        options["exif"] = block.tobytes()
+    if suffix == "heic":
+        return heic(smooth(), **options)
+    kind = {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper())
+    return encoded(smooth(), kind, dpi=(300, 240), **options)
 
 
 @pytest.mark.parametrize("source", ["jpg", "png", "tif", "cm.tif", "bmp", "webp", "avif", "heic"])
@@ -143,7 +124,7 @@ def test_a_turned_picture_has_its_resolution_turned(tmp_path):
 @pytest.mark.parametrize("source", ["jpg", "png", "tif", "webp", "avif"])
 @pytest.mark.parametrize("target", ["jpg", "png", "tif", "webp", "avif", "bmp"])
 def test_xmp_travels_with_the_orientation_that_holds_then(tmp_path, source, target):
-    write_photo(Photo(picture(), carried={XMP: WORDS}), tmp_path / f"a.{source}")
+    write_photo(Photo(smooth(), carried={XMP: WORDS}), tmp_path / f"a.{source}")
     photo = read_photo(tmp_path / f"a.{source}")
     assert photo.pixels.shape == (30, 20, 3) or source == "tif"  # turned by what XMP says
     assert write_photo(photo, tmp_path / f"b.{target}") == (["XMP"] if target == "bmp" else [])
@@ -157,15 +138,15 @@ def iptc(caption: bytes) -> bytes:
 
 
 def with_iptc(kind) -> bytes:
-    block, data, buffer = iptc(b"Milky Way"), jpeg(), io.BytesIO()
-    if kind == "jpg":
-        return data[:2] + metadata.iptc_segment(block) + data[2:]
+    block, data = iptc(b"Milky Way"), jpeg()
     irb = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(block)) + block
+    if kind == "jpg":
+        segment = b"Photoshop 3.0\0" + irb + bytes(len(irb) % 2)
+        return data[:2] + b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment + data[2:]
     tag = (34377, 1, len(irb), irb, True) if "irb" in kind else (33723, 7, len(block), block, True)
     if "long" in kind:  # as libtiff counts it
         tag = (33723, 4, len(block) // 4, struct.unpack(f"<{len(block) // 4}I", block[:12]), True)
-    tifffile.imwrite(buffer, picture(), photometric="rgb", extratags=[tag], metadata=None)
-    return buffer.getvalue()
+    return tiff(smooth(), photometric="rgb", extratags=[tag])
 
 
 @pytest.mark.parametrize("source", ["jpg", "tif", "irb.tif", "long.tif"])
@@ -182,9 +163,12 @@ def test_iptc_travels_where_it_can(tmp_path, source, target):
 
 
 def test_what_is_too_long_for_a_jpeg_is_told(tmp_path):
-    photo = Photo(picture(), carried={XMP: bytes(70_000), IPTC: bytes(70_000)})
-    assert write_photo(photo, tmp_path / "a.jpg") == ["IPTC", "XMP"]
+    exif, long = b"Exif\0\0II*\0" + bytes(70_000), bytes(70_000)
+    photo = Photo(smooth(), carried={XMP: long, IPTC: long})
     assert write_photo(photo, tmp_path / "a.tif") == []
+    photo.exif = exif
+    assert sorted(write_photo(photo, tmp_path / "a.jpg")) == ["EXIF", "IPTC", "XMP"]
+    assert read_photo(tmp_path / "a.jpg").exif is None
 
 
 def test_texts_stay_where_they_can(tmp_path):
@@ -193,9 +177,8 @@ def test_texts_stay_where_they_can(tmp_path):
     info.add_text("Author", "Someone", zip=True)
     info.add_text("Raw profile type iptc", "\niptc\n 2\n1c02\n", zip=True)
     info.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta/>", zip=True)
-    buffer = io.BytesIO()
-    Image.fromarray(picture()).save(buffer, "PNG", pnginfo=info)
-    photo, lost, out = through(tmp_path, "a.png", buffer.getvalue(), "b.png")
+    data = encoded(smooth(), "PNG", pnginfo=info)
+    photo, lost, out = through(tmp_path, "a.png", data, "b.png")
     with Image.open(tmp_path / "b.png") as image:
         image.load()
         assert image.text["Title"] == "Night" and image.text["Author"] == "Someone"
@@ -213,8 +196,8 @@ def test_what_holds_for_the_picture_before_alone_is_told(tmp_path):
     photo, _, out = through(tmp_path, "a.jpg", signed, "b.jpg")
     assert photo.notes == (CREDENTIALS,) and b"c2pa" not in out
     layers = [(37724, 7, 39, b"Adobe Photoshop Document Data Block\0abc", True)]
-    tifffile.imwrite(tmp_path / "a.tif", picture(), extratags=layers, metadata=None)
-    assert read_photo(tmp_path / "a.tif").notes == ("Photoshop's layers",)
+    photo, _, _ = through(tmp_path, "a.tif", tiff(smooth(), extratags=layers), "b.tif")
+    assert photo.notes == ("Photoshop's layers",)
 
 
 # What lies behind a JPEG
@@ -226,18 +209,14 @@ def test_what_holds_for_the_picture_before_alone_is_told(tmp_path):
         {},
         {"progressive": True},
         {"restart_marker_blocks": 1},
-        {"exif": exif_with_maker_note()[0] + b"\xff\xd9\xff\xda\xff\xd8"},
+        {"exif": exif_with_maker_note() + b"\xff\xd9\xff\xda\xff\xd8"},
         {"comment": b"\xff\xd9"},
     ],
 )
-def test_the_end_of_a_jpeg_is_found(options):
+def test_what_lies_behind_a_jpeg_is_found_and_nothing_where_it_is_cut(options):
     data = jpeg(**options)
     assert metadata.behind_jpeg(data + VIDEO) == (VIDEO, 0)
     assert metadata.behind_jpeg(data + bytes(50) + data + VIDEO) == (VIDEO, 1)
-
-
-def test_a_jpeg_that_is_cut_has_nothing_behind():
-    data = jpeg()
     for length in range(0, len(data), 7):
         assert metadata.behind_jpeg(data[:length]) == (b"", 0)
 
@@ -251,18 +230,13 @@ def test_the_video_of_a_motion_photo_stays_or_is_told(tmp_path):
     assert b"MotionPhoto" not in (tmp_path / "b.png").read_bytes()
 
 
-@pytest.mark.parametrize("mark", [b'hdrgm:Version="1.0"', b"plain"])
-def test_further_pictures_are_told_and_a_gain_map_leaves_no_mark(tmp_path, mark):
+@pytest.mark.parametrize(
+    ("mark", "note"),
+    [(b'hdrgm:Version="1.0"', "a gain map (its HDR part)"), (b"plain", "further pictures")],
+)
+def test_further_pictures_are_told_and_a_gain_map_leaves_no_mark(tmp_path, mark, note):
     xmp = b"<x:xmpmeta><rdf:Description " + mark + b' xmp:Rating="5"/></x:xmpmeta>'
-    Image.fromarray(picture()).save(
-        tmp_path / "a.jpg",
-        format="MPO",
-        save_all=True,
-        append_images=[Image.new("L", (8, 8))],
-        xmp=xmp,
-    )
-    photo, _, out = through(tmp_path, "c.jpg", (tmp_path / "a.jpg").read_bytes(), "b.jpg")
-    assert photo.notes == (
-        ("a gain map (its HDR part)",) if b"hdrgm" in mark else ("further pictures",)
-    )
+    more = {"save_all": True, "append_images": [Image.new("L", (8, 8))]}
+    photo, _, out = through(tmp_path, "a.jpg", encoded(smooth(), "MPO", xmp=xmp, **more), "b.jpg")
+    assert photo.notes == (note,)
     assert b"hdrgm:" not in out and b'xmp:Rating="5"' in out

@@ -312,7 +312,7 @@ def test_other_kinds_of_heic(tmp_path):
     file = heif.from_pillow(Image.fromarray(smooth(48, 64)))
     file.add_from_pillow(Image.fromarray(smooth(32, 32)))
     file.save(tmp_path / "b.heic")
-    assert read_photo(tmp_path / "b.heic").notes == ("a further picture",)
+    assert read_photo(tmp_path / "b.heic").notes == ("further pictures",)
 
 
 def test_a_raw_file_is_developed_to_sixteen_bits_as_bright_as_it_is(tmp_path):

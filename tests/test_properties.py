@@ -46,7 +46,7 @@ def test_whatever_goes_in_comes_out_in_kind_and_in_range(height, width, kind, st
 
 
 # Kinds of files, and suffixes that hold them without loss.
-KINDS = ("RGB", "L", "RGBA", "LA", "deep RGB", "deep L", "deep RGBA")
+KINDS = ("RGB", "L", "RGBA", "LA", "deep RGB", "deep L", "deep RGBA", "deep LA")
 FILES = [(kind, suffix) for kind in KINDS for suffix in (".png", ".tif")]
 FILES += [("RGB", ".bmp"), ("L", ".bmp")]
 
