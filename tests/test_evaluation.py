@@ -7,15 +7,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from zdce import checkpoints, datasets, metrics
+from zdce.enhance import Enhancer
 from zdce.model import CurveNet
-from zdce.postprocess import apply_gamma
 from zdce.study import evaluation
 from zdce.study.evaluation import INPUT, Method
 
@@ -61,7 +59,7 @@ def test_scores_are_those_of_metrics_and_are_computed_once(weights, monkeypatch)
     assert found["seed"].isna().tolist() == [True, False, False] * 2
     sample = datasets.samples("bundled", 2)[1]
     before = sample.image()
-    after = apply_gamma(evaluation._network(weights[1], "auto")(before), 1.3)
+    after = Enhancer(weights=weights[1], gamma=1.3)(before)
     for name, value in metrics.scores(after, before, sample.reference()).items():
         assert found[name].iloc[5] == pytest.approx(value, rel=1e-5, nan_ok=True)
     monkeypatch.setattr(metrics, "scores", refuse)
@@ -105,16 +103,18 @@ def test_what_was_finished_before_a_stop_is_kept(weights, monkeypatch):
     assert found["psnr"].tolist() == [1, 2, 3, 4, 0.5, 0.5]
 
 
+def key(model) -> str:
+    return Method("", model and str(model)).weights()
+
+
 def commit(*files: str) -> None:
     """What was scored and these weights, as the study's own; the weights go."""
     for folder in evaluation.own().iterdir():
         table = pd.concat([pd.read_csv(file) for file in folder.glob("*.csv")])
         evaluation.committed().mkdir(exist_ok=True)
         table.to_csv(evaluation.committed() / f"{folder.name}.csv.gz", index=False)
-    names = {"name": [Path(f).stem for f in files]} | {
-        "weights": [Method("", f).weights() for f in files]
-    }
-    pd.DataFrame(names).to_csv(evaluation.committed() / "weights.csv", index=False)
+    names = pd.DataFrame({"name": Path(file).stem, "weights": key(file)} for file in files)
+    names.to_csv(evaluation.committed() / "weights.csv", index=False)
     shutil.rmtree(evaluation.own())
     for file in files:
         Path(file).unlink()
@@ -157,9 +157,6 @@ def test_methods_that_can_neither_be_found_nor_computed_are_left_out(weights, ca
 
 
 def test_keys_tell_weights_apart_by_their_tensors(weights, tmp_path):
-    def key(model) -> str:
-        return Method("", model and str(model)).weights()
-
     again = tmp_path / "again.safetensors"
     checkpoints.save(again, checkpoints.load(weights[0]).net, "another name", note="header")
     assert key(again) == key(weights[0]) != key(weights[1])
@@ -182,35 +179,6 @@ def test_bursts_and_summary(weights):
     assert table["n"].tolist() == [2, 2] and table["seeds"].tolist() == [0, 2]
     mine = noise.loc[noise["method"] == "net", "burst_noise"]
     assert table.loc["net", "burst_noise"] == pytest.approx(mine.mean())
-
-
-def write(folder, **pictures: np.ndarray):
-    folder.mkdir(exist_ok=True)
-    for name, pixels in pictures.items():
-        Image.fromarray(pixels).save(folder / f"{name}.png")
-    return folder
-
-
-def test_own_pairs_and_finished_pictures_of_another_method(weights, tmp_path):
-    random = np.random.default_rng(0)
-    high = {name: random.integers(0, 256, (24, 32, 3), dtype=np.uint8) for name in "ab"}
-    low = write(tmp_path / "low", **{name: pixels // 4 for name, pixels in high.items()})
-    reference = write(tmp_path / "high", **high)
-    done = write(tmp_path / "done", **high)
-    found = evaluation.evaluate_pairs(
-        low, reference, [Method("net", weights[0], 1.0)], {"theirs": done}
-    ).set_index(["method", "photograph"])
-    assert found.loc[("theirs", "a.png"), "psnr"] == np.inf
-    assert found.loc[("input", "b.png"), "psnr"] < found.loc[("theirs", "b.png"), "psnr"]
-    assert len(found) == 6
-    (done / "b.png").unlink()
-    with pytest.raises(ValueError, match=r"done.*'b'"):
-        evaluation.evaluate_pairs(low, reference, finished={"theirs": done})
-    write(reference, a=high["a"][:20])
-    with pytest.raises(ValueError, match=r"a\.png.*one size"):
-        evaluation.evaluate_pairs(low, reference)
-    with pytest.raises(ValueError, match="empty: no photographs"):
-        evaluation.evaluate_pairs(write(tmp_path / "empty"), reference)
 
 
 def test_an_unknown_set_is_named():
