@@ -169,8 +169,9 @@ def test_pages_load_nothing_from_elsewhere_and_describe_every_picture(rendered, 
     images = re.findall(r"<img[^>]*>", page)
     assert all(re.search(r'alt="[^"]+"', image) for image in images)
     assert len(images) == (0 if "failed" in name else 1)
-    for mine in (rendered[0].parent.parent, platform.node(), os.path.expanduser("~/")):
-        assert str(mine) not in page  # no folder of this machine
+    text = re.sub(r"[\w+/=]{200,}", "", page)  # without pictures
+    for mine in (rendered[0].parent.parent, platform.node()):
+        assert not re.search(rf"\b{re.escape(str(mine).strip('/'))}\b", text)
 
 
 @pytest.mark.parametrize(
