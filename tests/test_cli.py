@@ -134,16 +134,15 @@ def test_own_pairs_are_scored_with_models_and_finished_pictures(zdce, tmp_path):
     assert means["input"] > 50 and means["auto"] < means["input"]
     result = zdce("evaluate", "--on", mine, "--model", "auto", "--device", "cpu")
     assert result.exit_code == 0 and "psnr" in result.output and "auto" in result.output
-    write(high, a=bright["a"][:20])  # of another size
     (theirs / "b.png").unlink()
     empty = write(tmp_path / "empty")
     for words, says in (
-        (pairs, "a.png"),
         ((*pairs, *finished), "'b'"),
         (("evaluate", "--pairs", empty, high), "empty"),
     ):
-        result = zdce(*words)
-        assert result.exit_code == 1 and says in result.output, says
+        assert (result := zdce(*words)).exit_code == 1 and says in result.output
+    write(high, a=bright["a"][:20])  # of another size
+    assert (result := zdce(*pairs)).exit_code == 1 and "a.png" in result.output
     for words in (("--on", "bundled"), (), ("--pairs", low, high, "--on", "bundled")):
         assert zdce("evaluate", *words).exit_code == 2
 
