@@ -62,14 +62,6 @@ def test_panel_lays_rows_out_and_enlarges_where_the_first_row_is_framed():
     assert [len(axes.patches) for axes in fig.axes] == [2, 2, 0, 0, 0, 0]  # white on black
 
 
-def test_the_frame_lies_where_images_differ():
-    image = photograph() // 2
-    other = image.copy()
-    other[30:40, 50:60] += 100
-    left, top, size = plots.differing([image, other])
-    assert size == 15 and 45 <= left <= 50 and 25 <= top <= 30
-
-
 def test_panel_shows_maps_in_grey():
     axes = plots.panel([photograph()[..., 0]], ["map"]).axes[0]
     assert axes.images[0].get_cmap().name == "gray"

@@ -23,6 +23,8 @@ from zdce.study import statistics
 VERDICTS = ("supported", "partly supported", "not supported", "not testable here")
 SUPPORTED, PARTLY, REFUTED, UNTESTABLE = VERDICTS
 UNTESTED = "not tested yet"
+# nearer 0: sizes are compared; same: the whole interval lies within the margin.
+DIRECTIONS = ("higher", "lower", "nearer 0", "same")
 # Reference row of the ablations, as long trained as they.
 REFERENCE = "zero-dce-improved (reference)"
 SLIGHT = 0.005  # share of the other method's mean; smaller differences change no verdict
@@ -32,15 +34,12 @@ SLIGHT = 0.005  # share of the other method's mean; smaller differences change n
 class Part:
     """A part of a claim, as ``claims.yaml`` words it.
 
-    With ``other``: ``figure`` of ``method`` against that of ``other`` on a table of scores.
-    direction: ``higher``, ``lower``, ``nearer 0`` (sizes are compared), or ``same`` (the whole
-    interval lies within the margin). margin: in the figure's unit; None for :data:`SLIGHT` of the
-    other's mean. sets: data sets; empty for all in the table, each judged by itself.
-
-    Without: ``figure`` lies in [low, high] in every row of ``method``, or in all rows where that is
-    empty; where the table has columns ``FIGURE_low`` and ``FIGURE_high``, the whole interval does.
-
-    table: under which name :func:`judge` gets it.
+    With ``other``: ``figure`` of ``method`` against that of ``other``, by ``direction`` (of
+    :data:`DIRECTIONS`) and beyond ``margin``, in the figure's unit, None for :data:`SLIGHT` of the
+    other's mean; on each of ``sets``, all in the table where that is empty. Without: ``figure``
+    lies in [low, high] in every row of ``method``, or in all rows where that is empty; where the
+    table has columns ``FIGURE_low`` and ``FIGURE_high``, the whole interval does. table: under
+    which name :func:`judge` gets it. Raises ValueError for an unknown direction.
     """
 
     part: str
@@ -54,6 +53,11 @@ class Part:
     low: float = -np.inf
     high: float = np.inf
     unit: str = ""
+
+    def __post_init__(self):
+        if self.other and self.direction not in DIRECTIONS:
+            known = ", ".join(DIRECTIONS)
+            raise ValueError(f"{self.part}: direction {self.direction!r} is none of {known}")
 
     def rule(self) -> str:
         """What the part asks, in words."""
@@ -72,7 +76,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Claim:
-    """text: the claim. short: the few words that a list has room for. notebook: which judges it."""
+    """text: the claim. short: the same in few words. notebook: which judges it."""
 
     text: str
     short: str
@@ -123,11 +127,10 @@ def judge(
     here. Photographs that a camera took decide; bundled ones only where there are no others.
     budgets: method → how it was trained (``evaluation.budgets``).
 
-    Columns: claim, part, on (data set), rule, measured with its 95 % interval low – high, unit, n
-    (photographs or rows), scenes, seeds, budget; outcome: of :data:`VERDICTS`; finding: ``holds``,
-    ``opposite`` (as certain, the other way), ``negligible`` (certain, but within the margin), ``no
-    difference`` (0 is in the interval), ``differs`` or ``open`` for ``same``, ``outside`` for
-    bounds, or what is missing. Raises KeyError for an unknown claim.
+    Columns: claim, part, on (data set), rule, measured with its 95 % interval low – high (of
+    bounds: the smallest and largest row), unit, n (photographs or rows), scenes, seeds, budget;
+    outcome: of :data:`VERDICTS`; finding: of :func:`decide`, ``outside`` for bounds, or what is
+    missing. Raises KeyError for an unknown claim.
     """
     rows, budgets = [], budgets or {}
     for claim in claims:
@@ -148,10 +151,8 @@ def judge(
 
 
 def verdict(outcomes: Iterable[str]) -> str:
-    """A claim's verdict from the outcomes of its parts, those left out that could not be tested.
-
-    supported: every part; not supported: none; partly supported: some; not testable here: no part
-    could be tested.
+    """A claim's verdict from the outcomes of its parts that could be tested: supported if all are,
+    not supported if none is, partly supported if some are, not testable here without any.
     """
     tested = set(outcomes) - {UNTESTABLE}
     return PARTLY if len(tested) > 1 else tested.pop() if tested else UNTESTABLE
@@ -186,15 +187,16 @@ def _on(part: Part, table: pd.DataFrame, name: str) -> dict:
         margin = SLIGHT * abs(table.loc[table["method"] == part.other, part.figure].mean())
     finding = decide(found.low, found.high, part.direction, margin)
     if found.scenes < statistics.FEWEST:
-        finding = f"fewer than {statistics.FEWEST} scenes"
+        finding = f"fewer than {statistics.FEWEST} scenes: score more (limit = 0)"
     row = {"on": name, "measured": found.mean, "low": found.low, "high": found.high, "n": found.n}
     row |= {"unit": METRICS.unit[part.figure], "scenes": found.scenes, "seeds": found.seeds}
     return row | {"finding": finding}
 
 
 def decide(low: float, high: float, direction: str, margin: float) -> str:
-    """What an interval says of a difference: ``holds``, ``opposite``, ``negligible``, ``no
-    difference``; of ``same``: ``holds``, ``differs``, ``open``.
+    """What an interval says of a difference: ``holds``, ``opposite`` (as certain, the other way),
+    ``negligible`` (certain, but within the margin), ``no difference`` (0 is in the interval); of
+    ``same``: ``holds``, ``differs``, ``open``.
     """
     if direction == "same":
         if -margin <= low and high <= margin:
@@ -261,14 +263,14 @@ def _words(part: dict) -> str:
     if part["measured"] == "":
         return f"{name}: {part['finding']} → {part['outcome']}"
     measured = f"{float(part['measured']):.3g} {part['unit']}".rstrip()
-    if part["low"] != "":
-        measured += f" ({float(part['low']):.3g} – {float(part['high']):.3g})"
+    rows = "" if part["on"] else "rows "  # no interval, but the smallest and largest row
+    measured += f" ({rows}{float(part['low']):.3g} – {float(part['high']):.3g})"
     return f"{name} {measured}, {part['finding']} → {part['outcome']}"
 
 
 def _counted(part: dict) -> str:
     """``250 photographs of sice-pairs, 3 seeds``."""
-    what = f"photographs of {part['on']}" if part["on"] else "rows"
+    what = f"photographs of {part['on']}" if part["on"] else "row" + "s" * (part["n"] != 1)
     seeds = float(part["seeds"] or 0)
     return f"{part['n']} {what}" + (f", {seeds:.0f} seeds" if seeds > 1 else "")
 

@@ -15,7 +15,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
-from scipy import ndimage
 
 from zdce.study import pages
 
@@ -75,20 +74,6 @@ def show(fig: Figure, alt: str, name: str = "") -> Shown:
         {"name": name} if name else {}
     )
     return Shown(f"[figure] {alt}", f"image/{kind}", buffer.getvalue(), about)
-
-
-def differing(images: Sequence[np.ndarray], share: float = 0.25) -> tuple[int, int, int]:
-    """The square (left, top, size) in which the images, (H, W, 3) uint8 of one size, differ most.
-
-    Difference: range over the images, summed over channels and the square. ``share``: size by the
-    shorter side.
-    """
-    spread = np.ptp(np.stack(images).astype(float), axis=0).sum(axis=-1)
-    size = max(1, round(share * min(spread.shape)))
-    inside = tuple(slice(size // 2, side - size + size // 2 + 1) for side in spread.shape)
-    sums = ndimage.uniform_filter(spread, size)[inside]
-    top, left = np.unravel_index(sums.argmax(), sums.shape)
-    return int(left), int(top), size
 
 
 def panel(
