@@ -44,15 +44,15 @@ def test_curves_are_the_networks(fields, size):
 @pytest.mark.parametrize("fields", FIELDS[:3])
 def test_a_part_equals_the_whole_bit_for_bit(fields):
     """In any order: memory that a wider part has used serves a narrower one."""
-    net, pixels = trained(**fields), dark(75, 90)
+    net, pixels, table = trained(**fields), dark(75, 90), np.empty(0, np.uint8)
     ready, whole = winograd.Winograd(net), np.empty_like(pixels)
-    ready.finish(pixels, whole, slice(0, 75), slice(0, 90))
+    ready.finish(pixels, whole, (slice(0, 75), slice(0, 90)), table)
     parts = np.zeros_like(whole)
     for rows in (slice(0, 30), slice(30, 75)):
         for columns in (slice(0, 17), slice(17, 55), slice(55, 90)):
-            ready.finish(pixels, parts, rows, columns)
+            ready.finish(pixels, parts, (rows, columns), table)
     assert np.array_equal(parts, whole)
-    rows, columns = ready.window(slice(30, 75), slice(17, 55), 75, 90).values()
+    rows, columns = ready.window((slice(30, 75), slice(17, 55)), 75, 90)
     image = to_tensor(pixels)
     part = ready.curves(image[..., rows, columns])[..., 30 - rows.start : 75 - rows.start, :]
     part = part[..., 17 - columns.start : 55 - columns.start]

@@ -38,27 +38,18 @@ class Compiled(Reference):
         super().__init__(net, "cpu", reduced=reduced, reason=reason)
         self.winograd = Winograd(net) if winograd.can_run(net) else None
 
-    def render(
-        self,
-        pixels: np.ndarray | Tensor,
-        curves: Curves | None = None,
-        *,
-        gamma: float = 1.0,
-        strength: float = 1.0,
-        gray: bool = False,
-    ) -> np.ndarray | Tensor:
-        """As :meth:`Reference.render`."""
-        options = {"gamma": gamma, "strength": strength, "gray": gray}
-        if isinstance(pixels, Tensor):
-            return torch.from_numpy(self.render(pixels.numpy(), curves, **options))
-        pixels = np.require(pixels, requirements=["C", "W"])
-        curves = self.curves(pixels) if curves is None else curves
+    def rendered(
+        self, source: Tensor, curves: Curves | None, gamma: float, strength: float, gray: bool
+    ) -> Tensor:
+        """As :meth:`Reference.rendered`."""
+        pixels, curves = source.contiguous().numpy(), curves or self.found(source)
         curves = curves and curves.arrays()
         one = curves is not None and curves.highlight_protection and curves.values.size == 3
         whole = curves is None and self.winograd is not None and self.winograd.in_one_pass
         grid = curves is not None and (curves.values.shape[2], curves.repeated) == (1, ITERATIONS)
         if not one and (pixels.dtype != np.uint8 or gray or not (grid or whole)):
-            return super().render(pixels, curves, **options)
+            curves = curves and curves.each(torch.from_numpy)
+            return super().rendered(source, curves, gamma, strength, gray)
         out = np.empty_like(pixels)
         table = np.empty(0, np.uint8) if gamma == 1 else gamma_table(gamma)
         if one:
@@ -70,7 +61,7 @@ class Compiled(Reference):
         def finish(tile: Tile) -> None:
             at = (tile.rows, tile.columns)
             if whole:
-                self.winograd.finish(pixels, out, *at, table)
+                self.winograd.finish(pixels, out, at, table)
             if gray:  # three equal channels, which may have been rounded apart
                 out[at] = out[at][..., 1:2]
             if one and gamma != 1:
@@ -80,14 +71,14 @@ class Compiled(Reference):
                 out[at] = blend(pixels[at], out[at], strength)
 
         if whole or gray or (one and gamma != 1) or strength != 1:
-            parallel(finish, self._tiles(pixels, curves))
-        return out
+            parallel(finish, self._tiles(source, curves))
+        return torch.from_numpy(out)
 
     def enhanced(self, source: Tensor, curves: Curves | None, tile: Tile) -> Tensor:
         """As :meth:`Reference.enhanced`, of which convolutions round alike in any part."""
         if curves is None and self.winograd:
-            seen = self.winograd.window(tile.rows, tile.columns, *source.shape[:2])
-            tile = replace(tile, **seen)
+            rows, columns = self.winograd.window((tile.rows, tile.columns), *source.shape[:2])
+            tile = replace(tile, seen_rows=rows, seen_columns=columns)
         return super().enhanced(source, curves, tile)
 
     def estimate(self, image: Tensor, low: bool = False) -> Tensor:

@@ -52,12 +52,14 @@ class Curves:
     repeated: int = 1
     highlight_protection: bool = False
 
+    def each(self, function: Callable) -> Curves:
+        """The same with ``function`` of values and noise in their place."""
+        noise = None if self.noise is None else function(self.noise)
+        return replace(self, values=function(self.values), noise=noise)
+
     def arrays(self) -> Curves:
         """The same with NumPy arrays, whatever device they were on."""
-        values, noise = (
-            x.numpy(force=True) if isinstance(x, Tensor) else x for x in (self.values, self.noise)
-        )
-        return replace(self, values=values, noise=noise)
+        return self.each(lambda x: x.numpy(force=True) if isinstance(x, Tensor) else x)
 
     def places(
         self, part: slice, size: int, axis: int, device: torch.device | None = None
@@ -177,30 +179,10 @@ class Reference:
         of the enhanced in the mix. gray: the result is the enhanced colours' luma (BT.601), three
         times.
         """
-
-        def call(source: Tensor, values: Tensor | None, noise: Tensor | None) -> Tensor:
-            found = curves and replace(curves, values=values, noise=noise)
-            found, result = found or self.found(source), torch.empty_like(source)
-
-            @torch.inference_mode()
-            def fill(tile: Tile) -> None:
-                image, part = self.enhanced(source, found, tile), source[tile.rows, tile.columns]
-                pixels = finished(image, part, gamma=gamma, strength=strength, gray=gray)
-                result[tile.rows, tile.columns] = pixels
-
-            parts = self._tiles(source, found)
-            parallel(fill, parts) if self.device.type == "cpu" else list(map(fill, parts))
-            return result
-
         with self.stream(pixels):
-            given = (None, None) if curves is None else (curves.values, curves.noise)
-            placed = (x if x is None else torch.as_tensor(x, device=self.device) for x in given)
-            inputs = (self.put(pixels), *placed)
-            if self.device.type == "cuda":
-                about = curves and replace(curves, values=None, noise=None)
-                result = self._replayed((about, gamma, strength, gray), call, inputs)
-            else:
-                result = call(*inputs)
+            curves = curves and curves.each(lambda x: torch.as_tensor(x, device=self.device))
+            run = self._replayed if self.device.type == "cuda" else self.rendered
+            result = run(self.put(pixels), curves, gamma, strength, gray)
             if isinstance(pixels, Tensor):
                 return result
             if result.is_cuda:
@@ -208,28 +190,49 @@ class Reference:
                 result = kept.copy_(result, non_blocking=True)
             return result.numpy()
 
-    def _replayed(self, about: tuple, call: Callable[..., Tensor], inputs: tuple) -> Tensor:
-        """``call(*inputs)``; from a size's second photograph on, captured once as a CUDA graph and
-        replayed: the processor starts one piece of work a photograph, not some hundreds.
+    def rendered(
+        self, source: Tensor, curves: Curves | None, gamma: float, strength: float, gray: bool
+    ) -> Tensor:
+        """As :meth:`render`, from tensor to tensor of the device."""
+        curves, result = curves or self.found(source), torch.empty_like(source)
+
+        @torch.inference_mode()
+        def fill(tile: Tile) -> None:
+            image, part = self.enhanced(source, curves, tile), source[tile.rows, tile.columns]
+            result[tile.rows, tile.columns] = finished(image, part, gamma, strength, gray)
+
+        parts = self._tiles(source, curves)
+        parallel(fill, parts) if self.device.type == "cpu" else list(map(fill, parts))
+        return result
+
+    def _replayed(self, source: Tensor, curves: Curves | None, *options) -> Tensor:
+        """As :meth:`rendered`; from a size's second photograph on, captured once as a CUDA graph
+        and replayed: the processor starts one piece of work a photograph, not some hundreds.
         """
-        key = (about, *(x if x is None else (x.shape, x.dtype) for x in inputs))
-        graphs = self.own.graphs
+
+        def tensors(source: Tensor, curves: Curves | None) -> list[Tensor]:
+            beside = () if curves is None else (curves.values, curves.noise)
+            return [source, *(x for x in beside if x is not None)]
+
+        inputs, graphs = tensors(source, curves), self.own.graphs
+        about = curves and replace(curves, values=None, noise=None)
+        key = (about, *options, *((x.shape, x.dtype) for x in inputs))
         seen, captured = key in graphs, graphs.pop(key, None)
-        if seen and captured is None and inputs[0].numel() <= CAPTURED:
-            kept, graph = [x if x is None else x.clone() for x in inputs], torch.cuda.CUDAGraph()
-            call(*kept)  # libraries choose and allocate before the capture
+        if seen and captured is None and source.numel() <= CAPTURED:
+            graph = torch.cuda.CUDAGraph()
+            kept = (source.clone(), curves and curves.each(Tensor.clone))
+            self.rendered(*kept, *options)  # libraries choose and allocate before the capture
             torch.cuda.current_stream().synchronize()
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                captured = (graph, kept, call(*kept))
+                captured = (graph, tensors(*kept), self.rendered(*kept, *options))
         graphs[key] = captured  # the last one used is the last to go
         while len(graphs) > GRAPHS:
             del graphs[next(iter(graphs))]
         if captured is None:
-            return call(*inputs)
+            return self.rendered(source, curves, *options)
         graph, kept, result = captured
         for old, new in zip(kept, inputs, strict=True):
-            if new is not None:
-                old.copy_(new)
+            old.copy_(new)
         graph.replay()
         return result.clone()
 
@@ -297,7 +300,7 @@ class Reference:
         return list(tiles(*shape, reach or 0, shape if reach is None else most))
 
 
-def finished(image: Tensor, part: Tensor, *, gamma: float, strength: float, gray: bool) -> Tensor:
+def finished(image: Tensor, part: Tensor, gamma: float, strength: float, gray: bool) -> Tensor:
     """An enhanced tile (1, 3, h, w) as pixels (h, w, 3) of the type of ``part``, mixed with it."""
     if gray:
         image = postprocess.luma(image).expand(-1, 3, -1, -1)

@@ -150,15 +150,6 @@ if numba:
 
         return wrap
 
-    @intrinsic
-    def floats(typingctx, address):
-        """An address as a pointer to floats."""
-
-        def generate(_context, builder, _signature, arguments):
-            return builder.inttoptr(arguments[0], FLOAT.as_pointer())
-
-        return types.CPointer(types.float32)(types.int64), generate
-
     @machine_code
     def through(line, table):
         """A line of bytes, each replaced in place by what ``table`` (256,) has at it."""

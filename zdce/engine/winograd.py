@@ -27,6 +27,8 @@ BLOCK = 12  # tiles between the transforms: what they need stays in the nearest 
 # bytes after each place, which a power of two apart would fall on one line of a cache; measured
 PAD = 192
 ITERATIONS = 8  # of the curves that the last pass applies
+NOTHING = np.empty((0, 0), np.uint8)
+Part = tuple[slice, slice]  # rows and columns
 
 # Of three weights, eight numbers: values at 0, ±1, ±2, ±1/2 and infinity. Source: Lavin and Gray,
 # section 4.
@@ -60,7 +62,6 @@ if numba:
         LANES,
         VECTOR,
         Code,
-        floats,
         kernel,
         machine_code,
         through,
@@ -287,10 +288,6 @@ if numba:
             through(out, table)
 
     @machine_code
-    def _clear(address, count):
-        numba.carray(floats(address), count)[:] = 0
-
-    @machine_code
     def _rows(place, stage, columns, first, height, zero, out):
         """Addresses of rows ``first`` … of a stage that are kept at ``place``; of those outside of
         the photograph, that of a row of noughts.
@@ -346,20 +343,21 @@ if numba:
                 _back(how, products, m_place, shift, lines, at, 4 * outputs, count)
 
     @machine_code
-    def _stream(source, scale, stages, layers, memory, columns, window, out, table, curves):
+    def _stream(source, scale, stages, layers, work, places, columns, window, out, table, curves):
         """All layers, strip by strip, over a part of a photograph.
 
-        source: (H, channels·W), times ``scale`` what the network sees; stages, layers, memory,
-        columns: see :class:`Winograd`; window: first and last row, first and last column of what is
-        seen, then of what there is to be a result for. Either out: (H, 3·W) uint8, the enhanced
-        photograph, through ``table`` if it has entries; or, where that is empty, curves:
-        (rows, channels·columns) float32 in [−1, 1].
+        source: (H, 3·W), times ``scale`` what the network sees; stages, layers: see
+        :class:`Winograd`; work: room, in which each stage has its place (an address) and
+        ``columns``; window: first and last row, first and last column of what is seen, then of what
+        there is to be a result for. Either out: (H, 3·W) uint8, the enhanced photograph, through
+        ``table`` if it has entries; or, where that is empty, curves: (rows, channels·columns)
+        float32 in [−1, 1].
         """
         top, bottom, left, right, first_row, last_row, first_column, last_column = window
-        height, width, zero, scratch = bottom - top, right - left, memory[-2], memory[-1]
+        height, width, zero, scratch = bottom - top, right - left, places[-2], places[-1]
         strips, tiles = (height + STRIP - 1) // STRIP, (width + STRIP - 1) // STRIP
         rows, into = np.empty((2, SEEN), np.int64), np.empty(STRIP, np.int64)
-        final = stages.shape[0] - 1
+        final, base = stages.shape[0] - 1, work.ctypes.data
         for t in range(strips + stages[final, LAG]):
             for k in range(final + 1):
                 s, around, channels = t - stages[k, LAG], stages[k, AROUND], stages[k, CHANNELS]
@@ -370,15 +368,15 @@ if numba:
                 start = max(0, (first_column - left) // STRIP - around)
                 stop = min(tiles, (last_column - left + STRIP - 1) // STRIP + around)
                 upper = STRIP * s
-                _rows(memory[k] + 4 * channels, stages[k], columns, upper, 2**62, zero, into)
+                _rows(places[k] + 4 * channels, stages[k], columns, upper, 2**62, zero, into)
                 for side in range(2):
                     read = stages[k, A + side]
                     if read >= 0:
-                        place, about = memory[read], stages[read]
+                        place, about = places[read], stages[read]
                         _rows(place, about, columns, upper - 1, height, zero, rows[side])
                 if stages[k, KIND] == PIXELS:
                     for r in range(min(STRIP, height - upper)):
-                        line = numba.carray(floats(into[r]), channels * width)
+                        line = work[(into[r] - base) // 4 :]
                         pixels = source[top + upper + r, channels * left : channels * right]
                         for x in range(channels * width):
                             line[x] = np.float32(pixels[x]) * scale
@@ -394,8 +392,8 @@ if numba:
                     weights, bias = layers[k, 0], layers[k, 1]
                     _convolve(stages, k, weights, bias, rows, start, stop, into, scratch)
                 for r in range(STRIP):  # what is behind the right border is nought
-                    rest = STRIP * tiles + 1 - width
-                    _clear(into[r] + 4 * channels * width, channels * rest)
+                    end = (into[r] - base) // 4 + channels * width
+                    work[end : end + channels * (STRIP * tiles + 1 - width)] = 0
                 if k == final:
                     ends = max(first_row, top + upper), min(last_row, top + upper + STRIP)
                     for y in range(*ends):
@@ -466,49 +464,40 @@ class Winograd:
         height, width = image.shape[-2:]
         lines = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy(), np.float32)
         curves = np.empty((height, width, self.stages[-1, CHANNELS]), np.float32)
-        self._run(lines, 1, slice(0, height), slice(0, width), curves=curves)
+        at, out = (slice(0, height), slice(0, width)), curves.reshape(height, -1)
+        self._run(lines.reshape(height, -1), 1, at, NOTHING, NOTHING.ravel(), out)
         return torch.from_numpy(curves)[..., : self.config.curve_channels].permute(2, 0, 1)[None]
 
-    def finish(
-        self,
-        pixels: np.ndarray,
-        out: np.ndarray,
-        rows: slice,
-        columns: slice,
-        table: np.ndarray | None = None,
-    ) -> None:
-        """Rows and columns of ``pixels`` (H, W, 3) uint8, enhanced and through ``table`` (256,)
-        uint8, into ``out``, its like. Rounding is the released code's: x·255 + 0.5, truncated.
+    def finish(self, pixels: np.ndarray, out: np.ndarray, at: Part, table: np.ndarray) -> None:
+        """Rows and columns ``at`` of ``pixels`` (H, W, 3) uint8, enhanced and through ``table``
+        uint8 if it has entries, into ``out``, its like. Rounding is the released code's: x·255 +
+        0.5, truncated.
         """
-        self._run(pixels, 1 / 255, rows, columns, out, table)
+        lines, out = (each.reshape(len(pixels), -1) for each in (pixels, out))
+        self._run(lines, 1 / 255, at, out, table, NOTHING.astype(np.float32))
 
-    def window(self, rows: slice, columns: slice, height: int, width: int) -> dict[str, slice]:
-        """What of a photograph of height × width pixels is needed for some rows and columns:
-        seen_rows, seen_columns.
+    def window(self, at: Part, height: int, width: int) -> Part:
+        """What of a photograph of height × width pixels is needed for some rows and columns.
 
         It begins where a tile of the whole photograph does, so that a part is computed just as the
         whole is.
         """
-        around, seen = STRIP * int(self.stages[0, AROUND]), {}
-        for name, part, side in (("seen_rows", rows, height), ("seen_columns", columns, width)):
+        around, seen = STRIP * int(self.stages[0, AROUND]), []
+        for part, side in zip(at, (height, width), strict=True):
             first, last = part.start // STRIP * STRIP - around, _up(part.stop, STRIP) + around
-            seen[name] = slice(max(0, first), min(side, last))
-        return seen
+            seen.append(slice(max(0, first), min(side, last)))
+        return tuple(seen)
 
-    def _run(self, seen, scale, rows, columns, out=None, table=None, curves=None) -> None:
-        height, width = seen.shape[:2]
-        window = self.window(rows, columns, height, width).values()
-        window = tuple(n for part in (*window, rows, columns) for n in (part.start, part.stop))
-        table = np.empty(0, np.uint8) if table is None else table
-        out = np.empty((0, 0), np.uint8) if out is None else out.reshape(height, -1)
-        curves = np.empty((0, 0), np.float32) if curves is None else curves.reshape(len(curves), -1)
-        memory, lines = self._memory(window[3] - window[2]), seen.reshape(height, -1)
-        about = (self.stages, self.layers, memory, self.room.columns)
-        _stream(lines, np.float32(scale), *about, window, out, table, curves)
+    def _run(self, lines, scale, at, out, table, curves) -> None:
+        window = self.window(at, len(lines), lines.shape[1] // 3)
+        bounds = tuple(n for part in (*window, *at) for n in (part.start, part.stop))
+        self._prepare(bounds[3] - bounds[2])
+        about = (self.stages, self.layers, self.room.work, self.room.places, self.room.columns)
+        _stream(lines, np.float32(scale), *about, bounds, out, table, curves)
 
-    def _memory(self, width: int) -> np.ndarray:
-        """Addresses of memory of this thread, kept for its next photograph: rows of each stage,
-        the pixel before the first of which is nought, a row of noughts, and room for a convolution.
+    def _prepare(self, width: int) -> None:
+        """Memory of this thread for so many columns, kept for its next photograph: rows of each
+        stage, whose first pixel is nought, a row of noughts, and room for a convolution.
         """
         columns = _up(width, STRIP) + 2  # one before the first and one after the last are nought
         if getattr(self.room, "columns", 0) < columns:
@@ -516,11 +505,10 @@ class Winograd:
             sizes = [*(columns * channels * self.stages[:, KEPT]), columns * channels.max()]
             places = PLACES * (BLOCK * 3 * channels.max() + PAD // 2)
             sizes.append(SEEN * (STRIP * BLOCK + 2) * LANES + places)
-            # the last vectors of a row are read as a whole
-            self.room.arrays = [torch.zeros(int(size) + 24 * LANES) for size in sizes]
-            self.room.columns = columns
-            self.room.memory = np.array([each.data_ptr() for each in self.room.arrays])
-        return self.room.memory
+            # The last vectors of a row are read as a whole; places are multiples of 64 bytes.
+            starts = np.cumsum([0, *(_up(int(size) + 24 * LANES, 16) for size in sizes)])
+            self.room.columns, self.room.work = columns, torch.zeros(int(starts[-1])).numpy()
+            self.room.places = self.room.work.ctypes.data + 4 * starts[:-1]
 
 
 def _up(count: int, to: int) -> int:
