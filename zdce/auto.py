@@ -125,10 +125,6 @@ class AutoCurve(nn.Module):
         r, noise = curve_of(image)
         return render(image, r, noise_table(r, noise))
 
-    def curves(self, image: Tensor) -> Tensor:
-        """Curves (N, 3, H, W) in [−1, 1] of images (N, 3, H, W) in [0, 1]."""
-        return self(image)[1]
-
 
 def _ramp(x: Tensor, ends: tuple[float, float]) -> Tensor:
     return ((x - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)

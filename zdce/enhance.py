@@ -89,24 +89,19 @@ class Enhancer:
         enhanced = to_pil(self(from_pil(image)))
         if image.mode in ("I", "La", "RGBa", "RGBX", "YCbCr"):
             enhanced = enhanced.convert(image.mode)
-        dropped = (
-            {"transparency"} if image.mode != enhanced.mode or "A" in enhanced.getbands() else set()
-        )
-        dropped |= {"icc_profile"} if image.mode == "CMYK" else set()
+        changed = image.mode != enhanced.mode or "A" in enhanced.getbands()
+        dropped = ["transparency"] * changed + ["icc_profile"] * (image.mode == "CMYK")
         enhanced.info |= {key: value for key, value in image.info.items() if key not in dropped}
         return enhanced
 
     def _array(self, array: np.ndarray) -> np.ndarray:
         if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
             raise ValueError(f"photo has shape {array.shape}: give (H, W, 3), or a Pillow image")
-        if array.dtype in (np.uint8, np.uint16):
-            return self._rendered(array)
-        if array.dtype.kind != "f":
+        if array.dtype.kind == "f":
+            _check_range(array.min(), array.max())
+        elif array.dtype not in (np.uint8, np.uint16):
             raise ValueError(f"photo is {array.dtype}: give uint8, uint16, or float in [0, 1]")
-        _check_range(array.min(), array.max())
-        if self.strength == 0:
-            return array.copy()
-        return self._rendered(array.astype(np.float32)).astype(array.dtype)
+        return self._rendered(array)
 
     def _tensor(self, tensor: Tensor) -> Tensor:
         if tensor.ndim not in (3, 4) or tensor.shape[-3] != 3 or 0 in tensor.shape:
@@ -118,14 +113,17 @@ class Enhancer:
         if self.strength == 0:
             return tensor.clone()
         photos = tensor.detach().reshape(-1, *tensor.shape[-3:]).float().permute(0, 2, 3, 1)
-        done = torch.stack([self._rendered(self.engine.put(each)) for each in photos])
+        render, options = self.engine.render, {"gamma": self.gamma, "strength": self.strength}
+        done = torch.stack([render(self.engine.put(each), **options) for each in photos])
         return done.permute(0, 3, 1, 2).reshape(tensor.shape).to(tensor.device, tensor.dtype)
 
-    def _rendered(self, pixels, gray: bool = False):
-        """(H, W, 3) pixels, enhanced."""
+    def _rendered(self, pixels: np.ndarray, gray: bool = False) -> np.ndarray:
+        """(H, W, 3) pixels, enhanced; with strength 0 they stay as they are to the last bit."""
         if self.strength == 0:
             return pixels.copy()
-        return self.engine.render(pixels, gamma=self.gamma, strength=self.strength, gray=gray)
+        given = pixels.astype(np.float32) if pixels.dtype.kind == "f" else pixels
+        options = {"gamma": self.gamma, "strength": self.strength, "gray": gray}
+        return self.engine.render(given, **options).astype(pixels.dtype, copy=False)
 
 
 def _check_range(low: float, high: float) -> None:
