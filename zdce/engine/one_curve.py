@@ -66,14 +66,14 @@ def render(pixels: np.ndarray, out: np.ndarray, r: float, noise: np.ndarray) -> 
 
 
 if numba:
-    from zdce.engine.vectors import INT, LANES, TOPS, VECTOR, Code, kernel, machine_code
+    from zdce.engine.vectors import INT, LANES, TOPS, VECTOR, kernel, machine_code
 
     _RED, _GREEN, _BLUE = (np.float32(x) for x in postprocess.LUMA)
 
-    def _luma(c: Code, rgb: list):
+    def _luma(c, rgb: list):
         return c.fma(float(_RED), rgb[0], c.fma(float(_GREEN), rgb[1], c.times(_BLUE, rgb[2])))
 
-    def _pixels(c: Code, address, kind: int, number):
+    def _pixels(c, address, kind: int, number):
         """The address of pixel LANES · number."""
         return c.at(address, 3 * LANES * 2**kind, number)
 
@@ -84,8 +84,8 @@ if numba:
         rows: where their addresses stand; numbers: where r and the centre stand; ``count`` vectors.
         """
         centre = c.spread(numbers, 4)
+        with c.loop(count) as n:
 
-        def step(n, _):
             def add(row, sums):
                 start = c.load(c.at(rows, 8, row), 0, INT, 8)
                 rgb = c.read(_pixels(c, start, kind, n), kind)
@@ -100,9 +100,7 @@ if numba:
                 quarter = c.pick(total, total, list(range(0, LANES, BLOCK)))
                 c.store(quarter, c.at(c.at(out, k, apart), LANES, n))
 
-        c.repeat(count, [], step)
-
-    def _enlarged(c: Code, line):
+    def _enlarged(c, line):
         """Values at blocks, from the one before on, bilinearly at the pixels of a vector."""
         points = c.load(line)
         before = [(j + BLOCK // 2) // BLOCK for j in range(LANES)]
@@ -131,7 +129,7 @@ if numba:
             rgb = [c.fma(a, guide, c.plus(b, centre)) for a, b in both]
             return [c.smaller(c.larger(x, zero), one) for x in rgb]
 
-        def step(n, _):
+        with c.loop(count) as n:
             rgb = c.read(_pixels(c, source, kind, n), kind)
             rgb = filter_(rgb, n) if filtered else rgb
             m = c.larger(c.larger(rgb[0], rgb[1]), rgb[2])
@@ -139,8 +137,6 @@ if numba:
             for _ in range(ITERATIONS):
                 rgb = [c.curve(x, rho) for x in rgb]
             c.write(rgb, _pixels(c, out, kind, n), kind)
-
-        c.repeat(count, [], step)
 
     @kernel(3, 0, 1, 2)
     def _energy(c, kind, start, apart, out):

@@ -7,6 +7,8 @@ addresses. Source: ours.
 
 from __future__ import annotations
 
+import contextlib
+
 try:
     import numba
     from llvmlite import ir
@@ -85,15 +87,20 @@ if numba:
         def smaller(self, a, b):
             return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
 
+        @contextlib.contextmanager
+        def loop(self, count):
+            """n = 0 … count − 1."""
+            with cgutils.for_range(self.builder, count) as loop:
+                yield loop.index
+
         def repeat(self, count, carried: list, step) -> list:
-            """carried = step(n, carried) for n in 0 … count − 1, or nothing is carried."""
-            builder = self.builder
-            places = [cgutils.alloca_once_value(builder, value) for value in carried]
-            with cgutils.for_range(builder, count) as loop:
-                values = step(loop.index, [builder.load(place) for place in places]) or []
+            """carried = step(n, carried) for n in 0 … count − 1."""
+            places = [cgutils.alloca_once_value(self.builder, value) for value in carried]
+            with self.loop(count) as n:
+                values = step(n, [self.builder.load(place) for place in places])
                 for place, value in zip(places, values, strict=True):
-                    builder.store(value, place)
-            return [builder.load(place) for place in places]
+                    self.builder.store(value, place)
+            return [self.builder.load(place) for place in places]
 
         def curve(self, x, r):
             """x + r·(x² − x), once."""

@@ -55,21 +55,11 @@ def transformed(weight: np.ndarray) -> np.ndarray:
 
 
 if numba:
-    from zdce.engine.vectors import (
-        BYTES,
-        HALF,
-        INT,
-        LANES,
-        VECTOR,
-        Code,
-        kernel,
-        machine_code,
-        through,
-    )
+    from zdce.engine.vectors import BYTES, HALF, INT, LANES, VECTOR, kernel, machine_code, through
 
     MOST = 4 if LANES == 8 else 12  # tiles multiplied together: two vectors each, in registers
 
-    def _inputs(c: Code, d: list) -> list:
+    def _inputs(c, d: list) -> list:
         """Eight inputs, transformed."""
         values = [c.fma(5.25, c.minus(d[4], d[2]), c.minus(d[0], d[6]))]
         half, double = c.times(0.5, d[1]), c.times(2, d[1])
@@ -81,7 +71,7 @@ if numba:
             values += [c.plus(even, odd), c.minus(even, odd)]
         return [*values, c.fma(5.25, c.minus(d[3], d[5]), c.minus(d[7], d[1]))]
 
-    def _outputs(c: Code, m: list) -> list:
+    def _outputs(c, m: list) -> list:
         """Eight products, as six outputs."""
         pairs = [(c.plus(m[n], m[n + 1]), c.minus(m[n], m[n + 1])) for n in (1, 3, 5)]
         values = [c.plus(c.plus(m[0], pairs[0][0]), c.plus(pairs[1][0], pairs[2][0]))]
@@ -91,7 +81,7 @@ if numba:
         values[-1] = c.plus(values[-1], m[7])
         return values
 
-    def _lines(c: Code, rows, count: int, start) -> list:
+    def _lines(c, rows, count: int, start) -> list:
         """``start`` bytes behind each of the ``count`` addresses that stand at ``rows``."""
         return [c.builder.add(c.load(rows, 8 * k, INT, 8), start) for k in range(count)]
 
@@ -101,30 +91,24 @@ if numba:
         downwards into eight rows of ``apart`` bytes, where vectors lie side by side.
         """
         lines = _lines(c, rows, SEEN, start)
-
-        def step(n, _):
+        with c.loop(count) as n:
             at = c.builder.mul(n, pixel)
             values = _inputs(c, [c.load(c.builder.add(line, at)) for line in lines])
             for k, value in enumerate(values):
                 c.store(value, c.at(c.at(out, BYTES, n), k, apart))
-
-        c.repeat(count, [], step)
 
     @kernel(6)
     def _along(c, source, apart, out, place, tile, count):
         """``count`` tiles of what :func:`_down` made, transformed along the rows: a vector for each
         of 64 places, which are ``place`` bytes apart, tiles ``tile`` bytes.
         """
-
-        def step(n, _):
+        with c.loop(count) as n:
             first, into = c.at(source, STRIP * BYTES, n), c.at(out, 1, c.builder.mul(n, tile))
             for i in range(SEEN):
                 row = c.at(first, i, apart)
                 values = _inputs(c, [c.load(row, j * BYTES) for j in range(SEEN)])
                 for j, value in enumerate(values):
                     c.store(value, c.at(into, SEEN * i + j, place))
-
-        c.repeat(count, [], step)
 
     @kernel(7, 1, 2, 3, 4)
     def _product(c, halves, v, tile, u, m, out, channels, count):
@@ -151,12 +135,9 @@ if numba:
 
         done = INT(0)
         for tiles in (MOST, 4, 1):  # as many at a time as the registers hold, then what is left
-
-            def several(n, _, done=done, tiles=tiles):
-                group(c.builder.add(done, c.builder.mul(n, INT(tiles))), tiles)
-
             times = c.builder.sdiv(c.builder.sub(count, done), INT(tiles))
-            c.repeat(times, [], several)
+            with c.loop(times) as n:
+                group(c.builder.add(done, c.builder.mul(n, INT(tiles))), tiles)
             done = c.builder.add(done, c.builder.mul(times, INT(tiles)))
 
     @kernel(7, (VECTOR, True), (VECTOR, False), (HALF, False))
@@ -167,8 +148,7 @@ if numba:
         kind, relu = how
         shift, zero = c.load(bias, 0, kind), c.number(0, kind)
         lines = _lines(c, into, STRIP, start)
-
-        def step(n, _):
+        with c.loop(count) as n:
             first = c.at(m, 1, c.builder.mul(n, pixel))
             columns = []
             for j in range(SEEN):
@@ -179,8 +159,6 @@ if numba:
                 for x, value in enumerate(_outputs(c, [column[k] for column in columns])):
                     value = c.plus(value, shift)
                     c.store(c.larger(value, zero) if relu else value, c.at(at, x, pixel))
-
-        c.repeat(count, [], step)
 
     @kernel(6, STRIP, 2 * STRIP)
     def _direct(c, pixels, rows, start, weights, bias, out, pixel):
@@ -202,17 +180,14 @@ if numba:
     def _highest(c, rows, start, pixel, out, count):
         """The largest of 3×3 neighbours: ``count`` vectors, from a pixel after the rows' start."""
         lines = _lines(c, rows, 3, start)
-
-        def step(n, _):
+        with c.loop(count) as n:
             columns = []
             for x in range(3):
                 values = [c.load(c.at(c.at(row, BYTES, n), x, pixel)) for row in lines]
                 columns.append(c.larger(c.larger(values[0], values[1]), values[2]))
             c.store(c.larger(c.larger(columns[0], columns[1]), columns[2]), c.at(out, BYTES, n))
 
-        c.repeat(count, [], step)
-
-    def _transposed(c: Code, rows: list) -> list:
+    def _transposed(c, rows: list) -> list:
         """Of as many vectors as there are lanes, lane k of vector n becomes lane n of vector k."""
         step = 1
         while step < LANES:  # lanes of every second run of ``step`` come from the other vector
@@ -226,7 +201,7 @@ if numba:
             step *= 2
         return rows
 
-    def _tanh(c: Code, x):
+    def _tanh(c, x):
         """To a few units in the last place. Source: the rational function of Eigen (MPL 2)."""
         x = c.larger(c.smaller(x, c.number(7.9, x.type)), c.number(-7.9, x.type))
         y = c.builder.fmul(x, x)
@@ -251,12 +226,9 @@ if numba:
     @kernel(3)
     def _tanh_of(c, source, out, count):
         """``count`` half vectors, each through tanh."""
-
-        def step(n, _):
+        with c.loop(count) as n:
             value = _tanh(c, c.load(c.at(source, BYTES // 2, n), 0, HALF))
             c.store(value, c.at(out, BYTES // 2, n))
-
-        c.repeat(count, [], step)
 
     @kernel(3)
     def _enhance(c, raw, source, out):
