@@ -6,7 +6,6 @@ time so that brightness does not flicker. Needs PyAV and numba (extra ``video``)
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import logging
 import math
@@ -38,17 +37,10 @@ except ImportError:  # the extra "video" is not installed
 if TYPE_CHECKING:
     from zdce.enhance import Enhancer
 
-CONTAINERS = {  # what is written → suffixes
-    "mp4": ".mp4 .m4v .f4v",
-    "mov": ".mov",
-    "matroska": ".mkv",
-    "webm": ".webm",
-    "avi": ".avi .divx",
-    "mpegts": ".ts .mts .m2ts .m2t",
-    "3gp": ".3gp",
-    "3g2": ".3g2",
-}
-SUFFIXES = {suffix: name for name, each in CONTAINERS.items() for suffix in each.split()}
+# suffix → the container that is written
+SUFFIXES = {".mp4": "mp4", ".m4v": "mp4", ".f4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+SUFFIXES |= {".webm": "webm", ".avi": "avi", ".divx": "avi", ".3gp": "3gp", ".3g2": "3g2"}
+SUFFIXES |= dict.fromkeys((".ts", ".mts", ".m2ts", ".m2t"), "mpegts")
 # suffixes of videos that are written as something else
 ONLY_READ = (".mpg", ".mpeg", ".mpe", ".vob", ".mod", ".wmv", ".asf", ".flv", ".ogv")
 ONLY_READ += (".mxf", ".dv", ".rm", ".rmvb")
@@ -185,7 +177,7 @@ def ahead(items: Iterable[Item], most: int = AHEAD) -> Iterator[Item]:
         worker.shutdown(cancel_futures=True)
 
 
-# --- pictures -------------------------------------------------------------------------------------
+# Pictures
 
 
 def _form(frame: Any, transfer: int) -> Form:
@@ -271,16 +263,15 @@ def _rendered(items: Iterable[tuple], enhancer: Enhancer, form: Form) -> Iterato
         yield item
 
 
-# --- reading --------------------------------------------------------------------------------------
+# Reading
 
 
 class _Clock:
     """Times that go forward, whatever a file says.
 
     Where a file is several put together, the times of all streams begin anew with each of them;
-    they are moved on. A recording's start becomes 0. Of AVI and WMV, which know no times of
-    presentation, those that readers make up are taken in order. A time that repeats or is missing
-    becomes a later one.
+    they are moved on. A recording's start becomes 0. AVI and WMV know no times of presentation:
+    those of storage are taken in order. A time that repeats or is missing becomes a later one.
     """
 
     def __init__(self, video: Any, pictures: Any) -> None:
@@ -292,8 +283,7 @@ class _Clock:
         self.moves = [start]  # seconds, of each part of the file
         self.parts: Counter[int] = Counter()  # by stream, the part that it is in
         self.expected: dict[int, Fraction] = {}  # by stream, the time after the last packet
-        self.waiting: list[int] = []  # times that no frame has taken yet
-        self.early: int | None = None  # what readers add to the time of storage
+        self.stored: deque[int] = deque()  # times of storage that no frame has taken yet
         self.last: int | None = None
 
     def packet(self, packet: Any) -> None:
@@ -311,15 +301,13 @@ class _Clock:
         shift = round(self.moves[self.parts[index]] / base)
         packet.pts = None if packet.pts is None else packet.pts + shift
         packet.dts = None if packet.dts is None else packet.dts + shift
-        if self.by_order and packet.pts is not None and index == self.pictures.index:
-            if self.early is None:
-                self.early = packet.pts - packet.dts if packet.dts is not None else 0
-            heapq.heappush(self.waiting, packet.pts - self.early)
+        if self.by_order and packet.dts is not None and index == self.pictures.index:
+            self.stored.append(packet.dts)
 
     def frame(self, frame: Any) -> None:
         """Correct the time of a frame, given in the order of presentation."""
         frame.time_base = base = self.pictures.time_base
-        at = heapq.heappop(self.waiting) if self.waiting else frame.pts
+        at = self.stored.popleft() if self.stored else frame.pts
         if self.last is not None:
             at = self.last + max(1, round(self.each / base)) if at is None else at
             at = max(at, self.last + 1)
@@ -437,7 +425,7 @@ class _Source:
                         yield woven
 
 
-# --- writing --------------------------------------------------------------------------------------
+# Writing
 
 
 def _output(path: Path, container: str, source: _Source, first: Any) -> Any:
