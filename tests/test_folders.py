@@ -151,7 +151,7 @@ def test_wrong_sources_outs_and_options(folder, tmp_path, enhancer, capsys):
         ([one, folder / "b.PNG"], tmp_path / "out.jpg", {}, "single photograph"),
         ([one], folder / "notes.txt", {}, "without a photo suffix"),
         ([one], tmp_path / "out.heic", {}, "read, not written"),
-        ([one], tmp_path / "out.jpg", {"suffix": "_b"}, "a file's name already"),
+        ([one], tmp_path / "out.jpg", {"suffix": "_b"}, "names a file"),
         ([one], out, {"quality": 0}, "quality"),
         ([one], out, {"quality": 101}, "quality"),
         ([one], out, {"format": "gif"}, "format"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import os
 import sys
 import tempfile
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from zdce import photos, video
+from zdce import __version__, photos, video
 from zdce.enhance import Enhancer
 from zdce.files import atomic_write, content, escape_control_characters
 from zdce.model import CurveNet
@@ -33,6 +32,7 @@ KNOWN = (*photos.SUFFIXES, *video.SUFFIXES)  # what is read and written
 FAILURES = (PhotoError, MemoryError, RuntimeError)  # RuntimeError: out of memory, in torch
 
 Job = tuple[Path, Path]  # source, target
+Call = Callable[[Path, Path], tuple[str, ...]]  # source, target → what was left out
 Done = tuple[str | None, tuple[str, ...]]  # why a job failed or None; what was left out
 
 
@@ -171,7 +171,7 @@ def _photographs(
     written at a time.
     """
     with ExitStack() as stack:
-        call, failures, workers = _Here(enhancer, options.quality, options.compare), FAILURES, 3
+        call, failures, workers = _here(enhancer, options.quality, options.compare), FAILURES, 3
         if options.scheduler:
             try:
                 from distributed import Client
@@ -197,7 +197,7 @@ def _videos(jobs: list[Job], enhancer: Enhancer, options: Options) -> Iterator[t
     yield from ((job, _attempt(call, job)) for job in jobs)
 
 
-def _attempt(call: Callable[[Path, Path], tuple[str, ...]], job: Job, failures=FAILURES) -> Done:
+def _attempt(call: Call, job: Job, failures=FAILURES) -> Done:
     """What ``call`` made of a job; what is no fault of the file is raised."""
     try:
         return None, call(*job)
@@ -208,36 +208,33 @@ def _attempt(call: Callable[[Path, Path], tuple[str, ...]], job: Job, failures=F
         return f"{job[0]}: {line}", ()
 
 
-class _Here:
-    """Enhances photographs on this machine, called by several threads.
+def _here(enhancer: Enhancer, quality: int | None, compare: bool = False) -> Call:
+    """What enhances photographs on this machine, called by several threads.
 
     One is read at a time, none during a large one; one is enhanced at a time, on a GPU two, so that
     copies to and from it overlap with its work.
     """
+    on_gpu = getattr(enhancer, "device", None) == torch.device("cuda")
+    reading, enhancing = threading.Lock(), threading.Semaphore(2 if on_gpu else 1)
+    how = {"quality": quality, "settings": _settings(enhancer)}
 
-    def __init__(self, enhancer: Enhancer, quality: int | None, compare: bool = False) -> None:
-        self.enhancer, self.quality, self.compare = enhancer, quality, compare
-        self.reading = threading.Lock()
-        on_gpu = getattr(enhancer, "device", None) == torch.device("cuda")
-        self.enhancing = threading.Semaphore(2 if on_gpu else 1)
-
-    def __call__(self, source: Path, target: Path) -> tuple[str, ...]:
-        """Enhance a file into another; what could not travel along."""
+    def call(source: Path, target: Path) -> tuple[str, ...]:
         with ExitStack() as alone:
-            alone.enter_context(self.reading)
+            alone.enter_context(reading)
             photo = read_photo(source)
             if photo.pixels.size <= 3 * LARGE:
                 alone.close()
-            before = _small(photo) if self.compare else None
-            with self.enhancing:
-                photo = self.enhancer(photo)
-            how = {"quality": self.quality, "settings": _settings(self.enhancer)}
+            before = _small(photo) if compare else None
+            with enhancing:
+                photo = enhancer(photo)
             lost = write_photo(photo, target, **how)
-            if before is not None:
+            if compare:
                 after = _small(photo)
                 line = np.full((len(after), 4, 3), np.iinfo(after.dtype).max, after.dtype)
                 write_photo(Photo(np.hstack([before, line, after])), _sheet(target))
         return tuple(f"left out: {name}" for name in (*photo.notes, *lost))
+
+    return call
 
 
 def _small(photo: Photo) -> np.ndarray:
@@ -254,15 +251,11 @@ def _settings(enhancer: Enhancer) -> str:
     weights = enhancer.options["weights"]
     model = Path(weights).name if weights else enhancer.options["model"]
     how = f"gamma {enhancer.gamma:g}, strength {enhancer.strength:g}, {enhancer.speed}"
-    try:
-        version = f" {importlib.metadata.version('zdce')}"
-    except importlib.metadata.PackageNotFoundError:  # run from a folder, not installed
-        version = ""
-    return f"zdce{version}: model {model}, {how}"
+    return f"zdce {__version__}: model {model}, {how}"
 
 
 def _there(client, how: tuple, source: Path, target: Path) -> tuple[str, ...]:
-    """As :class:`_Here`, on a Dask cluster: the file's content goes there, and comes back."""
+    """As :func:`_here`, on a Dask cluster: the file's content goes there, and comes back."""
     words = (source.name, target.name, content(source, photos.MAX_BYTES), *how)
     made, (reason, notes) = client.submit(_on_worker, *words, pure=False, retries=1).result()
     if reason is not None:
@@ -288,8 +281,8 @@ def _on_worker(
 
 
 @functools.lru_cache(maxsize=2)
-def _on_this_worker(options: tuple, quality: int | None) -> _Here:
-    return _Here(Enhancer(**dict(options)), quality)
+def _on_this_worker(options: tuple, quality: int | None) -> Call:
+    return _here(Enhancer(**dict(options)), quality)
 
 
 # What is planned
@@ -332,7 +325,7 @@ def _is_file_name(sources: list[Path], out: Path, options: Options) -> bool:
     elif suffix in KNOWN and (len(sources) > 1 or sources[0].is_dir()):
         wrong = "a file name goes with a single photograph or video; name a folder for more"
     elif suffix in KNOWN and (options.format or options.suffix):
-        wrong = "is a file's name already; leave format and suffix out"
+        wrong = "names a file, so format and suffix are not needed; or name a folder"
     elif suffix not in KNOWN and out.exists():
         wrong = "is a file without a photo suffix; name a folder, a photo or a video file"
     if wrong:

@@ -366,17 +366,25 @@ class _Source:
             if packet.size == 0 and packet.dts is not None:
                 continue  # of AVI: the frame before is shown for longer
             self.clock.packet(packet)
-            if packet.is_corrupt and not self.clock.recorded:
-                raise VideoError("damaged or cut short")
             if packet.pts is not None:
                 end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+            whole, lost = [], 0
             if packet.stream.index == self.pictures.index:
-                found, lost = self._frames_of(packet)
-                frames += len(found)
+                try:
+                    found = self.pictures.decode(packet if packet.size else None)
+                    whole = [frame for frame in found if not frame.is_corrupt]
+                    lost = len(found) - len(whole)
+                except av.FFmpegError:
+                    lost = 1
+                frames += len(whole)
                 damaged += lost if frames else 0  # before the first whole one: what began before
-                yield from found
             elif packet.size and not packet.is_corrupt:
                 yield packet
+            if (lost or packet.is_corrupt) and not self.clock.recorded:
+                raise VideoError("damaged or cut short")
+            for frame in whole:
+                self.clock.frame(frame)
+                yield frame
         if not frames:
             raise VideoError("holds no frame")
         if damaged > 1 + MISSING * frames:
@@ -386,21 +394,6 @@ class _Source:
         stated = (self.video.duration or 0) / 1e6 + max(0.0, (self.video.start_time or 0) / 1e6)
         if not self.clock.recorded and end < stated - max(1.0, MISSING * stated):
             raise VideoError(f"cut short: ends after {float(end):.1f} s of {stated:.1f} s")
-
-    def _frames_of(self, packet: Any) -> tuple[list[Any], int]:
-        """The frames that a packet (an empty one: the end) gives, and how many are damaged."""
-        try:
-            frames = self.pictures.decode(packet if packet.size else None)
-        except av.FFmpegError:
-            if not self.clock.recorded:
-                raise
-            return [], 1
-        whole = [frame for frame in frames if not frame.is_corrupt]
-        if len(whole) < len(frames) and not self.clock.recorded:
-            raise VideoError("damaged")
-        for frame in whole:
-            self.clock.frame(frame)
-        return whole, len(frames) - len(whole)
 
     def whole(self, items: Iterable[Any]) -> Iterator[Any]:
         """Interlaced frames as whole ones, at the same times; all else as it is."""
