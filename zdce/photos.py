@@ -102,8 +102,8 @@ class Photo:
     format: "JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", or what is read alone: "HEIF", "RAW".
     dpi: resolution in pixels an inch, across and down; or None.
     carried: what else belongs to it (XMP, IPTC, ...), by the names that :data:`FORMATS` lists.
-    original: the file's own values, where its profile makes them differ from the pixels; writing
-    returns to their tones and depth.
+    original: the file's own values, where its profile makes them differ from the pixels (none, of
+    that dtype, where it is by the tones alone); writing returns to their tones and depth.
     notes: what the file holds and reading left out, to be told.
     """
 
@@ -586,12 +586,13 @@ def _toned(photo: Photo) -> Photo:
             return replace(photo, pixels=color.by_table(photo.pixels, icc), icc=None)
         except RuntimeError:
             return photo
-    if color.meaning(icc) is None:
+    if (meaning := color.meaning(icc)) is None:
         return photo
     if alpha is not None and alpha.dtype == np.uint8:
         alpha = alpha.astype(np.uint16) * 257
-    pixels = color.to_srgb(photo.pixels, icc)
-    return replace(photo, pixels=pixels, alpha=alpha, original=photo.pixels)
+    pixels, primaries = color.to_srgb(photo.pixels, icc), meaning[1]
+    original = photo.pixels if primaries is not None else np.empty(0, photo.pixels.dtype)
+    return replace(photo, pixels=pixels, alpha=alpha, original=original)
 
 
 # Writing
