@@ -346,9 +346,16 @@ def _by_rawpy(data: bytes, library) -> Decoded:
 
 
 _OPENING = threading.Lock()
+# Of a WebP's kinds: bits of width and height, where they lie, and what is added.
+WEBP_SIZES = {b"VP8X": (24, 32, 56, 1), b"VP8L": (14, 8, 22, 1), b"VP8 ": (14, 48, 64, 0)}
 
 
 def _by_pillow(data: bytes) -> Decoded:
+    if data[:4] == b"RIFF" and data[12:16] in WEBP_SIZES:  # its opening takes the memory already
+        bits, across, down, more = WEBP_SIZES[data[12:16]]
+        head = int.from_bytes(data[20:30], "little")
+        width, height = (more + (head >> at & 2**bits - 1) for at in (across, down))
+        _check_size(width * height, data, 3, 8, None, 16)
     try:
         with _OPENING:  # Pillow's limit is one for the whole process; ours follow
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
