@@ -5,6 +5,7 @@ at once.
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -48,15 +49,6 @@ def _model(_context, _parameter, name: str | None) -> str | None:
             click.echo(f"{key:30} {title}")
         sys.exit(0)
     return name
-
-
-def _numbers(_context, _parameter, text: str | None) -> tuple[int, ...] | None:
-    """``0,1,2`` as numbers."""
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else None
-    except ValueError:
-        wanted = "whole numbers with commas between them, such as 0,1,2"
-        raise click.BadParameter(f"{text!r}: {wanted}") from None
 
 
 FILE = click.Path(path_type=Path)
@@ -207,7 +199,7 @@ def train(arm, epochs, out, weights, resume, save_every, tensorboard, device, **
 
 @main.command()
 @click.option("--profile", default="quick", show_default=True, help="quick, short or study.")
-@click.option("--seeds", callback=_numbers, help="Such as 0,1,2; default: the profile's own.")
+@click.option("--seeds", help="Such as 0,1,2; default: the profile's own.")
 @click.option("--arms", help="Only these configurations, with commas between them; default: all.")
 @click.option("--jobs", type=click.IntRange(1), help="At a time; default: one for each core.")
 @scheduler_option
@@ -217,7 +209,10 @@ def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
     from zdce.study import experiments
     from zdce.study import sweep as sweeps
 
-    configs = experiments.plan(profile, seeds, arms.split(",") if arms else None)
+    if seeds and not re.fullmatch(r"\d+(,\d+)*", seeds):
+        raise click.UsageError(f"--seeds {seeds}: whole numbers, such as 0,1,2")
+    numbers = tuple(map(int, seeds.split(","))) if seeds else None
+    configs = experiments.plan(profile, numbers, arms.split(",") if arms else None)
     options = {"jobs": jobs, "scheduler": scheduler, "device": device}
     options["snapshots"] = experiments.BUDGETS[profile].snapshots
     failed = 0

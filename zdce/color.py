@@ -29,14 +29,12 @@ HDR = {16: "PQ", 18: "HLG"}
 D65 = (0.3127, 0.3290)
 PRIMARIES = {
     1: (0.64, 0.33, 0.30, 0.60, 0.15, 0.06),
-    5: (0.64, 0.33, 0.29, 0.60, 0.15, 0.06),
-    6: (0.63, 0.34, 0.31, 0.595, 0.155, 0.07),
     9: (0.708, 0.292, 0.17, 0.797, 0.131, 0.046),
     12: (0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
 }
 ADOBE = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06), 2.19921875  # Adobe RGB (1998): primaries, gamma
-# Transfer functions: plain powers; those of sRGB and BT.709, which stills show alike, have none.
-GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0} | dict.fromkeys((1, 2, 6, 13, 14, 15))
+# Transfer functions: linear light; those of sRGB and BT.709, which stills show alike.
+GAMMAS = {8: 1.0} | dict.fromkeys((1, 2, 6, 13, 14, 15))
 
 
 class PhotoError(ValueError):

@@ -16,7 +16,6 @@ PREFIX = b"Exif\0\0"
 ORIENTATION, EXIF_IFD, PROCESSING_SOFTWARE, MAKER_NOTE = 274, 34665, 11, 37500
 WIDTH_IN_EXIF, HEIGHT_IN_EXIF, INTEROPERABILITY = 40962, 40963, 40965
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = DENSITY_TAGS = 282, 283, 296
-INCHES = {2: 1.0, 3: 2.54}  # of a resolution's unit
 # TIFF tags that say how pixels are stored, or hold a second copy (thumbnail, layers, XMP, IPTC,
 # ICC), but orientation, page name, white point and primaries.
 _RANGES = ((254, 267), (273, 282), (284, 294), (317, 348), (512, 533))
@@ -99,12 +98,17 @@ def loaded(block: bytes | None) -> Image.Exif:
     return exif
 
 
-def density(block: bytes | None) -> list[float] | None:
-    """Pixels an inch that an EXIF block states, across and down; None where it states none."""
+def density(dpi, block: bytes | None) -> tuple[float, float] | None:
+    """Pixels an inch, across and down: ``dpi``, or what an EXIF block or a TIFF states where that
+    is None; None where they make no sense.
+    """
     try:
-        exif = loaded(block)
-        unit = INCHES[exif.get(RESOLUTION_UNIT, 2)]
-        return [unit * float(exif[tag]) for tag in (X_RESOLUTION, Y_RESOLUTION)]
+        if dpi is None:
+            exif = loaded(block)
+            unit = {2: 1.0, 3: 2.54}[exif.get(RESOLUTION_UNIT, 2)]
+            dpi = (unit * float(exif[tag]) for tag in (X_RESOLUTION, Y_RESOLUTION))
+        across, down = map(float, dpi)
+        return (across, down) if 1 <= across <= 65_535 and 1 <= down <= 65_535 else None
     except Exception:  # none, or damaged
         return None
 

@@ -502,7 +502,7 @@ def _by_tifffile(data: bytes) -> Decoded | None:
             raise PhotoError("damaged: parts of the picture are missing")
         photo, value = _pixels_of(page, f"{depth} TIFF"), page.tags.valueof
         iptc = value(33723) or metadata.iptc_of_photoshop(value(34377))
-        photo.carried, photo.dpi = {XMP: value(700), IPTC: iptc}, metadata.density(data)
+        photo.carried, photo.dpi = {XMP: value(700), IPTC: iptc}, metadata.density(None, data)
         photo.notes = ("Photoshop's layers",) * bool(value(37724))
     return photo, *metadata.exif_of_tiff(data)
 
@@ -568,19 +568,10 @@ def _upright(photo: Photo, exif: bytes | None, orientation: int) -> Photo:
         array = array[:, ::-1] if orientation in (2, 3, 7, 8) else array
         return np.ascontiguousarray(array.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else array)
 
-    pixels, dpi = turned(photo.pixels), _density(photo.dpi) or _density(metadata.density(exif))
+    pixels, dpi = turned(photo.pixels), metadata.density(photo.dpi, exif)
     dpi = dpi[::-1] if dpi and orientation in (5, 6, 7, 8) else dpi
     exif = metadata.clean_exif(exif, pixels.shape) if exif else None
     return replace(photo, pixels=pixels, alpha=turned(photo.alpha), dpi=dpi, exif=exif)
-
-
-def _density(dpi) -> tuple[float, float] | None:
-    """Pixels an inch, across and down; None where they make no sense."""
-    try:
-        across, down = (float(value) for value in dpi)
-    except Exception:
-        return None
-    return (across, down) if 1 <= across <= 65_535 and 1 <= down <= 65_535 else None
 
 
 def _toned(photo: Photo) -> Photo:
