@@ -77,10 +77,6 @@ MAGIC = {  # of kinds that need an extra or are not read, beside those that Pill
     rb".{4}ftyp(.{4}){,62}(hei[cxms]|hev[cxms]|mif1|msf1)": "HEIF",
     rb".{4}ftyp": "a video",
 }
-MAX_PIXELS = 2**28  # 268 million; telephones take 200
-# Pillow's own limit; larger files must hold what they promise: a photograph has about 5 pixels a
-# byte as a JPEG, a bomb 300 and more.
-UNSURE_PIXELS, PIXELS_A_BYTE = 2 * Image.MAX_IMAGE_PIXELS, 50
 MAX_BYTES = 1_800_000_000  # of memory that one photograph may take; the program has about 320 MB
 COPIES = 3.0, 3.4  # of a photograph at a time, measured; the second: deep, or not opaque
 MAX_PAGES = 1000  # of a TIFF, thumbnails among them
@@ -136,9 +132,8 @@ def read_photo(path: str | os.PathLike) -> Photo:
     sRGB. Raw files are developed to 16 bits with the camera's white balance, not brightened.
 
     Raises PhotoError for anything else: no photograph, a pipe or device, cut short, too large (what
-    takes more than 2 GiB of memory: 200 megapixels in 8 bits, 88 in 16, 94 as WebP or AVIF; above
-    179 also files of less than a byte for 50 pixels), several pictures in one file, high dynamic
-    range (PQ, HLG), an extra that is not installed, other integers or floats. Source: ours.
+    takes more than 2 GiB of memory), several pictures in one file, high dynamic range (PQ, HLG), an
+    extra that is not installed, other integers or floats. Source: ours.
     """
     path = Path(path)
     try:
@@ -274,20 +269,16 @@ def _decode(data: bytes, suffix: str) -> Photo:
 def _check_size(
     pixels: int, data: bytes, samples: int, bits: int, icc: bytes | None, raw: int
 ) -> None:
-    """Refuses what is too large, and what promises more than a photograph's file of that length
-    holds.
+    """Refuses what is too large: 200 megapixels in 8 bits are read, 88 in 16, 94 as WebP or AVIF.
 
     samples: of a pixel once read, 3, or 4 where it is not opaque; raw: bytes of a pixel in the
     file's own kind.
     """
     deep = bits > 8 or color.meaning(icc) is not None
-    size, held = f"{pixels // 10**6} megapixels", pixels * samples * (1 + deep)
-    if pixels > MAX_PIXELS:
-        raise PhotoError(f"{size}: more than {MAX_PIXELS // 10**6} are not read")
+    held = pixels * samples * (1 + deep)
     if max(COPIES[deep or samples > 3] * held, len(data) + pixels * raw + held) > MAX_BYTES:
-        raise PhotoError(f"{size} of this kind: more than 2 GiB of memory would be needed")
-    if pixels > max(UNSURE_PIXELS, PIXELS_A_BYTE * len(data)):
-        raise PhotoError(f"{size} in {len(data)} bytes, which no photograph is: not read")
+        size = f"{pixels // 10**6} megapixels of this kind"
+        raise PhotoError(f"{size}: more than 2 GiB of memory would be needed")
 
 
 def _by_extra(data: bytes, kind: str) -> Decoded:
