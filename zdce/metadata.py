@@ -41,7 +41,7 @@ def clean_exif(block: bytes, shape: tuple[int, ...]) -> bytes | None:
     """
     try:
         tiff = bytearray(block.removeprefix(PREFIX))
-        order, (first,) = _begin(tiff)
+        order, first = _begin(tiff)
         entries = _directory(tiff, first, order)
         (behind,) = struct.unpack_from(order + "I", tiff, first + 2 + 12 * len(entries))
         if behind:  # a thumbnail
@@ -75,7 +75,7 @@ def with_settings(
     the resolution ``dpi`` where it states none.
     """
     tiff = bytearray(block.removeprefix(PREFIX) if block else b"II*\0\x08\0\0\0" + bytes(6))
-    order, (first,) = _begin(tiff)
+    order, first = _begin(tiff)
     entries = _directory(tiff, first, order)
     tiff += bytes(len(tiff) % 2)
     if settings:
@@ -148,19 +148,17 @@ def exif_of_raw(data: bytes) -> tuple[bytes | None, bool]:
     return exif.tobytes() if exif else None, bool(noted)
 
 
-def exif_into_tiff(file: io.BytesIO, block: bytes) -> None:
+def exif_into_tiff(file: io.BytesIO, block: bytes, has_density: bool) -> None:
     """Add EXIF, sub-directories included, to a TIFF file in memory, by a joint directory at its
-    end.
+    end; has_density: its own resolution counts, not that of the EXIF.
 
     tifffile writes no sub-directories of EXIF and GPS tags. The pixels stay where they are, and are
     not copied: half a gigabyte of them may be there.
     """
     with file.getbuffer() as tiff:
-        order, (first,) = _begin(tiff)
+        order, first = _begin(tiff)
         own = _directory(tiff, first, order)
-    density = {tag: entry for tag, entry in own.items() if tag in DENSITY_TAGS}
-    if own[RESOLUTION_UNIT][8:10] in (b"\1\0", b"\0\1"):  # it states none of its own
-        density = {}
+    density = {tag: own[tag] for tag in DENSITY_TAGS if has_density}
     end = file.seek(0, 2)
     file.write(bytes(end % 2))
     moved = loaded(block).tobytes(end + end % 2)[len(PREFIX) + 8 :]
@@ -171,10 +169,10 @@ def exif_into_tiff(file: io.BytesIO, block: bytes) -> None:
     file.write(struct.pack(order + "I", start))
 
 
-def _begin(tiff: bytes) -> tuple[str, tuple[int]]:
+def _begin(tiff: bytes) -> tuple[str, int]:
     """Byte order of a TIFF, and where its first directory lies."""
     order = {b"II": "<", b"MM": ">"}[bytes(tiff[:2])]
-    return order, struct.unpack_from(order + "I", tiff, 4)
+    return order, struct.unpack_from(order + "I", tiff, 4)[0]
 
 
 def _places(tiff: bytes, start: int, order: str) -> Iterator[tuple[int, int]]:
@@ -230,7 +228,7 @@ def iptc_segment(iptc: bytes) -> bytes:
 
 # What lies behind the picture of a JPEG
 
-_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # no stuffed zero, no restart
+_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # no stuffed zero, restart or filling
 _FURTHER = re.compile(rb"\0*(?=\xff\xd8\xff)")
 
 

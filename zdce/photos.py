@@ -710,7 +710,7 @@ def _encode_tiff(photo: Photo) -> bytes:
         software=False,
     )
     if photo.exif:
-        metadata.exif_into_tiff(buffer, photo.exif)
+        metadata.exif_into_tiff(buffer, photo.exif, photo.dpi is not None)
     return buffer.getvalue()
 
 
