@@ -25,50 +25,30 @@ from torch import Tensor
 from tqdm import tqdm
 
 from zdce import auto, datasets, metrics, paths, postprocess
-from zdce.postprocess import luma
 from zdce.study import timing
 
 WINDOW = 13  # pixels a side
-FAST = "blocks of {} pixels"
 
 
-def exact(image: Tensor, noise: Tensor) -> Tensor:
-    """As :func:`zdce.postprocess.guided_filter`, worked out at every pixel."""
-
-    def box(x: Tensor) -> Tensor:
-        for axis in (2, 3):  # sums from the border on, and their differences
-            side, ends = x.shape[axis], torch.arange(x.shape[axis] + 1)
-            sums = F.pad(x.double().cumsum(axis), (1, 0) if axis == 3 else (0, 0, 1, 0))
-            first, last = (
-                (ends[:-1] - WINDOW // 2).clamp(0),
-                (ends[1:] + WINDOW // 2).clamp(max=side),
-            )
-            x = sums.index_select(axis, last) - sums.index_select(axis, first)
-            x = x / (last - first).view((1, 1, -1, 1) if axis == 2 else (1, 1, 1, -1))
-        return x.float()
-
-    guide = luma(image)
-    centre = guide.mean(dim=(2, 3), keepdim=True)
-    guide, x = guide - centre, image - centre
-    mean, product = box(torch.cat([x, guide * x], dim=1)).split(3, dim=1)
-    covariance = product - luma(mean) * mean
-    level = (255 * (luma(mean) + centre)).round().long().clamp(0, 255)
-    deviation = noise.gather(1, level.flatten(1)).view(level.shape)
-    variance = luma(covariance).clamp_min(0)
-    slope = covariance / (variance + deviation.square() + postprocess.FILTER_FLOOR)
-    slope, offset = box(torch.cat([slope, mean - slope * luma(mean)], dim=1)).split(3, dim=1)
-    return (slope * guide + offset + centre).clamp(0, 1)
+def window(x: Tensor) -> Tensor:
+    """Means over the window about each pixel; at the border, over what is there."""
+    options = {"stride": 1, "count_include_pad": False}
+    x = F.avg_pool2d(x, (WINDOW, 1), padding=(WINDOW // 2, 0), **options)
+    return F.avg_pool2d(x, (1, WINDOW), padding=(0, WINDOW // 2), **options)
 
 
-def fast(block: int) -> Callable[[Tensor, Tensor], Tensor]:
-    def filtered(image: Tensor, noise: Tensor) -> Tensor:
-        with patch.object(postprocess, "FILTER_BLOCK", block):
+def filtering(**settings) -> Callable[[Tensor, Tensor], Tensor]:
+    """:func:`zdce.postprocess.guided_filter` with other settings of its module."""
+
+    def call(image: Tensor, noise: Tensor) -> Tensor:
+        with patch.multiple(postprocess, **settings):
             return postprocess.guided_filter(image, noise)
 
-    return filtered
+    return call
 
 
-FILTERS = {"exact": exact} | {FAST.format(n): fast(n) for n in (2, 4, 8)}
+FILTERS = {"exact": filtering(FILTER_BLOCK=1, _box=window)}
+FILTERS |= {f"blocks of {n} pixels": filtering(FILTER_BLOCK=n) for n in (2, 4, 8)}
 FILTERS["none"] = lambda image, noise: image
 
 

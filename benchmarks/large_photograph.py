@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -94,9 +93,6 @@ def main() -> None:
     words.add_argument("--megapixels", type=float, default=200, help="of the largest photograph")
     words.add_argument("--csv", type=Path, default=paths.reports("study") / "speed" / "large.csv")
     asked = words.parse_args()
-    own = ("MALLOC_", "GLIBC_")  # the caller's own settings of memory
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-    environment["PYTHONPATH"] = str(paths.PACKAGE.parent)
     rows, about = [], timing.conditions("large")
     for name, share, model, path in CASES:
         with tempfile.TemporaryDirectory(prefix="zdce-large-") as folder:
@@ -106,7 +102,7 @@ def main() -> None:
             row |= {"file_mb": file.stat().st_size / 1e6, "model": model, "path": path}
             del pixels
             command = [sys.executable, "-c", CODE, str(file), model, path]
-            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{name}: {done.stderr[-500:]}")
         rows.append(row | json.loads(done.stdout.splitlines()[-1]))
