@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from itertools import islice
@@ -165,17 +163,14 @@ training.train(CONFIG, sys.argv[2], photographs=photographs, saving=training.Sav
 """
 
 
-def child(code: str, *words, **pipes) -> subprocess.Popen:
-    places = [str(paths.PACKAGE.parent), os.path.dirname(__file__)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code, *words], env=environment, **pipes)
-
-
 @pytest.mark.long
 def test_killed_process_is_resumed_to_the_bit(photographs, whole, tmp_path):
     np.save(tmp_path / "images.npy", photographs.images)
     out = tmp_path / "run"
-    with child(CHILD, tmp_path / "images.npy", out) as process:
+    places = os.pathsep.join([str(paths.PACKAGE.parent), os.path.dirname(__file__)])
+    own = os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-c", CHILD, tmp_path / "images.npy", out]
+    with subprocess.Popen(words, env=own) as process:
         while steps_done(out) < 5:
             assert process.poll() is None, "the training ended before it could be killed"
             time.sleep(0.01)
@@ -203,31 +198,6 @@ def test_finished_run_is_returned_as_it_is_and_goes_on_when_steps_are_raised(
     assert_same(first, quick(config, tmp_path, nothing, resume=True))
     assert times == {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     assert_same(whole, quick(CONFIG, tmp_path, photographs, resume=True))
-
-
-WAITING = """
-import sys
-from zdce.files import lock
-from pathlib import Path
-with lock(Path(sys.argv[1]), "trains"):
-    print("mine", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_two_processes_do_not_train_into_one_folder(photographs, whole, tmp_path, capsys):
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with child(WAITING, tmp_path, **pipes) as other:
-        assert other.stdout.readline() == "mine\n"
-        runs = []
-        waiting = threading.Thread(target=lambda: runs.append(quick(CONFIG, tmp_path, photographs)))
-        waiting.start()
-        time.sleep(0.5)
-        assert not list(tmp_path.iterdir()) and not runs
-        other.kill()  # a lock that outlived its process would be worse than none
-        waiting.join(60)
-    assert_same(whole, runs[0])
-    assert "another process trains here; waiting for it" in capsys.readouterr().out
 
 
 # ---- what a run leaves ---------------------------------------------------------------------------
@@ -275,15 +245,12 @@ def test_a_folder_of_ones_own_leaves_a_picture_and_lines(
     assert run.folder == tmp_path / "runs" / config.run_name()
     assert Image.open(run.picture).width > 400
     printed = capsys.readouterr().out
-    line = r"[\r\n]epoch 0.25: spatial \d\.\d{4}, exposure \d\.\d{4}, color .* gradient_norm \d"
-    assert "warning" not in printed and re.search(line, printed)
+    assert "warning" not in printed and all(f"{column} " in printed for column in COLUMNS)
     dark = TrainingSet(photographs.images[:3], photographs.names[:3])
     train(config, tmp_path / "dark", photographs=dark)
-    warning = "warning: no over-exposed photographs among 3: expect washed-out bright areas\n"
-    assert warning in capsys.readouterr().out
+    assert "warning: no over-exposed photographs among 3" in capsys.readouterr().out
     quick(config, tmp_path / "quiet", dark)
-    captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
+    assert not any(capsys.readouterr())
 
 
 # ---- other beginnings ---------------------------------------------------------------------------
@@ -370,18 +337,6 @@ def test_the_compiled_loss_is_the_loss(photographs):
     torch.testing.assert_close(found, function(parameters, image))
 
 
-def test_loss_goes_down_and_dark_photographs_become_brighter(photographs, tmp_path):
-    dark = TrainingSet(np.array(photographs.images[:3]), photographs.names[:3])
-    config = replace(CONFIG, steps=60, batch=3, learning_rate=1e-2, net=NetConfig(width=8))
-    run = quick(config, tmp_path, dark)
-    assert run.record["loss"].iloc[-5:].mean() < 0.6 * run.record["loss"].iloc[:5].mean()
-    image = tensor(dark.images)
-    with torch.no_grad():
-        enhanced = run.net(image)[0]
-    assert enhanced.mean() > image.mean() + 0.1
-    assert abs(enhanced.mean() - 0.6) < abs(image.mean() - 0.6)
-
-
 # ---- faults --------------------------------------------------------------------------------------
 
 
@@ -424,20 +379,14 @@ def test_fault_in_the_network_keeps_the_last_good_checkpoint(
             quick(CONFIG, tmp_path, photographs, saving=OFTEN)
     assert steps_done(tmp_path) == 6
     assert_same(whole, quick(CONFIG, tmp_path, photographs, resume=True))
-
-
-def test_the_term_at_fault_is_named(photographs, tmp_path):
-    config = replace(CONFIG, loss=LossConfig(spatial=0, smoothness=1e39))
-    with pytest.raises(TrainingError, match=r"^step 0: smoothness is inf"):
-        quick(config, tmp_path, photographs)
-
-
-def test_weights_lost_in_the_last_step_are_not_saved(photographs, tmp_path):
-    quick(replace(CONFIG, steps=2), tmp_path, photographs)
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
-    with pytest.raises(TrainingError, match="step 1: weights are not finite"):
-        quick(replace(CONFIG, steps=1, learning_rate=float("inf")), tmp_path, photographs)
-    assert before == {file: file.read_bytes() for file in tmp_path.iterdir()}
+    for wrong, words in (  # the term at fault is named; weights lost in the last step are not saved
+        ({"loss": LossConfig(spatial=0, smoothness=1e39)}, r"^step 0: smoothness is inf"),
+        ({"steps": 1, "learning_rate": float("inf")}, "step 1: weights are not finite"),
+    ):
+        with pytest.raises(TrainingError, match=words):
+            quick(replace(CONFIG, **wrong), tmp_path, photographs)
+        assert before == {file: file.read_bytes() for file in tmp_path.iterdir()}
 
 
 OTHER = {
@@ -477,14 +426,6 @@ def test_resume_from_a_damaged_checkpoint_is_refused(photographs, whole, tmp_pat
     assert checkpoint.read_bytes() == before
 
 
-def test_photographs_of_another_size_and_empty_folders_are_refused(photographs, tmp_path):
-    with pytest.raises(ValueError, match="size=48"):
-        quick(replace(CONFIG, size=48), tmp_path, photographs)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty: no photographs to train on"):
-        train(replace(CONFIG, data=str(tmp_path / "empty")), tmp_path / "run", progress=False)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -497,3 +438,13 @@ def test_photographs_of_another_size_and_empty_folders_are_refused(photographs, 
 def test_wrong_configurations_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         replace(CONFIG, **change)
+
+
+def test_photographs_of_another_size_and_empty_folders_are_refused(photographs, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for change, given, words in (
+        ({"size": 48}, photographs, "size=48"),
+        ({"data": str(tmp_path / "empty")}, None, "empty: no photographs to train on"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            quick(replace(CONFIG, **change), tmp_path / "run", given)

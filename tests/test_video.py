@@ -6,13 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import signal
 import struct
-import subprocess
-import sys
 import threading
-import time
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -114,15 +109,37 @@ def clip(
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=form)
             frame.pts, frame.time_base = at, tick
             file.mux(stream.encode(frame))
-        for start in range(0, 1152 * 15 if tone else 0, 1152):
-            wave = 0.1 * np.sin(np.arange(start, start + 1152) / 20)
-            wave = wave.astype(np.float32)[None]
-            samples = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
-            samples.sample_rate, samples.time_base = 48000, Fraction(1, 48000)
-            samples.pts = start + int(48000 * sound_at)
-            file.mux(tone.encode(samples))
-        for each in filter(None, (stream, tone)):
-            file.mux(each.encode(None))
+        file.mux(stream.encode(None))
+        if tone:
+            tones(file, tone, sound_at)
+    return path
+
+
+def tones(file, stream, begin=0.0):
+    """A third of a second of sound, from ``begin`` s on."""
+    for start in range(0, 1152 * 15, 1152):
+        wave = 0.1 * np.sin(np.arange(start, start + 1152) / 20)
+        wave = wave.astype(np.float32)[None]
+        samples = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+        samples.sample_rate, samples.time_base = 48000, Fraction(1, 48000)
+        samples.pts = start + int(48000 * begin)
+        file.mux(stream.encode(samples))
+    file.mux(stream.encode(None))
+
+
+def remuxed(path, sources, prepare=None):
+    """The streams of some files together in a new one, which ``prepare(file, streams)`` names."""
+    with contextlib.ExitStack() as stack:
+        inputs = [stack.enter_context(av.open(str(source))) for source in sources]
+        file = stack.enter_context(av.open(str(path), "w"))
+        made = [[file.add_stream_from_template(s, opaque=True) for s in i.streams] for i in inputs]
+        if prepare:
+            prepare(file, made[0])
+        for streams, each in zip(made, inputs, strict=True):
+            for packet in each.demux():
+                if packet.size:
+                    packet.stream = streams[packet.stream.index]
+                    file.mux(packet)
     return path
 
 
@@ -150,15 +167,17 @@ def packets(path, kind):
         return [(float(p.pts * p.time_base), bytes(p)) for p in file.demux(stream) if p.size]
 
 
-def pixels_of(frame):
-    """R'G'B' of a decoded frame, (H, W, 3): uint8, or uint16 above 8 bits."""
-    form = video._form(frame, 0)
-    return to_pixels(video._planes(frame, form), form)
-
-
 def pictures(path):
-    """Frames as R'G'B', (n, H, W, 3) uint8 or uint16."""
-    return np.array([pixels_of(frame) for frame in frames(path)])
+    """Frames as R'G'B', (n, H, W, 3) uint8, or uint16 above 8 bits."""
+    shown = frames(path)
+    form = "rgb48le" if shown[0].format.components[0].bits > 8 else "rgb24"
+    return np.array([frame.to_ndarray(format=form) for frame in shown])
+
+
+def matrix_of(frame):
+    """The numbers that say how a frame is turned; those of an upright one where there are none."""
+    (found,) = (d for d in frame.side_data if d.type.name == "DISPLAYMATRIX")
+    return tuple(int(value) for value in np.frombuffer(found, np.int32))
 
 
 def number(picture):
@@ -169,11 +188,6 @@ def number(picture):
 def delay(path):
     """Seconds from the first picture to the sound's begin."""
     return packets(path, "audio")[0][0] - times(path)[0]
-
-
-def seen(path):
-    """Mean luma of every frame, in [0, 1]."""
-    return pictures(path).mean(axis=(1, 2, 3)) / 255
 
 
 def flicker(means):
@@ -195,25 +209,37 @@ def flicker(means):
         ("a.ts", "libx264", "aac"),
         ("a.mts", "libx264", "ac3"),
         ("a.avi", "mjpeg", "mp3"),
+        ("a.mpg", "mpeg2video", "mp2"),
+        ("a.mpg", "mpeg2video", None),
+        ("a.wmv", "wmv2", "mp3"),
+        ("a.wmv", "wmv2", None),
+        ("a.flv", "flv", "mp3"),
+        ("a.flv", "flv", None),
     ],
 )
 def test_every_frame_at_its_time_and_the_sound_bit_for_bit(tmp_path, name, codec, sound):
     form, tick = "yuvj420p" if codec == "mjpeg" else "yuv420p", Fraction(1, 25)
-    source = clip(tmp_path / name, None, range(10), codec, form, sound, tick=tick)
-    target = tmp_path / "out" / name
+    source, target = tmp_path / name, tmp_path / "out" / name
+    clip(source, None, range(10), codec, form, sound, tick=tick)
+    old = source.suffix in video.ONLY_READ
+    if old:
+        with pytest.raises(VideoError, match=rf"{name}: videos are written as \.mp4"):
+            enhance_video(source, target, DOUBLING)
+        target = target.with_suffix(".mp4")
     done = enhance_video(source, target, DOUBLING)
     assert done.frames == 10 == len(frames(target)) and not done.notes
     assert np.diff(times(target)) == pytest.approx(np.diff(times(source)), abs=1e-3)
-    heard, kept = packets(source, "audio"), packets(target, "audio")
-    assert [data for _, data in kept] == [data for _, data in heard]
-    assert delay(target) == pytest.approx(delay(source), abs=2e-2)
+    if sound:
+        heard, kept = packets(source, "audio"), packets(target, "audio")
+        assert [data for _, data in kept] == [data for _, data in heard]
+        assert delay(target) == pytest.approx(delay(source), abs=2e-2)
     before, after = frames(source)[0], frames(target)[0]
     assert (after.width, after.height) == (before.width, before.height)
     assert after.format.name == before.format.name
     assert pictures(target).mean() == pytest.approx(2 * pictures(source).mean(), rel=0.1)
     with av.open(str(source)) as one, av.open(str(target)) as other:
         names = [[s.codec_context.codec.canonical_name for s in f.streams] for f in (one, other)]
-    assert names[0] == names[1]
+    assert old or names[0] == names[1]
 
 
 @pytest.mark.parametrize("size", [(64, 48), (7, 5), (1, 1)])
@@ -232,19 +258,16 @@ def test_colour_tags_title_chapters_languages_and_attachments(tmp_path):
     tags = {"color_range": 2, "colorspace": 1, "color_primaries": 1, "color_trc": 1}
     shape = {"sample_aspect_ratio": Fraction(4, 3)}
     source = clip(tmp_path / "a.mkv", tags=tags | shape)
-    titled = tmp_path / "titled.mkv"
     chapter = {"id": 1, "start": 40, "end": 200, "time_base": TICK, "metadata": {"title": "two"}}
-    with av.open(str(source)) as file, av.open(str(titled), "w") as copy:
-        copy.metadata["title"] = "a night"
-        copy.set_chapters([chapter])
-        streams = {s.index: copy.add_stream_from_template(s, opaque=True) for s in file.streams}
+
+    def prepare(file, streams):
+        file.metadata["title"] = "a night"
+        file.set_chapters([chapter])
         streams[1].metadata["language"] = "fra"
         streams[1].disposition = int(av.stream.Disposition.original)
-        copy.add_attachment("notes.txt", "text/plain", b"some notes")
-        for packet in file.demux():
-            if packet.size:
-                packet.stream = streams[packet.stream.index]
-                copy.mux(packet)
+        file.add_attachment("notes.txt", "text/plain", b"some notes")
+
+    titled = remuxed(tmp_path / "titled.mkv", [source], prepare)
     assert not enhance_video(titled, tmp_path / "b.mkv", DOUBLING).notes
     with av.open(str(tmp_path / "b.mkv")) as file:
         assert file.metadata["title"] == "a night"
@@ -306,7 +329,7 @@ def test_a_turn_is_kept_with_every_codec_or_refused(tmp_path, name, codec, matri
             enhance_video(source, tmp_path / name, DOUBLING)
     else:
         enhance_video(source, tmp_path / name, DOUBLING)
-        assert video._display_matrix(frames(tmp_path / name)[0])[:5] == matrix[:5]
+        assert matrix_of(frames(tmp_path / name)[0])[:5] == matrix[:5]
 
 
 # Times as cameras write them
@@ -322,6 +345,8 @@ KINDS = {
     "uneven": ("a.mp4", {"times": [0, 40, 60, 100, 200, 230, 231, 500, 520, 900]}),
     "gap": ("a.mkv", {"times": [0, 40, 80, 30120, 30160, 30200]}),
     "old AVI": ("a.avi", {"codec": "mpeg4", "options": {"bf": "2", "qmax": "2"}}),
+    # readers make up 1, 4, 3, 5, 2, … for it: even times are right
+    "AVI without times": ("a.avi", {"options": MIXED}),
 }
 NOT_TAKEN = {
     ("late sound", "avi"): "sound that begins later",
@@ -348,6 +373,8 @@ def test_order_times_and_sound_in_step_whatever_the_camera_wrote(tmp_path, kind,
     enhance_video(source, target, DOUBLING)
     assert [number(each) for each in pictures(target)] == list(range(len(ticks)))
     before, after = np.diff(times(source)), np.diff(times(target))
+    if kind == "AVI without times":
+        before = np.full(15, 0.04 if min(before) < 0 else np.nan)
     if out == "avi":  # readers show its pictures a frame later, and guess the last one's time
         before, after = np.sort(before[:-1]), np.sort(after[:-1])
     assert after == pytest.approx(before, abs=2e-3)
@@ -356,32 +383,15 @@ def test_order_times_and_sound_in_step_whatever_the_camera_wrote(tmp_path, kind,
     )
 
 
-@pytest.mark.parametrize("out", ["b.avi", "b.mp4"])
-def test_avi_without_times_of_presentation_gets_times_in_order(tmp_path, out):
-    """Readers make up 1, 4, 3, 5, 2, … for H.264 with B-frames in AVI; even times are right."""
-    shown, tick = [bar(n) for n in range(16)], Fraction(1, 25)
-    source = clip(tmp_path / "a.avi", shown, range(16), sound="mp3", options=MIXED, tick=tick)
-    assert min(np.diff(times(source))) < 0
-    enhance_video(source, tmp_path / out, DOUBLING)
-    assert [number(each) for each in pictures(tmp_path / out)] == list(range(16))
-    assert np.diff(times(tmp_path / out)) == pytest.approx(0.04, abs=2e-3)
-    assert times(tmp_path / out)[0] <= 0.04
-
-
 def test_times_that_repeat_or_go_back(tmp_path):
     source = clip(tmp_path / "a.mkv", times=EVEN[:6], sound=None, codec="mjpeg", form="yuvj420p")
-    with av.open(str(source)) as file:
-        found = [packet for packet in file.demux() if packet.size]
-        for packet, at in zip(found, (0, 40, 40, 80, 70, 160), strict=True):
-            packet.pts = packet.dts = at
-        clock = video._Clock(file, file.streams[0])
-        given = []
-        for packet in found:
-            clock.packet(packet)
-            frame = SimpleNamespace(pts=packet.pts)
-            clock.frame(frame)
-            given.append(frame.pts)
-    assert given == [0, 40, 41, 80, 81, 160]
+    data = bytearray(source.read_bytes())
+    for written, wanted in zip(EVEN, (0, 40, 40, 80, 70, 160), strict=False):
+        block = data.index(struct.pack(">BhB", 0x81, written, 0x80), data.index(b"\x1fC\xb6u"))
+        data[block + 1 : block + 3] = struct.pack(">h", wanted)
+    source.write_bytes(data)
+    enhance_video(source, tmp_path / "b.mkv", DOUBLING)
+    assert times(tmp_path / "b.mkv") == pytest.approx([0, 0.04, 0.041, 0.08, 0.081, 0.16])
 
 
 def test_recordings_put_together_and_begun_in_the_middle(tmp_path):
@@ -416,18 +426,11 @@ def test_interlaced_pictures_become_whole_ones(tmp_path):
 
 
 def test_several_sounds_and_subtitles_stay_or_are_named(tmp_path):
-    source, both = clip(tmp_path / "a.mkv"), tmp_path / "both.mkv"
-    (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:00,200\nhello\n")
-    inputs = av.open(str(source)), av.open(str(tmp_path / "a.srt"))
-    with inputs[0] as one, inputs[1] as text, av.open(str(both), "w") as file:
-        kept = [*one.streams, one.streams.audio[0], text.streams[0]]
-        made = [file.add_stream_from_template(stream, opaque=True) for stream in kept]
-        places = {0: made[:1], 1: made[1:3]}
-        found = [(packet, places[packet.stream.index]) for packet in one.demux()]
-        for packet, streams in [*found, *((packet, made[3:]) for packet in text.demux())]:
-            for stream in streams if packet.size else ():
-                packet.stream = stream
-                file.mux(packet)
+    source, other = clip(tmp_path / "a.mkv"), tmp_path / "a.srt"
+    other.write_text("1\n00:00:00,000 --> 00:00:00,200\nhello\n")
+    with av.open(str(tmp_path / "sound.mka"), "w") as file:
+        tones(file, file.add_stream("aac", rate=48000, layout="mono"))
+    both = remuxed(tmp_path / "both.mkv", [source, tmp_path / "sound.mka", other])
     for name, kinds in {"b.mkv": "vaas", "b.mp4": "vaa", "b.ts": "vaa"}.items():
         done = enhance_video(both, tmp_path / name, DOUBLING)
         with av.open(str(tmp_path / name)) as file:
@@ -451,40 +454,26 @@ def test_what_a_container_cannot_hold_is_said_with_one_that_can(tmp_path):
             assert file.streams.video[0].codec_context.name == codec
 
 
-@pytest.mark.parametrize("sound", ["mp2", None])
-@pytest.mark.parametrize("kind", ["mpg", "wmv", "flv"])
-def test_old_containers_are_read(tmp_path, kind, sound):
-    codec = {"mpg": "mpeg2video", "wmv": "wmv2", "flv": "flv"}[kind]
-    sound, tick = sound and {"mpg": "mp2"}.get(kind, "mp3"), Fraction(1, 25)
-    source = clip(tmp_path / f"a.{kind}", None, range(10), codec, sound=sound, tick=tick)
-    enhance_video(source, tmp_path / "b.mp4", DOUBLING)
-    assert np.diff(times(tmp_path / "b.mp4")) == pytest.approx([0.04] * 9, abs=1e-3)
-    if sound:
-        assert delay(tmp_path / "b.mp4") == pytest.approx(delay(source), abs=2e-2)
-    with pytest.raises(VideoError, match=rf"b\.{kind}: videos are written as \.mp4"):
-        enhance_video(source, tmp_path / f"b.{kind}", DOUBLING)
-
-
 # What is done
 
 
 def test_frames_equal_photographs(tmp_path, weights):
     source = clip(tmp_path / "a.mkv", None, EVEN[:2], "ffv1", "yuv444p", None)
-    for options in ({"speed": "fast"}, {"speed": "fast", "gamma": 1.0, "strength": 0.4}, {}):
+
+    def pixels(path):
+        form = Form(64, 48, 8, False, (0, 0), False, 6)
+        return [to_pixels(list(frame.to_ndarray()), form) for frame in frames(path)]
+
+    fast = {"speed": "fast"}
+    for options in (fast, fast | {"gamma": 1.0, "strength": 0.4}, fast | {"strength": 0}, {}):
         one = Enhancer(weights=weights, device="cpu", **options)
         enhance_video(source, tmp_path / "b.mkv", one, steady=0)
-        for before, after in zip(pictures(source), pictures(tmp_path / "b.mkv"), strict=True):
-            assert np.abs(one(before).astype(int) - after).max() <= 3  # rounded to fewer levels
+        for before, after in zip(pixels(source), pixels(tmp_path / "b.mkv"), strict=True):
+            rounded = 3 if one.strength else 0  # to fewer levels
+            assert np.abs(one(before).astype(int) - after).max() <= rounded
 
 
-def test_strength_zero_leaves_pictures_alone(tmp_path):
-    source = clip(tmp_path / "a.mkv", codec="ffv1", times=EVEN[:3])
-    nothing = SimpleNamespace(engine=Doubling(), gamma=1.0, strength=0)
-    enhance_video(source, tmp_path / "b.mkv", nothing)
-    assert np.array_equal(pictures(source), pictures(tmp_path / "b.mkv"))
-
-
-def test_planes_to_pixels_and_back_change_nothing():
+def test_planes_to_pixels_by_the_standard_and_back_change_nothing():
     rng = np.random.default_rng(0)
     shifts = ((0, 0), (1, 0), (1, 1), (2, 0))
     for depth, full, shift in itertools.product((8, 10, 12), (False, True), shifts):
@@ -498,10 +487,8 @@ def test_planes_to_pixels_and_back_change_nothing():
         for before, after in zip(source, target, strict=True):
             assert np.abs(before.astype(int) - after).max() <= 1, (depth, full, shift)
 
-
-def test_conversion_agrees_with_the_standard():
     colors = {(16, 128, 128): 0, (235, 128, 128): 255, (63, 102, 240): (255, 0, 0)}
-    for stored, rgb in colors.items():
+    for stored, rgb in colors.items():  # by the standard
         plane = [np.array([[value]], np.uint8) for value in stored]
         found = to_pixels(plane, Form(1, 1, 8, False, (0, 0), False, 1))[0, 0]
         assert np.abs(found.astype(int) - rgb).max() <= 1
@@ -540,45 +527,46 @@ def there_and_back(frames, before, middle=0.0):
     return np.r_[np.full(10, before), way, np.full(5, middle), way[::-1], np.full(20, before)]
 
 
-@pytest.mark.parametrize("light", [0.7, 0.1])
-@pytest.mark.parametrize("frames", [12, 25, 75])
-def test_a_fade_to_black_is_followed_and_comes_back(frames, light):
-    means = dimmed(there_and_back(frames, light))
-    falling = means[10 : 10 + frames]
-    assert (falling - np.minimum.accumulate(falling)).max() < 3 and np.abs(
-        np.diff(means)
-    ).max() < 20
-    assert means[-1] == pytest.approx(means[9], abs=4)
-
-
-def test_a_fade_to_white_is_followed_and_comes_back():
-    means = dimmed(0.1, white=there_and_back(25, 0.0, 1.0))
-    falling = means[40:65]
+@pytest.mark.parametrize(
+    ("before", "frames", "to_white"),
+    [
+        (0.7, 12, 0),
+        (0.7, 25, 0),
+        (0.7, 75, 0),
+        (0.1, 12, 0),
+        (0.1, 25, 0),
+        (0.1, 75, 0),
+        (0, 25, 1),
+    ],
+)
+def test_a_fade_is_followed_and_comes_back(before, frames, to_white):
+    way = there_and_back(frames, before, to_white)
+    means = dimmed(0.1, white=way) if to_white else dimmed(way)
+    there = 10 + frames
+    falling = means[there + 5 : there + 5 + frames] if to_white else means[10:there]
     assert (falling - np.minimum.accumulate(falling)).max() < 3
-    assert means[-1] == pytest.approx(means[9], abs=5)
+    assert to_white or np.abs(np.diff(means)).max() < 20
+    assert means[-1] == pytest.approx(means[9], abs=5 if to_white else 4)
 
 
-def test_what_rises_never_falls_and_what_stays_dark_is_brightened_again():
+def test_what_rises_never_falls_nor_bursts_and_what_stays_dark_is_brightened_again():
     dawn = np.r_[np.full(10, 0.05), np.linspace(0.05, 1.1, 75), np.full(10, 1.1)]
     means = dimmed(dawn)
     assert (np.maximum.accumulate(means) - means).max() < 4
     dusk = dimmed(np.r_[np.linspace(0.8, 0.05, 75), np.full(100, 0.05)])
     assert dusk[74] < 40 and dusk[-1] > 80
-
-
-def test_a_video_that_begins_black_does_not_burst_into_light():
-    means = dimmed(np.r_[np.zeros(3), np.linspace(0, 0.7, 25), np.full(25, 0.7)])
-    assert np.abs(np.diff(means)).max() < 20 and means[-1] == pytest.approx(102, abs=5)
+    begun = dimmed(np.r_[np.zeros(3), np.linspace(0, 0.7, 25), np.full(25, 0.7)])
+    assert np.abs(np.diff(begun)).max() < 20 and begun[-1] == pytest.approx(102, abs=5)  # no burst
 
 
 def test_flicker_falls_below_frame_by_frame_and_below_the_input(tmp_path, enhancer):
     light = np.random.default_rng(1).normal(1, 0.02, 30)
     still = [scene(number, light=each) for number, each in enumerate(light)]
     source = clip(tmp_path / "a.mkv", still, [40 * n for n in range(30)], "ffv1", sound=None)
-    found = {"input": flicker(seen(source))}
+    found = {"input": flicker(pictures(source).mean(axis=(1, 2, 3)))}
     for name, seconds in {"steady": steadying.STEADY, "alone": 0.0}.items():
         enhance_video(source, tmp_path / f"{name}.mkv", enhancer, steady=seconds)
-        found[name] = flicker(seen(tmp_path / f"{name}.mkv"))
+        found[name] = flicker(pictures(tmp_path / f"{name}.mkv").mean(axis=(1, 2, 3)))
     assert found["steady"] < found["alone"] and found["steady"] <= found["input"]
 
 
@@ -610,7 +598,11 @@ def test_unsteady_exposure_is_levelled_and_a_lasting_change_is_followed():
 
     def bent(steady):
         held = [(base * each, steady(curves, base * each, 0.04)) for each in light]
-        return [np.exp(steadying._brightness(small, each)).mean() for small, each in held]
+        images = [torch.from_numpy(small).permute(2, 0, 1)[None] for small, _ in held]
+        bends = [
+            torch.from_numpy(c.values).permute(2, 3, 0, 1).reshape(1, 24, 9, 16) for _, c in held
+        ]
+        return [float(apply_curves(*each).mean()) for each in zip(images, bends, strict=True)]
 
     steadied, alone = bent(steadying.Steady(0.5)), bent(steadying.Steady(0))
     assert flicker(steadied[:30]) < 0.5 * flicker(alone[:30])
@@ -646,14 +638,14 @@ def test_cuts_are_told_from_noise_and_from_pans():
         return (blocks / 255).astype(np.float32)
 
     names = {name for name, _ in views}
-    cuts = [
-        steadying.change(small(views[a, 0]), small(views[b, 1]))
-        for a, b in itertools.permutations(names, 2)
-    ]
-    noise = [steadying.change(small(views[a, 0]), small(views[a, 1])) for a in names]
-    pans = [
-        steadying.change(small(views[a, 0][:, :350]), small(views[a, 1][:, 20:370])) for a in names
-    ]
+    cuts, noise, pans = (
+        [steadying.change(small(one), small(other)) for one, other in pairs]
+        for pairs in (
+            [(views[a, 0], views[b, 1]) for a, b in itertools.permutations(names, 2)],
+            [(views[a, 0], views[a, 1]) for a in names],
+            [(views[a, 0][:, :350], views[a, 1][:, 20:370]) for a in names],
+        )
+    )
     assert max(noise) < max(pans) < steadying.CUT < min(cuts), (max(noise), max(pans), min(cuts))
 
 
@@ -664,12 +656,7 @@ def test_refusals_in_one_line(tmp_path):
     good = clip(tmp_path / "good.mp4").read_bytes()
     long = clip(tmp_path / "long.mkv", times=[40 * n for n in range(60)]).read_bytes()
     with av.open(str(tmp_path / "sound.mp4"), "w") as file:
-        tone = file.add_stream("aac", rate=48000, layout="mono")
-        silence = np.zeros((1, 4800), np.float32)
-        samples = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
-        samples.sample_rate = 48000
-        file.mux(tone.encode(samples))
-        file.mux(tone.encode(None))
+        tones(file, file.add_stream("aac", rate=48000, layout="mono"))
     clip(tmp_path / "hdr.mkv", codec="ffv1", form="yuv420p10le", tags={"color_trc": 16})
     clip(tmp_path / "rgb.mkv", codec="ffv1", form="bgr0")
     listing = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\ngood.mp4\n#EXT-X-ENDLIST\n"
@@ -694,17 +681,13 @@ def test_refusals_in_one_line(tmp_path):
         assert not list((tmp_path / "out").glob("*")) and not list((tmp_path / "out").glob(".*"))
 
 
-def test_frames_too_large_to_read(tmp_path, monkeypatch):
-    source = clip(tmp_path / "a.mkv", times=EVEN[:2])
-    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 48 - 1)
-    with pytest.raises(VideoError, match="frames of 64×48"):
-        enhance_video(source, tmp_path / "b.mkv", DOUBLING)
-
-
-def test_odd_names_are_names(tmp_path):
+def test_names_are_names_and_frames_may_be_too_large(tmp_path, monkeypatch):
     for name in ("--help.mp4", "a?b#%20c.mp4", "concat:a|b.mp4", "new\nline.mp4"):
         source = clip(tmp_path / "a.mp4", times=EVEN[:2]).rename(tmp_path / name)
         assert enhance_video(source, tmp_path / "out" / name, DOUBLING).frames == 2
+    monkeypatch.setattr(video, "MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(VideoError, match="frames of 64×48"):
+        enhance_video(source, tmp_path / "b.mkv", DOUBLING)
 
 
 def test_without_the_extra_one_line_says_how_to_install_it(tmp_path, monkeypatch):
@@ -716,27 +699,24 @@ def test_without_the_extra_one_line_says_how_to_install_it(tmp_path, monkeypatch
                 enhance_video(source, tmp_path / "b.mp4", DOUBLING)
 
 
-@pytest.mark.parametrize("most", [1, 3])
-def test_a_stage_is_in_order_bounded_and_tells_its_errors(most):
-    made, seen, main = [], [], threading.get_ident()
+def test_a_stage_is_in_order_bounded_tells_its_errors_and_ends():
+    made, seen = [], []
 
     def items():
         for n in range(6):
-            assert threading.get_ident() != main and len(made) - len(seen) <= most
+            assert threading.current_thread() != threading.main_thread()
             made.append(n)
+            assert len(made) - len(seen) <= 4
             yield n
         raise KeyError("at the end")
 
+    before = threading.active_count()
     with pytest.raises(KeyError, match="at the end"):
-        for item in video.ahead(items(), most):
-            time.sleep(0.01)
-            seen.append(item)
+        seen.extend(video.ahead(items(), 3))
     assert seen == list(range(6))
-    with contextlib.closing(video.ahead(itertools.count(), most)) as endless:
+    with contextlib.closing(video.ahead(itertools.count(), 3)) as endless:
         assert [next(endless), next(endless)] == [0, 1]
-    assert threading.active_count() < 20 and not [
-        t for t in threading.enumerate() if t.name.startswith("zdce video")
-    ]
+    assert threading.active_count() == before
 
 
 def test_an_error_on_the_way_leaves_nothing_and_the_older_output_as_it_was(tmp_path):
@@ -758,22 +738,6 @@ def test_an_error_on_the_way_leaves_nothing_and_the_older_output_as_it_was(tmp_p
     assert [file.read_bytes() for file in (tmp_path / "out").iterdir()] == [b"of an earlier run"]
 
 
-@pytest.mark.long
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_killed_on_the_way_leaves_no_output(tmp_path, weights):
-    source = clip(tmp_path / "a.mp4", times=[40 * n for n in range(500)], sound=None)
-    command = [sys.executable, "-m", "zdce", "enhance", str(source), "-o", str(tmp_path / "out")]
-    process = subprocess.Popen([*command, "--weights", weights, "--speed", "faithful"])
-    out = tmp_path / "out"
-    deadline = time.monotonic() + 1200
-    while time.monotonic() < deadline and not any(f.suffix == ".part" for f in out.glob(".*")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (out / "a.mp4").exists()
-
-
 # Folders and the command
 
 
@@ -784,6 +748,7 @@ def test_folders_of_photographs_and_videos(tmp_path, weights, capsys):
     (source / "below").mkdir()
     clip(source / "below" / "c.mpg", None, range(3), "mpeg2video", sound=None, tick=Fraction(1, 25))
     (source / "bad.mp4").write_bytes(b"none")
+    assert not set(SUFFIXES) & set(PHOTOGRAPHS)
     faithful = Enhancer(weights=weights)
     outcome = enhance_files([source], out, faithful, progress=True)
     assert outcome.written == [out / "a.jpg", out / "b.MP4"]
@@ -798,20 +763,11 @@ def test_folders_of_photographs_and_videos(tmp_path, weights, capsys):
         enhance_files([source / "b.MP4"], source, faithful, progress=False)
 
 
-def test_videos_are_fast_unless_told_otherwise(tmp_path, weights, monkeypatch):
-    source, speeds = clip(tmp_path / "a.mp4", times=EVEN[:2]), []
-
-    def noted(source, target, enhancer, **_):
-        speeds.append(enhancer.speed)
-        return video.Enhanced(2)
-
-    monkeypatch.setattr(video, "enhance_video", noted)
+def test_videos_are_fast_unless_told_otherwise(tmp_path, weights):
+    source, found = clip(tmp_path / "a.mkv", None, EVEN[:2], "ffv1", sound=None), {}
     for speed in (None, "fast", "faithful"):
-        enhancer = Enhancer(weights=weights)
-        enhance_files([source], tmp_path / "out", enhancer, progress=False, video_speed=speed)
-    assert speeds == ["fast", "fast", "faithful"]
-
-
-def test_suffixes_are_no_photographs():
-    assert not set(SUFFIXES) & set(PHOTOGRAPHS)
-    assert video.is_video("A.MP4") and not video.is_video("mp4")
+        out, enhancer = tmp_path / str(speed), Enhancer(weights=weights, device="cpu")
+        enhance_files([source], out, enhancer, progress=False, video_speed=speed)
+        found[speed] = pictures(out / "a.mkv")
+    assert np.array_equal(found[None], found["fast"])
+    assert not np.array_equal(found[None], found["faithful"])
