@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -23,6 +24,17 @@ def dark(height=24, width=30, dtype=np.uint8, seed=0):
     ramp = (x / width + y / height)[..., None] * [0.2, 0.15, 0.1]
     pixels = ramp + rng.random((height, width, 3)) * 0.1
     return np.rint(pixels * np.iinfo(dtype).max).astype(dtype)
+
+
+def photographs(folder: Path, count: int, suffix: str = "jpg") -> None:
+    """Small photographs of rising brightness and some sizes, 0000.jpg and on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for k, level in enumerate(np.linspace(20, 235, count)):
+        small = np.clip(rng.normal(level, 25, (6, 8, 3)), 0, 255).astype(np.uint8)
+        size = (60 + k % 7, 45 - k % 7)
+        whole = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+        whole.save(folder / f"{k:04}.{suffix}")
 
 
 def trained(width=4, **fields):

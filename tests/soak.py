@@ -31,6 +31,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from pictures import photographs
 from PIL import Image
 
 from zdce import paths
@@ -136,15 +137,6 @@ def clone(home: Path) -> Path:
     book = new_notebook(cells=cells, metadata=kernel)
     nbformat.write(book, home / "notebooks" / "01_first.ipynb")
     return home
-
-
-def photographs(folder: Path, count: int) -> None:
-    """Small JPEG photographs of rising brightness, 0000.jpg and on."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for k in range(count):
-        pixels = np.clip(rng.normal(10 + 220 * (k % 24) / 23, 20, (48, 64, 3)), 0, 255)
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{k:04}.jpg")
 
 
 def row(name: str, done: str, home: Path, started: float, **counts: int) -> dict:

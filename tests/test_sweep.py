@@ -9,15 +9,13 @@ import signal
 import subprocess
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
+from pictures import photographs
 
 from zdce import checkpoints, paths
 from zdce.cli import main
@@ -44,10 +42,7 @@ def home(tmp_path, monkeypatch):
         monkeypatch.setenv(f"ZDCE_{name.upper()}", str(tmp_path / name))
     monkeypatch.setenv("PYTHONPATH", str(paths.PACKAGE.parent))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    rng = np.random.default_rng(0)
-    for k, level in enumerate((20, 60, 120, 180, 230)):
-        pixels = np.clip(rng.normal(level, 25, (40, 50, 3)), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "photos" / f"{k}.png")
+    photographs(tmp_path / "photos", 5)
     return tmp_path
 
 
@@ -86,36 +81,25 @@ def test_a_worker_killed_midway_and_four_correct_runs(home):
                     os.kill(pids[worker], signal.SIGKILL)
                     killed.append(worker)
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    how = {"threads_per_worker": 1, "dashboard_address": None}
+    own = {"ZDCE_RUNS": str(home / "theirs")}  # what they return is enough
+    with LocalCluster(n_workers=2, env=own, **how) as cluster:
         # The scheduler gives a training up as soon as one worker died with it: the sweep does not.
         cluster.scheduler.allowed_failures = 0
         address = cluster.scheduler_address
         murderer = threading.Thread(target=kill_a_busy_worker, args=(address,))
         murderer.start()
-        outcomes = list(sweep.sweep(wanted, scheduler=address))
+        kept = {"channels-8": (60,)}
+        outcomes = list(sweep.sweep(wanted, scheduler=address, snapshots=kept))
         murderer.join()
         assert killed and sorted(o.config.seed for o in outcomes) == [0, 1, 2, 3]
         assert {o.state for o in outcomes} == {"trained"}, [o.error for o in outcomes]
         assert_correct(wanted, home)
+        assert len(list(home.glob("runs/*/snapshots/*"))) == 4
         before = {f: f.stat().st_mtime_ns for f in (home / "runs").rglob("*")}
         again = list(sweep.sweep(wanted, scheduler=address))
     assert {o.state for o in again} == {"there already"}
     assert before == {f: f.stat().st_mtime_ns for f in (home / "runs").rglob("*")}
-
-
-def test_a_cluster_without_shared_folders_sends_its_files(home):
-    """What a worker returns is enough; its own folders need not be seen from here."""
-    (config,) = configs(home, count=1, steps=3)
-    job = (config, sweep.Saving(snapshots=(2,)))
-    files = sweep._on_worker(*job, "cpu")
-    assert len(files) == 5
-    for name, content in files.items():
-        assert (sweep.folder(config) / name).read_bytes() == content
-        (sweep.folder(config) / name).unlink()
-    with ThreadPoolExecutor(1) as executor:
-        (outcome,) = sweep._submitted([job], executor, lambda *_: files)
-    assert outcome.state == "trained" and outcome.line().endswith(" min")
-    assert all((sweep.folder(config) / n).read_bytes() == files[n] for n in files)
 
 
 @pytest.mark.long
@@ -194,11 +178,11 @@ def test_the_command_trains_keeps_and_does_not_repeat(home, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "needle"),
     [
-        (["--seeds", "a"], "whole numbers"),
-        (["--arms", "paper"], "experiment 'paper' in profile quick: choose one of"),
-        (["--profile", "huge"], "profile='huge': choose one of quick, study"),
+        ("--seeds a", "whole numbers"),
+        ("--arms paper", "experiment 'paper' in profile quick: choose one of"),
+        ("--profile huge", "profile='huge': choose one of quick, study"),
     ],
 )
 def test_wrong_words_are_explained(words, needle):
-    result = CliRunner().invoke(main, ["sweep", *words])
+    result = CliRunner().invoke(main, ["sweep", *words.split()])
     assert result.exit_code != 0 and needle in result.output and "Traceback" not in result.output

@@ -13,6 +13,7 @@ from itertools import islice
 
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 import torch
 from PIL import Image
@@ -52,11 +53,7 @@ def one_thread():
 def photographs(tmp_path_factory) -> TrainingSet:
     """Seven generated pictures of different sizes and brightness, read as any folder is."""
     folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for k, level in enumerate(np.linspace(20, 235, PHOTOGRAPHS)):
-        small = np.clip(rng.normal(level, 25, (6, 8, 3)), 0, 255).astype(np.uint8)
-        whole = Image.fromarray(small).resize((60 + k, 45 - k), Image.Resampling.BICUBIC)
-        whole.save(folder / f"{k}.png")
+    pictures.photographs(folder, PHOTOGRAPHS, "png")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZDCE_DATA", str(tmp_path_factory.mktemp("data")))
         return training_set(folder, SIZE, progress=False)
@@ -374,7 +371,7 @@ def test_fault_in_the_network_keeps_the_last_good_checkpoint(
     advance = State.advance
     with monkeypatch.context() as patch:
         patch.setattr(State, "advance", lambda s: (s.step == 6 and fault(s), advance(s)))
-        said = rf"^step 6: {term} is nan, photographs \d\.png, \d\.png$"
+        said = rf"^step 6: {term} is nan, photographs \d+\.png, \d+\.png$"
         with pytest.raises(TrainingError, match=said):
             quick(CONFIG, tmp_path, photographs, saving=OFTEN)
     assert steps_done(tmp_path) == 6
