@@ -38,26 +38,20 @@ def regions(image: np.ndarray, side: int) -> np.ndarray:
     regions drop out.
     """
     rows, columns = image.shape[1] // side, image.shape[2] // side
-    means = np.zeros((rows, columns))
-    for i, j in np.ndindex(rows, columns):
-        means[i, j] = image[:, i * side : (i + 1) * side, j * side : (j + 1) * side].mean()
-    return means
+    whole = image[:, : rows * side, : columns * side]
+    return whole.reshape(3, rows, side, columns, side).mean(axis=(0, 2, 4))
 
 
 def naive_spatial(enhanced: np.ndarray, original: np.ndarray, form: str) -> float:
     per_region = []
     for y, i in zip(enhanced, original, strict=True):
-        y, i = regions(y, 4), regions(i, 4)
-        for a, b in np.ndindex(y.shape):
+        y, i = (np.pad(regions(each, 4), 1) for each in (y, i))
+        for a, b in np.argwhere(np.pad(np.ones(np.subtract(y.shape, 2)), 1)):
             total = 0.0
             for c, d in ((a - 1, b), (a + 1, b), (a, b - 1), (a, b + 1)):
-                inside = 0 <= c < y.shape[0] and 0 <= d < y.shape[1]
-                there = (y[c, d], i[c, d]) if inside else (0, 0)
-                dy, di = y[a, b] - there[0], i[a, b] - there[1]
-                if form == "released":
-                    total += (dy - di) ** 2
-                elif inside:
-                    total += (abs(dy) - abs(di)) ** 2
+                dy, di = y[a, b] - y[c, d], i[a, b] - i[c, d]
+                inside = 0 < c < y.shape[0] - 1 and 0 < d < y.shape[1] - 1
+                total += (dy - di) ** 2 if form == "released" else inside * (abs(dy) - abs(di)) ** 2
             per_region.append(total)
     return sum(per_region) / len(per_region)
 
@@ -69,8 +63,7 @@ def naive_exposure(enhanced: np.ndarray, target: float, form: str) -> float:
 
 def naive_color(enhanced: np.ndarray, form: str) -> float:
     values = []
-    for image in enhanced:
-        r, g, b = (float(channel.mean()) for channel in image)
+    for r, g, b in enhanced.mean(axis=(2, 3)):
         pairs = (r - g, r - b, g - b)
         paper, released = sum(d**2 for d in pairs), math.sqrt(sum(d**4 for d in pairs))
         values.append(paper if form == "paper" else released)
@@ -78,22 +71,13 @@ def naive_color(enhanced: np.ndarray, form: str) -> float:
 
 
 def naive_smoothness(curves: np.ndarray, form: str) -> float:
-    count, channels, height, width = curves.shape
+    across, down = np.diff(curves, axis=3), np.diff(curves, axis=2)
     if form == "released":
-        down = across = 0.0
-        for n, c, y, x in np.ndindex(curves.shape):
-            down += (curves[n, c, y + 1, x] - curves[n, c, y, x]) ** 2 if y + 1 < height else 0
-            across += (curves[n, c, y, x + 1] - curves[n, c, y, x]) ** 2 if x + 1 < width else 0
-        return 2 * (down / ((height - 1) * width) + across / (height * (width - 1))) / count
+        sums = ((each**2).sum() / each[0, 0].size for each in (across, down))
+        return 2 * sum(sums) / len(curves)
     # one value for each photograph, iteration and pixel: the sum over the three colours
-    per_set = []
-    for n, k, y, x in np.ndindex(count, channels // 3, height - 1, width - 1):
-        total = 0.0
-        for c in range(3 * k, 3 * k + 3):
-            here = curves[n, c, y, x]
-            total += (abs(curves[n, c, y, x + 1] - here) + abs(curves[n, c, y + 1, x] - here)) ** 2
-        per_set.append(total)
-    return sum(per_set) / len(per_set)
+    squares = (abs(across[:, :, :-1]) + abs(down[..., :-1])) ** 2
+    return sum(squares[:, k::3] for k in range(3)).mean()
 
 
 # ---- values --------------------------------------------------------------------------------------

@@ -386,12 +386,12 @@ def test_order_times_and_sound_in_step_whatever_the_camera_wrote(tmp_path, kind,
 def test_times_that_repeat_or_go_back(tmp_path):
     source = clip(tmp_path / "a.mkv", times=EVEN[:6], sound=None, codec="mjpeg", form="yuvj420p")
     data = bytearray(source.read_bytes())
-    for written, wanted in zip(EVEN, (0, 40, 40, 80, 70, 160), strict=False):
+    for written, wanted in zip(EVEN, (0, 40, 40, 80, 70), strict=False):
         block = data.index(struct.pack(">BhB", 0x81, written, 0x80), data.index(b"\x1fC\xb6u"))
         data[block + 1 : block + 3] = struct.pack(">h", wanted)
     source.write_bytes(data)
     enhance_video(source, tmp_path / "b.mkv", DOUBLING)
-    assert times(tmp_path / "b.mkv") == pytest.approx([0, 0.04, 0.041, 0.08, 0.081, 0.16])
+    assert times(tmp_path / "b.mkv") == pytest.approx([0, 0.04, 0.041, 0.08, 0.081, 0.2])
 
 
 def test_recordings_put_together_and_begun_in_the_middle(tmp_path):
@@ -527,18 +527,10 @@ def there_and_back(frames, before, middle=0.0):
     return np.r_[np.full(10, before), way, np.full(5, middle), way[::-1], np.full(20, before)]
 
 
-@pytest.mark.parametrize(
-    ("before", "frames", "to_white"),
-    [
-        (0.7, 12, 0),
-        (0.7, 25, 0),
-        (0.7, 75, 0),
-        (0.1, 12, 0),
-        (0.1, 25, 0),
-        (0.1, 75, 0),
-        (0, 25, 1),
-    ],
-)
+FADES = [*itertools.product((0.7, 0.1), (12, 25, 75), [0]), (0, 25, 1)]
+
+
+@pytest.mark.parametrize(("before", "frames", "to_white"), FADES)
 def test_a_fade_is_followed_and_comes_back(before, frames, to_white):
     way = there_and_back(frames, before, to_white)
     means = dimmed(0.1, white=way) if to_white else dimmed(way)
@@ -555,6 +547,8 @@ def test_what_rises_never_falls_nor_bursts_and_what_stays_dark_is_brightened_aga
     assert (np.maximum.accumulate(means) - means).max() < 4
     dusk = dimmed(np.r_[np.linspace(0.8, 0.05, 75), np.full(100, 0.05)])
     assert dusk[74] < 40 and dusk[-1] > 80
+    step = dimmed(np.r_[np.full(30, 0.5), np.full(60, 0.575)])
+    assert np.diff(step).max() < 5 and step[-1] == pytest.approx(102, abs=1)
     begun = dimmed(np.r_[np.zeros(3), np.linspace(0, 0.7, 25), np.full(25, 0.7)])
     assert np.abs(np.diff(begun)).max() < 20 and begun[-1] == pytest.approx(102, abs=5)  # no burst
 
@@ -567,7 +561,7 @@ def test_flicker_falls_below_frame_by_frame_and_below_the_input(tmp_path, enhanc
     for name, seconds in {"steady": steadying.STEADY, "alone": 0.0}.items():
         enhance_video(source, tmp_path / f"{name}.mkv", enhancer, steady=seconds)
         found[name] = flicker(pictures(tmp_path / f"{name}.mkv").mean(axis=(1, 2, 3)))
-    assert found["steady"] < found["alone"] and found["steady"] <= found["input"]
+    assert found["steady"] < 0.5 * found["alone"] and found["steady"] <= found["input"]
 
 
 def test_a_cut_starts_the_curves_anew(tmp_path, enhancer):
@@ -589,25 +583,6 @@ def test_what_moves_has_its_own_curves_at_once_and_what_is_still_keeps_them():
     assert result.values[0, 0] == pytest.approx(-0.1, abs=0.01)
     assert result.values[1, 1] == pytest.approx(-0.4, abs=0.01)
     assert result.values[3, 3].min() > -0.45
-
-
-def test_unsteady_exposure_is_levelled_and_a_lasting_change_is_followed():
-    rng, values = np.random.default_rng(0), np.full((9, 16, 8, 3), -0.3, np.float32)
-    base, curves = rng.uniform(0.02, 0.3, (9, 16, 3)).astype(np.float32), Curves(values, 24, False)
-    light = np.concatenate([rng.normal(1, 0.02, 30), np.full(50, 1.15)]).astype(np.float32)
-
-    def bent(steady):
-        held = [(base * each, steady(curves, base * each, 0.04)) for each in light]
-        images = [torch.from_numpy(small).permute(2, 0, 1)[None] for small, _ in held]
-        bends = [
-            torch.from_numpy(c.values).permute(2, 3, 0, 1).reshape(1, 24, 9, 16) for _, c in held
-        ]
-        return [float(apply_curves(*each).mean()) for each in zip(images, bends, strict=True)]
-
-    steadied, alone = bent(steadying.Steady(0.5)), bent(steadying.Steady(0))
-    assert flicker(steadied[:30]) < 0.5 * flicker(alone[:30])
-    assert max(np.diff(steadied[29:])) < 0.6 * max(np.diff(alone[29:]))
-    assert steadied[-1] == pytest.approx(alone[-1], rel=0.01)
 
 
 def test_the_mean_follows_time_and_not_frames():
