@@ -31,23 +31,20 @@ POINTS = (9, 16)  # rows and columns of the reduced picture where there is one c
 class Steady:
     """Curves steadied over time, so that neither they nor the camera's exposure make it flicker.
 
-    Rules, each on a reduced picture and its curves, with a time constant of ``seconds``:
-
-    - Curves are their exponential mean: a frame dt seconds after the last one moves it by
-      1 − exp(−dt/seconds) of the way to its own, :data:`DARKER` times as slowly where they grow
-      stronger. How they differ from point to point follows at once where something moved.
+    - Curves are their exponential mean over ``seconds``, :data:`DARKER` times as slow where they
+      grow stronger. How they differ from point to point follows at once where something moved.
     - In fades to black, to white and back they are held: where light and contrast differ from their
       recent means by about :data:`FADE` while the picture stays the same (:data:`SAME`), and where
       it is black or white. Light that stays another is followed soon after.
-    - A picture whose light rises, and its contrast with it, may weaken curves at once, so that
-      nothing bursts into white, but never so far that the result darkens.
-    - Curves are multiplied by one factor, which holds off small changes of brightness outside of
-      fades: a mean of curves alone would flicker more than none where exposure is unsteady.
-    - A frame that is another picture than the last one, or the same in quite another light, begins
-      a new scene, and everything starts again from it; a black one with no change at all.
+    - Light that rises, and contrast with it, may weaken curves at once, so that nothing bursts into
+      white, but never so far that the result darkens.
+    - One factor holds off small changes of brightness outside of fades: a mean of curves alone
+      would flicker more than none where exposure is unsteady.
+    - Another picture than the last one, or the same in quite another light, begins a new scene with
+      its own curves; a black one with none.
 
-    Whether light changed is told by the median over the picture, on which something that moves has
-    no say. ``seconds`` of 0 leaves every frame its own curves. Raises ValueError for less.
+    Whether light changed is told by the median over a reduced picture, on which something that
+    moves has no say. ``seconds`` of 0 leaves every frame its own curves; ValueError for less.
     """
 
     def __init__(self, seconds: float = STEADY) -> None:

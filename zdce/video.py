@@ -141,10 +141,10 @@ def enhance_video(
         with _reading(source) as video, atomic_write(target) as partial, ExitStack() as stages:
             read = _Source(video)
             decoded = stages.enter_context(closing(ahead(read.whole(read.decoded()))))
-            items, seen = itertools.tee(decoded)
-            first = next(item for item in seen if isinstance(item, av.VideoFrame))
-            del seen  # it would keep all
-            form = _form(first, read.transfer)
+            before = [next(decoded)]
+            while not isinstance(first := before[-1], av.VideoFrame):
+                before.append(next(decoded))
+            items, form = itertools.chain(before, decoded), _form(first, read.transfer)
             output = stages.enter_context(_output(partial, container, read, first))
             written = _Target(output, container, read, first)
             if enhancer.strength:
