@@ -9,7 +9,7 @@ repository and read from there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -280,51 +280,14 @@ def records(name: str, profile: str = "study") -> pd.DataFrame:
     column of ``training.COLUMNS`` the mean over the epoch's steps under its own name, its standard
     deviation as ``loss_std``, and the smallest and largest as ``loss_low`` and ``loss_high``.
     """
-    tables = []
-    for about, per_epoch, small in _kept_records(name, profile):
-        columns = small.get("columns", COMMITTED_COLUMNS)
-        parts = [about | {"epoch": small["steps"] / per_epoch, "steps": small["steps"]}]
-        for key in STATISTICS:
-            names = columns if key == "mean" else [f"{column}_{key}" for column in columns]
-            parts.append(dict(zip(names, small[key].T, strict=True)))
-        tables.append(pd.DataFrame({key: part[key] for part in parts for key in part}))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
-def losses(name: str, profile: str = "study") -> pd.DataFrame:
-    """The loss of every step of a main experiment's trainings: experiment, seed, step, epoch, loss.
-
-    Empty if no training was kept; ``loss`` is exact to 1 in 2,000.
-    """
-    tables = []
-    for about, per_epoch, small in _kept_records(name, profile):
-        loss = small.get("loss", np.zeros(0)).astype("f4")
-        step = np.arange(1, len(loss) + 1)
-        tables.append(pd.DataFrame(about | {"step": step, "epoch": step / per_epoch, "loss": loss}))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
-def _kept_records(name: str, profile: str) -> Iterable[tuple[dict, int, dict[str, np.ndarray]]]:
-    """Experiment and seed, steps an epoch and compact record of each kept training of ``name``."""
-    kept = trainings(profile)
+    kept, tables = trainings(profile), []
     for row in kept[kept["experiment"] == name].drop_duplicates("record").itertuples():
         with np.load(row.record) as small:
-            about = {"experiment": name, "seed": row.seed}
-            yield about, -(-row.photographs // row.batch), dict(small)
-
-
-# --- weights on the way ---------------------------------------------------------------------------
-
-
-def snapshots(name: str, profile: str = "study") -> pd.DataFrame:
-    """The weights of an experiment on its way: experiment, seed, epochs, steps, fingerprint,
-    weights.
-
-    weights: the file below ``runs/`` (``ZDCE_RUNS``), or None. The repository keeps the list and
-    the scores, not the files; ``zdce sweep`` makes them again.
-    """
-    table = _table("snapshots", profile)
-    table = table[table["experiment"] == name].reset_index(drop=True)
-    there = {file.name: file for file in paths.runs().rglob(f"{name}-seed*.safetensors")}
-    names = map(weights_name, table["experiment"], table["seed"], table["epochs"])
-    return table.assign(weights=[there.get(file) for file in names])
+            epoch = small["steps"] / -(-row.photographs // row.batch)
+            table = {"experiment": name, "seed": row.seed, "epoch": epoch, "steps": small["steps"]}
+            columns = small.get("columns", COMMITTED_COLUMNS)
+            for key in STATISTICS:
+                names = columns if key == "mean" else [f"{column}_{key}" for column in columns]
+                table |= dict(zip(names, small[key].T, strict=True))
+        tables.append(pd.DataFrame(table))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
