@@ -73,13 +73,6 @@ class Curves:
         return at.int(), (at - at.int()).float()
 
 
-class _Own(threading.local):
-    """What each thread that works on a GPU has: a stream, and what it captured."""
-
-    def __init__(self) -> None:
-        self.stream, self.graphs = None, {}
-
-
 class Reference:
     """Renders photographs with a network, in torch on one device.
 
@@ -101,8 +94,8 @@ class Reference:
         reason: str = "",
     ) -> None:
         self.device, self.reduced, self.precision = torch.device(device), reduced, precision
-        self.net, self.reason, self.own = net.to(self.device).eval(), reason, _Own()
-        self.convolving = self.net
+        self.net, self.reason = net.to(self.device).eval(), reason
+        self.convolving, self.own = self.net, threading.local()  # a thread's stream and graphs
         if precision != torch.float32:
             self.name = f"reference in {precision}".replace("torch.", "")
             low = copy.deepcopy(self.net)
@@ -125,7 +118,8 @@ class Reference:
         if self.device.type != "cuda" or isinstance(pixels, Tensor):
             yield
             return
-        self.own.stream = self.own.stream or torch.cuda.Stream(self.device)
+        if not hasattr(self.own, "stream"):
+            self.own.stream = torch.cuda.Stream(self.device)
         with torch.cuda.stream(self.own.stream):
             yield
             self.own.stream.synchronize()
@@ -214,7 +208,7 @@ class Reference:
             beside = () if curves is None else (curves.values, curves.noise)
             return [source, *(x for x in beside if x is not None)]
 
-        inputs, graphs = tensors(source, curves), self.own.graphs
+        inputs, graphs = tensors(source, curves), vars(self.own).setdefault("graphs", {})
         about = curves and replace(curves, values=None, noise=None)
         key = (about, *options, *((x.shape, x.dtype) for x in inputs))
         seen, captured = key in graphs, graphs.pop(key, None)
