@@ -179,7 +179,8 @@ if numba:
             protection[i] = np.float32(1) - m * m * m
         low, high = -limit, 0.0
         for _ in range(halvings):
-            r = np.float32((low + high) / 2)
+            middle = (low + high) / 2
+            r = np.float32(middle)
             for k in range(3):
                 line = points[k]
                 for i in range(count):
@@ -190,10 +191,8 @@ if numba:
             reached = 0.0
             for i in range(count):
                 reached += sums[i]
-            if reached < asked * 3 * count:
-                high = (low + high) / 2
-            else:
-                low = (low + high) / 2
+            too_dark = reached < asked * 3 * count
+            low, high = (low, middle) if too_dark else (middle, high)
         return (low + high) / 2
 
     @machine_code
@@ -221,7 +220,7 @@ if numba:
             for x in range(1, blocks):
                 line[x] *= full
             line[blocks] *= np.float32(1 / (lines * cut))
-            line[0], line[blocks + 1] = 0, 0
+            line[blocks + 1] = 0
 
     @machine_code
     def _box(ring, block, last, blocks, out):
@@ -242,7 +241,6 @@ if numba:
                 line[blocks] *= np.float32(1.5)
             else:
                 line[1] *= np.float32(3)
-            line[0], line[blocks + 1] = 0, 0
 
     @machine_code
     def _solve(means, blocks, noise, numbers, out):
@@ -266,8 +264,6 @@ if numba:
             share = np.float32(1) / (max(variance, np.float32(0)) + power[x] + numbers[2])
             a[x], b[x], c[x] = with_red * share, with_green * share, with_blue * share
             d[x], e[x], f[x] = red[x] - a[x] * g, green[x] - b[x] * g, blue[x] - c[x] * g
-        for k in range(PLANES):
-            out[k, 0], out[k, blocks + 1] = 0, 0
 
     @machine_code
     def _finish_row(source, target, filtered, line, numbers):
@@ -303,10 +299,7 @@ if numba:
                 _box(slopes, n - 2, bottom, blocks, found)
                 for k in range(PLANES):
                     found[k, 0], found[k, blocks + 1 :] = found[k, 1], found[k, blocks]
-            block = n - 3
-            for y in range(BLOCK * block, min(BLOCK * block + BLOCK, height)):
-                if block < first:
-                    break
+            for y in range(BLOCK * max(n - 3, first), min(BLOCK * (n - 2), height)):
                 before = (y + BLOCK // 2) // BLOCK - 1
                 share = np.float32((y + 0.5) / BLOCK - 0.5 - before)
                 upper = lines[max(before, 0) % RING]
