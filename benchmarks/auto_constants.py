@@ -11,7 +11,6 @@ Bursts and lime have no halves. One row a change; the first row is ``auto`` as i
 from __future__ import annotations
 
 import argparse
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from zdce import auto, datasets, metrics, postprocess
+from zdce.study.report import commit
 
 NIGHTS = 45  # grey levels; a photograph of lime or dicm with a lower mean counts as a night here
 WINDOW = 256  # pixels a side of what is scored of a pair
@@ -99,8 +99,7 @@ def enhanced(pixels: np.ndarray, inside: tuple[slice, slice] = EVERYTHING) -> np
     """The part ``inside`` of (H, W, 3) uint8 through ``auto``, whose curve is of the whole."""
     image = torch.from_numpy(np.float32(pixels) / 255).permute(2, 0, 1)[None]
     r, noise = auto.curve_of(image)
-    image = image[..., *inside] if inside else image
-    after = auto.render(image, r, auto.noise_table(r, noise))[0][0].permute(1, 2, 0)
+    after = auto.render(image[..., *inside], r, auto.noise_table(r, noise))[0][0].permute(1, 2, 0)
     return (after * 255 + 0.5).clamp(0, 255).to(torch.uint8).numpy()
 
 
@@ -143,16 +142,6 @@ def measured(on: dict[str, list]) -> Iterator[dict]:
                 yield {f"{figure} nights": value for figure, value in found.items()}
     for frames in on["bursts"]:
         yield {"burst_noise": metrics.burst_noise([enhanced(f) for f in frames], relative=True)}
-
-
-def commit() -> str:
-    """The commit of the working tree, with ``+`` where files differ from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    changed = subprocess.run(
-        [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True
-    )
-    return name.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def main() -> None:
