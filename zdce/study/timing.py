@@ -18,10 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -176,7 +177,7 @@ def timed(
 
 
 def _serve(model: str, path: str, file: str, device: str) -> None:
-    """A worker's process: writes the enhanced file's pixels, then times for each line it reads."""
+    """The process of :func:`worker`: an answer for each line that it reads."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else is printed stays out of the answers
 
@@ -194,43 +195,40 @@ def _serve(model: str, path: str, file: str, device: str) -> None:
             "encode": lambda pixels: write_photo(Photo(pixels), written),
         }
         wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-        answer(stages["enhance"](stages["decode"](file)))
-        for _ in sys.stdin:
-            answer(timed(stages, file, wait))
+        first = stages["enhance"](stages["decode"](file))
+        for number, _ in enumerate(sys.stdin):
+            answer(timed(stages, file, wait) if number else first)
     except Exception as error:
         answer(f"{type(error).__name__}: {error}")
 
 
-class Worker:
-    """A process in which one version enhances one file again and again: each call returns
-    milliseconds by stage.
+@contextlib.contextmanager
+def worker(model: str, path: str, file: Path, device: str = "cpu") -> Iterator[Callable[[], Any]]:
+    """A process in which one version enhances one file again and again, as a function: the first
+    call returns the enhanced photograph, (H, W, 3) uint8, further ones milliseconds by stage.
 
-    ``answer()``, once before the first call, is the enhanced photograph, (H, W, 3) uint8; by then
-    all is compiled. Both raise RuntimeError that names the version when it failed or ended.
+    What is compiled, it compiles before the first answer. Calls raise RuntimeError, which names the
+    version, when it fails or ends.
     """
+    own = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(THREADS))
+    own |= ONLY_AVX2 if path == "AVX2" else {}
+    words = [sys.executable, "-m", "zdce.study.timing", model, path, os.fspath(file), device]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(words, env=os.environ | own, **pipes) as process:
 
-    def __init__(self, model: str, path: str, file: Path, device: str = "cpu") -> None:
-        self.model, self.path, self.label = model, path, f"{model}, {path}"
-        own = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(THREADS))
-        own |= ONLY_AVX2 if path == "AVX2" else {}
-        words = [sys.executable, "-m", "zdce.study.timing", model, path, os.fspath(file), device]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(words, env=os.environ | own, **pipes)
+        def call() -> Any:
+            time.sleep(PAUSE)
+            with contextlib.suppress(OSError):  # where it has ended, the missing answer says so
+                os.write(process.stdin.fileno(), b"\n")
+            try:
+                content = pickle.load(process.stdout)
+            except (EOFError, pickle.UnpicklingError):
+                content = f"its process ended (exit code {process.wait()})"
+            if isinstance(content, str):
+                raise RuntimeError(f"{model}, {path}: {content}")
+            return content
 
-    def answer(self) -> object:
-        try:
-            content = pickle.load(self.process.stdout)
-        except (EOFError, pickle.UnpicklingError):
-            content = f"its process ended (exit code {self.process.wait()})"
-        if isinstance(content, str):
-            raise RuntimeError(f"{self.label}: {content}")
-        return content
-
-    def __call__(self) -> dict[str, float]:
-        time.sleep(PAUSE)
-        with contextlib.suppress(OSError):  # where it has ended, the missing answer says so
-            os.write(self.process.stdin.fileno(), b"\n")
-        return self.answer()
+        yield call
 
 
 def busy() -> tuple[float, float]:
@@ -300,15 +298,16 @@ def summary(times: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(results: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFrame:
-    """How far results lie from those of the engine "reference", by model and path: model, path,
-    within_1 (share of values within one grey level), furthest (grey levels).
+    """How far results by model and path lie from those of the engine "reference": version, model,
+    path, within_1 (share of values within one grey level), furthest (grey levels).
     """
     rows = []
     for (model, path), pixels in results.items():
+        rows.append({"version": f"{model}, {path}", "model": model, "path": path})
         if path != "fast" and (model, "reference") in results:
             apart = np.abs(results[model, "reference"].astype(int) - pixels)
-            rows.append((model, path, (apart <= 1).mean(), apart.max()))
-    return pd.DataFrame(rows, columns=["model", "path", "within_1", "furthest"])
+            rows[-1] |= {"within_1": (apart <= 1).mean(), "furthest": apart.max()}
+    return pd.DataFrame(rows, columns=["version", "model", "path", "within_1", "furthest"])
 
 
 def compare(
@@ -337,23 +336,20 @@ def _in_turn(
     models: Mapping[str, Sequence[str]], file: Path, seconds: float, device: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """The rows of one group, and what could not be measured."""
-    running, results, missing = [], {}, []
+    calls, results, missing = {}, {}, []
     with contextlib.ExitStack() as stack:
         for model, asked in models.items():
             whole = engines(model, device)[1:] if "reference" in asked else []
-            for path in dict.fromkeys([*asked, *(one.name for one in whole)]):
-                running.append(Worker(model, path, file, device))
-                stack.enter_context(running[-1].process)
-        for worker in running:  # all have begun: what is compiled, they compile at a time
+            for path in [*asked, *(one.name for one in whole)]:
+                if (model, path) not in calls:
+                    calls[model, path] = stack.enter_context(worker(model, path, file, device))
+        for version, call in calls.items():  # all have begun: they compile at a time
             try:
-                results[worker] = worker.answer()
+                results[version] = call()
             except RuntimeError as error:
                 missing.append(f"not measured: {error}")
-        times = summary(measure({worker.label: worker for worker in results}, seconds))
-    about = [(worker.label, worker.model, worker.path, THREADS) for worker in results]
-    about = pd.DataFrame(about, columns=["version", "model", "path", "threads"])
-    apart = agreement({(each.model, each.path): pixels for each, pixels in results.items()})
-    return about.merge(times).merge(apart, how="left"), missing
+        times = measure({", ".join(version): calls[version] for version in results}, seconds)
+    return agreement(results).merge(summary(times)).assign(threads=THREADS), missing
 
 
 def engines(model: str, device: str = "cpu") -> list[engine.Reference]:
@@ -361,34 +357,25 @@ def engines(model: str, device: str = "cpu") -> list[engine.Reference]:
     return engine.candidates(checkpoints.load(model).net, device)
 
 
-def choices(table: pd.DataFrame, device: str = "cpu") -> list[str]:
-    """The engine that is chosen for each model of :func:`compare`'s table, why, and the times of
-    all that were measured, a line each.
+def as_text(table: pd.DataFrame, missing: Sequence[str] = (), device: str = "cpu") -> str:
+    """What :func:`compare` found as lines for a terminal; for each model the engine that is chosen,
+    why, and the times of all that were measured.
     """
-    lines = []
+    names = ["width", "height", "version", "ms", "ms_low", "ms_high", "ratio", "within_1"]
+    shown = table[[*names, "decode_ms", "encode_ms"]]
+    lines = [shown.to_string(index=False, float_format="{:.4g}".format, na_rep="–"), ""]
     for (model, width, height), part in table.groupby(["model", "width", "height"], sort=False):
         ms = part.set_index("path")["ms"]
         if "chosen" in ms:
-            first, *others = engines(model, device)
-            told = [(first.name, ms["chosen"])]
-            told += [(each.name, ms[each.name]) for each in others if each.name in ms]
-            times = ", ".join(f"{name} {taken:.1f} ms" for name, taken in told)
-            chosen = f"{first.name} is chosen ({first.reason})"
+            here = engines(model, device)
+            ms[here[0].name] = ms["chosen"]
+            times = ", ".join(f"{one.name} {ms[one.name]:.1f} ms" for one in here if one.name in ms)
+            chosen = f"{here[0].name} is chosen ({here[0].reason})"
             lines.append(f"{model}, {width}×{height}: {chosen}: {times}")
-    return lines
-
-
-def as_text(table: pd.DataFrame, missing: list[str], device: str = "cpu") -> str:
-    """What :func:`compare` found as lines for a terminal, with the choices of engines."""
-    names = {"width": "width", "height": "height", "version": "version", "ms": "ms"}
-    names |= {"ms_low": "25 %", "ms_high": "75 %", "ratio": "times the first"}
-    names |= {"within_1": "within 1 level", "decode_ms": "decode", "encode_ms": "encode"}
-    shown = table[[*names]].rename(columns=names)
-    shown = shown.to_string(index=False, float_format="{:.4g}".format, na_rep="–")
     about = table.iloc[0]
     where = f"{about['device']}, {about['threads']} threads, {about['versions']}"
-    lines = [shown, "", *choices(table, device), *missing, f"{where}, commit {about['commit']}"]
-    return "\n".join([*lines, contention(table["other_work"].max())])
+    lines += [*missing, f"{where}, commit {about['commit']}", contention(table["other_work"].max())]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
