@@ -361,7 +361,7 @@ def _by_pillow(data: bytes) -> Decoded:
         if fmt in ("PNG", "WEBP", "AVIF") and getattr(image, "n_frames", 1) > 1:
             frames = f"an animation of {image.n_frames} pictures"
             raise PhotoError(f"{frames}: save one of them as a file of its own")
-        icc, info, depth = _profile(data, image), image.info, 8
+        (icc, notes, carried), info, depth = _about(data, image, fmt), image.info, 8
         if fmt == "AVIF":
             depth = metadata.bits_of_avif(data)
         elif image.mode[0] == "I" or (fmt == "PNG" and data[24] == 16):
@@ -376,8 +376,8 @@ def _by_pillow(data: bytes) -> Decoded:
             image.load()
             deep_png = fmt == "PNG" and depth == 16
             photo = _split(imagecodecs.png_decode(data)) if deep_png else _plain(image)
-        photo.icc, photo.dpi, photo.format = icc, info.get("dpi"), fmt
-        photo.notes, photo.carried = _belongings(data, info, fmt)
+        about = {"icc": icc, "dpi": info.get("dpi"), "notes": notes, "carried": carried}
+        photo = replace(photo, format=fmt, **about)
         if fmt == "TIFF":  # which Pillow turns
             return photo, metadata.exif_of_tiff(data)[0], 1
         try:
@@ -398,33 +398,30 @@ def _unidentified(data: bytes) -> str:
     return other if data else "empty"
 
 
-def _profile(data: bytes, image: Image.Image) -> bytes | None:
-    """The profile of a file that Pillow opened, or one that says the same as what the file states
-    in its place; None for sRGB. PhotoError for high dynamic range.
+def _about(
+    data: bytes, image: Image.Image, fmt: str
+) -> tuple[bytes | None, tuple[str, ...], dict[str, bytes]]:
+    """Of a file that Pillow opened: its profile, or one that says the same as what the file states
+    in its place, None for sRGB; what is left out; what travels beside pixels and EXIF.
     """
-    mode, info = image.mode, image.info
-    icc, gamma = info.get("icc_profile"), info.get("gamma")
-    if image.format == "PNG":
+    info, mode, notes = image.info, image.mode, []
+    icc, carried = info.get("icc_profile"), {XMP: info.get("xmp")}
+    gain_map = any(mark in data for mark in metadata.GAIN_MAPS) or b"tmap" in data[:4096]
+    if fmt == "PNG":
         points = dict(metadata.png_chunks(data)).get(b"cICP", b"")
         if len(points) == 4:
-            return color.by_code_points(points[0], points[1], mode)
-        if not icc and gamma and "srgb" not in info:
-            return color.by_gamma(gamma, info.get("chromaticity"), mode)
-    if image.format == "AVIF" and not icc and (points := metadata.code_points(data)):
-        return color.by_code_points(*points, mode)
-    jpeg = image.format in ("JPEG", "MPO") and not icc and mode == "RGB"
-    if jpeg and metadata.states_adobe_rgb(info.get("exif")):
-        return color.profile(*color.ADOBE)
-    return color.fitting(icc, mode)
-
-
-def _belongings(data: bytes, info: dict, fmt: str) -> tuple[tuple[str, ...], dict[str, bytes]]:
-    """What is left out of a file that Pillow reads, and what travels beside pixels, EXIF and
-    profile.
-    """
-    notes, carried = [], {XMP: info.get("xmp")}
-    gain_map = any(mark in data for mark in metadata.GAIN_MAPS) or b"tmap" in data[:4096]
-    if fmt == "JPEG":
+            icc = color.by_code_points(points[0], points[1], mode)
+        elif not icc and info.get("gamma") and "srgb" not in info:
+            icc = color.by_gamma(info["gamma"], info.get("chromaticity"), mode)
+        carried[TEXT] = metadata.png_texts(data)
+        notes += [IPTC] if "Raw profile type iptc" in info else []
+    elif fmt == "AVIF":
+        if not icc and (points := metadata.code_points(data)):
+            icc = color.by_code_points(*points, mode)
+        notes += [GAIN_MAP] if gain_map else []
+    elif fmt == "JPEG":
+        if not icc and mode == "RGB" and metadata.states_adobe_rgb(info.get("exif")):
+            icc = color.profile(*color.ADOBE)
         tail, further = metadata.behind_jpeg(data)
         if further:
             notes.append(GAIN_MAP if gain_map else FURTHER)
@@ -433,12 +430,7 @@ def _belongings(data: bytes, info: dict, fmt: str) -> tuple[tuple[str, ...], dic
         blocks = info.get("photoshop")
         carried[IPTC] = blocks.get(0x404) if isinstance(blocks, dict) else None
         carried[COMMENT] = info.get("comment")
-    elif fmt == "AVIF" and gain_map:
-        notes.append(GAIN_MAP)
-    elif fmt == "PNG":
-        carried[TEXT] = metadata.png_texts(data)
-        notes += [IPTC] if "Raw profile type iptc" in info else []
-    return tuple(notes), carried
+    return color.fitting(icc, mode), tuple(notes), carried
 
 
 def _plain(image: Image.Image) -> Photo:
