@@ -24,27 +24,21 @@ def chart(values: np.ndarray):
     return figure
 
 
-def test_photographs_become_jpeg_and_charts_png():
-    panel = plots.show(
-        plots.panel([photograph(), photograph(seed=1)], ["a", "b"]), alt="Two photographs"
-    )
-    drawn = plots.show(chart(np.arange(100.0)), alt="A rising line")
-    assert (panel.kind, drawn.kind) == ("image/jpeg", "image/png")
-    assert Image.open(io.BytesIO(panel.data)).format == "JPEG"
-    assert Image.open(io.BytesIO(drawn.data)).format == "PNG"
-
-
-def test_picture_carries_alt_text_and_name_to_the_notebook():
-    picture = plots.show(chart(np.arange(9.0)), alt="A rising\n  line", name="01_loss")
+@pytest.mark.parametrize(
+    ("kind", "fig"),
+    [
+        ("jpeg", plots.panel([photograph(), photograph(seed=1)], ["a", "b"])),
+        ("png", chart(np.arange(100.0))),
+    ],
+)
+def test_a_figure_reaches_the_notebook_with_alt_text_and_name(kind, fig):
+    picture = plots.show(fig, alt="Two photographs\n or a line", name="01_loss")
+    assert Image.open(io.BytesIO(picture.data)).format == kind.upper()
     data, about = picture._repr_mimebundle_()
-    assert about["image/png"] == {"alt": "A rising line", "width": 720, "name": "01_loss"}
-    assert base64.b64decode(data["image/png"]) == picture.data
-    assert data["text/plain"] == "[figure] A rising line"
-
-
-def test_figure_without_alt_text_is_refused():
-    with pytest.raises(ValueError, match="alt"):
-        plots.show(plots.figure()[0], alt="  ")
+    expected = {"alt": "Two photographs or a line", "name": "01_loss"}
+    assert about[f"image/{kind}"] == expected | {"width": round(100 * fig.get_figwidth())}
+    assert base64.b64decode(data[f"image/{kind}"]) == picture.data
+    assert data["text/plain"] == "[figure] Two photographs or a line"
 
 
 def test_same_figure_gives_the_same_bytes():
@@ -52,20 +46,21 @@ def test_same_figure_gives_the_same_bytes():
     assert first == second
 
 
+def test_figure_without_alt_text_is_refused():
+    with pytest.raises(ValueError, match="alt"):
+        plots.show(plots.figure()[0], alt="  ")
+
+
 def test_panel_lays_rows_out_and_enlarges_where_the_first_row_is_framed():
-    row = [photograph(), photograph(seed=1)]
+    row = [photograph(), photograph(seed=1)[..., 0]]  # the second a map, shown in grey
     fig = plots.panel([row, row], ["before", "after"], ["first", "second"], (10, 15, 20))
     assert [axes.get_title() for axes in fig.axes[:2]] == ["before", "after"]
     assert [axes.get_ylabel() for axes in fig.axes[::2]] == ["first", "second", "crop"]
     np.testing.assert_array_equal(fig.axes[0].images[0].get_array(), row[0])
     np.testing.assert_array_equal(fig.axes[5].images[0].get_array(), row[1][15:35, 10:30])
     assert [len(axes.patches) for axes in fig.axes] == [2, 2, 0, 0, 0, 0]  # white on black
-
-
-def test_panel_shows_maps_in_grey():
-    axes = plots.panel([photograph()[..., 0]], ["map"]).axes[0]
-    assert axes.images[0].get_cmap().name == "gray"
-    assert axes.images[0].get_clim() == (0, 255)
+    image = fig.axes[1].images[0]
+    assert image.get_cmap().name == "gray" and image.get_clim() == (0, 255)
 
 
 def test_lines_differ_in_lightness_or_dash():
@@ -84,8 +79,5 @@ def test_slider_is_self_contained_and_named():
     assert not re.search(r"https?:", page)
     assert 'type="range"' in page and "aria-label" in page
     assert "A street &lt;at night&gt;" in page and "<at night>" not in page
-
-
-def test_slider_refuses_different_sizes():
     with pytest.raises(ValueError, match="after"):
         plots.slider(photograph(), photograph(50), alt="x")

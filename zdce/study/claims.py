@@ -168,29 +168,23 @@ def headline(parts: pd.DataFrame) -> str:
 
 def _compared(part: Part, table: pd.DataFrame) -> list[dict]:
     """The part on each of its data sets on which both methods were scored."""
-    both, sets = {part.method, part.other}, {}
+    both, rows = {part.method, part.other}, {}
     for name, scores in table.groupby("dataset", sort=False):
-        if both <= set(scores["method"]) and name in (part.sets or [name]):
-            sets[name] = scores
-    sets = {name: scores for name, scores in sets.items() if name != "bundled"} or sets
-    rows = [_on(part, scores, name) for name, scores in sets.items()]
-    rows = [row for row in rows if row["n"]]
-    return rows or [{"finding": f"not scored: {', '.join(sorted(both))}"}]
-
-
-def _on(part: Part, table: pd.DataFrame, name: str) -> dict:
-    if part.direction == "nearer 0":
-        table = table.assign(**{part.figure: table[part.figure].abs()})
-    found = statistics.compare(table, part.figure, part.method, part.other)
-    margin = part.margin
-    if margin is None:
-        margin = SLIGHT * abs(table.loc[table["method"] == part.other, part.figure].mean())
-    finding = decide(found.low, found.high, part.direction, margin)
-    if found.scenes < statistics.FEWEST:
-        finding = f"fewer than {statistics.FEWEST} scenes: score more (limit = 0)"
-    row = {"on": name, "measured": found.mean, "low": found.low, "high": found.high, "n": found.n}
-    row |= {"unit": METRICS.unit[part.figure], "scenes": found.scenes, "seeds": found.seeds}
-    return row | {"finding": finding}
+        if not both <= set(scores["method"]) or name not in (part.sets or [name]):
+            continue
+        if part.direction == "nearer 0":
+            scores = scores.assign(**{part.figure: scores[part.figure].abs()})
+        found = statistics.compare(scores, part.figure, part.method, part.other)
+        base = scores.loc[scores["method"] == part.other, part.figure].mean()
+        margin = SLIGHT * abs(base) if part.margin is None else part.margin
+        finding = decide(found.low, found.high, part.direction, margin)
+        if found.scenes < statistics.FEWEST:
+            finding = f"fewer than {statistics.FEWEST} scenes: score more (limit = 0)"
+        row = {"on": name, "measured": found.mean, "unit": METRICS.unit[part.figure]}
+        rows[name] = row | vars(found) | {"finding": finding}
+    rows = {name: row for name, row in rows.items() if name != "bundled"} or rows
+    missing = {"finding": f"not scored: {', '.join(sorted(both))}"}
+    return [row for row in rows.values() if row["n"]] or [missing]
 
 
 def decide(low: float, high: float, direction: str, margin: float) -> str:

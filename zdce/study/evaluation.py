@@ -38,10 +38,9 @@ CHUNK = 64  # scores that are computed before they are written
 class Method:
     """One row of a comparison.
 
-    label: its name in tables; methods that differ in their training's seed alone share it. model: a
-    model's name or weights file, None leaves the input as it is. gamma: applied afterwards, None
-    for the model's own. before: a gamma applied to the photograph before the network. seed: of the
-    training, None where there is but one.
+    label: its name in tables, which a training's seeds share. model: a model's name or weights
+    file, None leaves the input as it is. gamma: applied afterwards, None for the model's own.
+    before: applied before the network. seed: of the training, None where there is but one.
     """
 
     label: str
@@ -75,9 +74,7 @@ class Method:
 
     def weights(self) -> str | None:
         """What its scores are kept by: a hash of its network's tensors, ``input``, or ``auto-N``.
-
-        Weights that are not at hand are looked up by name among the committed ones; None says that
-        they are not known there either. Raises CheckpointError for a file that cannot be read.
+        Weights that are not at hand are looked up by name; None where they are not known either.
         """
         if self.model is None or self.model == "auto":
             return "input" if self.model is None else f"auto-{auto.VERSION}"
@@ -112,10 +109,8 @@ def trained(
     before: float = 1.0,
     profile: str = "study",
 ) -> list[Method]:
-    """The trainings of ``experiment`` as methods of one label, one a seed.
-
-    epochs: so long trained; None for the longest. label: the experiment's name by default, with ``+
-    gamma`` where a gamma other than 1 follows. Empty where there is no such training.
+    """The trainings of ``experiment`` that lasted so many epochs (None: the longest) as methods of
+    one label, one a seed; by default the experiment's name, with ``+ gamma`` where one follows.
     """
     mine = experiments.trainings(profile).query("experiment == @experiment")
     wanted = mine["epochs"].max() if epochs is None else epochs
@@ -126,15 +121,13 @@ def trained(
 
 
 def methods(*groups: Sequence[Method]) -> list[Method]:
-    """Those of ``groups`` (such as ``PUBLISHED, PEERS``) that can be scored, after the plain input:
-    their weights are at hand, or their scores are kept.
-    """
+    """The plain input, and those of ``groups`` with weights at hand or scores that are kept."""
     return [INPUT, *(m for group in groups for m in group if m.weights() is not None)]
 
 
 def budgets(rows: Iterable[Method]) -> dict[str, str]:
-    """How each method was trained, in words by label, for the column ``budget`` of claims: epochs,
-    steps, batch, size and seeds; ``published weights``; nothing for the input.
+    """How each method was trained, in words by label: epochs, steps, batch, size and seeds, or
+    ``published weights``; nothing for the input.
     """
     told: dict[str, dict[str, set]] = {}
     for method in rows:
@@ -186,12 +179,11 @@ def evaluate(
     """Scores of every method on every photograph of the data set ``on``: one row a pair.
 
     Columns: dataset, photograph, scene, method, seed (where a method has one), and figures as in
-    METRICS. Kept scores are looked up, missing ones computed and kept.
-
-    limit: so many photographs, evenly spaced; 0 takes all. part: only scenes of this half
+    METRICS, NIQE when its model file is at hand. Kept scores are looked up, missing ones computed
+    and kept. limit: so many photographs, evenly spaced; 0 takes all. part: only scenes of this half
     (``datasets.half``). figures: ``"all"``, or ``"agreement"`` for those that compare with a
-    reference alone. NIQE is there when its model file is at hand. Raises ValueError for an unknown
-    set or model, FileNotFoundError for files not fetched.
+    reference alone. Raises ValueError for an unknown set or model, FileNotFoundError for files not
+    fetched.
     """
     samples = {sample.name: sample for sample in datasets.samples(on, limit, part)}
 
@@ -222,11 +214,9 @@ def answers(rows: Iterable[Method], on: str, limit: int = 0, *, figures: str = "
 def evaluate_bursts(
     rows: Iterable[Method], on: str, limit: int = 0, *, device: str = "auto"
 ) -> pd.DataFrame:
-    """Noise of every method on every static scene of ``on`` (``bursts`` or ``bundled``): one row a
-    pair.
-
-    limit: the first so many scenes; 0 takes all. Columns as :func:`evaluate`, without photograph,
-    and the figures of METRICS that need a burst.
+    """Noise of every method on every static scene of ``on`` (``bursts`` or ``bundled``), the first
+    ``limit``, 0 takes all. Columns as :func:`evaluate`, without photograph, and the figures of
+    METRICS that need a burst.
     """
     scenes = list(dict.fromkeys(sample.scene for sample in datasets.samples(on)))[: limit or None]
     bursts = cache(lambda: datasets.bursts(on))
@@ -247,13 +237,10 @@ def evaluate_pairs(
     *,
     device: str = "auto",
 ) -> pd.DataFrame:
-    """Scores on one's own pairs: photographs in the folder ``low`` and, by the same name, well
-    exposed in ``reference``.
-
-    finished: label → folder of finished pictures of another method, by the same names. Names are
-    compared without their suffix. Nothing is kept. Columns: photograph, method, figures as in
-    METRICS. Raises ValueError naming the folder and photograph where a partner is missing, doubled
-    or of another size.
+    """Scores on one's own pairs, which are not kept: photographs in the folder ``low`` and, by the
+    same name without suffix, well exposed in ``reference``; ``finished``: label → folder of another
+    method's pictures, by the same names. Columns: photograph, method, figures as in METRICS. Raises
+    ValueError naming folder and photograph where a partner is missing, doubled or of another size.
     """
     enhancers = {method.label: method.enhancer(device) for method in (INPUT, *rows)}
     folders = {None: reference, **(finished or {})}
@@ -276,9 +263,7 @@ def evaluate_pairs(
 
 
 def summary(scores: pd.DataFrame, by: Sequence[str] = ("dataset", "method")) -> pd.DataFrame:
-    """Mean of every figure per group, in the order of appearance, with n, the number of photographs
-    or scenes, and seeds where there are any.
-    """
+    """Mean of every figure per group, with n, the photographs or scenes, and seeds if any."""
     groups = scores.groupby(list(by), sort=False)
     figures = [c for c in scores.select_dtypes("number").columns if c not in (*by, "seed")]
     table = groups[figures].mean().dropna(axis="columns", how="all")
@@ -294,18 +279,14 @@ def _table(
     score: Callable[[Method, str], dict[str, float]],
 ) -> pd.DataFrame:
     """Kept scores of these methods and units (photograph or scene → its scene), absent ones
-    computed. Methods that are neither kept nor at hand are left out, in a line.
+    computed; without methods that are neither kept nor at hand, which a line names.
     """
     keys, known = {method: method.key() for method in rows}, set(kept(group).index)
-    lost = {
-        m: m.label
-        for m, key in keys.items()
-        if not m.at_hand() and any((*key, u) not in known for u in scenes)
-    }
+    lost = [m for m in rows if not m.at_hand() and {(*keys[m], unit) for unit in scenes} - known]
     if lost:
-        names = ", ".join(dict.fromkeys(lost.values()))
+        names = ", ".join(dict.fromkeys(method.label for method in lost))
         print(f"{on}: left out, weights not at hand (zdce data fetch published-weights): {names}")
-        rows = [method for method in rows if method not in lost]
+    rows = [method for method in rows if method not in lost]
     todo = {(*keys[m], unit): (m, unit) for unit in scenes for m in rows}
     todo = [(key, pair) for key, pair in todo.items() if key not in known]
     for start in tqdm(range(0, len(todo), CHUNK), desc=group, disable=None if todo else True):
@@ -352,12 +333,10 @@ def _niqe_model():
 
 
 def committed() -> Path:
-    """Folder of the study's committed scores."""
     return paths.reports("study") / "scores"
 
 
 def own() -> Path:
-    """Folder of scores computed here and not committed."""
     return paths.runs() / "scores"
 
 

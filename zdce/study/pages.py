@@ -35,9 +35,8 @@ def render(template: str, **parts: object) -> str:
 
 
 def report_page(notebook: nbformat.NotebookNode, notice: str = "") -> str:
-    """An executed notebook as one HTML page; ``notice`` is said at its top.
-
-    Below the title stands what was found: the first paragraph of the findings.
+    """An executed notebook as one HTML page, what was found below its title: the first paragraph
+    of the findings; or ``notice``.
     """
     import nbformat
     from nbconvert import HTMLExporter
@@ -59,11 +58,10 @@ def report_page(notebook: nbformat.NotebookNode, notice: str = "") -> str:
 
 
 def index_page(folder: Path, about: dict, facts: dict, claims: pd.DataFrame, glance: str) -> str:
-    """The index of the finished reports in ``folder``.
+    """The index of the finished reports in ``folder``, and of ``soak.csv`` where that lies there.
 
     ``about``: profile, date and commit; ``facts``: what else the results were made with;
-    ``claims``: the ledger; ``glance``: its verdicts at a glance, in Markdown. What long runs with
-    faults found is read from ``soak.csv`` where that lies there.
+    ``claims``: the ledger; ``glance``: its verdicts at a glance, in Markdown.
     """
     import nbformat
     from nbconvert.filters import markdown2html

@@ -54,8 +54,7 @@ def figure(
 def show(fig: Figure, alt: str, name: str = "") -> Shown:
     """Render ``fig`` for a notebook's last line: JPEG if it holds photographs, else PNG.
 
-    ``alt`` says in words what the figure shows; ``name`` (such as ``06_panels``) files it among the
-    report's figures. Raises ValueError without an alt text.
+    ``alt`` says what it shows, ValueError without; ``name`` files it among the report's figures.
     """
     if not (alt := " ".join(alt.split())):
         raise ValueError("alt: a figure needs a text that says what it shows")

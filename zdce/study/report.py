@@ -58,11 +58,8 @@ def _place(folder: str, name: str, suffix: str) -> Path:
 
 
 def save_table(frame: pd.DataFrame, name: str, decimals: int = 3) -> pd.DataFrame:
-    """Save ``frame`` as ``tables/<name>.csv`` (six significant digits) and return it rounded, for
-    display.
-
-    A named index is saved as columns, an unnamed one is dropped. Raises ValueError for a name
-    without its number.
+    """Save ``frame`` as ``tables/<name>.csv`` (six significant digits), a named index as columns,
+    and return it rounded, for display. Raises ValueError for a name without its number.
     """
     flat = frame.reset_index() if any(label is not None for label in frame.index.names) else frame
     place = _place("tables", name, ".csv")
@@ -71,9 +68,8 @@ def save_table(frame: pd.DataFrame, name: str, decimals: int = 3) -> pd.DataFram
 
 
 def save_figure(figure: Figure, name: str, alt: str) -> plots.Shown:
-    """Save ``figure`` as ``figures/<name>.jpg`` or ``.png`` and return the picture, for display.
-
-    ``alt`` says in words what it shows; without it, and for a name without its number, ValueError.
+    """Save ``figure`` as ``figures/<name>.jpg`` or ``.png`` and return the picture, for display;
+    ``alt`` says in words what it shows. Raises ValueError without it, or the name's number.
     """
     picture = plots.show(figure, alt, name)
     _place("figures", name, pages.SUFFIXES[picture.kind]).write_bytes(picture.data)
@@ -84,18 +80,15 @@ def commit() -> str:
     """Short hash of the clone's commit, with a ``+`` when files other than reports have changed
     since; ``unknown`` outside a clone.
     """
-
-    def git(*words: str) -> subprocess.CompletedProcess:
-        command = ["git", "-C", str(paths.root()), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=20)
-
+    changed = ["diff", "--quiet", "HEAD", "--", ":/", ":(exclude,top)reports"]
     try:
-        known = git("rev-parse", "--short", "HEAD")
-        changed = git("diff", "--quiet", "HEAD", "--", ":/", ":(exclude,top)reports")
+        known, clean = (
+            subprocess.run(["git", "-C", paths.root(), *words], capture_output=True, timeout=20)
+            for words in (["rev-parse", "--short", "HEAD"], changed)
+        )
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    found = known.stdout.strip() + "+" * (changed.returncode == 1)
-    return found if known.returncode == 0 else "unknown"
+    return known.stdout.decode().strip() + "+" * (clean.returncode == 1) or "unknown"
 
 
 def facts() -> dict[str, str]:
@@ -128,14 +121,12 @@ def prose(*lines: str) -> plots.Shown:
 
 
 def run(profile: str = "quick", only: Iterable[str] | None = None) -> list[str]:
-    """Run the notebooks with a profile's parameters and render ``reports/<profile>/``, index
-    included.
+    """Run the notebooks with a profile's parameters and render ``reports/<profile>/``.
 
-    ``only``: numbers or names of notebooks (``01``, ``06_result_comparison``), None for all. A
-    notebook that fails leaves ``NN_name.failed.html`` and ``.ipynb`` and what was finished before
-    stays. Returns a line for each notebook that failed. Raises ValueError, before anything runs,
-    for an unknown notebook or profile and for a parameter that its notebook lacks or that has
-    another type.
+    ``only``: numbers or names of notebooks (``01``, ``06_result_comparison``), None for all. One
+    that fails leaves ``NN_name.failed.html`` and ``.ipynb``, and what was finished before stays.
+    Returns a line for each that failed. Raises ValueError, before anything runs, for an unknown
+    notebook or profile and a parameter that its notebook lacks or that has another type.
     """
     books = sorted(paths.notebooks().glob("[0-9][0-9]_*.ipynb"))
     names = {name: book for book in books for name in (book.stem, book.stem[:2])}
@@ -158,9 +149,8 @@ def run(profile: str = "quick", only: Iterable[str] | None = None) -> list[str]:
             failure = _execute(book, parameters.get(book.stem, {}), stage, kernel)
             seconds = time.perf_counter() - started
             print(f"{seconds:.1f} s" + " FAILED" * bool(failure), flush=True)
-            _finish(
-                book, {"seconds": round(seconds, 1), **_made(profile)}, stage, finished, failure
-            )
+            about = {"seconds": round(seconds, 1), **_made(profile)}
+            _finish(book, about, stage, finished, failure)
             failures += [failure] if failure else []
         write_index(profile)
     for failure in failures:
@@ -177,11 +167,8 @@ def declared(book: Path) -> dict[str, str]:
 
 
 def read_profile(profile: str) -> dict[str, dict]:
-    """Parameters of each notebook from ``notebooks/profiles/<profile>.yaml``, checked against the
-    notebooks.
-
-    Raises ValueError naming profile, notebook and parameter when one is unknown or has another
-    type.
+    """Parameters of each notebook from ``notebooks/profiles/<profile>.yaml``; ValueError naming
+    profile, notebook and parameter when one is unknown or has another type.
     """
     folder = paths.notebooks() / "profiles"
     file = folder / f"{profile}.yaml"

@@ -20,11 +20,8 @@ FEWEST = 5  # scenes; with fewer a bootstrap interval says too little (ours)
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean over photographs and seeds with its 95 % interval.
-
-    mean, low, high: in the figure's unit. n: photographs (scenes of bursts). scenes; seeds: how
-    many (1 where the method has none). lowest, highest: the smallest and largest mean of a single
-    seed.
+    """A mean with its 95 % interval, in the figure's unit; n: of photographs (scenes of bursts);
+    seeds: 1 where the method has none.
     """
 
     mean: float
@@ -33,8 +30,6 @@ class Difference:
     n: int
     scenes: int
     seeds: int
-    lowest: float
-    highest: float
 
 
 def compare(
@@ -77,17 +72,15 @@ def interval(values: pd.Series | pd.DataFrame, seed: int = 0) -> Difference:
     sums, counts = groups.sum().to_numpy(float), groups.count().to_numpy(float)
     scenes, seeds = sums.shape
     if not scenes or not seeds:
-        return Difference(np.nan, np.nan, np.nan, 0, 0, seeds, np.nan, np.nan)
-    mean, each = sums.sum() / counts.sum(), sums.sum(axis=0) / counts.sum(axis=0)
-    low = high = np.nan
+        return Difference(np.nan, np.nan, np.nan, 0, 0, seeds)
+    mean, low, high = sums.sum() / counts.sum(), np.nan, np.nan
     if scenes > 1:
         random = np.random.default_rng(seed)
         drawn = random.multinomial(scenes, np.full(scenes, 1 / scenes), size=DRAWS)
         columns = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=DRAWS)
         means = ((drawn @ sums) * columns).sum(axis=1) / ((drawn @ counts) * columns).sum(axis=1)
         low, high = np.nanquantile(means, LEVEL)
-    found = map(float, (mean, low, high))
-    return Difference(*found, len(table), scenes, seeds, float(each.min()), float(each.max()))
+    return Difference(*map(float, (mean, low, high)), len(table), scenes, seeds)
 
 
 def _wide(scores: pd.DataFrame, figure: str, method: str) -> pd.DataFrame:
