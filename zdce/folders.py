@@ -385,7 +385,7 @@ def _not_taken(path: Path, options: Options) -> str | None:
         return f'{kind} (needs an extra: pip install "zdce[{extra}]")'
     written, add = photos.SUFFIXES, "jpg, or tif for 16 bits"
     if video.is_video(path):
-        written, add = video.SUFFIXES, "mp4"
+        kind, written, add = f"{kind} video", video.SUFFIXES, "mp4"
     return (
         None if options.extension in written else f"{kind} (read, not written: add --format {add})"
     )

@@ -6,6 +6,7 @@ time so that brightness does not flicker. Needs PyAV and numba (extra ``video``)
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import logging
 import math
@@ -271,7 +272,8 @@ class _Clock:
 
     Where a file is several put together, the times of all streams begin anew with each of them;
     they are moved on. A recording's start becomes 0. AVI and WMV know no times of presentation:
-    those of storage are taken in order. A time that repeats or is missing becomes a later one.
+    those that readers make up are taken in order. A time that repeats or is missing becomes a later
+    one.
     """
 
     def __init__(self, video: Any, pictures: Any) -> None:
@@ -283,7 +285,8 @@ class _Clock:
         self.moves = [start]  # seconds, of each part of the file
         self.parts: Counter[int] = Counter()  # by stream, the part that it is in
         self.expected: dict[int, Fraction] = {}  # by stream, the time after the last packet
-        self.stored: deque[int] = deque()  # times of storage that no frame has taken yet
+        self.waiting: list[int] = []  # times that no frame has taken yet
+        self.early: int | None = None  # what readers add to the time of storage
         self.last: int | None = None
 
     def packet(self, packet: Any) -> None:
@@ -301,13 +304,15 @@ class _Clock:
         shift = round(self.moves[self.parts[index]] / base)
         packet.pts = None if packet.pts is None else packet.pts + shift
         packet.dts = None if packet.dts is None else packet.dts + shift
-        if self.by_order and packet.dts is not None and index == self.pictures.index:
-            self.stored.append(packet.dts)
+        if self.by_order and packet.pts is not None and index == self.pictures.index:
+            if self.early is None:
+                self.early = packet.pts - packet.dts if packet.dts is not None else 0
+            heapq.heappush(self.waiting, packet.pts - self.early)
 
     def frame(self, frame: Any) -> None:
         """Correct the time of a frame, given in the order of presentation."""
         frame.time_base = base = self.pictures.time_base
-        at = self.stored.popleft() if self.stored else frame.pts
+        at = heapq.heappop(self.waiting) if self.waiting else frame.pts
         if self.last is not None:
             at = self.last + max(1, round(self.each / base)) if at is None else at
             at = max(at, self.last + 1)
