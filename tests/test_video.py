@@ -347,6 +347,7 @@ KINDS = {
     "old AVI": ("a.avi", {"codec": "mpeg4", "options": {"bf": "2", "qmax": "2"}}),
     # readers make up 1, 4, 3, 5, 2, … for it: even times are right
     "AVI without times": ("a.avi", {"options": MIXED}),
+    "AVI in order": ("a.avi", {"options": {"bf": "0"}}),
 }
 NOT_TAKEN = {
     ("late sound", "avi"): "sound that begins later",
