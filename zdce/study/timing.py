@@ -45,7 +45,7 @@ ENGINE = ("__init__", "engine/*", "auto", "enhance", "memory", "model", "peers",
 SOURCES = {
     "paths": ENGINE,
     "filter": ("auto", "postprocess"),
-    "large": (*ENGINE, "folders", "photos*"),
+    "large": (*ENGINE, "color", "folders", "photos"),
     "video": (*ENGINE, "steady", "video"),
     "training": ("__init__", "losses", "memory", "model", "step"),
 }
