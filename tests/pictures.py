@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from zdce.model import CurveNet
+from zdce.photos import read_photo
 
 SRGB = bytes(imagecodecs.cms_profile("srgb"))
 
@@ -96,3 +97,9 @@ def dng(values):
     tags += [(50714, 5, 1, (0, 1), True), (50717, 4, 1, 65535, True)]
     tags += [(50721, 10, 9, matrix, True), (50728, 5, 3, (1, 1, 1, 1, 1, 1), True)]
     return tiff(values, photometric=32803, extratags=tags)
+
+
+def read(folder, data, name="a.jpg"):
+    """The photograph of a file with these bytes."""
+    (folder / name).write_bytes(data)
+    return read_photo(folder / name)

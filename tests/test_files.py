@@ -27,8 +27,8 @@ def test_what_lies_under_the_name_of_the_unfinished_file(tmp_path):
     with atomic_write(tmp_path / "a.txt") as partial:
         pass
     partial.write_text("left over, and longer")
-    with atomic_write(tmp_path / "a.txt") as partial:
-        partial.write_text("new")
+    with atomic_write(tmp_path / "a.txt") as partial, partial.open("r+") as file:
+        file.write("new")
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a.txt": "new"}
     (tmp_path / "mine").write_text("mine")
     partial.symlink_to(tmp_path / "mine")

@@ -80,11 +80,10 @@ def refusals(home, process) -> dict[str, str]:
     """File name → its line on stderr, where control characters of a name are written out."""
     lines, found = process.stderr.split("\n"), {}
     for file in (home / "in").iterdir():
-        told = [
-            line for line in lines if line.startswith(f"{escape_control_characters(str(file))}: ")
-        ]
+        name = escape_control_characters(str(file))
+        told = [line for line in lines if line.startswith(f"{name}: ")]
+        assert len(told) <= 1, told
         if told:
-            assert len(told) == 1, told
             found[file.name] = told[0]
     return found
 
@@ -112,11 +111,11 @@ def test_outputs_are_whole_in_kind_and_what_the_enhancer_makes(done):
     enhancer, compared = Enhancer(), set()
     for file in (home / "out").iterdir():
         before, after = read_photo(home / "in" / file.name), read_photo(file)
-        for what in ("pixels", "alpha"):
-            one, other = getattr(before, what), getattr(after, what)
-            assert getattr(one, "shape", None) == getattr(other, "shape", None), file.name
-            assert getattr(one, "dtype", None) == getattr(other, "dtype", None), file.name
-        assert after.gray == before.gray, file.name
+        kinds = [
+            (photo.pixels.shape, photo.pixels.dtype, photo.alpha is None, photo.gray)
+            for photo in (before, after)
+        ]
+        assert kinds[0] == kinds[1], file.name
         suffix = file.suffix.lower()
         if wanted[file.name] == FINE and suffix in (".png", ".tif", ".bmp"):  # which lose nothing
             assert np.array_equal(after.pixels, enhancer(before).pixels), file.name
@@ -157,9 +156,8 @@ def test_an_output_that_is_a_link_is_replaced_and_not_followed(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "one.png").symlink_to(tmp_path / "precious")
     assert enhance(tmp_path / "one.png", "-o", tmp_path / "out").returncode == 0
-    assert (tmp_path / "precious").read_text() == "mine" and not (
-        tmp_path / "out" / "one.png"
-    ).is_symlink()
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert not (tmp_path / "out" / "one.png").is_symlink()
 
 
 @pytest.mark.skipif(
@@ -174,16 +172,14 @@ def test_an_unreadable_photograph_and_an_unreadable_folder(tmp_path):
     (tmp_path / "in" / "a.png").chmod(0)
     (tmp_path / "in" / "closed").chmod(0)
     drop = "-dac_override,-dac_read_search"
-    powers = (
-        ["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}"] if os.geteuid() == 0 else []
-    )
-    process = in_a_process(tmp_path / "in", "-o", tmp_path / "out", ahead=powers)
+    powers = ["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}"]
+    ahead = powers if os.geteuid() == 0 else ()
+    process = in_a_process(tmp_path / "in", "-o", tmp_path / "out", ahead=ahead)
     (tmp_path / "in" / "closed").chmod(0o700)
     assert process.returncode == 1 and "Traceback" not in process.stderr, process.stderr
-    assert refusals(tmp_path, process)["a.png"].endswith("a.png: cannot be read: Permission denied")
-    assert refusals(tmp_path, process)["closed"].endswith(
-        "closed: cannot be read: Permission denied"
-    )
+    told = refusals(tmp_path, process)
+    assert set(told) == {"a.png", "closed"}
+    assert all(line.endswith("cannot be read: Permission denied") for line in told.values())
     assert [file.name for file in (tmp_path / "out").rglob("*.png")] == ["b.png"]
 
 
@@ -219,20 +215,11 @@ def test_links_out_of_the_folder_and_things_that_are_no_files(tmp_path):
         file.truncate(2**36)
     process = enhance(folder, "-o", tmp_path / "out")
     assert process.returncode == 1
-    refused = {
-        name: line.partition(f"{name}: ")[2] for name, line in refusals(tmp_path, process).items()
-    }
+    refused = refusals(tmp_path, process)
     assert set(refused) == {"dangling.png", "round.png", "secret.png", "sparse.tif"} | set(NO_FILES)
-    for name in NO_FILES:
-        assert refused[name] == "cannot be read: a pipe or a device, not a file"
-    assert refused["sparse.tif"] == "cannot be read: larger than 1,800 MB"
-    assert "root:" not in process.stderr
-    written = {
-        str(file.relative_to(tmp_path / "out"))
-        for file in (tmp_path / "out").rglob("*")
-        if file.is_file()
-    }
-    assert written == {"fine.png"}
+    assert all("a pipe or a device" in refused[name] for name in NO_FILES)
+    assert "larger than" in refused["sparse.tif"] and "root:" not in process.stderr
+    assert [file.name for file in (tmp_path / "out").rglob("*")] == ["fine.png"]
     assert [file.name for file in elsewhere.iterdir()] == ["private.png"]
 
 
@@ -251,9 +238,7 @@ def test_no_room_for_the_output_leaves_nothing_half(tmp_path):
     process = in_a_process(tmp_path / "in", "-o", tmp_path / "out", before=FULL)
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["small.png"]
-    assert re.search(
-        r"large\.png: cannot be written: File too large$", process.stderr, re.MULTILINE
-    )
+    assert refusals(tmp_path, process)["large.png"].endswith("cannot be written: File too large")
 
 
 def test_an_output_folder_that_cannot_be_made(tmp_path):

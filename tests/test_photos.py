@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from pictures import SRGB, dng, encoded, heic, noise, smooth, tiff
+from pictures import SRGB, dng, encoded, heic, noise, read, smooth, tiff
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin
 
 from zdce import photos
@@ -29,11 +29,6 @@ def picture(height, width, dtype=np.uint8, gray=False, alpha=False):
     if gray:
         pixels = pixels[..., :1].repeat(3, axis=2)
     return Photo(pixels, noise(height, width, dtype=dtype, seed=1) if alpha else None, gray)
-
-
-def read(tmp_path, data, name="a.jpg"):
-    (tmp_path / name).write_bytes(data)
-    return read_photo(tmp_path / name)
 
 
 def through(tmp_path, photo, name):
