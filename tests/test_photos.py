@@ -275,7 +275,8 @@ def test_no_stale_thumbnail(tmp_path):
     thumbnail = b"\xff\xd8THUMBNAIL\xff\xd9"
     first = struct.pack("<H HHII I", 1, 274, 3, 1, 6, 26)
     second = struct.pack("<H HHII HHII I", 2, 513, 4, 1, 56, 514, 4, 1, len(thumbnail), 0)
-    data = encoded(smooth(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0" + first + second + thumbnail)
+    block = b"Exif\0\0II*\0\x08\0\0\0" + first + second + thumbnail + b"more"
+    data = encoded(smooth(), "JPEG", exif=block)
     with Image.open(io.BytesIO(data)) as image:  # the source does hold one
         assert image.getexif().get_ifd(ExifTags.IFD.IFD1)[514] == len(thumbnail)
     for name in ("b.jpg", "b.png", "b.tif", "b.webp"):
