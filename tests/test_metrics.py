@@ -121,6 +121,8 @@ def test_burst_noise_is_the_deviation_over_frames(photo):
     assert metrics.burst_noise(noisy) == pytest.approx(4, rel=0.02)
     assert metrics.burst_noise(noisy, relative=True) == pytest.approx(4 / 60, rel=0.02)
     assert metrics.burst_noise([photo, photo, photo]) == 0  # structure is no noise
+    pair = [photo // 2, photo // 2 + 2]
+    assert metrics.burst_noise(pair) == pytest.approx(2**0.5)  # of n − 1
     gains = metrics.burst_scores([frame * 3 for frame in frames(20, 3)], frames(20, 3))
     assert gains["noise_gain"] == pytest.approx(3)
     assert gains["noise_gain_relative"] == pytest.approx(1)
