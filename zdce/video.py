@@ -457,7 +457,10 @@ class _Target:
             self._mux(self.stream.encode, item)
             self.frames += 1
         elif place := self.places.get(item.stream.index):
-            self._check_begin(item)
+            if item.pts is not None and place.index not in self.begun:
+                self.begun.add(place.index)  # an AVI cannot say that sound begins later
+                if self.container == "avi" and item.pts * item.time_base > LATE:
+                    raise VideoError(f"sound that begins later does not go into avi{OTHER}")
             item.stream = place
             self._mux(lambda packet: [packet], item)
 
@@ -479,13 +482,6 @@ class _Target:
             reason = getattr(error, "strerror", None) or error
             raise VideoError(f"cannot be written as {self.container}: {reason}{OTHER}") from error
 
-    def _check_begin(self, packet: Any) -> None:
-        """VideoError where sound begins later than the video, which an AVI cannot say."""
-        if packet.stream.index not in self.begun and packet.pts is not None:
-            self.begun.add(packet.stream.index)
-            if self.container == "avi" and packet.pts * packet.time_base > LATE:
-                raise VideoError(f"sound that begins later does not go into avi{OTHER}")
-
     def _check_even(self, frame: Any) -> None:
         """VideoError where two frames would share a time, which an AVI counts."""
         if self.even is not None:
@@ -497,7 +493,10 @@ class _Target:
             self.shown, frame.pts, frame.time_base = at, at - self.begin, self.even
 
     def _add_streams(self, first: Any) -> None:
-        """Streams of the output in the source's order: the one to encode to, and those to copy."""
+        """Streams of the output in the source's order: the one to encode to, and those to copy.
+
+        One that the container does not take becomes a note; if it is sound, a VideoError.
+        """
         matrix = _display_matrix(first)
         if matrix and self.container in CANNOT_TURN:
             raise VideoError(f"turned pictures do not go into {self.container}{OTHER}")
@@ -514,23 +513,18 @@ class _Target:
                     opaque = True if context is not None else None
                     made = self.output.add_stream_from_template(stream, opaque=opaque)
                     self.places[stream.index] = made
-            if made is None:
-                self._left_out(stream)
+            if made is not None:
+                made.metadata.update(stream.metadata)
+                made.disposition = int(stream.disposition)
                 continue
-            made.metadata.update(stream.metadata)
-            made.disposition = int(stream.disposition)
+            name = context.name if context else stream.metadata.get("handler_name", "").strip()
+            what = f"{stream.type} {stream.index}" + (f" ({name})" if name else "")
+            if stream.type == "audio":
+                raise VideoError(f"{what} does not go into {self.container}{OTHER}")
+            self.notes.append(f"{what} left out: {self.container} does not take it")
 
     def _takes(self, codec: str | None) -> bool:
         return self.container != "mpegts" or codec in IN_MPEGTS
-
-    def _left_out(self, stream: Any) -> None:
-        """Say that a stream is not copied; VideoError for sound."""
-        context = stream.codec_context
-        name = context.name if context else stream.metadata.get("handler_name", "").strip()
-        what = f"{stream.type} {stream.index}" + (f" ({name})" if name else "")
-        if stream.type == "audio":
-            raise VideoError(f"{what} does not go into {self.container}{OTHER}")
-        self.notes.append(f"{what} left out: {self.container} does not take it")
 
     def _encoded_stream(self, first: Any) -> Any:
         """The output's stream of pictures, its encoder open."""
