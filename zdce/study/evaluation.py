@@ -131,22 +131,22 @@ def budgets(rows: Iterable[Method]) -> dict[str, str]:
     """
     told: dict[str, dict[str, set]] = {}
     for method in rows:
-        if method.model is None or method.model == "auto":
+        if method.model in (None, "auto"):
             continue
-        header = checkpoints.load(method.model).header if method.at_hand() else {}
-        run, words = header.get("train", {}), "published weights"
+        run = checkpoints.load(method.model).header.get("train", {}) if method.at_hand() else {}
+        words = "published weights"
         if run:
             words = f"{run['steps']:,} steps × {run['batch']} at {run['size']} px"
             if str(run.get("data", "")).startswith("sice-train"):
                 epochs = run["steps"] / -(-experiments.PHOTOGRAPHS // run["batch"])
                 words = f"{epochs:.4g} epochs, {words}"
-        told.setdefault(method.label, {}).setdefault(words, set()).add(run.get("seed"))
-
-    def seeded(words: str, seeds: set) -> str:
-        numbers = [str(seed) for seed in sorted(seeds - {None})]
-        return words + f", seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}" * bool(numbers)
-
-    return {label: "; ".join(seeded(*item) for item in v.items()) for label, v in told.items()}
+        seeds = told.setdefault(method.label, {}).setdefault(words, set())
+        seeds |= {run["seed"]} if "seed" in run else set()
+    for label, each in told.items():
+        seeded = {w: ", ".join(map(str, sorted(seeds))) for w, seeds in each.items()}
+        parts = [f"{w}, seed{'s' * (',' in s)} {s}" if s else w for w, s in seeded.items()]
+        told[label] = "; ".join(parts)
+    return told
 
 
 def sets(data: str) -> list[str]:

@@ -120,8 +120,8 @@ def _inline(text: str) -> str:
 
 
 def _tidy_tables(text: str) -> str:
-    """pandas' tables without borders, scoped style and running index; numbers to the right, gaps as
-    dashes.
+    """pandas' tables without borders, scoped style and unnamed row numbers; figures to the right,
+    gaps as dashes.
     """
     text = re.sub(r"<style scoped>.*?</style>", "", text, flags=re.DOTALL)
     return re.sub(r"<table.*?</table>", lambda match: _tidy(match[0]), text, flags=re.DOTALL)
@@ -135,7 +135,7 @@ def _tidy(text: str) -> str:
     if "span=" not in text and len({len(row) for row in rows}) == 1:  # else heads are grouped
         for cell in table.findall("tbody/tr/th"):
             cell.tag = "td"
-        if [row[0].text for row in rows] == [None, *map(str, range(len(rows) - 1))]:
+        if rows[0][0].text is None and all((row[0].text or "").isdigit() for row in rows[1:]):
             for row in rows:
                 row.remove(row[0])
         for head, *cells in zip(*rows, strict=True):
