@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 
 import imagecodecs
@@ -101,12 +102,6 @@ def fitting(icc: bytes | None, mode: str) -> bytes | None:
     return icc if icc and icc[16:20] == space and mode != "CMYK" else None
 
 
-def has_tables(icc: bytes) -> bool:
-    """Whether a profile describes colour by a table, not by primaries and a tone curve."""
-    count = int.from_bytes(icc[128:132], "big")
-    return b"A2B0" in (icc[at : at + 4] for at in range(132, 132 + 12 * min(count, 99), 12))
-
-
 @lru_cache(16)
 def meaning(icc: bytes | None) -> tuple[np.ndarray, np.ndarray | None] | None:
     """What a profile for RGB or grey says: (3, 65536) the sRGB tone in [0, 1] of each value in 16
@@ -165,7 +160,7 @@ def _matrix(icc: bytes) -> np.ndarray:
 def to_srgb(pixels: np.ndarray, icc: bytes) -> np.ndarray:
     """(H, W, 3) uint8 or uint16 of a file whose profile has a :func:`meaning` → sRGB, uint16."""
     curve, matrix = meaning(icc)
-    tones = _of_depth(curve, pixels.dtype)
+    tones = curve[:, :: (LEVELS - 1) // np.iinfo(pixels.dtype).max]
     if matrix is None:
         table = np.rint(65535 * tones).astype(np.uint16)
         return by_bands(lambda rows: _looked_up(rows, table), np.uint16, pixels)
@@ -178,11 +173,12 @@ def from_srgb(pixels: np.ndarray, icc: bytes, original: np.ndarray) -> np.ndarra
     ``original``, the file's own; from there come the colours beyond sRGB.
     """
     (curve, matrix), depth, tones = meaning(icc), original.dtype, np.linspace(0, 1, LEVELS)
+    top = np.iinfo(depth).max
     values = np.stack([np.interp(tones, channel, tones) for channel in curve])
-    values = np.rint(np.iinfo(depth).max * values).astype(depth)
+    values = np.rint(top * values).astype(depth)
     if matrix is None:
         return by_bands(lambda rows: _looked_up(rows, values), depth, pixels)
-    light = _to_light(_of_depth(curve, depth)).astype(np.float32)
+    light = _to_light(curve[:, :: (LEVELS - 1) // top]).astype(np.float32)
     srgb = np.broadcast_to(_to_light(tones).astype(np.float32), (3, LEVELS))
     inverse = np.linalg.inv(matrix)
 
@@ -198,10 +194,13 @@ def from_srgb(pixels: np.ndarray, icc: bytes, original: np.ndarray) -> np.ndarra
     return by_bands(back, depth, pixels, original)
 
 
-def by_table(pixels: np.ndarray, icc: bytes) -> np.ndarray:
-    """(H, W, 3) uint8 or uint16 by any profile for RGB → sRGB, same depth; colours beyond it end at
-    its edge.
+def by_table(pixels: np.ndarray, icc: bytes) -> np.ndarray | None:
+    """(H, W, 3) uint8 or uint16 by a profile that describes colour by a table → sRGB, same depth;
+    colours beyond it end at its edge. None where the profile has no table.
     """
+    count = min(int.from_bytes(icc[128:132], "big"), 99)
+    if b"A2B0" not in (icc[at : at + 4] for at in range(132, 132 + 12 * count, 12)):
+        return None
     how = {"colorspace": "rgb", "outcolorspace": "rgb", "flags": EXACT}
     srgb, convert = imagecodecs.cms_profile("srgb"), imagecodecs.cms_transform
     return by_bands(lambda rows: convert(rows, icc, srgb, **how), pixels.dtype, pixels)
@@ -211,18 +210,15 @@ def from_cmyk(image, icc: bytes | None):
     """sRGB of a CMYK Pillow image by its profile, or by Pillow's plain formula where that is none
     or no good.
     """
-    if icc and icc[16:20] == b"CMYK":
-        try:
-            return ImageCms.profileToProfile(
-                image,
-                ImageCms.ImageCmsProfile(io.BytesIO(icc)),
-                ImageCms.createProfile("sRGB"),
-                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                outputMode="RGB",
-                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-            )
-        except (ImageCms.PyCMSError, OSError):
-            pass
+    with suppress(ImageCms.PyCMSError, OSError):
+        return ImageCms.profileToProfile(
+            image,
+            ImageCms.ImageCmsProfile(io.BytesIO(icc)),
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
     return image.convert("RGB")
 
 
@@ -252,11 +248,6 @@ def _toned(linear: np.ndarray) -> np.ndarray:
 def _tone_table() -> np.ndarray:
     """sRGB tones by steps of light."""
     return np.rint(65535 * _to_tone(np.linspace(0, 1, FINE + 1))).astype(np.uint16)
-
-
-def _of_depth(table: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Of a table for 16 bits, what values of this depth find in it."""
-    return table[:, :: (LEVELS - 1) // np.iinfo(dtype).max]
 
 
 def _looked_up(pixels: np.ndarray, tables: np.ndarray) -> np.ndarray:

@@ -562,11 +562,12 @@ def _toned(photo: Photo) -> Photo:
     nothing.
     """
     icc, alpha = photo.icc, photo.alpha
-    if icc and not photo.gray and color.has_tables(icc):
-        try:
-            return replace(photo, pixels=color.by_table(photo.pixels, icc), icc=None)
-        except RuntimeError:
-            return photo
+    try:
+        table = color.by_table(photo.pixels, icc) if icc and not photo.gray else None
+    except RuntimeError:
+        return photo
+    if table is not None:
+        return replace(photo, pixels=table, icc=None)
     if (meaning := color.meaning(icc)) is None:
         return photo
     if alpha is not None and alpha.dtype == np.uint8:
