@@ -125,19 +125,16 @@ def enhance_video(
     :data:`ENCODERS` has it and the container takes it, else as H.264 or VP9. Sampling, depth,
     colour tags, turn, title, date, place and camera stay; sound, subtitles, attachments and covers
     are copied; interlaced pictures become whole ones. What a container cannot hold is told in the
-    notes, but without sound or a turn nothing is written. Where a container has no times below
-    zero, all streams may begin later by the same span. The file appears whole or not at all.
+    notes, but without sound or a turn nothing is written. The file appears whole or not at all.
 
-    Raises VideoError, one line, for what is no video, damaged or cut short, without a frame, of
-    high dynamic range or stored in an unusual way (RGB, transparency), and when writing fails;
-    ValueError for ``steady``.
+    Raises VideoError, one line, for what is no video, damaged, cut short, of high dynamic range or
+    stored as RGB or with transparency, and when writing fails; ValueError for ``steady``.
     """
-    source, target = Path(source), Path(target)
-    curves = Steady(steady)
+    source, target, curves = Path(source), Path(target), Steady(steady)
     container = SUFFIXES.get(target.suffix.lower())
     if container is None:
-        written = f"videos are written as {', '.join(SUFFIXES)}"
-        raise VideoError(f"{target}: {written}: name the output, or its format")
+        as_what = f"{', '.join(SUFFIXES)}: name the output, or its format"
+        raise VideoError(f"{target}: videos are written as {as_what}")
     try:
         with _reading(source) as video, atomic_write(target) as partial, ExitStack() as stages:
             read = _Source(video)
@@ -152,9 +149,9 @@ def enhance_video(
                 items = _curved(items, enhancer, curves, form, read.transfer)
                 items = stages.enter_context(closing(ahead(items, 1)))
                 items = stages.enter_context(closing(ahead(_rendered(items, enhancer, form))))
-            about = {"desc": source.name, "unit": "frame", "leave": False}
-            about |= {"total": read.pictures.frames or None, "disable": not progress}
-            for item in stages.enter_context(tqdm(items, **about)):
+            about = {"unit": "frame", "leave": False, "disable": not progress}
+            bar = tqdm(items, source.name, read.pictures.frames or None, **about)
+            for item in stages.enter_context(bar):
                 written.write(item)
             written.finish(partial)
     except OSError as error:
