@@ -100,20 +100,13 @@ def outputs(folder, stem: str) -> list[str]:
     return [o.text.strip() for c in book.cells for o in c.get("outputs", []) if "text" in o]
 
 
-def test_report_holds_page_notebook_table_and_figure(rendered):
-    folder, _, _ = rendered
-    book = nbformat.read(folder / "01_first.ipynb", as_version=4)
-    assert book.cells[2].source == "count = 3"
-    assert pd.read_csv(folder / "tables" / "01_counts.csv")["n"].tolist() == [0, 1, 2]
-    assert (folder / "figures" / "01_loss.png").read_bytes().startswith(b"\x89PNG")
-    assert "3 rows, bundled" in (folder / "01_first.html").read_text("utf-8")
-
-
 def test_one_process_runs_all_notebooks_and_leaves_nothing_to_the_next(rendered):
     folder, before, _ = rendered
     python, process = outputs(folder, "01_first")[0].split()
     assert python == sys.executable
     assert f"{process} False 6" in before  # same process, no names, pandas' options as they begin
+    book = nbformat.read(folder / "01_first.ipynb", as_version=4)
+    assert book.cells[2].source == "count = 3"  # the profile's
     counts = [c.execution_count for c in nbformat.read(folder / "03_third.ipynb", 4).cells[1:]]
     assert counts == [1, 2]
 
@@ -125,6 +118,8 @@ def test_failure_keeps_the_finished_report_and_the_next_notebook_runs(rendered):
     partial = (folder / "02_second.failed.html").read_text("utf-8")
     assert "so far" in partial and "KeyError" in partial and failures[0].split(":")[0] in partial
     assert (folder / "02_second.failed.ipynb").is_file() and (folder / "03_third.html").is_file()
+    assert [p.name for p in folder.parent.iterdir()] == ["quick"]  # nothing unfinished is left
+    assert "ZDCE_REPORT_DIR" not in os.environ
 
 
 def test_a_kernel_that_dies_fails_its_notebook_alone_and_tables_no_longer_made_go(study):
@@ -140,17 +135,13 @@ def test_a_kernel_that_dies_fails_its_notebook_alone_and_tables_no_longer_made_g
     assert {file.name for file in tables.iterdir()} == {"01_counts.csv", "02_kept.csv"}
 
 
-def test_nothing_unfinished_is_left_behind(rendered):
-    assert [p.name for p in rendered[0].parent.iterdir()] == ["quick"]
-    assert "ZDCE_REPORT_DIR" not in os.environ
-
-
 def test_pages_say_what_was_found_and_the_index_leads_to_all(rendered):
     folder, before, _ = rendered
     index = (folder / "index.html").read_text("utf-8")
     links = {link for link in re.findall(r'(?:href|src)="([^"#]+)"', index) if ":" not in link}
     made = {"01_first.html", "tables/01_counts.csv", "figures/01_loss.png"}
     assert links >= made | {"02_second.failed.html", "../try.html"}
+    assert pd.read_csv(folder / "tables" / "01_counts.csv")["n"].tolist() == [0, 1, 2]
     page = (folder / "01_first.html").read_text("utf-8")
     finding = "<strong>R1</strong> supported: 3 rows, bundled."
     for text in (index, page):
