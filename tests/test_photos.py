@@ -273,7 +273,7 @@ def test_exif_is_carried(tmp_path, source, target):
 
 def test_no_stale_thumbnail(tmp_path):
     thumbnail = b"\xff\xd8THUMBNAIL\xff\xd9"
-    first = struct.pack("<H HHII I", 1, 274, 3, 1, 6, 26)
+    first = struct.pack("<H HHI4s I", 1, 271, 2, 4, b"Mak\0", 26)
     second = struct.pack("<H HHII HHII I", 2, 513, 4, 1, 56, 514, 4, 1, len(thumbnail), 0)
     block = b"Exif\0\0II*\0\x08\0\0\0" + first + second + thumbnail + b"more"
     data = encoded(smooth(), "JPEG", exif=block)
