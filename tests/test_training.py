@@ -430,18 +430,13 @@ def test_resume_from_a_damaged_checkpoint_is_refused(photographs, whole, tmp_pat
         ({"batch": 0}, "batch=0: must be"),
         ({"steps": 0}, "steps=0: must be"),
         ({"precision": "half"}, "precision='half': choose one of auto, float32, bfloat16"),
+        ({"size": 48}, "size=48"),
     ],
 )
-def test_wrong_configurations_are_named(change, message):
+def test_wrong_configurations_and_photographs_of_another_size_are_named(
+    photographs, tmp_path, change, message
+):
     with pytest.raises(ValueError, match=message):
-        replace(CONFIG, **change)
-
-
-def test_photographs_of_another_size_and_empty_folders_are_refused(photographs, tmp_path):
-    (tmp_path / "empty").mkdir()
-    for change, given, words in (
-        ({"size": 48}, photographs, "size=48"),
-        ({"data": str(tmp_path / "empty")}, None, "empty: no photographs to train on"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            quick(replace(CONFIG, **change), tmp_path / "run", given)
+        quick(replace(CONFIG, **change), tmp_path, photographs)
+    with pytest.raises(ValueError, match="no photographs to train on"):
+        train(replace(CONFIG, data=str(tmp_path)), tmp_path / "run", progress=False)
