@@ -223,12 +223,12 @@ if numba:
             line[blocks + 1] = 0
 
     @machine_code
-    def _box(ring, block, last, blocks, out):
+    def _box(ring, block, last, blocks, total, out):
         """Means over 3 × 3 blocks, or what is there of them, columns 1 … blocks of six planes."""
         first, past = max(0, block - 1), min(last, block + 1) + 1
-        share, total = np.float32(1 / (3 * (past - first))), np.empty(blocks + 2, np.float32)
+        share = np.float32(1 / (3 * (past - first)))
         for k in range(PLANES):
-            total[:] = ring[first % RING, k, : blocks + 2]
+            total[:] = ring[first % RING, k]
             for row in range(first + 1, past):
                 line = ring[row % RING, k]
                 for x in range(blocks + 2):
@@ -243,12 +243,12 @@ if numba:
                 line[1] *= np.float32(3)
 
     @machine_code
-    def _solve(means, blocks, noise, numbers, out):
+    def _solve(means, blocks, noise, numbers, spare, out):
         """Slopes and offsets from the means of the moments in windows, columns 1 … blocks."""
         red, green, blue, of_red, of_green, of_blue = (
             means[0], means[1], means[2], means[3], means[4], means[5],
         )  # fmt: skip
-        guide, power = np.empty(blocks + 1, np.float32), np.empty(blocks + 1, np.float32)
+        guide, power = spare[0], spare[1]
         for x in range(1, blocks + 1):
             g = _RED * red[x] + _GREEN * green[x] + _BLUE * blue[x]
             level = np.int32((g + numbers[1]) * np.float32(255) + np.float32(0.5))
@@ -266,11 +266,11 @@ if numba:
             d[x], e[x], f[x] = red[x] - a[x] * g, green[x] - b[x] * g, blue[x] - c[x] * g
 
     @machine_code
-    def _finish_row(source, target, filtered, line, numbers):
+    def _finish_row(source, target, filtered, line, numbers, ends):
         """A row of pixels through filter and curve."""
         step, lines, apart = 3 * LANES, line.ctypes.data, line.strides[0]
         whole = source.shape[0] // step
-        ends, rest = np.zeros(step, source.dtype), source.shape[0] - step * whole
+        rest = source.shape[0] - step * whole
         ends[:rest] = source[step * whole :]  # by way of a vector that is long enough
         parts = ((source, target, 0, whole), (ends, ends, whole, int(rest > 0)))
         for before, after, first, count in parts:
@@ -287,16 +287,18 @@ if numba:
         room = blocks + 2 + LANES
         moments = np.zeros((RING, PLANES, room), np.float32)
         slopes, lines = np.zeros_like(moments), np.zeros_like(moments)
-        means, line = np.empty((PLANES, room), np.float32), np.zeros((PLANES, room), np.float32)
+        more = np.zeros((3, PLANES, room), np.float32)
+        means, line, spare = more[0], more[1], more[2]
+        ends = np.zeros(3 * LANES, source.dtype)
         for n in range(max(0, first - 3), last + 3):  # each step a row of blocks behind the former
             if filtered and n <= bottom:
                 _block_row(source, n, numbers, moments[n % RING])
             if filtered and max(0, first - 2) <= n - 1 <= bottom:
-                _box(moments, n - 1, bottom, blocks, means)
-                _solve(means, blocks, noise, numbers, slopes[(n - 1) % RING])
+                _box(moments, n - 1, bottom, blocks, spare[0], means)
+                _solve(means, blocks, noise, numbers, spare, slopes[(n - 1) % RING])
             if filtered and max(0, first - 1) <= n - 2 <= bottom:
                 found = lines[(n - 2) % RING]
-                _box(slopes, n - 2, bottom, blocks, found)
+                _box(slopes, n - 2, bottom, blocks, spare[0], found)
                 for k in range(PLANES):
                     found[k, 0], found[k, blocks + 1 :] = found[k, 1], found[k, blocks]
             for y in range(BLOCK * max(n - 3, first), min(BLOCK * (n - 2), height)):
@@ -308,4 +310,4 @@ if numba:
                     a, b, out = upper[k], lower[k], line[k]
                     for x in range(room):
                         out[x] = a[x] + share * (b[x] - a[x])
-                _finish_row(source[y], target[y], filtered, line, numbers)
+                _finish_row(source[y], target[y], filtered, line, numbers, ends)
