@@ -381,14 +381,14 @@ def _not_taken(path: Path, options: Options) -> str | None:
     suffix, kind = path.suffix.lower(), escape_control_characters(path.suffix[1:].upper())
     if suffix not in ONLY_READ:
         return None if suffix in KNOWN else kind or "without suffix"
+    raw = "raw: " if suffix in photos.RAW_SUFFIXES else ""
     if extra := photos.needed_extra(path):
-        return f'{kind} (needs an extra: pip install "zdce[{extra}]")'
+        return f'{kind} ({raw}needs an extra: pip install "zdce[{extra}]")'
     written, add = photos.SUFFIXES, "jpg, or tif for 16 bits"
     if video.is_video(path):
         kind, written, add = f"{kind} video", video.SUFFIXES, "mp4"
-    return (
-        None if options.extension in written else f"{kind} (read, not written: add --format {add})"
-    )
+    reason = f"{kind} ({raw}read, not written: add --format {add})"
+    return None if options.extension in written else reason
 
 
 def _is_done(source: Path, target: Path) -> bool:
