@@ -384,9 +384,12 @@ def test_large_photographs_are_read_where_the_file_holds_them(tmp_path, monkeypa
         assert np.array_equal(photo.pixels, wanted)
         assert photo.alpha is None or np.array_equal(photo.alpha, original[..., 3])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # above twice as many Pillow refuses
+    monkeypatch.setattr(photos, "UNSURE_PIXELS", 80)
     held = noise(31, 17, 3)
     assert np.array_equal(read(tmp_path, encoded(held, "PNG")).pixels, held)
     assert Image.MAX_IMAGE_PIXELS == 40
+    with pytest.raises(PhotoError, match="which no photograph is"):
+        read(tmp_path, encoded(np.zeros((200, 200), np.uint8), "PNG"))
 
 
 # Writing

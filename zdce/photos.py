@@ -78,7 +78,10 @@ MAGIC = {  # of kinds that need an extra or are not read, beside those that Pill
     rb".{4}ftyp": "a video",
 }
 MAX_BYTES = 1_800_000_000  # of memory that one photograph may take; the program has about 320 MB
-COPIES = 3.0, 3.4  # of a photograph at a time, measured; the second: deep, or not opaque
+COPIES = 3.0, 3.4, 4.4  # at a time, measured: plain; deep or not opaque; wider than sRGB
+# Files of more pixels must hold what they promise: a photograph has about 5 a byte as a JPEG, a
+# bomb 300 and more.
+UNSURE_PIXELS, PIXELS_A_BYTE = 2 * Image.MAX_IMAGE_PIXELS, 50
 MAX_PAGES = 1000  # of a TIFF, thumbnails among them
 MAX_SEGMENT = 65_000  # bytes of EXIF, XMP or IPTC that a JPEG holds
 
@@ -132,8 +135,10 @@ def read_photo(path: str | os.PathLike) -> Photo:
     sRGB. Raw files are developed to 16 bits with the camera's white balance, not brightened.
 
     Raises PhotoError for anything else: no photograph, a pipe or device, cut short, too large (what
-    takes more than 2 GiB of memory), several pictures in one file, high dynamic range (PQ, HLG), an
-    extra that is not installed, other integers or floats. Source: ours.
+    takes more than 2 GiB of memory: 200 megapixels in 8 bits, 88 in 16, 94 as WebP or AVIF, 55 to
+    68 with primaries wider than sRGB's; above 179 also files of less than a byte for 50 pixels),
+    several pictures in one file, high dynamic range (PQ, HLG), an extra that is not installed,
+    other integers or floats. Source: ours.
     """
     path = Path(path)
     try:
@@ -269,16 +274,20 @@ def _decode(data: bytes, suffix: str) -> Photo:
 def _check_size(
     pixels: int, data: bytes, samples: int, bits: int, icc: bytes | None, raw: int
 ) -> None:
-    """Refuses what is too large: 200 megapixels in 8 bits are read, 88 in 16, 94 as WebP or AVIF.
+    """Refuses what is too large, and what promises more than a file of that length holds.
 
     samples: of a pixel once read, 3, or 4 where it is not opaque; raw: bytes of a pixel in the
     file's own kind.
     """
-    deep = bits > 8 or color.meaning(icc) is not None
+    meaning, size = color.meaning(icc), f"{pixels // 10**6} megapixels"
+    deep = bits > 8 or meaning is not None
+    wide = meaning is not None and meaning[1] is not None
     held = pixels * samples * (1 + deep)
-    if max(COPIES[deep or samples > 3] * held, len(data) + pixels * raw + held) > MAX_BYTES:
-        size = f"{pixels // 10**6} megapixels of this kind"
-        raise PhotoError(f"{size}: more than 2 GiB of memory would be needed")
+    most = COPIES[2 if wide else deep or samples > 3] * held + wide * len(data)
+    if max(most, len(data) + pixels * raw + held) > MAX_BYTES:
+        raise PhotoError(f"{size} of this kind: more than 2 GiB of memory would be needed")
+    if pixels > max(UNSURE_PIXELS, PIXELS_A_BYTE * len(data)):
+        raise PhotoError(f"{size} in {len(data)} bytes, which no photograph is")
 
 
 def _by_extra(data: bytes, kind: str) -> Decoded:
