@@ -35,7 +35,7 @@ from zdce.photos import Photo, read_photo, to_pixels, to_tensor, write_photo
 from zdce.postprocess import apply_gamma
 
 THREADS = 2  # of every version
-PAUSE = 0.005  # seconds before each call: threads of the version before go to sleep
+PAUSE = 0.05  # seconds before each call: until then threads of ONNX Runtime before it keep spinning
 SECONDS, LEAST = 3.0, 3  # a version is called until it took so long, but no fewer times
 BUSY = 0.2  # cores that other work may keep busy before a table says so
 # Settings that leave machine code no more than AVX2, as most processors of the last ten years have
