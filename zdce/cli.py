@@ -185,7 +185,10 @@ def train(arm, epochs, out, weights, resume, save_every, tensorboard, device, **
         raise click.UsageError(f"--arm {arm}: unknown; choose one of {', '.join(EXPERIMENTS)}")
     wanted = {key: value for key, value in changes.items() if value is not None}
     config = replace(EXPERIMENTS[arm], **wanted)
-    photographs = training_set(config.data, config.size)
+    try:
+        photographs = training_set(config.data, config.size)
+    except FileNotFoundError as error:
+        raise click.UsageError(f"{error}; or train on what is there: --data bundled") from None
     if epochs:
         config = replace(config, steps=epochs * -(-len(photographs) // config.batch))
     saving = training.Saving(seconds=save_every, tensorboard=tensorboard)

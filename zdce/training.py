@@ -118,18 +118,7 @@ def train_in_steps(
         if photographs is None:
             photographs = training_set(config.data, config.size, progress)
         _check(config, photographs, progress)
-        where, precision = device_of(device), header.get("precision", config.precision)
-        if precision == "auto":
-            precision = "bfloat16" if native_bfloat16(where) else "float32"
-        state = State(config, where, precision, photographs)
-        if start:
-            state.net.load_state_dict(start)
-        if tensors:
-            state.restore(tensors)
-            with suppress(OSError, KeyError, TypeError, ValueError):  # it does a training no harm
-                state.seconds = float(json.loads((folder / "run.json").read_text())["seconds"])
-        if where.type == "cuda":
-            state.capture()
+        state = _state(config, folder, photographs, device_of(device), start, header, tensors)
         yield from _loop(state, folder, progress, saving)
         yield _finish(state, folder)
 
@@ -141,6 +130,31 @@ def finished(config: TrainConfig, folder: Path) -> bool:
     except checkpoints.CheckpointError:
         return False
     return header.get("train") == config.header()
+
+
+def _state(
+    config: TrainConfig,
+    folder: Path,
+    photographs: TrainingSet,
+    device: torch.device,
+    start: dict[str, Tensor],
+    header: dict,
+    tensors: dict[str, Tensor],
+) -> State:
+    """A training before its next step: the first, or the one after its checkpoint."""
+    precision = header.get("precision", config.precision)
+    if precision == "auto":
+        precision = "bfloat16" if native_bfloat16(device) else "float32"
+    state = State(config, device, precision, photographs)
+    if start:
+        state.net.load_state_dict(start)
+    if tensors:
+        state.restore(tensors)
+        with suppress(OSError, KeyError, TypeError, ValueError):  # it does a training no harm
+            state.seconds = float(json.loads((folder / "run.json").read_text())["seconds"])
+    if device.type == "cuda":
+        state.capture()
+    return state
 
 
 def _check(config: TrainConfig, photographs: TrainingSet, progress: bool) -> None:
