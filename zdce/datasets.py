@@ -9,6 +9,7 @@ package.
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -60,6 +61,10 @@ class Entry:
 
 @cache
 def _read_manifest(path: Path) -> dict[str, Entry]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no manifest; run from a clone of the project, where it lies"
+        )
     with path.open(newline="", encoding="utf-8") as file:
         _, *rows = csv.reader(file)
     return {name: Entry(name, int(size), *rest) for name, size, *rest in rows}
@@ -150,6 +155,12 @@ def problem(place: Path, entry: Entry) -> str:
     return "" if right else "wrong sha256"
 
 
+@functools.lru_cache(maxsize=10_000)
+def _known_problem(place: Path, entry: Entry, _size: int, _changed: int) -> str:
+    """The same for what is looked for often: a file is hashed again when it was changed."""
+    return problem(place, entry)
+
+
 def find(relative_path: str) -> Path:
     """The file of a manifest path, ``data/...`` or ``weights/...``: in ``paths.data()`` or a
     mirror.
@@ -162,7 +173,8 @@ def find(relative_path: str) -> Path:
         raise FileNotFoundError(f"{relative_path}: not a file of {paths.manifest()}")
     wrong = ""
     for place in filter(Path.is_file, places_of(entry.path)):
-        if not (reason := problem(place, entry)):
+        about = place.stat()
+        if not (reason := _known_problem(place, entry, about.st_size, about.st_mtime_ns)):
             return place
         wrong = f" ({place}: {reason})"
     owner = next(name for name, each in DATASETS.items() if entry in each.entries())
@@ -171,11 +183,12 @@ def find(relative_path: str) -> Path:
 
 def missing(name: str) -> list[Entry]:
     """The files of a set that are not there with the manifest's size; none for ``bundled``."""
-    return [
-        entry
-        for entry in _dataset(name).entries()
-        if not any(p.is_file() and p.stat().st_size == entry.size for p in places_of(entry.path))
-    ]
+
+    def there(entry: Entry) -> bool:
+        found = filter(Path.is_file, places_of(entry.path))
+        return any(place.stat().st_size == entry.size for place in found)
+
+    return [entry for entry in _dataset(name).entries() if not there(entry)]
 
 
 def at_hand(name: str) -> bool:
@@ -333,14 +346,15 @@ def _training_files(source: str) -> list[tuple[str, Path]]:
     if source == "sice-train":
         return [(sample.name, find(sample.path)) for sample in samples(source)]
     folder = Path(source).expanduser()
-    if source in DATASETS or not folder.is_dir():
+    if not folder.is_dir():
         raise ValueError(
-            f"name_or_folder={source!r}: train on sice-train, bundled or a folder; other sets are "
-            "for scoring"
+            f"name_or_folder={source!r} is neither a folder nor one of: sice-train, bundled"
         )
     files = [file for file in folder.rglob("[!.]*") if file.suffix.lower() in SUFFIXES]
     if not files:
-        raise ValueError(f"{folder}: no photographs to train on ({' '.join(SUFFIXES)})")
+        raise ValueError(
+            f"{folder}: no photographs to train on; it needs files ending in {' '.join(SUFFIXES)}"
+        )
     named = [(file.relative_to(folder).as_posix(), file) for file in files]
     return sorted(named, key=lambda pair: _natural(pair[0]))
 
@@ -366,6 +380,10 @@ def training_set(
         shots = [(photo, k) for photo in BUNDLED for k in TRAINING_STOPS]
         photographs = [(f"{photo}{-k:+g}ev", partial(_bundled, photo, k)) for photo, k in shots]
         key = [CAMERA.white, CAMERA.read_noise, BUNDLED_SIDE, *(name for name, _ in photographs)]
+    elif source in DATASETS and source != "sice-train":
+        raise ValueError(
+            f"name_or_folder={source!r} is for scoring; train on sice-train, bundled or a folder"
+        )
     else:
         files = _training_files(source)
         photographs = [(name, partial(_decode, file)) for name, file in files]
@@ -374,7 +392,13 @@ def training_set(
     cached = paths.data() / "cache" / f"{digest}-{size}.npy"
     if not cached.is_file():
         _build_cache(cached, [read for _, read in photographs], size, progress)
-    return TrainingSet(np.load(cached, mmap_mode="c"), [name for name, _ in photographs])
+    return _opened(cached, tuple(name for name, _ in photographs))
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(file: Path, names: tuple[str, ...]) -> TrainingSet:
+    """The same object for the same photographs, so that trainings can share what they read."""
+    return TrainingSet(np.load(file, mmap_mode="c"), list(names))
 
 
 def _build_cache(

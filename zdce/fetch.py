@@ -107,6 +107,9 @@ def _fetch_one(entry: Entry, mirror: str | os.PathLike | None) -> bool:
     if not problem(target, entry):
         return False
     with atomic_write(target) as partial:
+        if not problem(target, entry):  # another process was bringing it meanwhile
+            shutil.copyfile(target, partial)
+            return False
         for attempt in range(ATTEMPTS):
             try:
                 _transfer(entry, mirror, partial)
