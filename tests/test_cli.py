@@ -106,6 +106,14 @@ def test_train_then_enhance_with_the_result(zdce, photo, tmp_path):
     assert result.exit_code == 2 and "zero-dse" in result.output
 
 
+def test_train_without_photographs_says_what_can_be_had(zdce, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZDCE_DATA", str(tmp_path))
+    monkeypatch.delenv("ZDCE_MIRROR", raising=False)
+    result = zdce("train", "--steps", 1, "--out", tmp_path / "run")
+    assert result.exit_code and not (tmp_path / "run").exists()
+    assert "zdce data fetch sice-train" in result.output and "--data bundled" in result.output
+
+
 def write(folder, **pictures):
     folder.mkdir(exist_ok=True)
     for name, pixels in pictures.items():

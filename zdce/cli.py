@@ -188,7 +188,7 @@ def train(arm, epochs, out, weights, resume, save_every, tensorboard, device, **
     try:
         photographs = training_set(config.data, config.size)
     except FileNotFoundError as error:
-        raise click.UsageError(f"{error}; or train on what is there: --data bundled") from None
+        raise FileNotFoundError(f"{error}, or train on what is there: --data bundled") from None
     if epochs:
         config = replace(config, steps=epochs * -(-len(photographs) // config.batch))
     saving = training.Saving(seconds=save_every, tensorboard=tensorboard)
