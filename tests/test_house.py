@@ -31,7 +31,7 @@ KNOWS = {
     "cli": ("engine", "users", "study", "cli"),
 }
 # Modules that are no core: they compute through an engine.
-USERS = ("enhance", "video", "folders", "export", "checkpoints", "training", "step", "steady")
+USERS = ("enhance", "video", "folders", "export", "checkpoints", "training", "step")
 
 
 def room(module: str) -> str:

@@ -18,7 +18,6 @@ from pictures import dark, trained
 from PIL import Image
 
 from zdce import camera, checkpoints, datasets, video
-from zdce import steady as steadying
 from zdce.engine import Curves
 from zdce.engine.planes import MATRICES, Form, from_pixels, to_pixels
 from zdce.enhance import Enhancer
@@ -507,7 +506,7 @@ def dimmed(levels, wanted=0.4, white=0.0):
     one curve each that brings it to a mean of ``wanted``.
     """
     base = np.random.default_rng(0).uniform(0.02, 0.9, (9, 16, 3)).astype(np.float32)
-    steady, numbers, means = steadying.Steady(), np.linspace(-0.6, 0, 200), []
+    steady, numbers, means = video.Steady(), np.linspace(-0.6, 0, 200), []
     for level, veil in np.broadcast(levels, white):
         small = np.round(255 * (base * level * (1 - veil) + veil)).clip(0, 255) / np.float32(255)
         image = torch.from_numpy(small).permute(2, 0, 1)[None]
@@ -555,7 +554,7 @@ def test_flicker_falls_below_frame_by_frame_and_below_the_input(tmp_path, enhanc
     still = [scene(number, light=each) for number, each in enumerate(light)]
     source = clip(tmp_path / "a.mkv", still, [40 * n for n in range(30)], "ffv1", sound=None)
     found = {"input": flicker(pictures(source).mean(axis=(1, 2, 3)))}
-    for name, seconds in {"steady": steadying.STEADY, "alone": 0.0}.items():
+    for name, seconds in {"steady": video.STEADY, "alone": 0.0}.items():
         enhance_video(source, tmp_path / f"{name}.mkv", enhancer, steady=seconds)
         found[name] = flicker(pictures(tmp_path / f"{name}.mkv").mean(axis=(1, 2, 3)))
     assert found["steady"] < 0.5 * found["alone"] and found["steady"] <= found["input"]
@@ -572,7 +571,7 @@ def test_a_cut_starts_the_curves_anew(tmp_path, enhancer):
 
 def test_what_moves_has_its_own_curves_at_once_and_what_is_still_keeps_them():
     small, values = np.full((4, 4, 3), 0.1, np.float32), np.full((4, 4, 8, 3), -0.4, np.float32)
-    steady = steadying.Steady(0.5)
+    steady = video.Steady(0.5)
     steady(Curves(values, 24, False), small, 0)
     moved, changed = small.copy(), values.copy()
     moved[0, 0], changed[0, 0], changed[3, 3] = 0.4, -0.1, -0.6
@@ -586,14 +585,14 @@ def test_the_mean_follows_time_and_not_frames():
     small = np.full((1, 1, 3), 0.5, np.float32)
     before, after = (Curves(np.full((1, 1, 8, 3), r, np.float32)) for r in (-1.0, 0.0))
     for steps in (1, 5, 50):
-        steady = steadying.Steady(0.5)
+        steady = video.Steady(0.5)
         steady(before, small, 0)
         for _ in range(steps):
             result = steady(after, small, 0.5 / steps)
         assert result.values == pytest.approx(-np.exp(-1), abs=1e-4)
     for wrong in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="seconds="):
-            steadying.Steady(wrong)
+            video.Steady(wrong)
 
 
 def test_cuts_are_told_from_noise_and_from_pans():
@@ -611,14 +610,14 @@ def test_cuts_are_told_from_noise_and_from_pans():
 
     names = {name for name, _ in views}
     cuts, noise, pans = (
-        [steadying.change(small(one), small(other)) for one, other in pairs]
+        [video.change(small(one), small(other)) for one, other in pairs]
         for pairs in (
             [(views[a, 0], views[b, 1]) for a, b in itertools.permutations(names, 2)],
             [(views[a, 0], views[a, 1]) for a in names],
             [(views[a, 0][:, :350], views[a, 1][:, 20:370]) for a in names],
         )
     )
-    assert max(noise) < max(pans) < steadying.CUT < min(cuts), (max(noise), max(pans), min(cuts))
+    assert max(noise) < max(pans) < video.CUT < min(cuts), (max(noise), max(pans), min(cuts))
 
 
 # What is refused, and never half written

@@ -46,7 +46,7 @@ SOURCES = {
     "paths": ENGINE,
     "filter": ("auto", "postprocess"),
     "large": (*ENGINE, "color", "folders", "photos"),
-    "video": (*ENGINE, "steady", "video"),
+    "video": (*ENGINE, "video"),
     "training": ("__init__", "losses", "memory", "model", "step"),
 }
 
