@@ -337,11 +337,13 @@ def _by_rawpy(data: bytes, library) -> Decoded:
             output_color=library.ColorSpace.sRGB,
         )
         try:  # its own EXIF where it is a TIFF, else that of its preview
-            source = data if data[:4] in TIFF_MAGIC else raw.extract_thumb().data
-            block, noted = metadata.exif_of_raw(source)
-        except Exception:  # none, or damaged
-            block, noted = None, False
-    notes = ("maker notes",) * noted
+            source = data
+            if data[:4] not in TIFF_MAGIC:
+                source = Image.open(io.BytesIO(raw.extract_thumb().data)).info["exif"]
+            block = metadata.exif_of_tiff(source, raw=True)[0]
+        except Exception:  # none
+            block = None
+    notes = ("maker notes",) * bool(block)
     return Photo(np.ascontiguousarray(pixels), format="RAW", notes=notes), block, 1
 
 
@@ -493,8 +495,8 @@ def _by_tifffile(data: bytes) -> Decoded | None:
             # tifffile would fill them with black.
             raise PhotoError("damaged: parts of the picture are missing")
         photo, value = _pixels_of(page, f"{depth} TIFF"), page.tags.valueof
-        iptc = value(33723) or metadata.iptc_of_photoshop(value(34377))
-        photo.carried, photo.dpi = {XMP: value(700), IPTC: iptc}, metadata.density(None, data)
+        photo.carried = {XMP: value(700), IPTC: value(33723)}
+        photo.dpi = metadata.density(None, data)
         photo.notes = ("Photoshop's layers",) * bool(value(37724))
     return photo, *metadata.exif_of_tiff(data)
 
@@ -562,7 +564,7 @@ def _upright(photo: Photo, exif: bytes | None, orientation: int) -> Photo:
 
     pixels, dpi = turned(photo.pixels), metadata.density(photo.dpi, exif)
     dpi = dpi[::-1] if dpi and orientation in (5, 6, 7, 8) else dpi
-    exif = metadata.clean_exif(exif, pixels.shape) if exif else None
+    exif = metadata.clean_exif(exif) if exif else None
     return replace(photo, pixels=pixels, alpha=turned(photo.alpha), dpi=dpi, exif=exif)
 
 
@@ -594,9 +596,8 @@ def _encode(
 ) -> tuple[bytes, list[str]]:
     """The file's content, and what it could not hold."""
     photo, lost = _as_held(photo, fmt)
-    dpi = photo.dpi if fmt in ("WEBP", "AVIF") else None  # they know it from EXIF alone
-    if fmt != "BMP" and (settings or dpi):
-        photo = replace(photo, exif=metadata.with_settings(photo.exif, settings, dpi))
+    if fmt != "BMP" and settings:
+        photo = replace(photo, exif=metadata.with_settings(photo.exif, settings))
     if fmt == "TIFF":
         return _encode_tiff(photo), lost
     options, carried, array = dict(FORMATS[fmt][2]), photo.carried, _joined(photo)
@@ -642,8 +643,6 @@ def _as_held(photo: Photo, fmt: str) -> tuple[Photo, list[str]]:
     holds = FORMATS[fmt][1]
     out = {n for n, size in sizes.items() if n not in holds or (size > most and n != TAIL)}
     carried = {name: value for name, value in photo.carried.items() if name not in out}
-    if TAIL in out and XMP in carried:
-        carried[XMP] = metadata.without(metadata.MOTION_PHOTO, carried[XMP])
     exif = None if EXIF in out else photo.exif
     return replace(photo, carried=carried, exif=exif), lost + sorted(out)
 
@@ -712,7 +711,7 @@ def _encode_tiff(photo: Photo) -> bytes:
         software=False,
     )
     if photo.exif:
-        metadata.exif_into_tiff(buffer, photo.exif, photo.dpi is not None)
+        metadata.exif_into_tiff(buffer, photo.exif)
     return buffer.getvalue()
 
 
