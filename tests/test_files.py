@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zdce.files import atomic_write, scratch
+from zdce.files import atomic_write
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -35,13 +35,6 @@ def test_what_lies_under_the_name_of_the_unfinished_file(tmp_path):
     with pytest.raises(OSError, match=r"a\.txt"), atomic_write(tmp_path / "a.txt") as partial:
         partial.write_text("theirs")
     assert (tmp_path / "mine").read_text() == "mine"
-
-
-def test_folders_of_killed_processes_go_and_those_in_use_stay(tmp_path):
-    (tmp_path / ".partial-left").mkdir()
-    with scratch(tmp_path) as one, scratch(tmp_path) as other:
-        assert one != other and one.is_dir() and not (tmp_path / ".partial-left").exists()
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):

@@ -5,13 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 try:
     import fcntl
@@ -19,39 +16,31 @@ except ImportError:  # no such locks there (Windows)
     fcntl = None
 
 
-def opened(path: str | os.PathLike) -> BinaryIO:
-    """The file ``path``, open for reading.
+def content(path: str | os.PathLike, most: int) -> bytes:
+    """What the file ``path`` holds; OSError that names it for what :func:`check_is_file` refuses,
+    and above ``most`` bytes.
+    """
+    check_is_file(path)
+    if os.stat(path).st_size <= most:
+        with open(path, "rb") as file:
+            if len(data := file.read(most + 1)) <= most:
+                return data
+    raise OSError(errno.EFBIG, f"larger than {most / 1e6:,.0f} MB", str(path))
 
-    Raises OSError that names it for what is no file: a folder, or a pipe or device, whose reading
+
+def check_is_file(path: str | os.PathLike) -> None:
+    """Raise OSError that names ``path`` where it is a folder, or a pipe or device, whose reading
     may never end.
     """
-    # No wait at a pipe.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    handle = os.open(path, flags)
-    mode = os.fstat(handle).st_mode
-    if stat.S_ISREG(mode):
-        return open(handle, "rb")
-    os.close(handle)
-    kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-    raise OSError(errno.EINVAL, f"{kind}, not a file", str(path))
-
-
-def content(path: str | os.PathLike, most: int) -> bytes:
-    """What the file ``path`` holds; OSError that names it for what :func:`opened` refuses, and
-    above ``most`` bytes.
-    """
-    with opened(path) as file:
-        if os.fstat(file.fileno()).st_size <= most and len(data := file.read(most + 1)) <= most:
-            return data
-    raise OSError(errno.EFBIG, f"larger than {most / 1e6:,.0f} MB", str(path))
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "a folder, a pipe or a device, not a file", str(path))
 
 
 def escape_control_characters(text: str) -> str:
     """``text`` in one line, for a terminal: control characters, as a file's name may hold them, are
     written out.
     """
-    escaped = (c.encode("unicode_escape", "backslashreplace").decode() for c in text)
-    return "".join(c if c.isprintable() else e for c, e in zip(text, escaped, strict=True))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager
@@ -63,7 +52,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     beside it. What a killed process left there is overwritten by the next one that writes the same
     file; two that write it at once take turns. Raises OSError that names ``path``.
     """
-    path, handle = Path(path), None
+    path = Path(path)
     digest = hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).hexdigest()
     partial = path.with_name(f".{digest[:16]}.part")
     try:
@@ -76,30 +65,26 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+        finally:
+            os.close(handle)
     except OSError as error:
         ours = not error.filename or Path(os.fsdecode(error.filename)) == partial
         if error.errno is None or not ours:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        if handle is not None:
-            os.close(handle)
 
 
 def _taken(partial: Path) -> int:
     """``partial``, empty, open and locked: nobody else's before or meanwhile."""
     while True:
         handle = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        _flock(handle)
         try:
-            _flock(handle)
             if os.path.samestat(os.stat(partial), os.fstat(handle)):
                 os.ftruncate(handle, 0)
                 return handle
         except FileNotFoundError:
             pass  # the one before took it to its own name: begin with another
-        except BaseException:
-            os.close(handle)
-            raise
         os.close(handle)
 
 
@@ -116,45 +101,18 @@ def _flock(handle: int, wait: bool = True) -> bool:
 
 
 @contextmanager
-def _held(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Whether no other process is in such a block of ``folder`` meanwhile."""
-    handle = os.open(folder, os.O_RDONLY) if fcntl is not None else None
-    try:
-        yield handle is None or _flock(handle, wait)
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-@contextmanager
-def lock(folder: Path, does: str = "works") -> Iterator[None]:
+def lock(folder: Path, does: str) -> Iterator[None]:
     """No other process is in such a block of ``folder`` meanwhile; the lock goes with the process,
     however that ends.
 
     does: what is said of the other one while this one waits for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _held(folder, wait=False) as free:
-        if free:
-            yield
-            return
-    print(f"{folder}: another process {does} here; waiting for it", flush=True)
-    with _held(folder):
+    handle = os.open(folder if fcntl is not None else os.devnull, os.O_RDONLY)
+    try:
+        if not _flock(handle, wait=False):
+            print(f"{folder}: another process {does} here; waiting for it", flush=True)
+            _flock(handle)
         yield
-
-
-@contextmanager
-def scratch(parent: Path, prefix: str = ".partial-") -> Iterator[Path]:
-    """An empty folder below ``parent``, gone after the block; those that killed processes left are
-    removed first.
-    """
-    with ExitStack() as stack:
-        with lock(parent):
-            for left in parent.glob(f"{prefix}*"):
-                with suppress(OSError), _held(left, wait=False) as unused:
-                    if unused and fcntl is not None:
-                        shutil.rmtree(left, ignore_errors=True)
-            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-            stack.enter_context(_held(folder))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        yield folder
+    finally:
+        os.close(handle)

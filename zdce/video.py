@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from zdce.engine import Curves
 from zdce.engine.planes import MATRICES, Form, from_pixels, numba, to_pixels
-from zdce.files import atomic_write, opened
+from zdce.files import atomic_write, check_is_file
 from zdce.model import apply_curves
 from zdce.photos import PhotoError
 from zdce.postprocess import highlight_protection
@@ -340,7 +340,7 @@ def _reading(path: Path) -> Iterator[Any]:
     if av is None or numba is None:
         raise VideoError(f"{path}: {INSTALL}")
     try:
-        opened(path).close()  # not a folder, a pipe or a device
+        check_is_file(path)
         options = {"format_whitelist": READABLE}
         video = av.open(f"file:{path.absolute()}", container_options=options)
     except OSError as error:

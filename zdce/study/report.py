@@ -8,12 +8,13 @@ import logging
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from zdce import __version__, paths
-from zdce.files import atomic_write, lock, scratch
+from zdce.files import atomic_write, lock
 from zdce.study import claims as ledger
 from zdce.study import pages, plots
 
@@ -136,11 +137,12 @@ def run(profile: str = "quick", only: Iterable[str] | None = None) -> list[str]:
     chosen = books if only is None else sorted({names[name] for name in only})
     parameters = read_profile(profile)
     finished, failures = paths.reports(profile), []
-    with (
-        lock(finished, "reports"),
-        scratch(finished.parent) as place,
-        closing(_Kernel(place)) as kernel,
-    ):
+    place = finished.parent / f".partial-{profile}"
+    with lock(finished, "reports"), ExitStack() as at_end:
+        shutil.rmtree(place, ignore_errors=True)  # of a run that was killed
+        place.mkdir()
+        at_end.callback(shutil.rmtree, place, ignore_errors=True)
+        kernel = at_end.enter_context(closing(_Kernel(place)))
         for book in chosen:
             stage = place / book.stem
             stage.mkdir()
