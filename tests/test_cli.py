@@ -41,8 +41,6 @@ def test_every_command_answers_help_at_once(zdce):
     for words in ("", "enhance", "train", "evaluate", "report", "data", "data fetch"):
         result = zdce(*words.split(), "--help")
         assert result.exit_code == 0 and "Usage:" in result.output, words
-    listed = zdce("enhance", "x.png", "-o", "x", "--model", "help").output.splitlines()
-    assert [line.split()[0] for line in listed] == list(checkpoints.MODELS)
     code = (
         "import sys; from zdce.cli import main\ntry: main(['enhance', '--help'])\n"
         "except SystemExit: print(sorted({'torch', 'numpy', 'numba', 'PIL'} & set(sys.modules)))"
@@ -67,14 +65,12 @@ def test_enhance_writes_what_the_enhancer_makes_of_the_model_that_is_named(zdce,
     assert np.array_equal(pixels["default"], wanted) and np.array_equal(pixels["named"], wanted)
     assert np.array_equal(pixels["own"], pixels["study"])  # a model's own gamma, and none
     assert pixels["off"].mean() > pixels["own"].mean()
-    said = " ".join(zdce("enhance", "--help").output.split())
-    assert f"default {checkpoints.DEFAULT}" in said
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--model zero-dse", "zero-dse"),
+        ("--model zero-dse", ", ".join(checkpoints.MODELS)),
         ("--weights missing.safetensors", "missing.safetensors"),
         ("--gamma -1", "gamma"),
         ("--strength 2", "strength"),
@@ -90,7 +86,6 @@ def test_wrong_arguments_end_in_a_line_that_names_them(zdce, photo, tmp_path, wo
 def test_train_then_enhance_with_the_result(zdce, photo, tmp_path):
     for k in range(3):
         random_picture(tmp_path / "photos" / f"{k}.png", 40, 40, 256, k)
-    (tmp_path / "empty").mkdir()
     run = ("--out", tmp_path / "run", "--device", "cpu")
     words = ("train", "--data", tmp_path / "photos", "--size", 32, "--epochs", 2, *run)
     result = zdce(*words)
@@ -100,13 +95,11 @@ def test_train_then_enhance_with_the_result(zdce, photo, tmp_path):
     weights = ("--weights", tmp_path / "run" / "model.safetensors")
     result = zdce("enhance", photo, "-o", tmp_path / "out.png", *weights)
     assert result.exit_code == 0 and Image.open(tmp_path / "out.png").size == (30, 20)
-    result = zdce("train", "--data", tmp_path / "empty", "--steps", 1, "--out", tmp_path / "other")
-    assert result.exit_code == 1 and "empty" in result.output
-    result = zdce("train", "--arm", "zero-dse")
-    assert result.exit_code == 2 and "zero-dse" in result.output
 
 
 def test_train_without_photographs_says_what_can_be_had(zdce, tmp_path, monkeypatch):
+    result = zdce("train", "--arm", "zero-dse")
+    assert result.exit_code == 2 and "zero-dse" in result.output
     monkeypatch.setenv("ZDCE_DATA", str(tmp_path))
     monkeypatch.delenv("ZDCE_MIRROR", raising=False)
     result = zdce("train", "--steps", 1, "--out", tmp_path / "run")
@@ -129,22 +122,17 @@ def test_own_pairs_are_scored_with_models_and_finished_pictures(zdce, tmp_path):
     high = write(mine / "high", **bright)
     theirs = write(tmp_path / "theirs", **{name: pixels - 5 for name, pixels in bright.items()})
     pairs = ("evaluate", "--pairs", low, high)
-    finished = ("--finished", theirs, "--finished", f"second={high}")
+    finished = ("--finished", theirs, "--finished", high)
     assert zdce(*pairs, *finished, "--model", "zero-dce", "auto", "--csv", file).exit_code == 0
     scores = pd.read_csv(file).groupby("method")["mae"].agg(["mean", "count"])
     assert scores["count"].to_dict() == dict.fromkeys(scores.index, 2) and len(scores) == 5
     means = scores["mean"]
-    assert means["theirs"] == pytest.approx(5) and means["second"] == 0
+    assert means[str(theirs)] == pytest.approx(5) and means[str(high)] == 0
     assert means["input"] > 50 and means["auto"] < means["input"]
     result = zdce("evaluate", "--on", mine, "--model", "auto", "--device", "cpu")
     assert result.exit_code == 0 and "psnr" in result.output and "auto" in result.output
     (theirs / "b.png").unlink()
-    empty = write(tmp_path / "empty")
-    for words, says in (
-        ((*pairs, *finished), "'b'"),
-        (("evaluate", "--pairs", empty, high), "empty"),
-    ):
-        assert (result := zdce(*words)).exit_code == 1 and says in result.output
+    assert (result := zdce(*pairs, *finished)).exit_code == 1 and "'b'" in result.output
     write(high, a=bright["a"][:20])  # of another size
     assert (result := zdce(*pairs)).exit_code == 1 and "a.png" in result.output
     for words in (("--on", "bundled"), (), ("--pairs", low, high, "--on", "bundled")):
@@ -186,4 +174,4 @@ def test_a_dry_run_says_what_would_be_written(zdce, photo, tmp_path):
     result = zdce("enhance", photo, "-o", tmp_path / "out", *words)
     assert result.exit_code == 0 and not (tmp_path / "out").exists()
     assert f"{photo} -> {tmp_path / 'out' / 'dark photo_b.jpg'}" in result.output
-    assert "1 would be enhanced, 0 would fail" in result.output
+    assert "1 would be enhanced" in result.output

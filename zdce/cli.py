@@ -5,15 +5,12 @@ at once.
 from __future__ import annotations
 
 import importlib.util
-import re
 import sys
 from pathlib import Path
 
 import click
 
 from zdce.files import atomic_write, escape_control_characters
-
-DEFAULT_MODEL = "auto"  # checkpoints.DEFAULT, which takes seconds to import
 
 
 class _PlainErrors(click.Group):
@@ -40,36 +37,12 @@ def main() -> None:
     memory.keep_freed()
 
 
-def _model(_context, _parameter, name: str | None) -> str | None:
-    """``--model help`` prints the names; anything else is checked when it is loaded."""
-    if name == "help":
-        from zdce.checkpoints import MODELS
-
-        for key, (title, _, _) in MODELS.items():
-            click.echo(f"{key:30} {title}")
-        sys.exit(0)
-    return name
-
-
 FILE = click.Path(path_type=Path)
-model_option = click.option(
-    "--model",
-    callback=_model,
-    help="auto, zero-dce, zero-dce-improved, or a peer; default "
-    f"{DEFAULT_MODEL}; --model help lists all.",
-)
-weights_option = click.option(
-    "--weights", type=FILE, help="A .safetensors, .pth or .pt, in place of a model."
-)
-gamma_option = click.option(
-    "--gamma", type=float, help="Follows the model; default: the model's own, 1: none."
-)
-device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Default: auto."
-)
-scheduler_option = click.option(
-    "--scheduler", metavar="ADDRESS", help="Run on the Dask cluster there."
-)
+model_option = click.option("--model", help="auto, zero-dce, ...; an unknown name lists all.")
+weights_option = click.option("--weights", type=FILE, help="A .safetensors, .pth or .pt instead.")
+gamma_option = click.option("--gamma", type=float, help="Default: the model's own; 1: none.")
+device_option = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+scheduler_option = click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster.")
 csv_option = click.option("--csv", "file", type=FILE, help="Also write the table, a row a line.")
 
 
@@ -80,16 +53,15 @@ def _save(table, file: Path | None) -> None:
             table.to_csv(partial, index=False, float_format="%.6g")
 
 
-def _one_network(model, weights) -> None:
-    if model and weights:
-        raise click.UsageError("--model and --weights exclude each other")
+def _end(counts: str, failed: dict[str, str]) -> None:
+    """What failed and why, how many there are, and the exit code."""
+    for name, reason in failed.items():
+        click.echo(f"{name}: {reason}", err=True)
+    click.echo(f"{counts}, {len(failed)} failed")
+    sys.exit(bool(failed))
 
 
-@main.command(
-    epilog="""Files in OUT of the same name are replaced; an input is never overwritten, and a run
-    that would is refused before anything is written. Settings are recorded in each photograph's
-    EXIF (ProcessingSoftware). More: docs/enhance.md"""
-)
+@main.command(epilog="More: docs/enhance.md")
 @click.argument("sources", nargs=-1, required=True, metavar="PHOTO_VIDEO_OR_FOLDER...", type=FILE)
 @click.option("-o", "--out", required=True, type=FILE, help="Folder, or a file for one source.")
 @model_option
@@ -111,49 +83,45 @@ def _one_network(model, weights) -> None:
 @scheduler_option
 def enhance(sources, out, model, weights, gamma, strength, device, speed, **options) -> None:
     """Brighten photographs and videos, and folders of them, into OUT; names, places and formats are
-    kept.
+    kept. Files of the same name are replaced, an input never. Default model: auto.
     """
+    from zdce import checkpoints
     from zdce.enhance import Enhancer
     from zdce.folders import enhance_files
 
-    _one_network(model, weights)
-    network = {"model": model or DEFAULT_MODEL, "weights": weights, "gamma": gamma}
+    if model and weights:
+        raise click.UsageError("--model and --weights exclude each other")
+    network = {"model": model or checkpoints.DEFAULT, "weights": weights, "gamma": gamma}
     how = {"strength": strength, "device": device, "speed": speed or "faithful"}
     options |= {"progress": sys.stderr.isatty(), "video_speed": speed}
     outcome = enhance_files(sources, out, Enhancer(**network, **how), **options)
     for source, target in outcome.planned:
         click.echo(escape_control_characters(f"{source} -> {target}"))
-    counts = f"{len(outcome.written)} enhanced, {len(outcome.failed)} failed"
-    if options["dry_run"]:
-        counts = f"{len(outcome.planned)} would be enhanced, {len(outcome.failed)} would fail"
-    skipped = f", {len(outcome.skipped)} there already" if options["skip_done"] else ""
-    click.echo("\n".join([counts + skipped, *outcome.lines()]))
+    done = f"{len(outcome.written)} enhanced"
+    done = f"{len(outcome.planned)} would be enhanced" if options["dry_run"] else done
+    skipped = f", {len(outcome.skipped)} there already" * bool(outcome.skipped)
+    click.echo(f"{done}, {len(outcome.failed)} failed{skipped}")
+    click.echo("".join(f"{line}\n" for line in outcome.lines()), nl=False)
     if outcome.written and not importlib.util.find_spec("numba"):
         click.echo('pip install "zdce[fast]" makes this several times faster', err=True)
-    sys.exit(1 if outcome.failed else 0)
+    sys.exit(bool(outcome.failed))
 
 
 @main.command()
 @model_option
 @weights_option
 @gamma_option
-@click.option("--format", type=click.Choice(["onnx"]), expose_value=False, help="The only one.")
 @click.option("-o", "--out", required=True, type=FILE, help="File, such as zero-dce.onnx.")
 def export(model, weights, gamma, out) -> None:
-    """Write a network for programs without PyTorch; the file is compared with PyTorch before it
-    counts. Default: zero-dce-improved.
-    """
+    """Write a network (default: zero-dce-improved) for programs without PyTorch."""
     from zdce import checkpoints
     from zdce import export as exports
-    from zdce.postprocess import check_gamma
 
-    _one_network(model, weights)
-    if gamma is not None:
-        check_gamma(gamma)
+    if model and weights:
+        raise click.UsageError("--model and --weights exclude each other")
     network = checkpoints.load(weights or model or exports.DEFAULT)
     difference = exports.to_onnx(network, out, gamma=gamma)
-    size = "any height and width"
-    click.echo(f"{out}: {size}, largest difference from PyTorch {difference:.1g}")
+    click.echo(f"{out}: any height and width, largest difference from PyTorch {difference:.1g}")
 
 
 @main.command()
@@ -162,9 +130,7 @@ def export(model, weights, gamma, out) -> None:
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the photographs.")
 @click.option("--steps", type=click.IntRange(1), help="Default: 200 epochs of sice-train.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--size", type=click.IntRange(16), help="Photographs become SIZE × SIZE; default 256."
-)
+@click.option("--size", type=click.IntRange(16), help="Photographs become SIZE × SIZE, or 256.")
 @click.option("--out", type=FILE, help="Folder of the run; default: a name of its own in runs/.")
 @click.option("--weights", type=FILE, help="Weights to start from, in place of random values.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
@@ -194,9 +160,8 @@ def train(arm, epochs, out, weights, resume, save_every, tensorboard, device, **
     saving = training.Saving(seconds=save_every, tensorboard=tensorboard)
     start = {"weights": weights, "resume": resume, "photographs": photographs}
     run = training.train(config, out, **start, device=device, saving=saving)
-    last = run.record.tail(max(1, len(run.record) // 10)).mean()
-    steps = f"{len(run.record)} steps, loss {last['loss']:.4f} (mean of the last tenth)"
-    click.echo(f"{run.weights}: {steps}")
+    loss = run.record["loss"].tail(max(1, len(run.record) // 10)).mean()
+    click.echo(f"{run.weights}: {len(run.record)} steps, loss {loss:.4f} (the last tenth's mean)")
     click.echo(f"{run.picture}: the loss over the steps")
 
 
@@ -212,8 +177,6 @@ def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
     from zdce.study import experiments
     from zdce.study import sweep as sweeps
 
-    if seeds and not re.fullmatch(r"\d+(,\d+)*", seeds):
-        raise click.UsageError(f"--seeds {seeds}: whole numbers, such as 0,1,2")
     numbers = tuple(map(int, seeds.split(","))) if seeds else None
     configs = experiments.plan(profile, numbers, arms.split(",") if arms else None)
     options = {"jobs": jobs, "scheduler": scheduler, "device": device}
@@ -224,50 +187,39 @@ def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
         failed += each.state == "failed"
         if each.state != "failed":
             experiments.keep_training(each.config, profile)
-    sys.exit(1 if failed else 0)
+    sys.exit(bool(failed))
 
 
 @main.command()
 @click.argument("more", nargs=-1, metavar="[NAME...]")
 @click.option("--model", "models", multiple=True, metavar="NAME...", help="Names or weights files.")
-@click.option(
-    "--on", help="bundled, sice-pairs, lime, dicm, bursts, or a folder with low/ and high/ in it."
-)
+@click.option("--on", help="bundled, sice-pairs, lime, dicm, bursts, or a folder of low/ and high/")
 @click.option("--pairs", nargs=2, type=FILE, metavar="LOW REFERENCE", help="Your own two folders.")
-@click.option(
-    "--finished", multiple=True, metavar="[NAME=]FOLDER", help="Another method's results."
-)
-@click.option("--limit", type=click.IntRange(0), default=0, help="Photographs; default: all.")
+@click.option("--finished", multiple=True, type=FILE, help="Folder of another method's results.")
 @csv_option
 @device_option
-def evaluate(models, more, on, pairs, finished, limit, file, device) -> None:
-    """Score models, and finished pictures of other methods, and print the means; the plain input is
-    scored beside them.
-
-    With --pairs, photographs of the two folders belong together by their names without suffix, as
-    do those of --finished: zdce evaluate --pairs low high --model auto --finished theirs
+def evaluate(models, more, on, pairs, finished, file, device) -> None:
+    """Score models, finished pictures of other methods (with --pairs) and the plain input beside
+    them. Photographs of several folders belong together by their names without suffix.
     """
     from zdce.study import evaluation
 
-    names = [*models, *more]
-    if on and not pairs and (Path(on) / "low").is_dir() and (Path(on) / "high").is_dir():
-        pairs, on = (Path(on) / "low", Path(on) / "high"), None
     if bool(on) == bool(pairs):
         raise click.UsageError("give --on DATASET or --pairs LOW REFERENCE, and not both")
-    if not pairs and (finished or not names):
-        raise click.UsageError("--on wants a --model; --finished goes with --pairs")
-    rows = [evaluation.Method(name, name) for name in names]
+    if on and Path(on, "low").is_dir():
+        pairs = Path(on, "low"), Path(on, "high")
+    rows = [evaluation.Method(name, name) for name in (*models, *more)]
     if pairs:
-        split = [text.rpartition("=")[::2] for text in finished]
-        folders = {name or Path(folder).name: folder for name, folder in split}
+        folders = {str(folder): folder for folder in finished}
         scores = evaluation.evaluate_pairs(*pairs, rows, folders, device=device)
+    elif finished or not rows:
+        raise click.UsageError("--on wants a --model; --finished goes with --pairs")
     else:
         score = evaluation.evaluate_bursts if on == "bursts" else evaluation.evaluate
-        scores = score([evaluation.INPUT, *rows], on, limit, device=device)
+        scores = score([evaluation.INPUT, *rows], on, device=device)
     _save(scores, file)
     by = [column for column in ("dataset", "method") if column in scores]
-    means = evaluation.summary(scores, by).T
-    click.echo(means.to_string(float_format=lambda value: f"{value:.4f}"))
+    click.echo(evaluation.summary(scores, by).T.to_string(float_format="{:.4f}".format))
 
 
 @main.command()
@@ -281,15 +233,13 @@ def report(profile, only) -> None:
     failures = reports.run(profile, only.split(",") if only else None)
     if profile == readme.PROFILE and not failures:
         readme.write()
-    sys.exit(1 if failures else 0)
+    sys.exit(bool(failures))
 
 
 @main.command()
 @csv_option
 def speed(file) -> None:
-    """Time engines, published peers and other ways to run the networks on this machine, in turn
-    (three minutes, and two more where it compiles for the first time).
-    """
+    """Time engines, published peers and other ways to run the networks (some five minutes)."""
     from zdce.study import timing
 
     table, missing = timing.compare()
@@ -309,9 +259,8 @@ def data_list() -> None:
 
     for name, each in datasets.DATASETS.items():
         files, absent = each.entries(), len(datasets.missing(name))
-        size = sum(entry.size for entry in files) / 1e6
-        state = f"{len(files) - absent} of {len(files)} at hand" if absent else "at hand"
-        click.echo(f"{name:18} {len(files):5} files {size:7.1f} MB   {state:18} {each.title}")
+        size, there = sum(entry.size for entry in files) / 1e6, len(files) - absent
+        click.echo(f"{name:18} {there:5} of {len(files):5} files {size:7.1f} MB   {each.title}")
         click.echo(f"{'':18} {each.licence}")
 
 
@@ -324,12 +273,8 @@ def data_fetch(names, mirror, jobs) -> None:
     from zdce import datasets, fetch
 
     wanted = list(datasets.DATASETS) if "all" in names else names
-    fetched = fetch.fetch(wanted, mirror=mirror, jobs=jobs)
-    for path, reason in fetched.failed.items():
-        click.echo(f"{path}: {reason}", err=True)
-    counts = f"{len(fetched.fetched)} fetched, {len(fetched.kept)} there already"
-    click.echo(f"{counts}, {len(fetched.failed)} failed")
-    sys.exit(1 if fetched.failed else 0)
+    done = fetch.fetch(wanted, mirror=mirror, jobs=jobs)
+    _end(f"{len(done.fetched)} fetched, {len(done.kept)} there already", done.failed)
 
 
 @data.command("verify")
@@ -339,8 +284,4 @@ def data_verify(names) -> None:
     from zdce import datasets, fetch
 
     wanted = names or [name for name in datasets.DATASETS if datasets.at_hand(name)]
-    wrong = fetch.verify(wanted)
-    for path, problem in wrong.items():
-        click.echo(f"{path}: {problem}", err=True)
-    click.echo(f"{', '.join(wanted)}: {f'{len(wrong)} missing or wrong' if wrong else 'all right'}")
-    sys.exit(1 if wrong else 0)
+    _end(f"verified {', '.join(wanted)}", fetch.verify(wanted))

@@ -12,6 +12,7 @@ from zdce.checkpoints import Model
 from zdce.engine.reference import halo
 from zdce.files import atomic_write
 from zdce.model import CurveNet
+from zdce.postprocess import check_gamma
 
 DEFAULT = "zero-dce-improved"  # what is exported where nobody says otherwise
 SIZES = ((64, 96), (37, 53))  # rows and columns at which the file is compared with the network
@@ -52,7 +53,9 @@ def to_onnx(model: Model, path: str | os.PathLike, *, gamma: float | None = None
     if model.file is None or (isinstance(model.net, CurveNet) and halo(model.net) is None):
         none = "no network, or one whose sizes depend on the photograph's, which is not exported"
         raise ExportError(f"{model.name}: {none}; choose --model {DEFAULT}")
-    net = _Enhancing(model.net, model.gamma if gamma is None else gamma).cpu().eval()
+    gamma = model.gamma if gamma is None else gamma
+    check_gamma(gamma)
+    net = _Enhancing(model.net, gamma).cpu().eval()
     most = {"batch": 2**10, "height": 2**16, "width": 2**16}
     batch, *sides = (torch.export.Dim(name, min=1, max=each) for name, each in most.items())
     program = torch.onnx.export(
