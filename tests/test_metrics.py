@@ -14,11 +14,11 @@ from PIL import Image
 from scipy import ndimage
 from skimage import data
 
-from zdce import checkpoints, metrics, niqe
+from zdce import checkpoints, metrics
 from zdce.metrics import METRICS
 
 TOLERANCE = 0.001  # a rounding flip in 8 bits moves the fourth digit
-MODEL, NIQE = niqe.NiqeModel(np.zeros(36), np.eye(36)), 4.9292
+MODEL, NIQE = (np.zeros(36), np.eye(36)), 4.9292
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,6 @@ def test_reference_figures_of_known_errors(photo):
     assert metrics.psnr(photo, photo) == np.inf
     assert metrics.ssim(photo, photo) == 1
     assert metrics.ssim(blurred(photo, 1), photo) > metrics.ssim(blurred(photo, 2), photo) + 0.02
-    assert metrics.mean(np.full((2, 3, 3), 51, np.uint8)) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("curve", [lambda v: v, lambda v: v / 3, lambda v: v**0.3])
@@ -77,37 +76,27 @@ def test_match_mean_reaches_the_mean_in_spite_of_clipping(photo, curve):
     assert matched.mean() == pytest.approx(photo.mean(), abs=0.5)  # half a level: it is rounded
     order = np.argsort(image.ravel(), kind="stable")
     assert (np.diff(matched.ravel()[order].astype(int)) >= 0).all()
-    image, reference = gray(np.array([[10, 200]])), gray(np.array([[60, 250]]))
-    found = metrics.match_mean(image, reference)[0, :, 0].tolist()
-    assert found == [55, 255]  # the plain ratio, 1.476, gives 15
+    assert not metrics.match_mean(np.zeros_like(photo), photo).any()
 
 
 def test_wrong_arrays_are_named(photo):
     for figure, arrays, said in (
         (metrics.psnr, (photo, photo[1:]), r"reference.* \(255, 256, 3\)"),
-        (metrics.loe, (photo, photo / 255), "before.* float64"),
-        (metrics.clipped_share, (photo[..., 0],), r"image.* \(256, 256\)"),
+        (metrics.scores, (photo, photo / 255), "before.* float64"),
+        (metrics.ssim, (photo[..., 0], photo[..., 0]), r"image.* \(256, 256\)"),
         (metrics.burst_noise, ([photo],), "1 image"),
     ):
         with pytest.raises(ValueError, match=said):
             figure(*arrays)
 
 
-def test_clipping_counts_any_channel_and_what_is_new():
-    before = np.full((10, 10, 3), 100, np.uint8)
-    before[0, :3] = 255
-    image = before.copy()
-    image[5, :7, 1] = 250
-    image[6, :, 1] = 249
-    assert metrics.clipped_share(before) == pytest.approx(0.03)
-    assert metrics.clipped_share(image) == pytest.approx(0.10)
-    assert metrics.newly_clipped(image, before) == pytest.approx(0.07)
-
-
-def test_bright_gain_looks_at_pixels_bright_before():
-    before = gray(np.array([[10.0, 152, 153, 200]]))
-    image = gray(np.array([[90.0, 200, 163, 230]]))
-    assert metrics.bright_gain(image, before) == pytest.approx(20)
+def test_bright_areas_count_any_clipped_channel_what_is_new_and_pixels_bright_before():
+    before = gray(np.array([[10.0, 152, 153, 200, 255]]))
+    image = gray(np.array([[90.0, 200, 163, 230, 255]]))
+    image[0, 0, 1], image[0, 1, 1] = 250, 249
+    assert metrics.clipped_share(image) == pytest.approx(0.4)
+    assert metrics.newly_clipped(image, before) == pytest.approx(0.2)
+    assert metrics.bright_gain(image, before) == pytest.approx(40 / 3)
     assert np.isnan(metrics.bright_gain(image[:, :2], before[:, :2]))
 
 
@@ -138,11 +127,8 @@ def test_flat_dark_patches_are_dark_flat_and_noisy():
     levels[16:32, 16:32:8] += 40  # stripes
     levels += rng.normal(0, 2, levels.shape)
     levels[48:, 48:] = 0  # blocked up
-    found = {
-        tuple(corner) for corner in (16 * np.argwhere(metrics.flat_dark(gray(levels)))).tolist()
-    }
-    left_out = {(0, 16), (16, 0), (16, 16), (48, 48)}
-    assert found == {(r, c) for r in range(0, 64, 16) for c in range(0, 64, 16)} - left_out
+    left_out = np.argwhere(~metrics.flat_dark(gray(levels))).tolist()
+    assert left_out == [[0, 1], [1, 0], [1, 1], [3, 3]]
 
 
 def test_dark_noise_gain_of_known_noise():
@@ -158,23 +144,23 @@ def test_dark_noise_gain_of_known_noise():
     assert np.isnan(metrics.dark_noise_gain(before[:9, :9], before[:9, :9]))
 
 
-def test_detail_survives_brightening(photo, dark):
-    assert metrics.detail_kept(photo, photo) == pytest.approx(1)
-    assert metrics.detail_kept(photo, dark) > 0.98
-    assert metrics.detail_kept(tone(dark, lambda v: v**0.6), dark) > 0.95  # flat from 0.28 on
+def detail_kept(image: np.ndarray, before: np.ndarray) -> float:
+    return metrics.scores(image, before)["detail_kept"]
+
+
+def test_detail_survives_brightening_and_is_lost_by_blur_squeezing_and_clipping(photo, dark):
+    assert detail_kept(photo, photo) == pytest.approx(1)
+    assert detail_kept(photo, dark) > 0.98
     noise = np.random.default_rng(3).normal(0, 6, photo.shape[:2])[..., None]
     noisy = rounded(photo * 0.8 + 20 + noise)
-    assert metrics.detail_kept(noisy, photo) == pytest.approx(0.8, abs=0.08)  # noise is no detail
-
-
-def test_detail_is_lost_by_blur_squeezing_and_clipping(photo):
-    kept = [metrics.detail_kept(blurred(photo, sigma), photo) for sigma in (0.5, 1, 2, 4)]
+    assert detail_kept(noisy, photo) == pytest.approx(0.8, abs=0.08)  # noise is no detail
+    kept = [detail_kept(blurred(photo, sigma), photo) for sigma in (0.5, 1, 2, 4)]
     assert all(a > b + 0.1 for a, b in pairwise([1.0, *kept]))
     squeezed = tone(photo, lambda v: 0.5 + v / 4)
-    assert metrics.detail_kept(squeezed, photo) == pytest.approx(0.25, abs=0.03)
+    assert detail_kept(squeezed, photo) == pytest.approx(0.25, abs=0.03)
     for other in (np.full_like(photo, 200), 255 - photo):
-        assert metrics.detail_kept(other, photo) == pytest.approx(0, abs=1e-9)
-    assert np.isnan(metrics.detail_kept(photo, np.full_like(photo, 9)))
+        assert detail_kept(other, photo) == pytest.approx(0, abs=1e-9)
+    assert np.isnan(detail_kept(photo, np.full_like(photo, 9)))
 
 
 def test_detail_lost_map_points_at_the_place(photo):
@@ -211,10 +197,10 @@ def test_loe_counts_pairs_out_of_order(photo):
 
 def test_niqe_of_a_photograph_and_of_what_is_too_small(photo):
     """The value is that of a version that agrees with the published scores (below)."""
-    assert niqe.niqe(photo, MODEL) == pytest.approx(NIQE, abs=1e-4)
-    assert niqe.niqe(photo[:100, :192], MODEL) > 0
-    assert np.isnan(niqe.niqe(photo[:100, :191], MODEL))  # fewer than two blocks
-    assert np.isnan(niqe.niqe(np.zeros_like(photo), MODEL))
+    assert metrics.niqe(photo, MODEL) == pytest.approx(NIQE, abs=1e-4)
+    assert metrics.niqe(photo[:100, :192], MODEL) > 0
+    assert np.isnan(metrics.niqe(photo[:100, :191], MODEL))  # fewer than two blocks
+    assert np.isnan(metrics.niqe(np.zeros_like(photo), MODEL))
 
 
 def test_table_and_scores_agree(photo, dark):
@@ -243,45 +229,34 @@ def read(path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-def agree(row, image: np.ndarray, reference: np.ndarray) -> None:
-    figures = (metrics.psnr, metrics.ssim, metrics.mae)
-    measured = [*(figure(image, reference) for figure in figures), metrics.mean(image)]
-    expected = [row.psnr, row.ssim, row.mae, row["mean"]]
-    assert measured == pytest.approx(expected, abs=TOLERANCE)
-
-
-@pytest.fixture(scope="module")
-def expected(shared) -> pd.DataFrame:
-    return pd.read_csv(shared / "expected" / "sice_pairs_published_weights.csv")
-
-
-def pair(shared, row) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(read(shared / "data" / "train_data" / name) for name in (row.low, row.reference))
-
-
 PUBLISHED = {"zero-dce": "zero-dce-published", "zero-dce-improved": "zero-dce-improved-published"}
 PUBLISHED |= {"zero-dce++": "zero-dce++", "zero-dce++ (12x)": "zero-dce++-12x"}
 PUBLISHED |= {name: name for name in ("sci-easy", "sci-medium", "sci-difficult")}
 
 
 @pytest.mark.parametrize("method", ["input", *PUBLISHED])
-def test_scores_are_the_published_ones(method, shared, expected):
+def test_scores_are_the_published_ones(method, shared):
+    expected = pd.read_csv(shared / "expected" / "sice_pairs_published_weights.csv")
     rows = expected[expected.method == method]
     for _, row in (rows.iloc[::25] if method == "input" else rows.iloc[[140]]).iterrows():
-        low, reference = pair(shared, row)
+        low, reference = (
+            read(shared / "data" / "train_data" / row[k]) for k in ("low", "reference")
+        )
         if method != "input":
             image = torch.from_numpy(low.copy()).permute(2, 0, 1)[None].float() / 255
             with torch.inference_mode():
                 enhanced = checkpoints.load(PUBLISHED[method]).net(image)[0].clamp(0, 1)
             low = (enhanced * 255).round().byte()[0].permute(1, 2, 0).numpy()
-        agree(row, low, reference)
+        measured, names = metrics.agreement(low, reference), ["psnr", "ssim", "mae", "mean"]
+        measured = [measured[name] for name in names]
+        assert measured == pytest.approx(row[names].tolist(), abs=TOLERANCE)
 
 
 def test_niqe_of_photographs(shared):
-    model = niqe.load_niqe_model(shared / "data" / "niqe_modelparameters.mat")
+    model = metrics.load_niqe_model(shared / "data" / "niqe_modelparameters.mat")
     table = pd.read_csv(shared / "expected" / "niqe_lime.csv")
     assert len(table) == 18
-    measured = [niqe.niqe(read(shared / path), model) for path in table.path]
+    measured = [metrics.niqe(read(shared / path), model) for path in table.path]
     assert measured == pytest.approx(table.niqe.tolist(), abs=0.01)
 
 

@@ -1,28 +1,25 @@
-"""What is measured: agreement with a reference, and what enhancement does to bright areas, noise,
-detail and colour.
+"""What is measured: agreement with a reference, bright areas, noise, detail and colour.
 
-Photographs are (H, W, 3) uint8 arrays: ``image`` is what is scored, ``before`` its input,
-``reference`` how it should look; they have one size. ``metrics.csv`` beside this file defines every
-figure; :func:`scores` computes those that one photograph and its input allow. "Luma" is BT.601,
-0.299 R + 0.587 G + 0.114 B, in grey levels (0 – 255).
+Photographs are (H, W, 3) uint8 arrays of one size: ``image`` is what is scored, ``before`` its
+input, ``reference`` how it should look. ``metrics.csv`` beside this file defines every figure; NaN
+where one is undefined. "Luma" is BT.601, 0.299 R + 0.587 G + 0.114 B, in grey levels (0 – 255).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
+from scipy import io, ndimage, special
 from skimage.color import rgb2xyz, xyz2lab
 from skimage.metrics import structural_similarity
 
-from zdce.niqe import NiqeModel, niqe
 from zdce.postprocess import LUMA
 
-# Every figure by name: direction (what is better: higher, lower, nearer 0 or –), range, unit, what
-# it needs beside the image (nothing, input, reference, burst, model file), definition.
+# Every figure by name: which direction is better, range, unit, what it needs beside the image.
 METRICS = pd.read_csv(Path(__file__).with_suffix(".csv"), index_col="name", keep_default_na=False)
 VERSION = 1  # of all figures; kept scores name it, and whatever changes a value raises it
 # Grey levels, ours. The curve fixes 255 and piles bright tones up just below it; 0.6 is the
@@ -36,20 +33,14 @@ FLAT = 0.1  # ours: spread of a flat patch's 16 cell means, over its mean; or ha
 def _check(image: np.ndarray, **others: np.ndarray) -> None:
     """ValueError unless all are (H, W, 3) uint8 of one size."""
     for name, pixels in {"image": image, **others}.items():
-        shape, kind = getattr(pixels, "shape", ()), getattr(pixels, "dtype", type(pixels).__name__)
-        if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-            raise ValueError(f"{name} is {kind} {shape}: give an (H, W, 3) uint8 array with pixels")
-        if shape != image.shape:
-            raise ValueError(f"image is {image.shape}, {name} {shape}: they must have one size")
+        about = f"{name} is {pixels.dtype} {pixels.shape}"
+        if pixels.dtype != np.uint8 or pixels.shape != (*image.shape[:2], 3) or not pixels.size:
+            raise ValueError(f"{about}, image {image.shape}: give (H, W, 3) uint8 of one size")
 
 
 def luma(image: np.ndarray) -> np.ndarray:
     """Brightness of ``image`` (…, 3): (…) float64, in the image's own units."""
     return image @ np.array(LUMA)
-
-
-def _bright(before: np.ndarray) -> np.ndarray:
-    return luma(before) >= BRIGHT
 
 
 def _ratio(a: float, b: float) -> float:
@@ -77,27 +68,18 @@ def mae(image: np.ndarray, reference: np.ndarray) -> float:
 
 
 def ssim(image: np.ndarray, reference: np.ndarray) -> float:
-    """Structural similarity, at most 1, mean over channels, by scikit-image's defaults (uniform 7×7
-    windows that lie within the image); NaN where a side is below 7 pixels."""
+    """Structural similarity, at most 1, by scikit-image's defaults; NaN where a side is below 7."""
     _check(image, reference=reference)
     if min(image.shape[:2]) < 7:
         return float("nan")
     return float(structural_similarity(image, reference, data_range=255, channel_axis=-1))
 
 
-def mean(image: np.ndarray) -> float:
-    """Mean over pixels and channels, in [0, 1]."""
-    _check(image)
-    return float(image.mean() / 255)
-
-
 def match_mean(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """``image`` brightened or darkened to the mean of ``reference``, for the mean-matched columns.
 
-    One gain multiplies the 8-bit values of all channels; the product is clipped at 255 and rounded.
-    Usual practice ("GT-mean") takes the ratio of the means, and so stays too dark where values
-    clip; here the gain is the one whose clipped result has the reference's mean (ours). A black
-    image has no such gain and returns as it is.
+    Usual practice ("GT-mean") multiplies by the ratio of the means, and so stays too dark where
+    values clip; this is the gain whose clipped result has that mean (ours). Black stays black.
     """
     target, levels = float(reference.mean()), np.arange(256.0)
     counts = np.bincount(image.ravel(), minlength=256)
@@ -106,11 +88,10 @@ def match_mean(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
         gain = (low + high) / 2
         reached = counts @ np.minimum(gain * levels, 255) / image.size
         low, high = (gain, high) if reached < target else (low, gain)
-    table = np.minimum(high * levels, 255) if counts[1:].any() else levels
-    return np.rint(table).astype(np.uint8)[image]
+    return np.rint(np.minimum(high * levels, 255)).astype(np.uint8)[image]
 
 
-# --- bright and dark areas ------------------------------------------------------------------------
+# --- against the input ----------------------------------------------------------------------------
 
 
 def _clipped(image: np.ndarray) -> np.ndarray:
@@ -119,33 +100,26 @@ def _clipped(image: np.ndarray) -> np.ndarray:
 
 def clipped_share(image: np.ndarray) -> float:
     """Share of the pixels with any channel at 250 or more, where tones hardly differ."""
-    _check(image)
     return float(_clipped(image).mean())
 
 
 def newly_clipped(image: np.ndarray, before: np.ndarray) -> float:
     """Share of pixels clipped in ``image`` and not in its input."""
-    _check(image, before=before)
     return float((_clipped(image) & ~_clipped(before)).mean())
 
 
 def bright_gain(image: np.ndarray, before: np.ndarray) -> float:
-    """Mean luma gained by the input's bright pixels, in grey levels; NaN where it has none."""
-    _check(image, before=before)
-    return _mean((luma(image) - luma(before))[_bright(before)])
+    """Mean luma gained by the input's bright pixels, in grey levels."""
+    return _mean((luma(image) - luma(before))[luma(before) >= BRIGHT])
 
 
 def _spread(image: np.ndarray, mask: np.ndarray) -> float:
     """Standard deviation of the values under ``mask``, pooled over channels; NaN for too few."""
-    if mask.mean() < LEAST or not mask.any():
-        return float("nan")
-    return float(np.sqrt(image[mask].var(axis=0).mean()))
+    return float(np.sqrt(image[mask].var(axis=0).mean())) if mask.mean() >= LEAST else np.nan
 
 
 def border(image: np.ndarray) -> float:
-    """How much brighter the outermost 4 pixels are than the strip 8 – 16 pixels from the edge, in
-    per cent of the strip's luma; NaN where there is no strip, or only black in it."""
-    _check(image)
+    """How much brighter the outermost 4 pixels are than those 8 – 16 from the edge, in per cent."""
     y = luma(image)
     down, across = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in y.shape)
     distance = np.minimum.outer(down, across)
@@ -153,13 +127,9 @@ def border(image: np.ndarray) -> float:
     return 100 * (_ratio(_mean(y[distance < 4]), _mean(strip)) - 1)
 
 
-# --- noise ----------------------------------------------------------------------------------------
-
-
 def burst_noise(frames: Sequence[np.ndarray], relative: bool = False) -> float:
-    """Noise of a static scene: standard deviation (n − 1) over its two or more frames, mean over
-    pixels and channels, in grey levels. relative: divided by the frames' mean, so that brightening
-    alone changes nothing (NaN where all are black)."""
+    """Noise of a static scene in grey levels: standard deviation (n − 1) over its frames, mean over
+    pixels and channels. relative: over the frames' mean, so that brightening changes nothing."""
     if len(frames) < 2:
         raise ValueError(f"frames holds {len(frames)} image(s): noise needs two or more of a scene")
     stack = np.stack(frames).astype(np.float32)
@@ -168,8 +138,7 @@ def burst_noise(frames: Sequence[np.ndarray], relative: bool = False) -> float:
 
 
 def _cells(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the 4×4 cells of each 16×16 patch, (h, w, 16), and the standard deviation of luma
-    inside cells, pooled, (h, w)."""
+    """Of each 16×16 patch: means of the 4×4 cells (h, w, 16), deviation inside them (h, w)."""
     h, w = (side // PATCH for side in image.shape[:2])
     blocks = luma(image)[: h * PATCH, : w * PATCH].reshape(h, 4, 4, w, 4, 4)
     blocks = blocks.transpose(0, 3, 1, 4, 2, 5).reshape(h, w, 16, 16)  # patch, cell, pixel
@@ -177,11 +146,10 @@ def _cells(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def flat_dark(before: np.ndarray) -> np.ndarray:
-    """Which patches of a grid of 16×16 pixels are flat and dark: (H // 16, W // 16) bool.
+    """Which 16×16 patches are dark and flat: (H // 16, W // 16) bool.
 
-    Dark: mean luma below 50. Flat: the means of the sixteen 4×4 cells, which show structure and
-    hardly any noise, deviate by at most a tenth of the patch's mean, or half a level. Patches whose
-    cells are all uniform (blocked-up black) have no noise to measure and are left out.
+    The means of 4×4 cells show structure and hardly any noise. Patches whose cells are all uniform
+    (blocked-up black) have no noise to measure and are left out.
     """
     means, inner = _cells(before)
     average = means.mean(axis=-1)
@@ -190,10 +158,7 @@ def flat_dark(before: np.ndarray) -> np.ndarray:
 
 
 def dark_noise_gain(image: np.ndarray, before: np.ndarray, relative: bool = False) -> float:
-    """How many times noisier the input's flat dark patches became, by the standard deviation of
-    luma around the mean of each 4×4 cell; NaN where it has none. relative: divided by the patches'
-    mean luma."""
-    _check(image, before=before)
+    """How many times noisier the input's flat dark patches became. relative: over their luma."""
     patches, noise = flat_dark(before), []
     for cells, inner in (_cells(image), _cells(before)):
         level = cells[patches].mean() if relative and patches.any() else 1.0
@@ -201,23 +166,14 @@ def dark_noise_gain(image: np.ndarray, before: np.ndarray, relative: bool = Fals
     return _ratio(*noise)
 
 
-# --- detail, colour, order ------------------------------------------------------------------------
-
-
 def detail_lost_map(image: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where detail went: (lost, detail), both (H, W) in grey levels, 0 ≤ lost ≤ detail.
 
     ``detail`` is the local standard deviation of the input's luma (Gaussian window, σ 1.5 pixels).
-    Around each pixel a line is fitted from the input's luma to the image's; its slope is what
-    became of the local contrast, and the part of a slope below 1 is lost: nothing where contrast
-    was kept or raised, all of it where the image is flat. Noise that enhancement adds does not
-    follow the input and so does not pass as detail.
+    Around each pixel a line is fitted from the input's luma to the image's; what its slope lacks to
+    1 is lost. Noise that enhancement adds does not follow the input, nor pass as detail.
     """
-
-    def local(values: np.ndarray) -> np.ndarray:
-        return ndimage.gaussian_filter(values, 1.5, mode="nearest", truncate=3)
-
-    _check(image, before=before)
+    local = partial(ndimage.gaussian_filter, sigma=1.5, mode="nearest", truncate=3)
     x, y = luma(before), luma(image)
     mean_x = local(x)
     variance = np.maximum(local(x**2) - mean_x**2, 0)
@@ -226,21 +182,12 @@ def detail_lost_map(image: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, 
     return detail * (1 - np.clip(slope, 0, 1)), detail
 
 
-def detail_kept(image: np.ndarray, before: np.ndarray) -> float:
-    """Share of the input's local contrast that survives, by :func:`detail_lost_map`; what is raised
-    in one place does not make up for what is lost in another. NaN where the input is uniform."""
-    lost, detail = detail_lost_map(image, before)
-    return 1 - _ratio(lost.sum(), detail.sum())
-
-
 def color_cast(image: np.ndarray, before: np.ndarray) -> float:
     """Shift of the mean colour that a change of exposure does not explain, in CIELAB (a*, b*).
 
-    Exposure multiplies linear light. So every pixel of the input is brought in linear light to the
-    luminance that it has in the image before colours are compared. A tint counts, and so does the
-    fading of a colour.
+    Exposure multiplies linear light: there each pixel of the input is brought to the luminance that
+    it has in the image before colours are compared.
     """
-    _check(image, before=before)
     old, new = rgb2xyz(before), rgb2xyz(image)
     exposed = old * (new[..., 1:2] / np.maximum(old[..., 1:2], 1e-9))
     shift = (xyz2lab(new) - xyz2lab(exposed))[..., 1:].reshape(-1, 2).mean(axis=0)
@@ -248,13 +195,11 @@ def color_cast(image: np.ndarray, before: np.ndarray) -> float:
 
 
 def loe(image: np.ndarray, before: np.ndarray) -> float:
-    """Lightness order error: how many of the sampled pixels, on average, change places in
-    brightness with a pixel; comparable between photographs of one shape only.
+    """Lightness order error: how many sampled pixels change places in brightness with a pixel, on
+    average; comparable between photographs of one shape only.
 
-    Brightness: the largest channel, its maximum over 15×15 pixels, at every (shorter side // 50)-th
-    pixel. Source: "Naturalness Preserved Enhancement Algorithm" (Wang et al. 2013), released code.
+    Source: "Naturalness Preserved Enhancement Algorithm" (Wang et al. 2013), released code.
     """
-    _check(image, before=before)
     step = max(min(image.shape[:2]) // 50, 1)
     widest = (ndimage.maximum_filter(x.max(axis=2), 15, mode="mirror") for x in (before, image))
     old, new = (values[step - 1 :: step, step - 1 :: step].ravel() for values in widest)
@@ -265,6 +210,90 @@ def loe(image: np.ndarray, before: np.ndarray) -> float:
     return float(wrong.sum() / old.size)
 
 
+# --- without either: NIQE -------------------------------------------------------------------------
+
+# "Making a completely blind image quality analyzer" (Mittal et al. 2013), released code.
+NIQE_BLOCK = 96  # pixels
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
+SHAPES = np.arange(0.2, 10.001, 0.001)  # candidates for a distribution's shape
+SHAPE_RATIOS = special.gamma(2 / SHAPES) ** 2
+SHAPE_RATIOS /= special.gamma(1 / SHAPES) * special.gamma(3 / SHAPES)
+
+
+def load_niqe_model(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (36,) and covariance (36, 36) of pristine photographs' features, from
+    ``niqe_modelparameters.mat`` as released."""
+    content = io.loadmat(path)
+    return content["mu_prisparam"].ravel(), content["cov_prisparam"]
+
+
+def niqe(pixels: np.ndarray, model: tuple[np.ndarray, np.ndarray]) -> float:
+    """How unnatural an image looks: its distance from pristine ones; NaN below two blocks of 96×96.
+
+    Filters run in single precision, on which published scores rest: in double, uniform areas keep
+    crumbs of 1e-14 that count as texture and move the score by up to 0.09.
+    """
+    mean, covariance = model
+    h, w = (side // NIQE_BLOCK for side in pixels.shape[:2])
+    if h * w < 2:
+        return float("nan")
+    # Y of BT.601 (16 – 235), whole blocks from the top left
+    y = np.rint(pixels @ np.array([65481, 128553, 24966]) / 255000 + 16).astype(np.float32)
+    y = y[: h * NIQE_BLOCK, : w * NIQE_BLOCK]
+    scales = []
+    for side in (NIQE_BLOCK, NIQE_BLOCK // 2):
+        blocks = _normalised(y).reshape(h, side, w, side).swapaxes(1, 2)
+        scales.append([_features(block) for block in blocks.reshape(h * w, side, side)])
+        y = _halved(_halved(y).T).T
+    features = np.concatenate(scales, axis=1)
+    complete = features[~np.isnan(features).any(axis=1)]
+    if len(complete) < 2:
+        return float("nan")
+    difference = mean - np.nanmean(features, axis=0)
+    spread = (covariance + np.cov(complete, rowvar=False)) / 2
+    return float(np.sqrt(difference @ np.linalg.pinv(spread) @ difference))
+
+
+def _normalised(y: np.ndarray) -> np.ndarray:
+    """Y less its local mean, over its local deviation plus 1; Gaussian window of 7×7, σ 7/6."""
+    window = partial(ndimage.gaussian_filter, sigma=7 / 6, mode="nearest", radius=3)
+    average = window(y)
+    return (y - average) / (np.sqrt(np.abs(window(y * y) - average * average)) + 1)
+
+
+def _halved(y: np.ndarray) -> np.ndarray:
+    """Rows (2n, …) → (n, …) by MATLAB's antialiased bicubic, edges mirrored."""
+    d = np.abs(np.arange(8) - 3.5) / 2
+    taps = np.where(d <= 1, 1.5 * d**3 - 2.5 * d**2 + 1, -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2)
+    padded = np.pad(y, ((3, 3), (0, 0)), mode="symmetric")
+    taps = (taps / taps.sum()).astype(y.dtype)
+    return sum(tap * padded[k : k + len(y) : 2] for k, tap in enumerate(taps))
+
+
+def _fit(values: np.ndarray) -> tuple[float, float, float]:
+    """Shape, left and right scale of the asymmetric generalised Gaussian that fits ``values``."""
+    negative, positive = values[values < 0], values[values > 0]
+    left = np.sqrt(np.mean(negative**2)) if negative.size else np.nan
+    right = np.sqrt(np.mean(positive**2)) if positive.size else np.nan
+    skew, both = left / right, negative.size and positive.size
+    ratio = np.mean(np.abs(values)) ** 2 / np.mean(values**2) if both else np.nan
+    ratio *= (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
+    shape = SHAPES[np.argmin((SHAPE_RATIOS - ratio) ** 2)]
+    scale = np.sqrt(special.gamma(1 / shape) / special.gamma(3 / shape))
+    return shape, left * scale, right * scale
+
+
+def _features(block: np.ndarray) -> list[float]:
+    """18 of one normalised block: its distribution, and that of products with four neighbours."""
+    shape, left, right = _fit(block)
+    features = [shape, (left + right) / 2]
+    for shift in NEIGHBOURS:
+        shape, left, right = _fit(block * np.roll(block, shift, axis=(0, 1)))
+        centre = (right - left) * special.gamma(2 / shape) / special.gamma(1 / shape)
+        features += [shape, centre, left, right]
+    return features
+
+
 # --- all of them ----------------------------------------------------------------------------------
 
 
@@ -272,26 +301,25 @@ def scores(
     image: np.ndarray,
     before: np.ndarray,
     reference: np.ndarray | None = None,
-    niqe_model: NiqeModel | None = None,
+    niqe_model: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, float]:
-    """Every figure of :data:`METRICS` that one enhanced photograph allows, by name.
-
-    Without ``reference`` the figures that need one are left out, and NIQE without its model. NaN
-    where a figure is undefined. Raises ValueError unless all are (H, W, 3) uint8 of one size.
-    """
-    row = agreement(image, reference) if reference is not None else {"mean": mean(image)}
-    row |= {"clipped_share": clipped_share(image), "newly_clipped": newly_clipped(image, before)}
-    bright, new = _bright(before), _clipped(image) & ~_clipped(before)
-    row |= {"bright_gain": bright_gain(image, before), "bright_clipped": _mean(new[bright])}
-    row["dark_spread"] = _spread(image, luma(before) < DARK)
-    row |= {"bright_spread": _spread(image, bright), "border": border(image)}
-    row["dark_noise_gain"] = dark_noise_gain(image, before)
+    """Every figure of :data:`METRICS` that one enhanced photograph allows, by name: those that need
+    a reference, or NIQE's model, where these are given."""
+    _check(image, before=before)
+    row = {} if reference is None else agreement(image, reference)
+    of_both = (newly_clipped, bright_gain, dark_noise_gain, color_cast, loe)
+    row |= {figure.__name__: figure(image, before) for figure in of_both}
+    row |= {figure.__name__: figure(image) for figure in (clipped_share, border)}
+    row |= {"mean": float(image.mean() / 255)}
     row["dark_noise_gain_relative"] = dark_noise_gain(image, before, relative=True)
+    dark, bright = luma(before) < DARK, luma(before) >= BRIGHT
+    row |= {"dark_spread": _spread(image, dark), "bright_spread": _spread(image, bright)}
+    row["bright_clipped"] = _mean((_clipped(image) & ~_clipped(before))[bright])
     lost, detail = detail_lost_map(image, before)
     row["detail_kept"] = 1 - _ratio(lost.sum(), detail.sum())
     row["bright_detail_kept"] = 1 - _ratio(lost[bright].sum(), detail[bright].sum())
-    row |= {"color_cast": color_cast(image, before), "loe": loe(image, before)}
-    return row if niqe_model is None else row | {"niqe": niqe(image, niqe_model)}
+    row |= {} if niqe_model is None else {"niqe": niqe(image, niqe_model)}
+    return {name: row[name] for name in METRICS.index if name in row}
 
 
 def agreement(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
@@ -299,7 +327,7 @@ def agreement(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     row = {figure.__name__: figure(image, reference) for figure in (psnr, ssim, mae)}
     matched = match_mean(image, reference)
     row |= {f"{figure.__name__}_matched": figure(matched, reference) for figure in (psnr, ssim)}
-    return row | {"mean": mean(image)}
+    return row | {"mean": float(image.mean() / 255)}
 
 
 def burst_scores(after: Sequence[np.ndarray], before: Sequence[np.ndarray]) -> dict[str, float]:

@@ -23,7 +23,6 @@ from tqdm import tqdm
 from zdce import auto, checkpoints, datasets, metrics, paths
 from zdce.enhance import Enhancer
 from zdce.files import atomic_write
-from zdce.niqe import load_niqe_model
 from zdce.photos import read_photo
 from zdce.postprocess import apply_gamma
 from zdce.study import experiments
@@ -326,7 +325,9 @@ def _pixels(file: Path) -> np.ndarray:
 @cache
 def _niqe_model():
     there = datasets.at_hand("niqe-model")
-    return load_niqe_model(datasets.find("data/niqe_modelparameters.mat")) if there else None
+    return (
+        metrics.load_niqe_model(datasets.find("data/niqe_modelparameters.mat")) if there else None
+    )
 
 
 # --- where they are kept --------------------------------------------------------------------------
