@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from zdce import paths
 
 ROOT = paths.PACKAGE.parent
@@ -69,44 +67,22 @@ def test_no_import_goes_in_a_circle():
 
 
 def test_arrows_go_one_way():
-    wrong = [
-        f"{name} → {known}"
-        for name, arrows in ARROWS.items()
-        for known in arrows
-        if room(known) != "core" and room(known) not in KNOWS[room(name)]
-    ]
+    arrows = [(name, known) for name, every in ARROWS.items() for known in every]
+    assert [(n, known) for n, known in arrows if room(known) not in ("core", *KNOWS[room(n)])] == []
+
+
+def test_functions_fit_a_screen_and_take_at_most_eight_arguments():
+    """But commands of click and kernels of machine code, which their decorators tell."""
+    wrong = []
+    for module, node in ((name, node) for name, tree in TREES.items() for node in ast.walk(tree)):
+        if isinstance(node, FUNCTIONS):
+            decorators = " ".join(ast.unparse(each) for each in node.decorator_list)
+            every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            count = len([each for each in every if each.arg not in ("self", "cls")])
+            large = count > 8 or node.end_lineno - node.lineno >= 50
+            if large and not re.search("machine_code|kernel|intrinsic|command|group", decorators):
+                wrong.append(f"{module}.{node.name}")
     assert wrong == []
-
-
-def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
-    """Every function but commands of click and kernels of machine code, which their decorators
-    tell.
-    """
-    for name, tree in TREES.items():
-        for node in ast.walk(tree):
-            if isinstance(node, FUNCTIONS):
-                decorators = " ".join(ast.unparse(each) for each in node.decorator_list)
-                if not re.search(r"machine_code|kernel|intrinsic|command|group", decorators):
-                    yield f"{name}.{node.name}", node
-
-
-def test_functions_fit_a_screen():
-    def lines(node: ast.FunctionDef) -> int:
-        docstring = node.body[0] if ast.get_docstring(node) else None
-        told = docstring.end_lineno - docstring.lineno + 1 if docstring else 0
-        return node.end_lineno - node.lineno + 1 - told
-
-    long = {name: lines(node) for name, node in functions()}
-    assert {name: count for name, count in long.items() if count > 50} == {}
-
-
-def test_functions_take_at_most_eight_arguments():
-    def count(arguments: ast.arguments) -> int:
-        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        return len([each for each in every if each.arg not in ("self", "cls")])
-
-    taken = {name: count(node.args) for name, node in functions()}
-    assert {name: number for name, number in taken.items() if number > 8} == {}
 
 
 # Of one notebook today, and there for any: a picture that moves takes a page of its own.
@@ -114,46 +90,27 @@ SHARED = {"slider"}
 
 
 def names(tree: ast.AST) -> set[str]:
-    """Everything that the code names."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            found.add(node.id)
-        elif isinstance(node, ast.Attribute):
-            found.add(node.attr)
-        elif isinstance(node, ast.ImportFrom):
-            found |= {alias.name for alias in node.names}
-    return found
+    """Everything that the code names, but by defining it."""
+    kinds = {ast.Name: "id", ast.Attribute: "attr", ast.alias: "name"}
+    return {getattr(n, kinds[type(n)]) for n in ast.walk(tree) if type(n) in kinds}
 
 
-def cells(book: Path) -> str:
+def cells(book: Path) -> ast.Module:
     code = [c for c in json.loads(book.read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
-    return "\n".join("".join(cell["source"]) for cell in code)
+    return ast.parse("\n".join("".join(cell["source"]) for cell in code))
 
 
 def test_nothing_public_is_there_for_one_notebook_alone():
     benchmarks = [ast.parse(f.read_text("utf-8")) for f in (ROOT / "benchmarks").glob("*.py")]
-    elsewhere = set().union(*map(names, [*TREES.values(), *benchmarks]))
-    books = {f.stem: names(ast.parse(cells(f))) for f in paths.notebooks().glob("[0-9]*.ipynb")}
-    lonely = {}
-    for module, tree in TREES.items():
-        for node in tree.body:
-            if (
-                isinstance(node, FUNCTIONS)
-                and node.name[0] != "_"
-                and node.name not in elsewhere | SHARED
-            ):
-                users = [book for book, named in books.items() if node.name in named]
-                lonely |= {f"{module}.{node.name}": users[0]} if len(users) == 1 else {}
-    assert lonely == {}
+    elsewhere = SHARED.union(*map(names, [*TREES.values(), *benchmarks]))
+    books = [names(cells(file)) for file in paths.notebooks().glob("[0-9]*.ipynb")]
+    defined = [n for tree in TREES.values() for n in tree.body if isinstance(n, FUNCTIONS)]
+    alone = {node.name for node in defined if node.name[0] != "_"} - elsewhere
+    assert [name for name in alone if sum(name in named for named in books) == 1] == []
 
 
-@pytest.mark.parametrize("folder", ["zdce", "tests", "benchmarks"])
-def test_lines_have_at_most_100_columns(folder):
-    wide = [
-        f"{file.name}:{number}"
-        for file in (ROOT / folder).rglob("*.py")
-        for number, line in enumerate(file.read_text("utf-8").splitlines(), 1)
-        if len(line) > 100
+def test_lines_have_at_most_100_columns():
+    files = [
+        file for place in ("zdce", "tests", "benchmarks") for file in (ROOT / place).rglob("*.py")
     ]
-    assert wide == []
+    assert [f.name for f in files if max(map(len, f.read_text("utf-8").split("\n"))) > 100] == []
