@@ -27,8 +27,6 @@ from zdce.peers import SciNet
 TILE = (512, 320)  # rows and columns: what a network needs for them stays near the processor
 TILE_CUDA = (2048, 2048)  # memory for one network's features, and enough work for a GPU
 SMALL_SIDE = 80  # pixels of the longer side of the copy that a network sees when reduced; ours
-CAPTURED = 2**25  # values of a photograph up to which its rendering is captured (4K has 2^24.6)
-GRAPHS = 4  # captured renderings that a thread keeps
 REDUCE_FIRST = 2**24  # pixels above which a network with a scale is given a box mean, for memory
 ONE_CURVE = {"repeated": auto.ITERATIONS, "highlight_protection": True}  # what zdce.auto does
 
@@ -95,7 +93,7 @@ class Reference:
     ) -> None:
         self.device, self.reduced, self.precision = torch.device(device), reduced, precision
         self.net, self.reason = net.to(self.device).eval(), reason
-        self.convolving, self.own = self.net, threading.local()  # a thread's stream and graphs
+        self.convolving, self.own = self.net, threading.local()  # a thread's stream
         if precision != torch.float32:
             self.name = f"reference in {precision}".replace("torch.", "")
             low = copy.deepcopy(self.net)
@@ -175,8 +173,7 @@ class Reference:
         """
         with self.stream(pixels):
             curves = curves and curves.each(lambda x: torch.as_tensor(x, device=self.device))
-            run = self._replayed if self.device.type == "cuda" else self.rendered
-            result = run(self.put(pixels), curves, gamma, strength, gray)
+            result = self.rendered(self.put(pixels), curves, gamma, strength, gray)
             if isinstance(pixels, Tensor):
                 return result
             if result.is_cuda:
@@ -198,37 +195,6 @@ class Reference:
         parts = self._tiles(source, curves)
         parallel(fill, parts) if self.device.type == "cpu" else list(map(fill, parts))
         return result
-
-    def _replayed(self, source: Tensor, curves: Curves | None, *options) -> Tensor:
-        """As :meth:`rendered`; from a size's second photograph on, captured once as a CUDA graph
-        and replayed: the processor starts one piece of work a photograph, not some hundreds.
-        """
-
-        def tensors(source: Tensor, curves: Curves | None) -> list[Tensor]:
-            beside = () if curves is None else (curves.values, curves.noise)
-            return [source, *(x for x in beside if x is not None)]
-
-        inputs, graphs = tensors(source, curves), vars(self.own).setdefault("graphs", {})
-        about = curves and replace(curves, values=None, noise=None)
-        key = (about, *options, *((x.shape, x.dtype) for x in inputs))
-        seen, captured = key in graphs, graphs.pop(key, None)
-        if seen and captured is None and source.numel() <= CAPTURED:
-            graph = torch.cuda.CUDAGraph()
-            kept = (source.clone(), curves and curves.each(Tensor.clone))
-            self.rendered(*kept, *options)  # libraries choose and allocate before the capture
-            torch.cuda.current_stream().synchronize()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                captured = (graph, tensors(*kept), self.rendered(*kept, *options))
-        graphs[key] = captured  # the last one used is the last to go
-        while len(graphs) > GRAPHS:
-            del graphs[next(iter(graphs))]
-        if captured is None:
-            return self.rendered(source, curves, *options)
-        graph, kept, result = captured
-        for old, new in zip(kept, inputs, strict=True):
-            old.copy_(new)
-        graph.replay()
-        return result.clone()
 
     def enhanced(self, source: Tensor, curves: Curves | None, tile: Tile) -> Tensor:
         """A tile of a photograph (H, W, 3) after the curves: (1, 3, h, w) float32 in [0, 1]."""
