@@ -32,25 +32,24 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def small(home, tmp_path, monkeypatch):
+def small(home, monkeypatch):
     """A manifest of eight made-up files, four weights and four frames; their bytes by path."""
     rng = np.random.default_rng(0)
     names = [f"weights/w{i}.pth" for i in range(4)] + [f"data/bursts/7_{i}_.png" for i in range(4)]
     content = {name: rng.bytes(5000 + 100 * i) for i, name in enumerate(names)}
-    write_manifest(tmp_path, monkeypatch, content)
+    publish(monkeypatch, content)
     monkeypatch.setattr(fetch, "PAUSE", 0.01)
     return content
 
 
-def write_manifest(tmp_path, monkeypatch, content: dict[str, bytes]) -> None:
-    file = tmp_path / "manifest.csv"
-    with file.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["path", "bytes", "sha256", "repository", "commit", "path there", "", ""])
-        for path, data in content.items():
-            sha = hashlib.sha256(data).hexdigest()
-            writer.writerow([path, len(data), sha, "some/repo", "c0ffee", f"Net++/{path}", "", ""])
-    monkeypatch.setattr(paths, "manifest", lambda: file)
+def publish(monkeypatch, content: dict[str, bytes]) -> None:
+    entries = {
+        path: datasets.Entry(
+            path, len(data), hashlib.sha256(data).hexdigest(), "some/repo", "c0ffee", f"++/{path}"
+        )
+        for path, data in content.items()
+    }
+    monkeypatch.setattr(datasets, "manifest", lambda: entries)
 
 
 def write(file: Path, data: bytes) -> Path:
@@ -153,8 +152,6 @@ def test_samples_come_in_numeric_order_and_a_limit_is_evenly_spaced():
         assert limit == 1 or (gaps.min() >= 1 and gaps.max() - gaps.min() <= 1)
     assert datasets.samples("sice-pairs", 1000) == every
     assert {s.scene for s in datasets.samples("bundled", 5)} == set(datasets.BUNDLED)
-    with pytest.raises(ValueError, match="limit=-1"):
-        datasets.samples("lime", -1)
 
 
 def test_halves_of_the_pairs_are_whole_scenes_and_about_equal():
@@ -166,13 +163,11 @@ def test_halves_of_the_pairs_are_whole_scenes_and_about_equal():
 @pytest.mark.parametrize(
     ("call", "name", "words"),
     [
-        *(
-            (call, "limes", "name='limes' is no data set; known: bundled, sice-train")
-            for call in (datasets.samples, datasets.at_hand, fetch.fetch, fetch.verify)
-        ),
-        (datasets.samples, "published-weights", "holds no photographs"),
+        (fetch.fetch, "limes", "name='limes' is no data set; known: bundled, sice-train"),
         (datasets.samples, "niqe-model", "holds no photographs"),
         (datasets.bursts, "lime", "has no bursts"),
+        (datasets.training_set, "nowhere", "'nowhere': train on sice-train, bundled or a folder"),
+        (datasets.training_set, "sice-pairs", "'sice-pairs': train on"),
     ],
 )
 def test_unknown_sets_and_those_that_hold_something_else_say_so(call, name, words):
@@ -288,7 +283,7 @@ def test_fetch_from_a_folder_copies_checks_and_verifies(shared, home):
 def test_fetch_from_the_origin_quotes_plus_signs_and_shows_progress(
     small, home, serve, monkeypatch, capsys
 ):
-    server = serve({f"some/repo/c0ffee/Net++/{path}": data for path, data in small.items()})
+    server = serve({f"some/repo/c0ffee/++/{path}": data for path, data in small.items()})
     monkeypatch.setattr(datasets, "ORIGIN", server.address)
     result = fetch.fetch(["published-weights", "bursts"])
     assert sorted(result.fetched) == sorted(small) and not result.failed
@@ -327,19 +322,23 @@ def to(place):
 
 # What the server does → the reason of the failure, none where it passes, and how often it is asked
 FAULTS = {
-    "short": (lambda h, body, n: answer(h, 200, body[:99], length=len(body)), "broken off", 3),
+    "short": (
+        lambda h, body, n: answer(h, 200, body[:99], length=len(body)),
+        "no answer (Chunked",
+        3,
+    ),
     "other bytes": (lambda h, body, n: answer(h, 200, body[::-1]), "wrong sha256", 3),
     "a byte less": (lambda h, body, n: answer(h, 200, body[:-1]), "4999 bytes instead", 3),
     "gone": (lambda h, body, n: answer(h, 404, b"gone"), "HTTP 404", 1),
     "passing": (lambda h, body, n: answer(h, 500 if n == 1 else 200, body), None, 2),
     "patience": (patience, None, 2),
-    "no answer": (lambda h, body, n: time.sleep(0.8), "no connection", 3),
+    "no answer": (lambda h, body, n: time.sleep(0.8), "no answer", 3),
     "flood": (flood, "more than the 5000 bytes", 1),
     "trickle": (trickle, "too slow", 3),
     "redirect": (to("http://localhost:#/right"), None, 1),
     "redirect to other bytes": (to("http://localhost:#/wrong"), "wrong sha256", 3),
     "round and round": (to("/weights/w0.pth"), "Redirects", 50),
-    "nowhere": (to("http://127.0.0.1:9/../../../etc/passwd"), "no connection", 3),
+    "nowhere": (to("http://127.0.0.1:9/../../../etc/passwd"), "no answer", 3),
     "a file of this machine": (to("file:///etc/passwd"), "InvalidSchema", 1),
 }
 
@@ -382,33 +381,14 @@ def test_a_second_fetch_asks_only_for_what_is_missing_or_spoiled(small, home, se
     assert fetch.verify("published-weights") == {} and datasets.at_hand("published-weights")
 
 
-def test_without_a_connection_the_rest_is_not_tried(home, tmp_path, monkeypatch):
+def test_without_a_connection_the_rest_is_not_tried(home, monkeypatch):
     content = {f"weights/{i}.pth": b"abc" for i in range(60)}
-    write_manifest(tmp_path, monkeypatch, content)
+    publish(monkeypatch, content)
     monkeypatch.setattr(fetch, "PAUSE", 0.001)
     result = fetch.fetch("published-weights", mirror="http://127.0.0.1:9", jobs=2, progress=False)
     assert set(result.failed) == set(content) and kept(home) == []
-    tried = [reason for reason in result.failed.values() if reason.startswith("no connection")]
+    tried = [reason for reason in result.failed.values() if reason.startswith("no answer")]
     assert fetch.UNREACHABLE <= len(tried) < 20
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "data/../../escaped.pth",
-        "weights/../../escaped.pth",
-        "/etc/escaped.pth",
-        "data/bursts/..\\..\\escaped.pth",
-    ],
-)
-def test_paths_cannot_leave_the_data_folder(path, home, tmp_path, serve, monkeypatch):
-    write_manifest(tmp_path, monkeypatch, {path: b"bad", "weights/good.pth": b"good"})
-    everything = datasets.DataSet("published-weights", "", "", ("data", "weights", "/"))
-    monkeypatch.setitem(datasets.DATASETS, "published-weights", everything)
-    server = serve({path: b"bad", "weights/good.pth": b"good"})
-    result = fetch.fetch("published-weights", mirror=server.address, progress=False)
-    assert result.fetched == ["weights/good.pth"] and "does not lie under" in result.failed[path]
-    assert kept(home) == ["weights/good.pth"] and not list(tmp_path.rglob("*escaped*"))
 
 
 def test_a_mirror_that_is_nothing_lacks_files_or_has_others_gives_none(small, home, tmp_path):
@@ -464,13 +444,8 @@ def test_training_folder_that_changed_is_read_anew_and_deep_photographs_keep_the
 
 def test_training_refuses_what_it_cannot_use(folder, home, tmp_path):
     (tmp_path / "empty").mkdir()
-    needs = r"empty: no photographs to train on; it needs files ending in \.jpg"
-    with pytest.raises(ValueError, match=needs):
+    with pytest.raises(ValueError, match="empty: no photographs to train on"):
         datasets.training_set(tmp_path / "empty")
-    with pytest.raises(ValueError, match="'nowhere' is neither a folder nor one of"):
-        datasets.training_set("nowhere")
-    with pytest.raises(ValueError, match="'sice-pairs' is for scoring"):
-        datasets.training_set("sice-pairs")
     (folder / "broken.jpg").write_bytes(b"no photograph")
     with pytest.raises(ValueError, match=r"broken\.jpg"):
         datasets.training_set(folder, size=16, progress=False)
@@ -480,7 +455,7 @@ def test_training_refuses_what_it_cannot_use(folder, home, tmp_path):
 def test_bundled_training_set_has_both_exposures_and_goes_without_the_over_exposed(home):
     whole = datasets.training_set("bundled", size=16, progress=False)
     assert whole.images.shape == (40, 16, 16, 3) and len(set(whole.names)) == 40
-    assert datasets.exposure_warning(whole.images) is None
+    assert not datasets.exposure_warning(whole.images)
     bright = np.full((40, 8, 8, 3), 200, np.uint8)
     assert "no under-exposed photographs among 40" in datasets.exposure_warning(bright)
     rest = datasets.training_set("bundled-not-over", 16, progress=False)

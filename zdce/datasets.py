@@ -1,25 +1,23 @@
 """Data sets by name: what they are, where they lie, and their photographs as arrays.
 
-Every published file stands in ``data/manifest.csv`` with its size, sha256 and origin. A file is
-looked for in ``paths.data()`` first and then, if the mirror is a folder, there; ``zdce.fetch``
-brings it. ``bundled`` needs no file at all: it is made from photographs inside scikit-image's
-package.
+Every published file stands in ``data/manifest.csv``. It is looked for in ``paths.data()`` and then,
+if the mirror is a folder, there; ``zdce.fetch`` brings it. ``bundled`` needs no file at all: it is
+made from photographs inside scikit-image's package.
 """
 
 from __future__ import annotations
 
 import csv
-import functools
 import hashlib
 import json
 import os
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
@@ -32,17 +30,14 @@ from zdce.camera import CAMERA, expose
 from zdce.files import atomic_write
 from zdce.photos import SUFFIXES, read_photo
 
-# --- the manifest ---------------------------------------------------------------------------------
+# --- published files ------------------------------------------------------------------------------
 
 ORIGIN = "https://raw.githubusercontent.com"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One published file, a row of the manifest.
-
-    size: bytes. scene, reference: of the low frames of sice-pairs.
-    """
+    """One published file, a row of the manifest; size in bytes."""
 
     path: str
     size: int
@@ -50,7 +45,7 @@ class Entry:
     repository: str
     commit: str
     upstream_path: str
-    scene: str = ""
+    scene: str = ""  # of the low frames of sice-pairs, as is their reference
     reference: str = ""
 
     @property
@@ -60,29 +55,18 @@ class Entry:
 
 
 @cache
-def _read_manifest(path: Path) -> dict[str, Entry]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no manifest; run from a clone of the project, where it lies"
-        )
+def manifest() -> dict[str, Entry]:
+    """Every published file by its path in the manifest, which lies in a clone of the project."""
+    if not (path := paths.manifest()).is_file():
+        raise FileNotFoundError(f"{path}: no manifest; run from a clone of the project")
     with path.open(newline="", encoding="utf-8") as file:
         _, *rows = csv.reader(file)
     return {name: Entry(name, int(size), *rest) for name, size, *rest in rows}
 
 
-def manifest() -> dict[str, Entry]:
-    """Every published file by its path in the manifest."""
-    return _read_manifest(paths.manifest())
-
-
-# --- the sets -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class DataSet:
-    """A named set, a row of ``zdce/datasets.csv``; ``starts`` begin its files' paths in the
-    manifest. Sources: data/README.md.
-    """
+    """A named set, a row of ``zdce/datasets.csv``; ``starts`` begin its files' paths."""
 
     name: str
     title: str
@@ -105,31 +89,16 @@ with (paths.PACKAGE / "datasets.csv").open(newline="", encoding="utf-8") as _fil
     }
 
 
-def _dataset(name: str) -> DataSet:
+def dataset(name: str) -> DataSet:
+    """The set of that name; ValueError, which lists the names, for another."""
     if name not in DATASETS:
         raise ValueError(f"name={name!r} is no data set; known: {', '.join(DATASETS)}")
     return DATASETS[name]
 
 
-def entries_of(names: str | Iterable[str]) -> list[Entry]:
-    """The files of one or several sets, each once."""
-    names = [names] if isinstance(names, str) else names
-    return list(dict.fromkeys(entry for name in names for entry in _dataset(name).entries()))
-
-
-# --- where files lie ------------------------------------------------------------------------------
-
-
 def kept_at(path: str) -> Path:
-    """Where ``paths.data()`` keeps a manifest path: ``data/x`` as ``x``, ``weights/x`` as it is.
-
-    Raises ValueError for a path that would lie elsewhere.
-    """
-    parts = PurePosixPath(path).parts
-    bad = any(part == ".." or re.search(r"[\\:\0]", part) for part in parts)
-    if len(parts) < 2 or parts[0] not in ("data", "weights") or bad:
-        raise ValueError(f"path={path!r} does not lie under data/ or weights/ of the manifest")
-    return paths.data().joinpath(*(parts[1:] if parts[0] == "data" else parts))
+    """Where ``paths.data()`` keeps a manifest path: ``data/x`` as ``x``, ``weights/x`` as it is."""
+    return paths.data() / path.removeprefix("data/")
 
 
 def is_address(mirror: str | os.PathLike) -> bool:
@@ -155,40 +124,29 @@ def problem(place: Path, entry: Entry) -> str:
     return "" if right else "wrong sha256"
 
 
-@functools.lru_cache(maxsize=10_000)
-def _known_problem(place: Path, entry: Entry, _size: int, _changed: int) -> str:
-    """The same for what is looked for often: a file is hashed again when it was changed."""
-    return problem(place, entry)
-
-
-def find(relative_path: str) -> Path:
+def find(path: str) -> Path:
     """The file of a manifest path, ``data/...`` or ``weights/...``: in ``paths.data()`` or a
-    mirror.
-
-    Raises FileNotFoundError, which names the data set to fetch, if it lies in neither with the
-    manifest's sha256.
+    mirror. Raises FileNotFoundError, which names the data set to fetch, if it lies in neither with
+    the manifest's sha256.
     """
-    entry = manifest().get(str(relative_path))
-    if entry is None:
-        raise FileNotFoundError(f"{relative_path}: not a file of {paths.manifest()}")
-    wrong = ""
-    for place in filter(Path.is_file, places_of(entry.path)):
-        about = place.stat()
-        if not (reason := _known_problem(place, entry, about.st_size, about.st_mtime_ns)):
+    if path not in manifest():
+        raise FileNotFoundError(f"{path}: not a file of {paths.manifest()}")
+    entry, wrong = manifest()[path], ""
+    for place in filter(Path.is_file, places_of(path)):
+        if not (reason := problem(place, entry)):
             return place
         wrong = f" ({place}: {reason})"
     owner = next(name for name, each in DATASETS.items() if entry in each.entries())
-    raise FileNotFoundError(f"{entry.path}: not at hand{wrong}; run `zdce data fetch {owner}`")
+    raise FileNotFoundError(f"{path}: not at hand{wrong}; run `zdce data fetch {owner}`")
 
 
 def missing(name: str) -> list[Entry]:
     """The files of a set that are not there with the manifest's size; none for ``bundled``."""
-
-    def there(entry: Entry) -> bool:
-        found = filter(Path.is_file, places_of(entry.path))
-        return any(place.stat().st_size == entry.size for place in found)
-
-    return [entry for entry in _dataset(name).entries() if not there(entry)]
+    return [
+        entry
+        for entry in dataset(name).entries()
+        if not any(p.is_file() and p.stat().st_size == entry.size for p in places_of(entry.path))
+    ]
 
 
 def at_hand(name: str) -> bool:
@@ -224,16 +182,15 @@ def _bundled(photo: str, stops: float, frame: int = 0) -> np.ndarray:
 # --- photographs ----------------------------------------------------------------------------------
 
 
-def _decode(path: Path) -> np.ndarray:
+def read_8bit(path: Path) -> np.ndarray:
+    """A photograph as (H, W, 3) uint8 sRGB."""
     pixels = read_photo(path).pixels
     return pixels if pixels.dtype == np.uint8 else np.round(pixels / 257).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One photograph of a set. Nothing is read before a method asks for it; arrays are (H, W, 3)
-    uint8 sRGB.
-    """
+    """One photograph of a set, read when a method asks for it: (H, W, 3) uint8 sRGB."""
 
     dataset: str
     name: str  # file name, or photograph and exposure for bundled
@@ -245,17 +202,17 @@ class Sample:
 
     def image(self) -> np.ndarray:
         """The photograph."""
-        return _decode(find(self.path)) if self.path else _bundled(self.scene, self.stops)
+        return read_8bit(find(self.path)) if self.path else _bundled(self.scene, self.stops)
 
     def reference(self) -> np.ndarray | None:
         """The same scene well exposed (sice-pairs, bundled), for scoring alone; None elsewhere."""
         if self.dataset == "bundled":
             return _clean(self.scene).copy()
-        return _decode(find(self.reference_path)) if self.reference_path else None
+        return read_8bit(find(self.reference_path)) if self.reference_path else None
 
     def published_result(self) -> np.ndarray | None:
         """What the study's authors published for this photograph (lime); None elsewhere."""
-        return _decode(find(self.published_path)) if self.published_path else None
+        return read_8bit(find(self.published_path)) if self.published_path else None
 
 
 def _natural(name: str) -> list:
@@ -265,18 +222,15 @@ def _natural(name: str) -> list:
 
 def samples(name: str, limit: int = 0, part: str = "") -> list[Sample]:
     """The photographs of a set in a fixed order: by scene for pairs and bursts, by number
-    elsewhere.
+    elsewhere; ValueError for a set that holds none.
 
-    ``limit`` > 0 takes that many, evenly spaced. ``part``: only scenes of this :func:`half`. Raises
-    ValueError for a set without photographs.
+    ``limit`` > 0 takes that many, evenly spaced. ``part``: only scenes of this :func:`half`.
     """
-    if limit < 0:
-        raise ValueError(f"limit={limit} must be 0 (all) or more")
     if name in ("published-weights", "niqe-model"):
         raise ValueError(f"name={name!r} holds no photographs")
     shots = [(photo, stops) for photo in BUNDLED for stops in BUNDLED_STOPS]
     every = [Sample("bundled", f"{photo}-{k}ev", photo, stops=k) for photo, k in shots]
-    if (each := _dataset(name)).starts:
+    if (each := dataset(name)).starts:
         shown = [entry for entry in each.entries() if entry.path.startswith(each.starts[0])]
         every = [_sample(name, entry) for entry in shown if entry.scene or name != "sice-pairs"]
         every.sort(key=lambda s: (_natural(s.scene), _natural(s.name)))
@@ -300,20 +254,14 @@ HALVES = ("choosing", "reporting")
 
 
 def half(scene: str) -> str:
-    """Half of sice-pairs to which a scene belongs.
-
-    ``choosing``: settings are chosen on it. ``reporting``: gives the figures of the settings chosen
-    and is looked at for nothing else. A bit of the sha256 of the scene's name decides (ours): no
-    photograph and no score can.
+    """Half of sice-pairs to which a scene belongs: settings are chosen on ``choosing`` alone, and
+    ``reporting`` gives their figures. A bit of the sha256 of the scene's name decides (ours).
     """
     return HALVES[hashlib.sha256(scene.encode()).digest()[0] & 1]
 
 
 def bursts(name: str) -> dict[str, list[np.ndarray]]:
-    """Frames of static scenes that differ by noise alone: scene → four (H, W, 3) uint8.
-
-    name: ``bursts``, six scenes, or ``bundled``, five.
-    """
+    """Four frames of static scenes that differ by noise alone, of ``bursts`` or ``bundled``."""
     if name == "bundled":
         return {photo: [_bundled(photo, 3, frame) for frame in range(4)] for photo in BUNDLED}
     if name != "bursts":
@@ -327,12 +275,13 @@ def bursts(name: str) -> dict[str, list[np.ndarray]]:
 # --- training sets --------------------------------------------------------------------------------
 
 
+NOT_OVER = "-not-over"  # after a training set's name: without its over-exposed photographs
+OVER_EXPOSED, UNDER_EXPOSED = 170, 85  # ours: mean in grey levels from which a photograph is so
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainingSet:
-    """Photographs ready for training.
-
-    images: (N, size, size, 3) uint8 sRGB, a memory map. names: of the files.
-    """
+    """Photographs ready for training: (N, size, size, 3) uint8 sRGB, and their files' names."""
 
     images: np.ndarray
     names: list[str]
@@ -346,15 +295,11 @@ def _training_files(source: str) -> list[tuple[str, Path]]:
     if source == "sice-train":
         return [(sample.name, find(sample.path)) for sample in samples(source)]
     folder = Path(source).expanduser()
-    if not folder.is_dir():
-        raise ValueError(
-            f"name_or_folder={source!r} is neither a folder nor one of: sice-train, bundled"
-        )
+    if source in DATASETS or not folder.is_dir():
+        raise ValueError(f"name_or_folder={source!r}: train on sice-train, bundled or a folder")
     files = [file for file in folder.rglob("[!.]*") if file.suffix.lower() in SUFFIXES]
     if not files:
-        raise ValueError(
-            f"{folder}: no photographs to train on; it needs files ending in {' '.join(SUFFIXES)}"
-        )
+        raise ValueError(f"{folder}: no photographs to train on ({' '.join(SUFFIXES)})")
     named = [(file.relative_to(folder).as_posix(), file) for file in files]
     return sorted(named, key=lambda pair: _natural(pair[0]))
 
@@ -362,14 +307,12 @@ def _training_files(source: str) -> list[tuple[str, Path]]:
 def training_set(
     name_or_folder: str | os.PathLike, size: int = 256, progress: bool = True
 ) -> TrainingSet:
-    """Photographs to train on, decoded and resized once, as the released code does.
+    """Photographs to train on, decoded and resized once (Lanczos, aspect not kept: released code).
 
-    That is Lanczos, RGB, aspect not kept. Takes ``sice-train`` (in its published order, 1.jpg …
-    2002.jpg), ``bundled`` (40 pictures: the bundled photographs from two stops over to four under)
-    or a folder; ``sice-train-not-over`` and ``bundled-not-over`` are those without their
-    over-exposed photographs (:data:`OVER_EXPOSED`). Kept under ``paths.data()/cache``, keyed by
-    content. Other sets are for scoring and are refused with ValueError, as is a folder without
-    photographs; PhotoError names a file that cannot be read.
+    Takes ``sice-train`` (in its published order), ``bundled`` (40 pictures: the bundled photographs
+    from two stops over to four under), either with :data:`NOT_OVER` after it, or a folder. Kept
+    under ``paths.data()/cache``, keyed by content. Raises ValueError for anything else and for a
+    folder without photographs, PhotoError for a file that cannot be read.
     """
     source = str(name_or_folder)
     if source in (f"sice-train{NOT_OVER}", f"bundled{NOT_OVER}"):
@@ -380,13 +323,9 @@ def training_set(
         shots = [(photo, k) for photo in BUNDLED for k in TRAINING_STOPS]
         photographs = [(f"{photo}{-k:+g}ev", partial(_bundled, photo, k)) for photo, k in shots]
         key = [CAMERA.white, CAMERA.read_noise, BUNDLED_SIDE, *(name for name, _ in photographs)]
-    elif source in DATASETS and source != "sice-train":
-        raise ValueError(
-            f"name_or_folder={source!r} is for scoring; train on sice-train, bundled or a folder"
-        )
     else:
         files = _training_files(source)
-        photographs = [(name, partial(_decode, file)) for name, file in files]
+        photographs = [(name, partial(read_8bit, file)) for name, file in files]
         key = [(name, file.stat().st_size, file.stat().st_mtime_ns) for name, file in files]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     cached = paths.data() / "cache" / f"{digest}-{size}.npy"
@@ -395,7 +334,7 @@ def training_set(
     return _opened(cached, tuple(name for name, _ in photographs))
 
 
-@functools.lru_cache(maxsize=4)
+@lru_cache(maxsize=4)
 def _opened(file: Path, names: tuple[str, ...]) -> TrainingSet:
     """The same object for the same photographs, so that trainings can share what they read."""
     return TrainingSet(np.load(file, mmap_mode="c"), list(names))
@@ -404,8 +343,6 @@ def _opened(file: Path, names: tuple[str, ...]) -> TrainingSet:
 def _build_cache(
     file: Path, photographs: list[Callable[[], np.ndarray]], size: int, progress: bool
 ) -> None:
-    """All ``photographs``, read and resized, as one ``.npy``."""
-
     def resized(read: Callable[[], np.ndarray]) -> bytes:
         image = Image.fromarray(read())
         return image.resize((size, size), Image.Resampling.LANCZOS).tobytes()
@@ -424,26 +361,18 @@ def _build_cache(
             stream.write(image)
 
 
-NOT_OVER = "-not-over"  # after a training set's name
-# A photograph's mean in grey levels, above and below which it counts so (ours).
-OVER_EXPOSED, UNDER_EXPOSED = 170, 85
-
-
 def _means(images: np.ndarray) -> np.ndarray:
     """Mean grey level of each of (N, H, W, 3) uint8, from every fourth pixel and row."""
     return images[:, ::4, ::4].mean(axis=(1, 2, 3), dtype=np.float64)
 
 
-def exposure_warning(images: np.ndarray) -> str | None:
-    """A sentence if a training set lacks over- or under-exposed photographs, else None.
-
-    images: (N, H, W, 3) uint8. The paper trains on both and reports that without over-exposed
-    photographs bright areas come out washed out.
+def exposure_warning(images: np.ndarray) -> str:
+    """A sentence if (N, H, W, 3) uint8 lack over- or under-exposed photographs, else nothing: the
+    paper trains on both.
     """
-    means = _means(images)
-    among = f"among {len(means)}"
+    means, among = _means(images), f"among {len(images)}"
     if not (means > OVER_EXPOSED).any():
         return f"no over-exposed photographs {among}: expect washed-out bright areas"
     if not (means < UNDER_EXPOSED).any():
         return f"no under-exposed photographs {among}: expect dark areas to stay dark"
-    return None
+    return ""
