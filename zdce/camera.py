@@ -29,9 +29,7 @@ def expose(
 ) -> np.ndarray:
     """A photograph taken again with ``stops`` less light, or more if negative.
 
-    pixels: (H, W, 3) uint8 sRGB, returned likewise. sRGB (IEC 61966-2-1) → linear light × 2^-stops
-    → electrons with shot and read noise → clipped at white → sRGB, rounded to 8 bits. Same seed,
-    same picture. Source: ours.
+    pixels: (H, W, 3) uint8 sRGB, returned likewise. Same seed, same picture.
     """
     rng = np.random.default_rng(seed)
     level = np.arange(256) / 255

@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -31,8 +30,6 @@ from zdce.files import atomic_write
 from zdce.photos import SUFFIXES, read_photo
 
 # --- published files ------------------------------------------------------------------------------
-
-ORIGIN = "https://raw.githubusercontent.com"
 
 
 @dataclass(frozen=True)
@@ -47,11 +44,6 @@ class Entry:
     upstream_path: str
     scene: str = ""  # of the low frames of sice-pairs, as is their reference
     reference: str = ""
-
-    @property
-    def origin(self) -> str:
-        """Address where the file is published."""
-        return f"{ORIGIN}/{self.repository}/{self.commit}/{quote(self.upstream_path)}"
 
 
 @cache
@@ -101,15 +93,10 @@ def kept_at(path: str) -> Path:
     return paths.data() / path.removeprefix("data/")
 
 
-def is_address(mirror: str | os.PathLike) -> bool:
-    """Whether a mirror is a server, not a folder."""
-    return str(mirror).startswith(("http://", "https://"))
-
-
 def places_of(path: str) -> list[Path]:
     """Where the file of a manifest path may lie: the data folder, and a mirror that is a folder."""
     mirror = paths.mirror()
-    local = [Path(mirror).expanduser() / path] if mirror and not is_address(mirror) else []
+    local = [Path(mirror).expanduser() / path] if mirror and "://" not in mirror else []
     return [kept_at(path), *local]
 
 
@@ -215,9 +202,8 @@ class Sample:
         return read_8bit(find(self.published_path)) if self.published_path else None
 
 
-def _natural(name: str) -> list:
-    parts = [part for part in re.split(r"(\d+)", name) if part]
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+def _natural(name: str) -> str:
+    return re.sub(r"\d+", lambda digits: digits[0].zfill(20), name)
 
 
 def samples(name: str, limit: int = 0, part: str = "") -> list[Sample]:

@@ -20,9 +20,10 @@ import requests
 from tqdm import tqdm
 
 from zdce import paths
-from zdce.datasets import Entry, dataset, is_address, kept_at, places_of, problem
+from zdce.datasets import Entry, dataset, kept_at, places_of, problem
 from zdce.files import atomic_write
 
+ORIGIN = "https://raw.githubusercontent.com"
 TIMEOUT = 30  # seconds without a byte
 SLOWEST = 4_000  # bytes a second over a whole file, after TIMEOUT
 CHUNK = 1 << 10  # bytes after which that is looked at
@@ -45,7 +46,7 @@ class Fetched:
 class _Failure(Exception):
     """One attempt failed; ``pause``: seconds before another, None if there is no point in one."""
 
-    def __init__(self, reason: str, pause: float | None = None):
+    def __init__(self, reason: str, pause: float | None = 0.0):
         super().__init__(reason)
         self.pause = pause
 
@@ -67,9 +68,9 @@ def fetch(
     ``paths.mirror()``. A second call brings what is missing; a failing file stops no other. Raises
     ValueError for an unknown set or mirror.
     """
-    mirror = mirror or paths.mirror()
-    if mirror and not is_address(mirror) and not Path(mirror).expanduser().is_dir():
-        raise ValueError(f"mirror={str(mirror)!r} is neither a folder nor an http(s) address")
+    mirror = str(mirror or paths.mirror() or "")
+    if mirror and "://" not in mirror and not Path(mirror).expanduser().is_dir():
+        raise ValueError(f"{mirror=} is neither a folder nor an http(s) address")
     silent, pool, result = 0, ThreadPoolExecutor(jobs), Fetched()
     running = {pool.submit(_fetch_one, entry, mirror): entry.path for entry in _entries(names)}
     bar = {"desc": "fetching", "unit": "file", "mininterval": 1, "file": sys.stdout}
@@ -101,7 +102,7 @@ def verify(names: str | Iterable[str]) -> dict[str, str]:
     return wrong
 
 
-def _fetch_one(entry: Entry, mirror: str | os.PathLike | None) -> bool:
+def _fetch_one(entry: Entry, mirror: str) -> bool:
     """Bring one file; False if it was there. Whatever goes wrong leaves no file, nor a part."""
     target = kept_at(entry.path)
     if not problem(target, entry):
@@ -118,18 +119,19 @@ def _fetch_one(entry: Entry, mirror: str | os.PathLike | None) -> bool:
     return True
 
 
-def _transfer(entry: Entry, mirror: str | os.PathLike | None, partial: Path) -> None:
+def _transfer(entry: Entry, mirror: str, partial: Path) -> None:
     """One attempt: the file's bytes into ``partial``, checked."""
-    if mirror and not is_address(mirror):
+    if mirror and "://" not in mirror:
         source = Path(mirror).expanduser() / entry.path
         if reason := problem(source, entry):
-            raise _Failure(f"{reason} in the mirror {mirror}")
+            raise _Failure(f"{reason} in the mirror {mirror}", None)
         shutil.copyfile(source, partial)
     else:
-        url = f"{str(mirror).rstrip('/')}/{quote(entry.path)}" if mirror else entry.origin
+        origin = f"{ORIGIN}/{entry.repository}/{entry.commit}/{quote(entry.upstream_path)}"
+        url = f"{mirror.rstrip('/')}/{quote(entry.path)}" if mirror else origin
         _download(url, partial, entry.size)
     if reason := problem(partial, entry):
-        raise _Failure(f"came with {reason}", 0.0)
+        raise _Failure(f"came with {reason}")
 
 
 def _download(url: str, partial: Path, size: int) -> None:
@@ -142,13 +144,11 @@ def _download(url: str, partial: Path, size: int) -> None:
                 if file.tell() > size:
                     raise _Failure(f"more than the {size} bytes expected")
                 if time.monotonic() > until:
-                    raise _Failure(f"too slow: {url}", 0.0)
+                    raise _Failure(f"too slow: {url}")
     except requests.HTTPError as error:
         code, after = error.response.status_code, error.response.headers.get("Retry-After", "")
         pause = min(int(after), LONGEST_PAUSE) if after.isdigit() else 0.0
         passes = code == 429 or code >= 500
         raise _Failure(f"HTTP {code} from {url}", pause if passes else None) from error
     except requests.RequestException as error:
-        passes = isinstance(error, (*NO_CONNECTION, requests.exceptions.ChunkedEncodingError))
-        reason = f"no answer ({type(error).__name__}): {url}"
-        raise _Failure(reason, 0.0 if passes else None) from error
+        raise _Failure(f"no answer ({type(error).__name__}): {url}") from error
