@@ -60,18 +60,8 @@ def bare(tmp_path_factory) -> dict[str, str]:
     return kept
 
 
-HIDES = """
-import sys
-from importlib.machinery import PathFinder
-
-class Rest(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        hidden = name.partition(".")[0] in {names!r}
-        return None if hidden else PathFinder.find_spec(name, path, target)
-
-sys.meta_path[sys.meta_path.index(PathFinder)] = Rest
-"""
+# An import of a module that is None in this table finds nothing.
+HIDES = "import sys; sys.modules.update(dict.fromkeys({names!r}))"
 
 
 @pytest.fixture(scope="session")
@@ -80,8 +70,8 @@ def without(tmp_path_factory) -> Path:
     brings.
     """
 
-    def canonical(name: str) -> str:
-        return re.sub(r"[-_.]+", "-", name).lower()
+    def canonical(requirement: str) -> str:
+        return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
 
     requires = {canonical(each.name): each.requires or [] for each in distributions()}
     brought, todo = set(), ["zdce", "papermill"]
@@ -89,12 +79,9 @@ def without(tmp_path_factory) -> Path:
         name = todo.pop()
         if name not in brought:
             brought.add(name)
-            lines = [line for line in requires.get(name, []) if "extra ==" not in line]
-            todo += [canonical(re.match(r"[\w.-]+", line)[0]) for line in lines]
+            todo += [canonical(s) for s in requires.get(name, []) if "extra ==" not in s]
     owners = packages_distributions().items()
-    hidden = {
-        module for module, names in owners if not brought & {canonical(name) for name in names}
-    }
+    hidden = {module for module, names in owners if not brought & set(map(canonical, names))}
     folder = tmp_path_factory.mktemp("without")
     (folder / "sitecustomize.py").write_text(HIDES.format(names=hidden - {"pip", "setuptools"}))
     return folder

@@ -4,7 +4,7 @@ files.
 
 from __future__ import annotations
 
-import io
+import base64
 import re
 
 import numpy as np
@@ -22,24 +22,23 @@ pytestmark = pytest.mark.long
 @pytest.fixture
 def page(browser):
     show(browser, PAGE, 1280)
-    wait(browser, "return document.getElementById('caption').textContent.includes('example.jpg')")
+    wait(browser, lambda b: "example.jpg" in b.find_element("id", "caption").text)
     return browser
 
 
-def wait(browser, condition: str) -> None:
+def wait(browser, condition) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(browser, 60, poll_frequency=0.05).until(lambda b: b.execute_script(condition))
+    WebDriverWait(browser, 60, poll_frequency=0.05).until(condition)
 
 
-def choose(browser, file, name: str = "") -> None:
-    """Give ``file`` to the page and wait until it has answered."""
+def choose(browser, file, image: Image.Image | None = None) -> None:
+    """Give ``file``, with ``image`` in it, to the page and wait until it has answered."""
+    if image:
+        image.save(file)
     browser.find_element("id", "file").send_keys(str(file))
-    wait(
-        browser,
-        "return document.getElementById('caption').textContent.includes('%s')"
-        " || document.getElementById('message').textContent.includes('%s')" % ((file.name,) * 2),
-    )
+    answers = [browser.find_element("id", name) for name in ("caption", "message")]
+    wait(browser, lambda _: any(file.name in answer.text for answer in answers))
 
 
 def canvas(browser, name: str) -> np.ndarray:
@@ -51,21 +50,15 @@ def canvas(browser, name: str) -> np.ndarray:
         "return [c.width, c.height, btoa(s)]",
         name,
     )
-    import base64
-
     return np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width, 4)
 
 
-def by_python(pixels: np.ndarray) -> np.ndarray:
-    """The curve of ``zdce.auto`` without the filter."""
+def assert_as_in_python(browser, pixels: np.ndarray) -> None:
+    """The canvas shows the curve of ``zdce.auto`` without the filter, within a grey level."""
     image = torch.from_numpy(np.float32(pixels) / 255).permute(2, 0, 1)[None]
     after = auto.render(image, auto.curve_of(image)[0], torch.zeros(1, 256))[0]
-    return (after[0].permute(1, 2, 0) * 255 + 0.5).clamp(0, 255).to(torch.uint8).numpy()
-
-
-def saved(folder, name: str, image: Image.Image):
-    image.save(folder / name)
-    return folder / name
+    expected = (after[0].permute(1, 2, 0) * 255 + 0.5).clamp(0, 255).to(torch.uint8).numpy()
+    assert np.abs(canvas(browser, "after")[..., :3].astype(int) - expected).max() <= 1
 
 
 def test_the_page_has_the_constants_of_the_package():
@@ -88,17 +81,15 @@ def test_it_opens_from_disk_and_asks_for_nothing(page):
 def test_a_photograph_comes_out_as_in_python(page, tmp_path, name):
     sample = next(each for each in datasets.samples("bundled") if each.name == name)
     pixels = sample.image()
-    choose(page, saved(tmp_path, f"{name}.png", Image.fromarray(pixels)))
+    choose(page, tmp_path / f"{name}.png", Image.fromarray(pixels))
     assert np.array_equal(canvas(page, "before")[..., :3], pixels)
-    difference = canvas(page, "after")[..., :3].astype(int) - by_python(pixels)
-    assert np.abs(difference).max() <= 1
+    assert_as_in_python(page, pixels)
 
 
 def test_a_portrait_of_odd_size(page, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 60, (157, 83, 3), np.uint8)
-    choose(page, saved(tmp_path, "portrait.png", Image.fromarray(pixels)))
-    difference = canvas(page, "after")[..., :3].astype(int) - by_python(pixels)
-    assert np.abs(difference).max() <= 1
+    choose(page, tmp_path / "portrait.png", Image.fromarray(pixels))
+    assert_as_in_python(page, pixels)
     box = page.find_element("id", "slider").rect
     assert box["width"] / box["height"] == pytest.approx(83 / 157, rel=0.02)
 
@@ -107,7 +98,7 @@ def test_transparency_stays(page, tmp_path):
     pixels = np.random.default_rng(0).integers(5, 60, (64, 90, 4), np.uint8)
     pixels[..., 3] = 255
     pixels[:20, :, 3] = 128
-    choose(page, saved(tmp_path, "clear.png", Image.fromarray(pixels)))
+    choose(page, tmp_path / "clear.png", Image.fromarray(pixels))
     after = canvas(page, "after")
     assert np.array_equal(after[..., 3], pixels[..., 3])
     assert after[20:, :, :3].mean() > 2 * pixels[20:, :, :3].mean()
@@ -120,18 +111,14 @@ def test_no_picture_is_said_to_be_none(page, tmp_path):
     message = page.find_element("id", "message").text
     assert "notes.png is no picture" in message
     assert np.array_equal(canvas(page, "after"), before)  # what was there stays
-    choose(page, saved(tmp_path, "next.png", Image.new("RGB", (20, 20), (30, 30, 30))))
+    choose(page, tmp_path / "next.png", Image.new("RGB", (20, 20), (30, 30, 30)))
     assert page.find_element("id", "message").text == ""
 
 
 def test_target_and_strength_turn_the_result(page):
     def put(name: str, value: float) -> float:
-        page.execute_script(
-            "const e = document.getElementById(arguments[0]); e.value = arguments[1];"
-            "e.dispatchEvent(new Event('input'))",
-            name,
-            value,
-        )
+        turn = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
+        page.execute_script(turn, page.find_element("id", name), value)
         return canvas(page, "after")[..., :3].mean() / 255
 
     before = canvas(page, "before")[..., :3].mean() / 255
@@ -143,16 +130,11 @@ def test_target_and_strength_turn_the_result(page):
 
 
 def test_the_result_is_saved(page, tmp_path):
-    page.execute_cdp_cmd(
-        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
-    )
+    allowed = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    page.execute_cdp_cmd("Browser.setDownloadBehavior", allowed)
     expected = canvas(page, "after")
     page.execute_script("name = 'photo.png'")
     page.find_element("id", "save").click()
     file = tmp_path / "photo-curve.png"
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(page, 60, poll_frequency=0.1).until(lambda _: file.exists())
-    assert np.array_equal(
-        np.asarray(Image.open(io.BytesIO(file.read_bytes())).convert("RGBA")), expected
-    )
+    wait(page, lambda _: file.exists())
+    assert np.array_equal(Image.open(file).convert("RGBA"), expected)
