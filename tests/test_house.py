@@ -85,10 +85,6 @@ def test_functions_fit_a_screen_and_take_at_most_eight_arguments():
     assert wrong == []
 
 
-# Of one notebook today, and there for any: a picture that moves takes a page of its own.
-SHARED = {"slider"}
-
-
 def names(tree: ast.AST) -> set[str]:
     """Everything that the code names, but by defining it."""
     kinds = {ast.Name: "id", ast.Attribute: "attr", ast.alias: "name"}
@@ -102,7 +98,7 @@ def cells(book: Path) -> ast.Module:
 
 def test_nothing_public_is_there_for_one_notebook_alone():
     benchmarks = [ast.parse(f.read_text("utf-8")) for f in (ROOT / "benchmarks").glob("*.py")]
-    elsewhere = SHARED.union(*map(names, [*TREES.values(), *benchmarks]))
+    elsewhere = set().union(*map(names, [*TREES.values(), *benchmarks]))
     books = [names(cells(file)) for file in paths.notebooks().glob("[0-9]*.ipynb")]
     defined = [n for tree in TREES.values() for n in tree.body if isinstance(n, FUNCTIONS)]
     alone = {node.name for node in defined if node.name[0] != "_"} - elsewhere
