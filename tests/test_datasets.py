@@ -5,9 +5,7 @@ there.
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
-import os
 import threading
 import time
 from collections import Counter
@@ -58,34 +56,6 @@ def write(file: Path, data: bytes) -> Path:
     return file
 
 
-class Server:
-    """A loopback HTTP server of the given files; ``faults[path]`` is called in place of a plain
-    answer.
-    """
-
-    def __init__(self, content: dict[str, bytes]) -> None:
-        self.content, self.faults, self.requests = content, {}, Counter()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                path = unquote(self.path).lstrip("/")
-                outer.requests[path] += 1
-                if fault := outer.faults.get(path):
-                    fault(self, outer.content.get(path, b""), outer.requests[path])
-                elif path in outer.content:
-                    answer(self, 200, outer.content[path])
-                else:
-                    answer(self, 404)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-
 def answer(handler, code: int, body: bytes = b"", length: int | None = None, **headers) -> None:
     handler.send_response(code)
     handler.send_header("Content-Length", str(len(body) if length is None else length))
@@ -97,16 +67,33 @@ def answer(handler, code: int, body: bytes = b"", length: int | None = None, **h
 
 @pytest.fixture
 def serve():
+    """Starts a loopback HTTP server of the given files and tells its address and how often each was
+    asked for; ``faults[path]`` is called in place of a plain answer.
+    """
     servers = []
 
-    def start(content):
-        servers.append(Server(content))
-        return servers[-1]
+    def start(content: dict[str, bytes], faults=()):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                path = unquote(self.path).lstrip("/")
+                asked[path] += 1
+                if path in faults:
+                    faults[path](self, content[path], asked[path])
+                else:
+                    answer(self, 200 if path in content else 404, content.get(path, b""))
+
+            def log_message(self, *args):
+                pass
+
+        asked = Counter()
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.02,), daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}", asked
 
     yield start
     for each in servers:
-        each.server.shutdown()
-        each.server.server_close()
+        each.shutdown()
+        each.server_close()
 
 
 def kept(home) -> list[str]:
@@ -130,31 +117,15 @@ def test_counts_and_sizes_are_the_published_ones_and_those_of_the_data_page():
     assert all(f"| `{photo}` |" in page for photo in datasets.BUNDLED)
 
 
-def test_manifest_is_the_mirrors_with_the_pairs(shared):
-    with (shared / "manifest.csv").open(newline="") as file:
-        theirs = list(csv.reader(file))
-    with paths.manifest().open(newline="") as file:
-        assert [row[:6] for row in csv.reader(file)] == theirs
-    with (shared / "data" / "sice_pairs.csv").open(newline="") as file:
-        pairs = [(row["scene"], row["low"], row["reference"]) for row in csv.DictReader(file)]
-    samples = datasets.samples("sice-pairs")
-    assert [(s.scene, s.name, s.reference_path.rpartition("/")[2]) for s in samples] == pairs
-
-
-def test_samples_come_in_numeric_order_and_a_limit_is_evenly_spaced():
+def test_samples_come_in_numeric_order_evenly_spaced_and_in_halves_of_whole_scenes():
     names = [sample.name for sample in datasets.samples("sice-train")]
     assert names == [f"{i}.jpg" for i in range(1, 2003)]
     every = datasets.samples("sice-pairs")
-    for limit in (1, 7, 100, 249):
-        places = [every.index(sample) for sample in datasets.samples("sice-pairs", limit)]
-        assert len(places) == limit and min(places) >= 0
-        gaps = np.diff(places)
-        assert limit == 1 or (gaps.min() >= 1 and gaps.max() - gaps.min() <= 1)
+    for limit in (7, 100, 249):
+        gaps = np.diff([every.index(sample) for sample in datasets.samples("sice-pairs", limit)])
+        assert len(gaps) == limit - 1 and gaps.min() >= 1 and gaps.max() - gaps.min() <= 1
     assert datasets.samples("sice-pairs", 1000) == every
     assert {s.scene for s in datasets.samples("bundled", 5)} == set(datasets.BUNDLED)
-
-
-def test_halves_of_the_pairs_are_whole_scenes_and_about_equal():
     parts = {part: datasets.samples("sice-pairs", part=part) for part in datasets.HALVES}
     assert sum(map(len, parts.values())) == 250 and min(map(len, parts.values())) > 100
     assert not {s.scene for s in parts["choosing"]} & {s.scene for s in parts["reporting"]}
@@ -196,12 +167,8 @@ def test_find_takes_right_files_alone_the_data_folder_first_and_names_the_set_to
     write(home / path, right)
     assert datasets.find(path) == home / path
     assert not datasets.at_hand("published-weights") and datasets.at_hand("bundled")
-    (home / path).unlink()
-    write(mirror, right[::-1])  # exchanged after it was found
-    os.utime(mirror, (1, 1))
-    for wrong in (path, "data/notes.txt"):
-        with pytest.raises(FileNotFoundError, match=Path(wrong).name):
-            datasets.find(wrong)
+    with pytest.raises(FileNotFoundError, match="notes"):
+        datasets.find("data/notes.txt")
 
 
 # --- bundled photographs --------------------------------------------------------------------------
@@ -219,14 +186,12 @@ def test_bundled_samples_need_no_network_are_seeded_and_dark(home, monkeypatch):
         assert max(image.shape) <= datasets.BUNDLED_SIDE and image.shape[2] == 3
         assert np.array_equal(image, sample.image())
         ratios.setdefault(sample.scene, []).append(image.mean() / reference.mean())
-        reference[:] = 0  # spoils nothing
-        assert sample.reference().any()
     for exposures in ratios.values():  # two, three, four stops under
         assert exposures == sorted(exposures, reverse=True) and exposures[0] < 0.6
     assert not home.exists()
 
 
-@pytest.mark.parametrize("level", [40, 120, 230])
+@pytest.mark.parametrize("level", [40, 120])
 def test_camera_noise_follows_its_formula(level):
     flat = np.full((200, 200, 3), level, np.uint8)
     light = ((level / 255 + 0.055) / 1.055) ** 2.4 / 8
@@ -244,26 +209,19 @@ def test_camera_noise_follows_its_formula(level):
 def test_bundled_bursts_differ_by_independent_noise():
     scenes = datasets.bursts("bundled")
     assert list(scenes) == list(datasets.BUNDLED)
-    assert {len(frames) for frames in scenes.values()} == {4}
     a, b, c, _ = (frame.astype(float) for frame in scenes["chelsea"])
-    x, y = (a - b).ravel(), (a - c).ravel()
-    assert 1 < x.std() < 5
-    assert np.corrcoef(x, y)[0, 1] == pytest.approx(0.5, abs=0.02)  # a is in both
+    assert 1 < (a - b).std() < 5
+    assert np.corrcoef((a - b).ravel(), (a - c).ravel())[0, 1] == pytest.approx(0.5, abs=0.02)
 
 
 def test_real_sets_read_from_the_mirror(shared, monkeypatch, tmp_path):
     monkeypatch.setenv("ZDCE_DATA", str(tmp_path))
-    sample = datasets.samples("lime")[0]
-    assert sample.reference() is None
-    assert sample.image().shape == sample.published_result().shape
-    assert sample.published_result().mean() > sample.image().mean()
-    pair = datasets.samples("sice-pairs")[0]
+    photo, pair = datasets.samples("lime")[0], datasets.samples("sice-pairs")[0]
+    assert photo.reference() is None
+    assert photo.image().shape == photo.published_result().shape
     assert pair.image().mean() == pytest.approx(15.14, abs=0.5)
     assert pair.reference().mean() == pytest.approx(119.54, abs=0.5)
-    assert pair.published_result() is None
-    scenes = datasets.bursts("bursts")
-    assert len(scenes) == 6 and {len(frames) for frames in scenes.values()} == {4}
-    assert len(datasets.samples("dicm")) == 64 and datasets.at_hand("sice-train")
+    assert {len(frames) for frames in datasets.bursts("bursts").values()} == {4}
 
 
 # --- fetching -------------------------------------------------------------------------------------
@@ -273,7 +231,6 @@ def test_fetch_from_a_folder_copies_checks_and_verifies(shared, home):
     names = ["published-weights", "bursts", "niqe-model"]
     first = fetch.fetch(names, mirror=shared, progress=False)
     assert (len(first.fetched), len(first.kept), first.failed) == (31, 0, {})
-    assert (home / "weights" / "zero_dce_Epoch99.pth").stat().st_size == 320_017
     assert len(kept(home)) == 31 and fetch.verify(names) == {}
     assert all(datasets.at_hand(name) for name in names) and not datasets.at_hand("dicm")
     again = fetch.fetch(names, mirror=shared, progress=False)
@@ -283,36 +240,26 @@ def test_fetch_from_a_folder_copies_checks_and_verifies(shared, home):
 def test_fetch_from_the_origin_quotes_plus_signs_and_shows_progress(
     small, home, serve, monkeypatch, capsys
 ):
-    server = serve({f"some/repo/c0ffee/++/{path}": data for path, data in small.items()})
-    monkeypatch.setattr(fetch, "ORIGIN", server.address)
+    address, _ = serve({f"some/repo/c0ffee/++/{path}": data for path, data in small.items()})
+    monkeypatch.setattr(fetch, "ORIGIN", address)
     result = fetch.fetch(["published-weights", "bursts"])
     assert sorted(result.fetched) == sorted(small) and not result.failed
     assert (home / "bursts" / "7_0_.png").read_bytes() == small["data/bursts/7_0_.png"]
     assert "8/8" in capsys.readouterr().out
 
 
-def flood(handler, body, _):
-    """No length said: as much as it likes."""
-    handler.send_response(200)
-    handler.end_headers()
-    with contextlib.suppress(OSError):
-        for _ in range(2000):
-            handler.wfile.write(bytes(1 << 16))
+def pieces(piece: bytes, count: int, pause: float):
+    """So many of them, no length said."""
 
+    def act(handler, *_):
+        handler.send_response(200)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(count):
+                handler.wfile.write(piece)
+                time.sleep(pause)
 
-def trickle(handler, body, _):
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    with contextlib.suppress(OSError):
-        for k in range(200):
-            handler.wfile.write(body[25 * k : 25 * k + 25])
-            handler.wfile.flush()
-            time.sleep(0.02)
-
-
-def patience(handler, body, number):
-    answer(handler, 429, Retry_After="1") if number == 1 else answer(handler, 200, body)
+    return act
 
 
 def to(place):
@@ -322,23 +269,20 @@ def to(place):
 
 # What the server does → the reason of the failure, none where it passes, and how often it is asked
 FAULTS = {
-    "short": (
-        lambda h, body, n: answer(h, 200, body[:99], length=len(body)),
-        "no answer (Chunked",
-        3,
-    ),
+    "short": (lambda h, body, n: answer(h, 200, body[:99], len(body)), "no answer (Chunked", 3),
     "other bytes": (lambda h, body, n: answer(h, 200, body[::-1]), "wrong sha256", 3),
-    "a byte less": (lambda h, body, n: answer(h, 200, body[:-1]), "4999 bytes instead", 3),
     "gone": (lambda h, body, n: answer(h, 404, b"gone"), "HTTP 404", 1),
     "passing": (lambda h, body, n: answer(h, 500 if n == 1 else 200, body), None, 2),
-    "patience": (patience, None, 2),
+    "patience": (
+        lambda h, body, n: answer(h, 429 if n == 1 else 200, body, Retry_After="1"),
+        None,
+        2,
+    ),
     "no answer": (lambda h, body, n: time.sleep(0.8), "no answer", 3),
-    "flood": (flood, "more than the 5000 bytes", 3),
-    "trickle": (trickle, "too slow", 3),
+    "flood": (pieces(bytes(1 << 16), 2000, 0), "more than the 5000 bytes", 3),
+    "trickle": (pieces(bytes(25), 200, 0.02), "too slow", 3),
     "redirect": (to("http://localhost:#/right"), None, 1),
-    "redirect to other bytes": (to("http://localhost:#/wrong"), "wrong sha256", 3),
     "round and round": (to("/weights/w0.pth"), "Redirects", 150),
-    "nowhere": (to("http://127.0.0.1:9/../../../etc/passwd"), "no answer", 3),
     "a file of this machine": (to("file:///etc/passwd"), "InvalidSchema", 3),
 }
 
@@ -347,36 +291,32 @@ FAULTS = {
 def test_bad_answers_leave_no_file_and_stop_no_other(small, home, serve, monkeypatch, fault):
     monkeypatch.setattr(fetch, "TIMEOUT", 0.5)
     monkeypatch.setattr(fetch, "SLOWEST", 1e5)
-    path, (act, reason, asked) = "weights/w0.pth", FAULTS[fault]
-    server = serve(small | {"right": small[path], "wrong": b"x" * 5000})
-    server.faults[path], began = act, time.monotonic()
-    result = fetch.fetch("published-weights", mirror=server.address + "/", progress=False)
+    path, (act, reason, often) = "weights/w0.pth", FAULTS[fault]
+    address, asked = serve(small | {"right": small[path]}, {path: act})
+    began = time.monotonic()
+    result = fetch.fetch("published-weights", mirror=address + "/", progress=False)
     weights = [name for name in small if name.startswith("weights/")]
     good = weights[reason is not None :]
     assert sorted(result.fetched) == kept(home) == good, "no partial file stays"
     assert reason is None or reason in result.failed[path]
     assert set(result.failed) == set(weights) - set(good) == set(fetch.verify("published-weights"))
-    assert server.requests[path] <= asked and (asked > 3 or server.requests[path] == asked)
+    assert asked[path] <= often and (often > 3 or asked[path] == often)
     assert fault != "patience" or time.monotonic() - began > 1
 
 
 def test_a_second_fetch_asks_only_for_what_is_missing_or_spoiled(small, home, serve):
     file = write(home / "weights" / "w0.pth", b"mine")
-    result = fetch.fetch("published-weights", mirror=serve({}).address, progress=False)
+    result = fetch.fetch("published-weights", mirror=serve({})[0], progress=False)
     assert len(result.failed) == 4 and file.read_bytes() == b"mine", "replaced by right bytes alone"
-    server = serve(small)
-    server.faults["weights/w1.pth"] = lambda h, body, n: answer(h, 404)
-    fetch.fetch("published-weights", mirror=server.address, progress=False)
-    write(home / "weights" / "w2.pth", b"x" * len(small["weights/w2.pth"]))  # spoiled later
+    fetch.fetch("published-weights", mirror=serve(small)[0], progress=False)
+    (home / "weights" / "w1.pth").unlink()
+    write(home / "weights" / "w2.pth", b"x" * len(small["weights/w2.pth"]))
     write(home / "weights" / "w3.pth", b"short")
-    wrong = {"weights/w1.pth": "missing", "weights/w2.pth": "wrong sha256"}
-    assert fetch.verify("published-weights") == wrong | {
-        "weights/w3.pth": "5 bytes instead of 5300"
-    }
-    server.faults.clear()
-    server.requests.clear()
-    result = fetch.fetch("published-weights", mirror=server.address, progress=False)
-    assert server.requests == {f"weights/w{i}.pth": 1 for i in (1, 2, 3)}
+    wrong = ["missing", "wrong sha256", "5 bytes instead of 5300"]
+    assert list(fetch.verify("published-weights").values()) == wrong
+    address, asked = serve(small)
+    result = fetch.fetch("published-weights", mirror=address, progress=False)
+    assert asked == {f"weights/w{i}.pth": 1 for i in (1, 2, 3)}
     assert result.kept == ["weights/w0.pth"] and not result.failed
     assert fetch.verify("published-weights") == {} and datasets.at_hand("published-weights")
 
@@ -391,15 +331,12 @@ def test_without_a_connection_the_rest_is_not_tried(home, monkeypatch):
     assert fetch.UNREACHABLE <= len(tried) < 20
 
 
-def test_a_mirror_that_is_nothing_lacks_files_or_has_others_gives_none(small, home, tmp_path):
+def test_a_mirror_that_is_nothing_or_has_other_files_gives_none(small, home, tmp_path):
     with pytest.raises(ValueError, match="neither a folder nor an http"):
         fetch.fetch("bursts", mirror=tmp_path / "nowhere")
-    empty = fetch.fetch("bursts", mirror=tmp_path, progress=False).failed
-    assert len(empty) == 4 and all("missing in the mirror" in reason for reason in empty.values())
-    for path, content in small.items():
-        write(tmp_path / "other" / path, content * 2)
-    other = fetch.fetch("bursts", mirror=tmp_path / "other", progress=False).failed
-    assert len(other) == 4 and all(" bytes instead of " in reason for reason in other.values())
+    write(tmp_path / "data/bursts/7_0_.png", b"other")
+    failed = fetch.fetch("bursts", mirror=tmp_path, progress=False).failed
+    assert [reason.split(" ", 1)[0] for reason in failed.values()] == ["5", *3 * ["missing"]]
     assert kept(home) == []
 
 
@@ -419,27 +356,22 @@ def folder(tmp_path):
     return place
 
 
-def test_training_folder_is_resized_once_and_found_again(folder, home, monkeypatch):
+def test_training_folder_is_resized_once_and_read_anew_where_it_changed(folder, home, monkeypatch):
     made = datasets.training_set(folder, size=32, progress=False)
     assert made.names == ["9.png", "10.png", "sub/1.JPG"] and len(made) == 3
     assert isinstance(made.images, np.memmap) and made.images.shape == (3, 32, 32, 3)
     with Image.open(folder / "10.png") as image:
         resized = np.asarray(image.resize((32, 32), Image.Resampling.LANCZOS))
     assert np.array_equal(made.images[1], resized)
-    datasets._opened.cache_clear()
-    monkeypatch.setattr(datasets, "_build_cache", None)  # a second call that built again would fail
-    assert np.array_equal(datasets.training_set(str(folder), size=32).images, made.images)
-
-
-def test_training_folder_that_changed_is_read_anew_and_deep_photographs_keep_their_tones(
-    folder, home
-):
-    before = datasets.training_set(folder, size=64, progress=False).images.copy()
-    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets, "read_8bit", lambda file: 1 / 0)  # nothing is read a second time
+        again = datasets.training_set(str(folder), size=32, progress=False)
+    assert np.array_equal(again.images, made.images)
+    ramp = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
     Image.fromarray(ramp).save(folder / "10.png")
-    after = datasets.training_set(folder, size=64, progress=False).images
-    assert np.abs(after[1, ..., 0] - ramp / 257).max() <= 1
-    assert np.array_equal(after[0], before[0])
+    after = datasets.training_set(folder, size=32, progress=False).images
+    assert np.abs(after[1, ..., 0] - ramp / 257).max() <= 1, "deep photographs keep their tones"
+    assert np.array_equal(after[0], made.images[0])
 
 
 def test_training_refuses_what_it_cannot_use(folder, home, tmp_path):
