@@ -79,8 +79,7 @@ def test_it_opens_from_disk_and_asks_for_nothing(page):
 
 @pytest.mark.parametrize("name", ["rocket-3ev", "coffee-2ev"])
 def test_a_photograph_comes_out_as_in_python(page, tmp_path, name):
-    sample = next(each for each in datasets.samples("bundled") if each.name == name)
-    pixels = sample.image()
+    pixels = {each.name: each for each in datasets.samples("bundled")}[name].image()
     choose(page, tmp_path / f"{name}.png", Image.fromarray(pixels))
     assert np.array_equal(canvas(page, "before")[..., :3], pixels)
     assert_as_in_python(page, pixels)
