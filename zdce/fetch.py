@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from zdce import paths
 from zdce.datasets import Entry, dataset, kept_at, places_of, problem
-from zdce.files import atomic_write
+from zdce.files import atomic_write, escape_control_characters
 
 ORIGIN = "https://raw.githubusercontent.com"
 TIMEOUT = 30  # seconds without a byte
@@ -41,14 +41,6 @@ class Fetched:
     kept: list[str] = field(default_factory=list)  # there already, right sha256
     fetched: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-
-
-class _Failure(Exception):
-    """One attempt failed; ``pause``: seconds before another, None if there is no point in one."""
-
-    def __init__(self, reason: str, pause: float | None = 0.0):
-        super().__init__(reason)
-        self.pause = pause
 
 
 def _entries(names: str | Iterable[str]) -> list[Entry]:
@@ -76,8 +68,7 @@ def fetch(
     bar = {"desc": "fetching", "unit": "file", "mininterval": 1, "file": sys.stdout}
     try:
         for future in tqdm(as_completed(running), total=len(running), disable=not progress, **bar):
-            cause = getattr(future.exception(), "__cause__", None)
-            silent = silent + 1 if isinstance(cause, NO_CONNECTION) else 0
+            silent = silent + 1 if isinstance(future.exception(), NO_CONNECTION) else 0
             if silent == UNREACHABLE:
                 break
     finally:
@@ -87,8 +78,8 @@ def fetch(
             (result.fetched if future.result() else result.kept).append(path)
         except CancelledError:
             result.failed[path] = f"not tried: no connection for {UNREACHABLE} files in a row"
-        except (_Failure, OSError) as error:
-            result.failed[path] = str(error)
+        except (OSError, ValueError) as error:
+            result.failed[path] = escape_control_characters(str(error))
     return result
 
 
@@ -107,48 +98,46 @@ def _fetch_one(entry: Entry, mirror: str) -> bool:
     target = kept_at(entry.path)
     if not problem(target, entry):
         return False
+    origin = f"{ORIGIN}/{entry.repository}/{entry.commit}/{quote(entry.upstream_path)}"
+    url = f"{mirror.rstrip('/')}/{quote(entry.path)}" if mirror else origin
     with atomic_write(target) as partial:
+        if "://" not in url:
+            source = Path(mirror).expanduser() / entry.path
+            if reason := problem(source, entry):
+                raise OSError(f"{reason} in the mirror {mirror}")
+            shutil.copyfile(source, partial)
+            return True
         for attempt in range(ATTEMPTS):
             try:
-                _transfer(entry, mirror, partial)
+                _download(url, partial, entry)
                 break
-            except _Failure as failure:
-                if failure.pause is None or attempt == ATTEMPTS - 1:
+            except OSError as error:
+                if (pause := _pause(error)) is None or attempt == ATTEMPTS - 1:
                     raise
-                time.sleep(max(failure.pause, PAUSE * 2**attempt))
+                time.sleep(max(pause, PAUSE * 2**attempt))
     return True
 
 
-def _transfer(entry: Entry, mirror: str, partial: Path) -> None:
-    """One attempt: the file's bytes into ``partial``, checked."""
-    if mirror and "://" not in mirror:
-        source = Path(mirror).expanduser() / entry.path
-        if reason := problem(source, entry):
-            raise _Failure(f"{reason} in the mirror {mirror}", None)
-        shutil.copyfile(source, partial)
-    else:
-        origin = f"{ORIGIN}/{entry.repository}/{entry.commit}/{quote(entry.upstream_path)}"
-        url = f"{mirror.rstrip('/')}/{quote(entry.path)}" if mirror else origin
-        _download(url, partial, entry.size)
+def _download(url: str, partial: Path, entry: Entry) -> None:
+    """One attempt: the file's bytes into ``partial``, checked; OSError if it cannot be."""
+    until = time.monotonic() + TIMEOUT + entry.size / SLOWEST
+    with requests.get(url, stream=True, timeout=TIMEOUT) as answer, partial.open("wb") as file:
+        answer.raise_for_status()
+        for data in answer.iter_content(CHUNK):
+            file.write(data)
+            if file.tell() > entry.size:
+                raise OSError(f"more than the {entry.size} bytes expected: {url}")
+            if time.monotonic() > until:
+                raise OSError(f"too slow: {url}")
     if reason := problem(partial, entry):
-        raise _Failure(f"came with {reason}")
+        raise OSError(f"{reason}: {url}")
 
 
-def _download(url: str, partial: Path, size: int) -> None:
-    until = time.monotonic() + TIMEOUT + size / SLOWEST
-    try:
-        with requests.get(url, stream=True, timeout=TIMEOUT) as answer, partial.open("wb") as file:
-            answer.raise_for_status()
-            for data in answer.iter_content(CHUNK):
-                file.write(data)
-                if file.tell() > size:
-                    raise _Failure(f"more than the {size} bytes expected")
-                if time.monotonic() > until:
-                    raise _Failure(f"too slow: {url}")
-    except requests.HTTPError as error:
-        code, after = error.response.status_code, error.response.headers.get("Retry-After", "")
-        pause = min(int(after), LONGEST_PAUSE) if after.isdigit() else 0.0
-        passes = code == 429 or code >= 500
-        raise _Failure(f"HTTP {code} from {url}", pause if passes else None) from error
-    except requests.RequestException as error:
-        raise _Failure(f"no answer ({type(error).__name__}): {url}") from error
+def _pause(error: OSError) -> float | None:
+    """Seconds before another attempt; None where the server refused, and would again."""
+    if (answer := getattr(error, "response", None)) is None:
+        return 0.0
+    if answer.status_code < 500 and answer.status_code != 429:
+        return None
+    after = answer.headers.get("Retry-After", "")
+    return min(int(after), LONGEST_PAUSE) if after.isdecimal() else 0.0
