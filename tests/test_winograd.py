@@ -1,6 +1,4 @@
-"""The convolutions as machine code: the network's own values, whatever its shape and the
-photograph's.
-"""
+"""The convolutions as machine code: the network's own values, whatever its shape and size."""
 
 from __future__ import annotations
 
@@ -15,8 +13,6 @@ import torch
 from pictures import dark, trained
 
 from zdce.engine import winograd
-from zdce.model import CurveNet
-from zdce.peers import SciNet
 from zdce.photos import to_tensor
 
 pytestmark = pytest.mark.skipif(winograd.numba is None, reason="numba is not installed")
@@ -53,19 +49,9 @@ def test_a_part_equals_the_whole_bit_for_bit(fields):
             ready.finish(pixels, parts, (rows, columns), table)
     assert np.array_equal(parts, whole)
     rows, columns = ready.window((slice(30, 75), slice(17, 55)), 75, 90)
-    image = to_tensor(pixels)
-    part = ready.curves(image[..., rows, columns])[..., 30 - rows.start : 75 - rows.start, :]
-    part = part[..., 17 - columns.start : 55 - columns.start]
-    assert torch.equal(part, ready.curves(image)[..., 30:75, 17:55])
-
-
-def test_which_networks_it_runs():
-    for fields in ({}, {"width": 16, "pooling": "overlapping"}):
-        assert winograd.can_run(CurveNet(**fields))
-    for fields in ({"separable": True}, {"pooling": "stride2"}):
-        assert not winograd.can_run(CurveNet(**fields))
-    assert not winograd.can_run(SciNet())
-    assert not winograd.Winograd(CurveNet(iterations=3)).in_one_pass
+    part = ready.curves(to_tensor(pixels)[..., rows, columns])
+    part = part[..., 30 - rows.start :, 17 - columns.start :][..., :45, :38]
+    assert torch.equal(part, ready.curves(to_tensor(pixels))[..., 30:75, 17:55])
 
 
 @pytest.mark.long

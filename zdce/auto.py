@@ -1,9 +1,8 @@
 """The curve alone: one number for a photograph, found by bisection, and no network.
 
-The paper's network estimates eight curves for every pixel and colour. Here all of them are one
-number r: the one for which the photograph reaches the brightness that is asked of it. It is found
-on a sample of 64 × 64 pixels, whatever the photograph's size. Noise is filtered before the curve,
-and the curve fades out towards white (:mod:`zdce.postprocess`).
+The paper's network estimates eight curves for every pixel and colour. Here all are one number r,
+with which a sample of 64 × 64 pixels reaches the brightness that is asked of it. Noise is filtered
+before the curve, and the curve fades out towards white (:mod:`zdce.postprocess`).
 """
 
 from __future__ import annotations
@@ -35,18 +34,19 @@ def curve_of(image: Tensor) -> tuple[Tensor, Tensor]:
     """
     deep = image.dtype == torch.uint16  # which index_select lacks
     blocks = image.view(torch.int16) if deep else image
-    for axis, size in ((2, image.shape[2]), (3, image.shape[3])):
-        blocks = blocks.index_select(axis, block_places(size, image.device).flatten())
+    for axis in (2, 3):
+        places = block_places(image.shape[axis], image.device)
+        blocks = blocks.index_select(axis, places.flatten())
     if not image.is_floating_point():
         blocks = blocks.view(image.dtype).to(torch.float32) / torch.iinfo(image.dtype).max
-    return search(brightness_points(blocks)), estimate_noise(blocks)
+    first = NOISE_BLOCK * torch.arange(BLOCKS, device=image.device)
+    at = torch.stack([first + point for point in POINTS], dim=1).flatten()
+    return search(blocks.index_select(2, at).index_select(3, at)), estimate_noise(blocks)
 
 
 def render(image: Tensor, r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Photographs (N, 3, H, W) in [0, 1] with r (N,) and the noise to filter out (N, 256) → the
-    enhanced and their curves, each (N, 3, H, W).
-
-    The curves are r times the highlight protection of the filtered photograph.
+    """Photographs (N, 3, H, W) in [0, 1], r (N,) and noise to filter out (N, 256) → the enhanced
+    and their curves, each (N, 3, H, W): r times the filtered photographs' highlight protection.
     """
     image = guided_filter(image, noise.to(image))
     curves = (r.view(-1, 1, 1, 1) * highlight_protection(image)).expand_as(image)
@@ -56,10 +56,9 @@ def render(image: Tensor, r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
 def search(points: Tensor) -> Tensor:
     """The number r, (N,) in [−0.45, 0], by bisection.
 
-    points: pixels of photographs, (N, 3, h, w) in [0, 1]. The mean of the enhanced points falls as
-    r rises, so halving [−0.45, 0] again and again closes in on the r that meets
-    :func:`target_mean`. A photograph that cannot be brought so far gets about −0.45, one that is
-    good as it is gets 0.
+    points: pixels of photographs, (N, 3, h, w) in [0, 1]. The mean of the enhanced falls as r
+    rises, so halving closes in on the r that meets :func:`target_mean`; a photograph that cannot be
+    brought so far gets about −0.45, one that is good as it is 0.
     """
     asked, protection = target_mean(points), highlight_protection(points)
     low, high = torch.full_like(asked, -LIMIT), torch.zeros_like(asked)
@@ -75,9 +74,9 @@ def search(points: Tensor) -> Tensor:
 def target_mean(points: Tensor) -> Tensor:
     """The mean (N,) that photographs are to reach, never below their own.
 
-    points: (N, 3, h, w) in [0, 1]. A dark photograph of a day is asked for 0.44. A night, told by
-    the share of its pixels that are black, is asked for at most twice its own mean. A photograph
-    whose mean is 0.33 or more is good as it is; from 0.25 on, ever less is asked.
+    points: (N, 3, h, w) in [0, 1]. A dark photograph of a day is asked for 0.44; a night, told by
+    its share of black pixels, for at most twice its own mean; between means of 0.28 and 0.36, ever
+    less is asked, beyond nothing.
     """
     before = points.mean(dim=(1, 2, 3))
     seen = _ramp(255 * points.amax(dim=1), SEEN).mean(dim=(1, 2))
@@ -108,13 +107,6 @@ def block_places(size: int, device: torch.device | None = None) -> Tensor:
     """
     start = torch.arange(BLOCKS, device=device) * (size - NOISE_BLOCK) // (BLOCKS - 1)
     return (start[:, None] + torch.arange(NOISE_BLOCK, device=device)).clamp(0, size - 1)
-
-
-def brightness_points(blocks: Tensor) -> Tensor:
-    """Of blocks (N, 3, 512, 512) side by side, four pixels each: (N, 3, 64, 64)."""
-    first = NOISE_BLOCK * torch.arange(BLOCKS, device=blocks.device)
-    at = torch.stack([first + point for point in POINTS], dim=1).flatten()
-    return blocks.index_select(2, at).index_select(3, at)
 
 
 class AutoCurve(nn.Module):

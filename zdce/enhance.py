@@ -1,6 +1,4 @@
-"""Photograph in, brighter photograph out, in memory; files and folders are in
-:mod:`zdce.folders`.
-"""
+"""Photograph in, brighter photograph out, in memory; :mod:`zdce.folders` has files and folders."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from torch import Tensor
 from zdce import checkpoints, engine
 from zdce.peers import SciNet
 from zdce.photos import Photo, from_pil, to_pil
-from zdce.postprocess import check_gamma, check_strength
+from zdce.postprocess import check_gamma
 
 SPEEDS = ("faithful", "fast")
 
@@ -27,12 +25,10 @@ class Enhancer:
     ``.pth``, ``.pt``) in its place. gamma: post-processing on the rounded image; None takes the
     model's own (1.15 for the improved network, else 1, which does nothing). strength in [0, 1]: mix
     with the original, applied last. device: "cpu", "cuda", or "auto" for a GPU where there is one.
-    speed: "faithful" shows a network every pixel, in tiles that overlap exactly; "fast" shows it a
-    copy reduced to 80 pixels and brings its curves back bilinearly.
+    speed: "faithful" shows a network every pixel, "fast" a copy reduced to 80 pixels.
 
-    Memory beyond the photograph and its result is bounded. Results do not depend on the number of
-    threads. ``engine`` is what computes (:func:`zdce.engine.choose`). Raises ValueError naming the
-    argument.
+    ``engine`` is what computes (:func:`zdce.engine.choose`), in bounded memory; results do not
+    depend on the number of threads. Raises ValueError naming the argument.
     """
 
     def __init__(
@@ -49,15 +45,15 @@ class Enhancer:
             raise ValueError(f"speed={speed!r}: choose {' or '.join(SPEEDS)}")
         if gamma is not None:
             check_gamma(gamma)
-        check_strength(strength)
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength={strength}: must lie between 0 (the original) and 1")
         self.options = {"model": model, "weights": weights and os.fspath(weights), "gamma": gamma}
         self.options |= {"strength": strength, "device": device, "speed": speed}
         self.device = _device(device)
         self.model = checkpoints.load(model if weights is None else weights)
         self.net = self.model.net
         if speed == "fast" and isinstance(self.net, SciNet):
-            kind = self.net.__class__.__name__
-            raise ValueError(f"speed='fast': {kind} has no curves to estimate on a reduced copy")
+            raise ValueError("speed='fast': SCI has no curves to estimate on a reduced copy")
         self.engine = engine.choose(self.net, self.device, reduced=speed == "fast")
         self.gamma = self.model.gamma if gamma is None else gamma
         self.strength = strength
@@ -67,11 +63,10 @@ class Enhancer:
         """The enhanced photograph, of the kind, size and depth of ``photo``.
 
         photo: a Pillow image; a :class:`Photo`; an array (H, W, 3) uint8, uint16, or float in
-        [0, 1]; a float tensor (3, H, W) or (N, 3, H, W) in [0, 1]. Floats are not rounded before
-        gamma. Alpha is untouched and grey stays grey (BT.601 luma of the enhanced colours). A
-        Pillow image comes back in its own mode, except that palette, 1-bit and CMYK, which cannot
-        hold the new colours, become RGB, L or LA/RGBA. Raises TypeError or ValueError for anything
-        else, PhotoError for a Pillow mode that is not read.
+        [0, 1]; a float tensor (3, H, W) or (N, 3, H, W) in [0, 1]. Floats are not rounded. Alpha is
+        untouched and grey stays grey (BT.601 luma of the enhanced colours). Palette, 1-bit and CMYK
+        images become RGB, L or LA/RGBA. Raises TypeError or ValueError for anything else,
+        PhotoError for a Pillow mode that is not read.
         """
         if isinstance(photo, Image.Image):
             return self._image(photo)
@@ -81,9 +76,8 @@ class Enhancer:
             return self._array(photo)
         if isinstance(photo, Tensor):
             return self._tensor(photo)
-        raise TypeError(
-            f"photo is a {type(photo).__name__}: give a Pillow image, an array or a tensor"
-        )
+        kind = type(photo).__name__
+        raise TypeError(f"photo is a {kind}: give a Pillow image, an array or a tensor")
 
     def _image(self, image: Image.Image) -> Image.Image:
         enhanced = to_pil(self(from_pil(image)))

@@ -10,20 +10,15 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_freed() -> bool:
-    """Let the C library keep freed memory instead of returning it to the kernel; whether it could
-    be asked to.
+    """Let the C library keep freed memory for all threads, not return it; whether it will.
 
-    A training step or a photograph frees and takes hundreds of megabytes; fetched from the kernel
-    page by page that costs more than a tenth of a training step, and half of the time where several
-    threads wait for it (``benchmarks/training_speed.py``). The process then stays as large as its
-    largest moment. All threads share what is kept: apart, the one that reads a photograph of 200
-    megapixels and the one that writes it would hold a gigabyte more. glibc alone (Linux); nothing
-    happens elsewhere. Source: ours.
+    A training step or a photograph takes hundreds of megabytes, which page by page from the kernel
+    costs more than a tenth of the step (``benchmarks/training_speed.py``). The process then stays
+    as large as its largest moment. Nothing happens but with glibc (Linux). Source: ours.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # another C library
+    linux = sys.platform.startswith("linux")
+    mallopt = linux and getattr(ctypes.CDLL(None), "mallopt", None)
+    if not mallopt:
         return False
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**28), (_ARENA_MAX, 1))
     return all([mallopt(parameter, value) for parameter, value in settings])

@@ -1,9 +1,8 @@
 """How curves become pixels, fast: one interface, and the engine that fits network and device.
 
-:mod:`~zdce.engine.reference` defines what is computed, in torch on any device;
-:mod:`~zdce.engine.compiled` computes the same as machine code on the processor, with the
-convolutions of :mod:`~zdce.engine.winograd` and the kernels of :mod:`~zdce.engine.one_curve`.
-:func:`choose` takes the fastest.
+:mod:`~zdce.engine.reference` defines what is computed, in torch on any device, and
+:mod:`~zdce.engine.compiled` computes it as machine code on the processor, convolutions by
+:mod:`~zdce.engine.winograd` and the curve alone by :mod:`~zdce.engine.one_curve`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from zdce import memory
+from zdce.auto import AutoCurve
 from zdce.engine import compiled
 from zdce.engine.compiled import Compiled
 from zdce.engine.reference import Curves, Reference, halo
@@ -23,10 +23,9 @@ __all__ = ["Compiled", "Curves", "Reference", "candidates", "choose", "has_matri
 def choose(
     net: nn.Module, device: torch.device | str = "cpu", *, reduced: bool = False
 ) -> Reference:
-    """The fastest engine for a network on a device, with the reason as text in ``reason``.
+    """The fastest engine for a network on a device, and why in its ``reason``.
 
-    ``engine.render(pixels)`` enhances a photograph; ``engine.curves(pixels)`` and
-    ``engine.render(pixels, curves)`` do so in two steps. reduced: as in :class:`Reference`.
+    ``engine.render(pixels)`` enhances a photograph. reduced: as in :class:`Reference`.
     """
     memory.keep_freed()
     return candidates(net, device, reduced=reduced)[0]
@@ -35,7 +34,7 @@ def choose(
 def candidates(
     net: nn.Module, device: torch.device | str = "cpu", *, reduced: bool = False
 ) -> list[Reference]:
-    """All engines that run a network on a device, the one that :func:`choose` takes first."""
+    """All engines that run a network on a device, the fastest first."""
     device, units = torch.device(device), has_matrix_units()
     every_pixel = isinstance(net, CurveNet) and not reduced and halo(net) is not None
     engines, plain = [], Reference(net, device, reduced=reduced, reason="torch in float32")
@@ -45,7 +44,7 @@ def candidates(
     elif every_pixel and units:
         why = "this processor has matrix units for bfloat16"
         engines.append(Reference(net, precision=torch.bfloat16, reason=why))
-    if device.type == "cpu" and compiled.can_run(net):
+    if device.type == "cpu" and compiled.numba and isinstance(net, CurveNet | AutoCurve):
         lacking = ", which has no matrix units for bfloat16" * (every_pixel and not units)
         why = f"machine code for this processor{lacking}"
         engines.append(Compiled(net, reduced=reduced, reason=why))
@@ -56,7 +55,4 @@ def candidates(
 
 def has_matrix_units() -> bool:
     """Whether this processor multiplies matrices of bfloat16 in units of their own (AMX)."""
-    try:
-        return bool(torch.cpu._is_amx_tile_supported()) and torch.backends.mkldnn.is_available()
-    except (AttributeError, RuntimeError):
-        return False
+    return torch.cpu._is_amx_tile_supported() and torch.backends.mkldnn.is_available()

@@ -1,7 +1,6 @@
 """Pixels to brighter pixels on the processor as machine code (numba): tables, filter and threads.
 
-What it computes is what :mod:`zdce.engine.reference` defines; whatever it does not know is left to
-that. Source: ours.
+:mod:`zdce.engine.reference` defines what is computed, and does what is not known here.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from zdce.engine.reference import ONE_CURVE, Curves, Reference
 from zdce.engine.tiling import Tile, parallel
 from zdce.engine.vectors import numba
 from zdce.engine.winograd import Winograd
-from zdce.model import CurveNet
 from zdce.postprocess import NOISE_BLOCK, apply_gamma, blend, gamma_table
 
 ALONE = 2**18  # pixels up to which one thread renders: a second one takes longer to begin
@@ -28,9 +26,7 @@ ITERATIONS = auto.ITERATIONS  # of one curve: known to the compiler
 
 
 class Compiled(Reference):
-    """The reference's results from machine code: 8 bits in one pass, convolutions by Winograd's
-    way; the curve alone at any depth.
-    """
+    """The reference's results: 8 bits in one pass, networks and the curve alone at any depth."""
 
     name = "compiled"
 
@@ -59,7 +55,7 @@ class Compiled(Reference):
             by_grid(pixels, curves, table, out)
 
         def finish(tile: Tile) -> None:
-            at = (tile.rows, tile.columns)
+            at = tile.part
             if whole:
                 self.winograd.finish(pixels, out, at, table)
             if gray:  # three equal channels, which may have been rounded apart
@@ -71,14 +67,13 @@ class Compiled(Reference):
                 out[at] = blend(pixels[at], out[at], strength)
 
         if whole or gray or (one and gamma != 1) or strength != 1:
-            parallel(finish, self._tiles(source, curves))
+            parallel(finish, self.tiles(source, curves))
         return torch.from_numpy(out)
 
     def enhanced(self, source: Tensor, curves: Curves | None, tile: Tile) -> Tensor:
         """As :meth:`Reference.enhanced`, of which convolutions round alike in any part."""
         if curves is None and self.winograd:
-            rows, columns = self.winograd.window((tile.rows, tile.columns), *source.shape[:2])
-            tile = replace(tile, seen_rows=rows, seen_columns=columns)
+            tile = replace(tile, seen=self.winograd.window(tile.part, *source.shape[:2]))
         return super().enhanced(source, curves, tile)
 
     def estimate(self, image: Tensor, low: bool = False) -> Tensor:
@@ -86,7 +81,7 @@ class Compiled(Reference):
         return self.winograd.curves(image) if self.winograd else super().estimate(image)
 
     def one_curve(self, pixels: Tensor) -> Curves:
-        """As :meth:`Reference.one_curve`; no more of the photograph is read than the sample."""
+        """As :meth:`Reference.one_curve`."""
         if min(pixels.shape[:2]) < NOISE_BLOCK:
             return super().one_curve(pixels)
         pixels = pixels.numpy()
@@ -113,16 +108,9 @@ class Compiled(Reference):
         return torch.from_numpy(out).permute(2, 0, 1)[None]
 
 
-def can_run(net: nn.Module) -> bool:
-    """Whether :class:`Compiled` has machine code for a network; needs numba."""
-    return numba is not None and isinstance(net, CurveNet | auto.AutoCurve)
-
-
 def by_grid(pixels: np.ndarray, curves: Curves, table: np.ndarray, out: np.ndarray) -> None:
-    """Photograph (H, W, 3) uint8 by curves on a grid into ``out``, rounded, then through ``table``
-    if it has entries.
-
-    One pass from 8 bits to 8 bits. Rounding is the released code's: x·255 + 0.5, truncated.
+    """Photograph (H, W, 3) uint8 by curves on a grid into ``out``, then through ``table`` if it has
+    entries. Rounding is the released code's: x·255 + 0.5, truncated.
     """
     height, width = pixels.shape[:2]
     source, target = pixels.reshape(height, 3 * width), out.reshape(height, 3 * width)
@@ -136,9 +124,7 @@ def by_grid(pixels: np.ndarray, curves: Curves, table: np.ndarray, out: np.ndarr
 
 
 def shares(count: int, pixels: int) -> Sequence[range]:
-    """Rows 0 … count − 1 in as many parts as there are threads, or one if all have few ``pixels``;
-    each row's result is its own.
-    """
+    """Rows 0 … count − 1 in as many parts as there are threads, or one of few ``pixels``."""
     each = math.ceil(count / min(count, torch.get_num_threads() if pixels > ALONE else 1))
     return [range(start, min(start + each, count)) for start in range(0, count, each)]
 

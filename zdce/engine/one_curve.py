@@ -1,9 +1,8 @@
 """One curve for a whole photograph as machine code: sample, search, guided filter and curve.
 
-Two walks down the photograph that follow each other closely: one sums up blocks of 4 × 4 pixels,
-the other turns blocks into slopes and offsets (:func:`zdce.postprocess.guided_filter`), brings them
-to every pixel and applies filter, highlight protection and curve. 8 bits, 16 bits and floats are
-read and written as they are. Source: ours.
+Two walks down the photograph follow each other closely: one sums up blocks of 4 × 4 pixels, the
+other turns them into slopes and offsets (:func:`zdce.postprocess.guided_filter`), brings these to
+every pixel and applies filter, protection and curve. Any depth. Source: ours.
 """
 
 from __future__ import annotations
@@ -45,9 +44,8 @@ def estimate_noise(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) ->
 
 
 def render(pixels: np.ndarray, out: np.ndarray, r: float, noise: np.ndarray) -> None:
-    """Photograph (H, W, 3) through filter and curve into ``out``, its like, rounded if not floats.
-
-    r, noise (256,): as of :class:`zdce.auto.AutoCurve`.
+    """Photograph (H, W, 3) through filter and curve into ``out``, its like; r and noise (256,) as
+    of :mod:`zdce.auto`.
     """
     height, width = pixels.shape[:2]
     top = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
@@ -79,10 +77,7 @@ if numba:
 
     @kernel(6, 0, 1, 2)
     def _moments(c, kind, rows, lines, numbers, out, apart, count):
-        """Sums over blocks of 4 pixels of up to four rows, six planes ``apart`` bytes apart.
-
-        rows: where their addresses stand; numbers: where r and the centre stand; ``count`` vectors.
-        """
+        """Sums over blocks of 4 pixels of up to four rows, six planes ``apart`` bytes apart."""
         centre = c.spread(numbers, 4)
         with c.loop(count) as n:
 
@@ -113,9 +108,8 @@ if numba:
     def _bent(c, how, source, lines, apart, numbers, out, count):
         """``count`` vectors of a row of pixels through filter, protection and curve.
 
-        how: kind, and whether there is a filter; lines: where slopes and offsets at blocks stand,
-        from the block before on, ``apart`` bytes from plane to plane; numbers: where r and the
-        centre stand.
+        how: kind, and whether there is a filter; lines: slopes and offsets from the block before
+        on, planes ``apart`` bytes apart.
         """
         kind, filtered = how
         zero, one = c.number(0), c.number(1)

@@ -1,8 +1,7 @@
 """Frames as codecs keep them ↔ pixels: a plane of luma and two of colour differences ↔ (H, W, 3).
 
-libswscale's quick conversion rounds towards black by most of a grey level, which a strong curve
-makes visible; its accurate one takes fifteen times as long as these rows. Needs numba.
-Source: ours; conversions by ITU-R BT.601, BT.709 and BT.2020.
+libswscale's quick conversion rounds towards black, which a strong curve shows; its accurate one
+takes fifteen times as long as these rows. Needs numba. Source: ours, by ITU-R BT.601, 709, 2020.
 """
 
 from __future__ import annotations
@@ -29,9 +28,8 @@ MATRICES = {
 class Form:
     """How a video's pictures are stored.
 
-    depth: bits, 8 to 16. gray: there are no planes of colour. shift: by how many bits their columns
-    and rows are fewer. full: values fill the depth; else luma is 16 … 235 and colour 16 … 240 of
-    255. matrix: a key of :data:`MATRICES`.
+    depth: bits, 8 to 16. gray: no planes of colour. shift: by how many bits their columns and rows
+    are fewer. full: values fill the depth, else 16 … 235 or 240 of 255. matrix: in ``MATRICES``.
     """
 
     width: int
@@ -44,13 +42,12 @@ class Form:
 
     @property
     def dtype(self) -> type:
-        """Of a sample in memory, and of the pixels: uint8, or uint16 above 8 bits."""
+        """Of samples and pixels: uint8, or uint16 above 8 bits."""
         return np.uint8 if self.depth == 8 else np.uint16
 
     def numbers(self) -> np.ndarray:
-        """What the kernels need, float32: offset and span of luma, offset and span of colour,
-        weights of red, green and blue in luma, what of V goes into red, of U and V into green, of U
-        into blue, and the pixels' top.
+        """For the kernels, float32: offset and span of luma, then of colour; weights of R, G, B in
+        luma; what of V goes into R, of U and V into G, of U into B; the pixels' top.
         """
         unit, top = 2.0 ** (self.depth - 8), 2.0**self.depth - 1
         spans = (0.0, top, 128 * unit, top)
@@ -62,32 +59,26 @@ class Form:
 
 
 def to_pixels(planes: Sequence[np.ndarray], form: Form) -> np.ndarray:
-    """Planes of a frame, lines as long as they are or longer → (H, W, 3) of ``form.dtype``.
-
-    Each sample of colour counts for all pixels that share it; values are rounded and clipped.
-    """
+    """Planes of a frame, lines as long as they are or longer → (H, W, 3), rounded and clipped."""
     pixels = np.empty((form.height, form.width * 3), form.dtype)
-    _to_pixels(*_three(planes), form.width, *form.shift, form.gray, form.numbers(), pixels)
+    y, u, v = [*planes, *planes, *planes][:3]  # of grey, no colour is read
+    _to_pixels(y, u, v, form.width, *form.shift, form.gray, form.numbers(), pixels)
     return pixels.reshape(form.height, form.width, 3)
 
 
 def from_pixels(pixels: np.ndarray, planes: Sequence[np.ndarray], form: Form) -> None:
-    """(H, W, 3) of ``form.dtype`` into planes; colour is the mean of the pixels that share it."""
+    """(H, W, 3) into planes; colour is the mean of the pixels that share it."""
     lines = np.ascontiguousarray(pixels).reshape(form.height, -1)
-    _from_pixels(lines, *_three(planes), form.width, *form.shift, form.gray, form.numbers())
-
-
-def _three(planes: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Of grey, luma stands for colour, of which nothing is read or written."""
-    return [*planes, planes[0], planes[0]][:3]
+    y, u, v = [*planes, *planes, *planes][:3]  # of grey, no colour is written
+    _from_pixels(lines, y, u, v, form.width, *form.shift, form.gray, form.numbers())
 
 
 if numba:
-    from zdce.engine.vectors import machine_code as _machine_code
+    from zdce.engine.vectors import machine_code
 
     _f = np.float32
 
-    @_machine_code
+    @machine_code
     def _spread(u, v, n, red, green, blue):
         """What a row of colour adds to luma, rounding included."""
         middle, scale, half = n[2], n[11] / n[3], _f(0.5)
@@ -97,13 +88,13 @@ if numba:
             green[x] = n[8] * p + n[9] * q + half
             blue[x] = n[10] * p + half
 
-    @_machine_code
+    @machine_code
     def _put(out, at, luma, red, green, blue, top):
         out[at] = np.int32(min(max(luma + red, _f(0)), top))
         out[at + 1] = np.int32(min(max(luma + green, _f(0)), top))
         out[at + 2] = np.int32(min(max(luma + blue, _f(0)), top))
 
-    @_machine_code
+    @machine_code
     def _joined(y, red, green, blue, across, n, out):
         """A row of luma and what colour adds to it: pixels (3·width)."""
         low, scale, top = n[0], n[11] / n[1], n[11]
@@ -116,7 +107,7 @@ if numba:
             k = x >> across
             _put(out, 3 * x, (_f(y[x]) - low) * scale, red[k], green[k], blue[k], top)
 
-    @_machine_code
+    @machine_code
     def _to_pixels(y, u, v, width, across, down, gray, n, out):
         colors = (width + (1 << across) - 1) >> across
         adds = np.full((3, colors), _f(0.5), np.float32)
@@ -125,7 +116,7 @@ if numba:
                 _spread(u[r >> down], v[r >> down], n, adds[0], adds[1], adds[2])
             _joined(y[r, :width], adds[0], adds[1], adds[2], across, n, out[r])
 
-    @_machine_code
+    @machine_code
     def _luma(line, n, y, blues, reds):
         """A row of pixels → luma, and what blue and red have more than it, added up over rows."""
         low, span = n[0] + _f(0.5), n[1] / n[11]
@@ -136,7 +127,7 @@ if numba:
             blues[x] += blue - luma
             reds[x] += red - luma
 
-    @_machine_code
+    @machine_code
     def _mean(sums, across, scale, middle, top, out):
         """A row of colour from what was added up; scale: of a mean over one pixel."""
         width = sums.shape[0]
@@ -150,7 +141,7 @@ if numba:
                 total += sums[i]
             out[x] = np.int32(min(total * scale / _f(stop - start) + middle, top))
 
-    @_machine_code
+    @machine_code
     def _from_pixels(pixels, y, u, v, width, across, down, gray, n):
         blues, reds = np.zeros(width, np.float32), np.zeros(width, np.float32)
         middle, top = n[2] + _f(0.5), _f(2) * n[2] - _f(1)

@@ -1,7 +1,6 @@
 """From pixels to brighter pixels in torch, on any device: the meaning of every other engine.
 
-A photograph goes to the device once as it is stored, and its result comes back once; everything
-between, from the reduced copy to rounding and gamma, is computed there. Source: ours.
+A photograph goes to the device once as it is stored, its result comes back once. Source: ours.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ class Curves:
 
     values: (h, w, iterations, 3) float32 in [−1, 1], an array or a tensor; (1, 1, 1, 3) is one
     curve for all pixels. factor: of how many pixels a side each point of the grid is the middle;
-    or, with ``corners``, the outer points lie on the photograph's outer pixels (as the released
-    code of Zero-DCE++ enlarges). noise: (256,) float32 in [0, 1], what the guided filter takes out
-    before, by the brightness of the surroundings; None for no filter. repeated: how often each
-    curve is applied in a row. highlight_protection: whether curves fade towards white.
+    or, with ``corners``, the outer points lie on the outer pixels (as Zero-DCE++ enlarges). noise:
+    (256,) float32, what :func:`zdce.postprocess.guided_filter` takes out before; None for no
+    filter. repeated: how often each curve is applied in a row. highlight_protection: whether curves
+    fade towards white.
     """
 
     values: np.ndarray | Tensor
@@ -51,13 +50,13 @@ class Curves:
     highlight_protection: bool = False
 
     def each(self, function: Callable) -> Curves:
-        """The same with ``function`` of values and noise in their place."""
+        """The same with ``function`` of values and noise."""
         noise = None if self.noise is None else function(self.noise)
         return replace(self, values=function(self.values), noise=noise)
 
     def arrays(self) -> Curves:
         """The same with NumPy arrays, whatever device they were on."""
-        return self.each(lambda x: x.numpy(force=True) if isinstance(x, Tensor) else x)
+        return self.each(lambda x: torch.as_tensor(x).numpy(force=True))
 
     def places(
         self, part: slice, size: int, axis: int, device: torch.device | None = None
@@ -75,9 +74,8 @@ class Reference:
     """Renders photographs with a network, in torch on one device.
 
     net: a :class:`~zdce.model.CurveNet`, :class:`~zdce.auto.AutoCurve` or
-    :class:`~zdce.peers.SciNet`. reduced: show a network of curves a copy reduced to 80 pixels, in
-    place of every pixel. precision: of the convolutions on 8 bits: float32, or bfloat16 or float16
-    where the device has units for them. reason: why it was chosen.
+    :class:`~zdce.peers.SciNet`. reduced: show it a copy reduced to 80 pixels, in place of every
+    pixel. precision: of the convolutions on 8 bits. reason: why it was chosen.
     """
 
     name = "reference"
@@ -100,7 +98,7 @@ class Reference:
             self.convolving = low.to(precision, memory_format=torch.channels_last)
 
     def put(self, pixels: np.ndarray | Tensor) -> Tensor:
-        """Pixels (H, W, 3) on the engine's device, of the type that they have; shared if there."""
+        """Pixels (H, W, 3) on the engine's device, of their own type; shared if they are there."""
         if isinstance(pixels, Tensor):
             return pixels.to(self.device)
         pixels = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
@@ -110,9 +108,7 @@ class Reference:
 
     @contextlib.contextmanager
     def stream(self, pixels: np.ndarray | Tensor) -> Iterator[None]:
-        """On a GPU, arrays go by way of a stream of the calling thread, so that its transfers
-        overlap with the work of others.
-        """
+        """On a GPU, a stream of each thread's own: transfers overlap with the work of others."""
         if self.device.type != "cuda" or isinstance(pixels, Tensor):
             yield
             return
@@ -124,9 +120,8 @@ class Reference:
 
     @torch.inference_mode()
     def curves(self, pixels: np.ndarray | Tensor) -> Curves | None:
-        """Curves of a photograph (H, W, 3) uint8, uint16, or float32 in [0, 1].
-
-        None where the network is to see every pixel: :meth:`render` then finds them tile by tile.
+        """Curves of a photograph (H, W, 3) uint8, uint16, or float32 in [0, 1]; None where the
+        network is to see every pixel: :meth:`render` then finds them tile by tile.
         """
         with self.stream(pixels):
             return self.found(self.put(pixels))
@@ -140,8 +135,8 @@ class Reference:
         if self.net.config.scale > 1:
             values = on_grid(self.estimate(self.look(pixels)))
             return Curves(values, repeated=self.net.config.iterations // values.shape[2])
-        # The mean of all curves in place of each is several times as fast; they follow one
-        # differential equation, x' = x² − x, for r each, so that their sum counts.
+        # The mean of all curves in place of each is several times as fast; all follow
+        # x' = x² − x, each for its r, so that their sum counts.
         factor = math.ceil(max(pixels.shape[:2]) / SMALL_SIDE)
         every = on_grid(self.estimate(self.box_mean(pixels, factor))).unbind(2)
         values = (sum(every) / len(every))[:, :, None].contiguous()
@@ -165,11 +160,10 @@ class Reference:
     ) -> np.ndarray | Tensor:
         """The enhanced photograph: filter, curves, rounding, gamma, then a mix with the original.
 
-        pixels: (H, W, 3) uint8, uint16, or float32 in [0, 1]; the result is its like, and where it
-        was a tensor of the device remains there. curves: from :meth:`curves`, of this photograph or
-        of another one; None finds them. gamma: a table for integers, a power for floats. strength:
-        of the enhanced in the mix. gray: the result is the enhanced colours' luma (BT.601), three
-        times.
+        pixels: (H, W, 3) uint8, uint16, or float32 in [0, 1]; the result is its like. curves: from
+        :meth:`curves`, of this photograph or another; None finds them. gamma: a table for integers,
+        a power for floats. strength: of the enhanced in the mix. gray: the result is the enhanced
+        colours' luma (BT.601), three times.
         """
         with self.stream(pixels):
             curves = curves and curves.each(lambda x: torch.as_tensor(x, device=self.device))
@@ -189,16 +183,16 @@ class Reference:
 
         @torch.inference_mode()
         def fill(tile: Tile) -> None:
-            image, part = self.enhanced(source, curves, tile), source[tile.rows, tile.columns]
-            result[tile.rows, tile.columns] = finished(image, part, gamma, strength, gray)
+            image = self.enhanced(source, curves, tile)
+            result[tile.part] = finished(image, source[tile.part], gamma, strength, gray)
 
-        parts = self._tiles(source, curves)
+        parts = self.tiles(source, curves)
         parallel(fill, parts) if self.device.type == "cpu" else list(map(fill, parts))
         return result
 
     def enhanced(self, source: Tensor, curves: Curves | None, tile: Tile) -> Tensor:
         """A tile of a photograph (H, W, 3) after the curves: (1, 3, h, w) float32 in [0, 1]."""
-        image = scaled(source[tile.seen_rows, tile.seen_columns])
+        image = scaled(source[tile.seen])
         inside = (..., *tile.inside)
         if isinstance(self.net, SciNet):
             return self.net(image)[0][inside]
@@ -208,16 +202,15 @@ class Reference:
         if curves.noise is not None:
             image = postprocess.guided_filter(image, curves.noise[None])
         image = image[inside].contiguous()
-        full = enlarged(curves, (tile.rows, tile.columns), source.shape[:2])
+        full = enlarged(curves, tile.part, source.shape[:2])
         full = full.flatten(2).permute(2, 0, 1)[None].contiguous()
         if curves.highlight_protection:
             full = full * postprocess.highlight_protection(image)
         return apply_curves(image, full, curves.values.shape[2] * curves.repeated)
 
     def estimate(self, image: Tensor, low: bool = False) -> Tensor:
-        """Curves of what the network looks at, (1, 3, h, w) → (1, channels, h, w) in [−1, 1].
-
-        low: in the engine's own precision, which is enough for 8 bits, and not in float32.
+        """Curves of what the network looks at, (1, 3, h, w) → (1, channels, h, w) in [−1, 1]; low:
+        in the engine's own precision, which is enough for 8 bits.
         """
         if not low or self.precision == torch.float32:
             return self.net.estimate(image)
@@ -235,10 +228,8 @@ class Reference:
         return self.net.reduce(scaled(pixels))
 
     def box_mean(self, pixels: Tensor, factor: int) -> Tensor:
-        """Means over blocks of factor × factor pixels, those at the right and lower border cut
-        short.
-
-        pixels: (H, W, 3). Returns (1, 3, ⌈H/factor⌉, ⌈W/factor⌉) float32 in [0, 1].
+        """Means over factor × factor pixels, less at the right and lower border: (H, W, 3) →
+        (1, 3, ⌈H/factor⌉, ⌈W/factor⌉) float32 in [0, 1].
         """
         options = {"ceil_mode": True, "count_include_pad": False}
         if self.device.type == "cuda":
@@ -251,13 +242,14 @@ class Reference:
         means = [mean(start) for start in range(0, pixels.shape[0], factor)]
         return torch.stack(means, dim=2).div_(top_of(pixels.dtype)).clamp_(0, 1)
 
-    def _tiles(self, source: Tensor | np.ndarray, curves: Curves | None) -> list[Tile]:
+    def tiles(self, source: Tensor, curves: Curves | None) -> list[Tile]:
+        """Parts of a photograph that are computed one by one."""
         shape, reach = source.shape[:2], halo(self.net)
         most = TILE if self.device.type == "cpu" else TILE_CUDA
         if curves is not None:
             block = postprocess.FILTER_BLOCK if curves.noise is not None else 1
-            return list(tiles(*shape, 3 * block if block > 1 else 0, most, block))
-        return list(tiles(*shape, reach or 0, shape if reach is None else most))
+            return tiles(*shape, 3 * block if block > 1 else 0, most, block)
+        return tiles(*shape, reach or 0, shape if reach is None else most)
 
 
 def finished(image: Tensor, part: Tensor, gamma: float, strength: float, gray: bool) -> Tensor:

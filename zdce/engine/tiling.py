@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
 import threading
@@ -17,11 +18,9 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 def parallel(call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """``call`` on every item, on as many threads as torch would use (``torch.set_num_threads``).
+    """``call`` on every item, in order, on as many threads as ``torch.get_num_threads()``.
 
-    Results are in order. Each thread computes alone: with several pieces of work that is faster
-    than several threads on one piece, and where other programs keep the processor busy nobody waits
-    for a thread that does not run.
+    Each computes alone: on a busy processor nobody waits for a thread that does not run.
     """
     items, count = list(items), torch.get_num_threads()
     if count == 1 or len(items) == 1:
@@ -40,37 +39,27 @@ def _pool(count: int, _process: int) -> ThreadPoolExecutor:
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of a photograph: rows and columns that are to be computed, and those that are seen
-    for it, at least ``halo`` pixels more on each side that is no border of the photograph.
-    """
+    """Rows and columns of a photograph that are to be computed, and those that are seen for it."""
 
-    rows: slice
-    columns: slice
-    seen_rows: slice
-    seen_columns: slice
+    part: tuple[slice, slice]
+    seen: tuple[slice, slice]
 
     @property
     def inside(self) -> tuple[slice, slice]:
-        """Where the tile lies in what is seen."""
-        parts = (self.rows, self.seen_rows), (self.columns, self.seen_columns)
-        return tuple(slice(x.start - seen.start, x.stop - seen.start) for x, seen in parts)
+        """Where the part lies in what is seen."""
+        both = zip(self.part, self.seen, strict=True)
+        return tuple(slice(x.start - seen.start, x.stop - seen.start) for x, seen in both)
 
 
-def tiles(
-    height: int, width: int, halo: int, size: tuple[int, int], block: int = 1
-) -> Iterator[Tile]:
-    """Tiles that cover height × width pixels, none larger than ``size``.
+def tiles(height: int, width: int, halo: int, size: tuple[int, int], block: int = 1) -> list[Tile]:
+    """Tiles that cover height × width pixels, none larger than ``size``, seen with ``halo`` pixels
+    around, whatever the number of threads.
 
-    They depend on the size alone, never on the number of threads, and the network sees every one at
-    the same height and width, so that all are computed in the same way; or, with ``block``, they
-    and what they see begin at multiples of it (and ``halo``, counted in pixels, is one as well).
+    All are seen at one height and width, so that they are computed in the same way; or, with
+    ``block``, they and what they see begin at multiples of it, as does ``halo``.
     """
-    down, across = (
-        [*_spans(*sides, halo, block)] for sides in zip((height, width), size, strict=True)
-    )
-    for rows, seen_rows in down:
-        for columns, seen_columns in across:
-            yield Tile(rows, columns, seen_rows, seen_columns)
+    spans = [_spans(*sides, halo, block) for sides in ((height, size[0]), (width, size[1]))]
+    return [Tile(*zip(*both, strict=True)) for both in itertools.product(*spans)]
 
 
 def _spans(side: int, most: int, halo: int, block: int) -> Iterator[tuple[slice, slice]]:

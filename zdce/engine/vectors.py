@@ -1,8 +1,7 @@
 """Vectors of the processor in LLVM's own language, by way of numba (extra ``fast``).
 
-What loops in numba do not turn into good machine code is written by the instruction: a function
-that is given a :class:`Code` writes its code, and :func:`kernel` makes it callable from numba, on
-addresses. Source: ours.
+What numba does not turn into good machine code is written by the instruction: a function that is
+given a :class:`Code` writes it, and :func:`kernel` makes it callable from numba. Source: ours.
 """
 
 from __future__ import annotations
@@ -24,9 +23,7 @@ if numba:
         nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}
     )
     _features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-    LANES = (
-        16 if "+avx512f" in _features else 8 if "+avx2" in _features else 4
-    )  # floats of a vector
+    LANES = 16 if "+avx512f" in _features else 8 if "+avx2" in _features else 4  # of a vector
     INT, FLOAT, WHOLE = ir.IntType(64), ir.FloatType(), ir.IntType(32)
     VECTOR, HALF = ir.VectorType(FLOAT, LANES), ir.VectorType(FLOAT, LANES // 2)
     BYTES = 4 * LANES
@@ -34,7 +31,7 @@ if numba:
     TOPS = (255, 65535, 1)  # the value of each kind that stands for 1
 
     class Code:
-        """Vector instructions by name, on addresses (bytes); a thin layer over LLVM's builder."""
+        """Vector instructions by name, on addresses in bytes."""
 
         def __init__(self, builder) -> None:
             self.builder = builder
@@ -128,23 +125,21 @@ if numba:
             self.store(self.pick(first, last, order), address)
 
     def kernel(count: int, *kinds):
-        """An intrinsic of ``count`` integers, from a function that writes its code.
-
-        With ``kinds``, the function is also given one of them, before the integers; the
-        intrinsic's first argument says which.
+        """An intrinsic of ``count`` integers, from a function that writes its code; with ``kinds``,
+        a first argument says which of them the function is given.
         """
 
         def wrap(write):
             def generate(context, builder, _signature, arguments):
-                code, after = Code(builder), builder.append_basic_block("after")
-                switch = builder.switch(arguments[0], after) if kinds else None
+                if not kinds:
+                    write(Code(builder), *arguments)
+                    return context.get_dummy_value()
+                after = builder.append_basic_block("after")
+                switch = builder.switch(arguments[0], after)
                 for place, kind in enumerate(kinds):
                     switch.add_case(INT(place), block := builder.append_basic_block("kind"))
                     builder.position_at_end(block)
-                    write(code, kind, *arguments[1:])
-                    builder.branch(after)
-                if not kinds:
-                    write(code, *arguments)
+                    write(Code(builder), kind, *arguments[1:])
                     builder.branch(after)
                 builder.position_at_end(after)
                 return context.get_dummy_value()

@@ -1,12 +1,10 @@
-"""The seven convolutions as machine code: Winograd's minimal filtering, six rows of a photograph at
-a time.
+"""The seven convolutions as machine code: Winograd's minimal filtering, six rows at a time.
 
 A 3×3 convolution of 6×6 outputs takes 64 multiplications in place of 324 when inputs, weights and
 outputs are transformed (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR
-2016, F(6×6, 3×3)). All seven layers follow each other down the photograph, each a strip of six rows
-behind the one before, so that features never leave the processor's caches. Everything is float32.
-The kernels are vectors in LLVM's own language, by way of numba (extra ``fast``): torch offers
-neither this algorithm nor layers that overlap. Source of the code: ours.
+2016, F(6×6, 3×3)). All layers follow each other down the photograph, each a strip of six rows
+behind the one before, so that features never leave the processor's caches; torch offers neither.
+Everything is float32. Source of the code: ours.
 """
 
 from __future__ import annotations
@@ -24,15 +22,18 @@ STRIP = 6  # rows that each layer makes at a time, and the side of a tile of out
 SEEN = STRIP + 2  # rows that it reads for them
 PLACES = SEEN**2  # products of a tile
 BLOCK = 12  # tiles between the transforms: what they need stays in the nearest caches; measured
-# bytes after each place, which a power of two apart would fall on one line of a cache; measured
-PAD = 192
+PAD = 192  # bytes after each place: a power of two apart, places would share a line of a cache
 ITERATIONS = 8  # of the curves that the last pass applies
+# tanh x = x · p(x²) / q(x²), highest powers first. Source: Eigen (MPL 2).
+TANH = (
+    (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
+     1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03),
+    (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03),
+)  # fmt: skip
 NOTHING = np.empty((0, 0), np.uint8)
 Part = tuple[slice, slice]  # rows and columns
 
-# Of three weights, eight numbers: values at 0, ±1, ±2, ±1/2 and infinity. Source: Lavin and Gray,
-# section 4.
-_POINTS = (0, 1, -1, 2, -2, 1 / 2, -1 / 2)
+# Of three weights, eight numbers: values at 0, ±1, ±2, ±1/2 and infinity (Lavin and Gray, 4).
 _WEIGHTS = np.array(
     [[1, 0, 0]]
     + [[-2 / 9 * point**power for power in range(3)] for point in (1, -1)]
@@ -41,17 +42,10 @@ _WEIGHTS = np.array(
     + [[0, 0, 1]]
 )
 # Columns of the table of stages: what is done, which two stages it reads (−1: none), how many
-# channels it makes, how many strips it lags behind the first, how many rows of it are kept, and how
-# many tiles around a result are needed of it: each layer's tiles then read nothing but whole tiles
-# of the layer before, and round alike in any part.
+# channels it makes, how many strips it lags behind the first, how many rows of it are kept, how
+# many tiles around a result are needed of it (whole ones, so that any part rounds alike).
 KIND, A, B, CHANNELS, LAG, KEPT, AROUND = range(7)
 PIXELS, DIRECT, POOL, CONVOLUTION, LAST = range(5)
-
-
-def transformed(weight: np.ndarray) -> np.ndarray:
-    """Weights of a convolution (out, in, 3, 3) as 64 matrices (64, in, out), float64."""
-    u = np.einsum("ia,ocab,jb->ijco", _WEIGHTS, weight.astype(np.float64), _WEIGHTS)
-    return u.reshape(PLACES, *u.shape[2:])
 
 
 if numba:
@@ -87,8 +81,8 @@ if numba:
 
     @kernel(6)
     def _down(c, rows, start, pixel, out, apart, count):
-        """A vector of each of ``count`` pixels of eight rows, ``pixel`` bytes apart, transformed
-        downwards into eight rows of ``apart`` bytes, where vectors lie side by side.
+        """A vector of each of ``count`` pixels, ``pixel`` bytes apart, of eight rows, transformed
+        downwards into eight rows of ``apart`` bytes.
         """
         lines = _lines(c, rows, SEEN, start)
         with c.loop(count) as n:
@@ -99,8 +93,8 @@ if numba:
 
     @kernel(6)
     def _along(c, source, apart, out, place, tile, count):
-        """``count`` tiles of what :func:`_down` made, transformed along the rows: a vector for each
-        of 64 places, which are ``place`` bytes apart, tiles ``tile`` bytes.
+        """``count`` tiles from :func:`_down`, transformed along the rows: a vector for each of 64
+        places, ``place`` bytes apart, tiles ``tile`` bytes.
         """
         with c.loop(count) as n:
             first, into = c.at(source, STRIP * BYTES, n), c.at(out, 1, c.builder.mul(n, tile))
@@ -142,9 +136,7 @@ if numba:
 
     @kernel(7, (VECTOR, True), (VECTOR, False), (HALF, False))
     def _back(c, how, m, place, bias, into, start, pixel, count):
-        """The products of ``count`` tiles as six rows of outputs, with bias, and ReLU or none;
-        tiles and pixels are ``pixel`` bytes apart.
-        """
+        """The products of ``count`` tiles as six rows of outputs, with bias, and ReLU or none."""
         kind, relu = how
         shift, zero = c.load(bias, 0, kind), c.number(0, kind)
         lines = _lines(c, into, STRIP, start)
@@ -202,7 +194,7 @@ if numba:
         return rows
 
     def _tanh(c, x):
-        """To a few units in the last place. Source: the rational function of Eigen (MPL 2)."""
+        """To a few units in the last place."""
         x = c.larger(c.smaller(x, c.number(7.9, x.type)), c.number(-7.9, x.type))
         y = c.builder.fmul(x, x)
 
@@ -212,15 +204,7 @@ if numba:
                 total = c.fma(total, y, c.number(term, x.type))
             return total
 
-        p = polynomial(
-            *(-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11),
-            *(5.12229709037114e-08, 1.48572235717979e-05, 6.37261928875436e-04),
-            4.89352455891786e-03,
-        )
-        q = polynomial(
-            *(1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03),
-            4.89352518554385e-03,
-        )
+        p, q = (polynomial(*terms) for terms in TANH)
         return c.builder.fdiv(c.builder.fmul(x, p), q)
 
     @kernel(3)
@@ -244,8 +228,8 @@ if numba:
 
     @machine_code
     def _enhance_row(raw, source, out, table):
-        """A row of pixels, (3·width,) uint8, by its curves before tanh, which stand at the address
-        ``raw``; then through ``table`` if it has entries.
+        """A row of pixels, (3·width,) uint8, by its curves before tanh at the address ``raw``; then
+        through ``table`` if it has entries.
         """
         step = 3 * LANES
         whole = source.shape[0] // step * step
@@ -261,9 +245,7 @@ if numba:
 
     @machine_code
     def _rows(place, stage, columns, first, height, zero, out):
-        """Addresses of rows ``first`` … of a stage that are kept at ``place``; of those outside of
-        the photograph, that of a row of noughts.
-        """
+        """Addresses of rows ``first`` … of a stage kept at ``place``; outside, of noughts."""
         for r in range(out.shape[0]):
             y = first + r
             kept = place + y % stage[KEPT] * columns * 4 * stage[CHANNELS]
@@ -318,12 +300,10 @@ if numba:
     def _stream(source, scale, stages, layers, work, places, columns, window, out, table, curves):
         """All layers, strip by strip, over a part of a photograph.
 
-        source: (H, 3·W), times ``scale`` what the network sees; stages, layers: see
-        :class:`Winograd`; work: room, in which each stage has its place (an address) and
-        ``columns``; window: first and last row, first and last column of what is seen, then of what
-        there is to be a result for. Either out: (H, 3·W) uint8, the enhanced photograph, through
-        ``table`` if it has entries; or, where that is empty, curves: (rows, channels·columns)
-        float32 in [−1, 1].
+        source: (H, 3·W), times ``scale`` what the network sees; work: room, in which each stage has
+        its place (an address) and ``columns``; window: first and last row and column of what is
+        seen, then of the result. Either out: (H, 3·W) uint8, enhanced and through ``table`` if it
+        has entries; or, where that is empty, curves: (rows, channels·columns) float32 in [−1, 1].
         """
         top, bottom, left, right, first_row, last_row, first_column, last_column = window
         height, width, zero, scratch = bottom - top, right - left, places[-2], places[-1]
@@ -374,11 +354,8 @@ if numba:
                             part = slice(3 * first_column, 3 * last_column)
                             _enhance_row(raw, source[y, part], out[y, part], table)
                         else:
-                            line, count = (
-                                curves[y - first_row],
-                                channels * (last_column - first_column),
-                            )
-                            _tanh_of(raw, line.ctypes.data, count // (LANES // 2))
+                            count = channels * (last_column - first_column)
+                            _tanh_of(raw, curves[y - first_row].ctypes.data, count // (LANES // 2))
 
 
 def can_run(net: torch.nn.Module) -> bool:
@@ -388,8 +365,7 @@ def can_run(net: torch.nn.Module) -> bool:
 
 
 class Winograd:
-    """The convolutions of a :class:`~zdce.model.CurveNet` as machine code; values are those of the
-    network up to rounding in float32.
+    """The convolutions of a :class:`~zdce.model.CurveNet`, up to rounding in float32.
 
     stages: the table of stages; layers: where weights and bias of each stand.
     """
@@ -425,11 +401,8 @@ class Winograd:
         self.stages = np.array(rows, np.int64)
         self.layers = np.array([[x.data_ptr() for x in w] if w else [0, 0] for w in self.weights])
         self.room = threading.local()
-
-    @property
-    def in_one_pass(self) -> bool:
-        """Whether it can go from 8 bits to 8 bits: 8 curves for each of 3 colours."""
-        return self.config.iterations == ITERATIONS and self.config.curve_channels == 3 * ITERATIONS
+        about = (net.config.iterations, net.config.curve_channels)
+        self.in_one_pass = about == (ITERATIONS, 3 * ITERATIONS)  # from 8 bits to 8 bits
 
     def curves(self, image: Tensor) -> Tensor:
         """(1, 3, H, W) in [0, 1] → curves (1, channels, H, W) in [−1, 1], channels last."""
@@ -441,18 +414,15 @@ class Winograd:
         return torch.from_numpy(curves)[..., : self.config.curve_channels].permute(2, 0, 1)[None]
 
     def finish(self, pixels: np.ndarray, out: np.ndarray, at: Part, table: np.ndarray) -> None:
-        """Rows and columns ``at`` of ``pixels`` (H, W, 3) uint8, enhanced and through ``table``
-        uint8 if it has entries, into ``out``, its like. Rounding is the released code's: x·255 +
-        0.5, truncated.
+        """Rows and columns ``at`` of ``pixels`` (H, W, 3) uint8, enhanced and through ``table`` if
+        it has entries, into ``out``, its like.
         """
         lines, out = (each.reshape(len(pixels), -1) for each in (pixels, out))
         self._run(lines, 1 / 255, at, out, table, NOTHING.astype(np.float32))
 
     def window(self, at: Part, height: int, width: int) -> Part:
-        """What of a photograph of height × width pixels is needed for some rows and columns.
-
-        It begins where a tile of the whole photograph does, so that a part is computed just as the
-        whole is.
+        """What of height × width pixels is needed for some rows and columns; it begins where a tile
+        of the whole does, so that a part is computed just as the whole is.
         """
         around, seen = STRIP * int(self.stages[0, AROUND]), []
         for part, side in zip(at, (height, width), strict=True):
@@ -468,8 +438,8 @@ class Winograd:
         _stream(lines, np.float32(scale), *about, bounds, out, table, curves)
 
     def _prepare(self, width: int) -> None:
-        """Memory of this thread for so many columns, kept for its next photograph: rows of each
-        stage, whose first pixel is nought, a row of noughts, and room for a convolution.
+        """Memory of this thread, kept for its next photograph: rows of each stage, whose first
+        pixel is nought, a row of noughts, and room for a convolution.
         """
         columns = _up(width, STRIP) + 2  # one before the first and one after the last are nought
         if getattr(self.room, "columns", 0) < columns:
@@ -490,8 +460,8 @@ def _up(count: int, to: int) -> int:
 def _packed(
     layer: torch.nn.Conv2d, parts: list[int], outputs: int, direct: bool
 ) -> tuple[Tensor, Tensor]:
-    """Weights and bias of a convolution as the kernels read them, in memory of torch, which begins
-    at multiples of 64 bytes; parts: channels of its inputs, as they are kept.
+    """Weights and bias as the kernels read them, in memory of torch, which begins at multiples of
+    64 bytes; parts: channels of its inputs, as they are kept.
     """
     weight, bias = (parameter.detach().float().numpy() for parameter in (layer.weight, layer.bias))
     each = weight.shape[1] // len(parts)
@@ -501,6 +471,7 @@ def _packed(
     shift[: len(bias)] = bias
     if direct:
         return torch.tensor(full.transpose(2, 3, 1, 0).copy()), torch.tensor(shift)
-    u, step = transformed(full).astype(np.float32), 2 * LANES
-    groups = [u[:, :, n : n + step].reshape(PLACES, -1) for n in range(0, outputs, step)]
+    u, step = np.einsum("ia,ocab,jb->ijco", _WEIGHTS, full.astype(np.float64), _WEIGHTS), 2 * LANES
+    u = u.astype(np.float32)
+    groups = [u[..., n : n + step].reshape(PLACES, -1) for n in range(0, outputs, step)]
     return torch.tensor(np.concatenate(groups, axis=1)), torch.tensor(shift)
