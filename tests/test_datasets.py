@@ -174,7 +174,9 @@ def test_find_takes_right_files_alone_the_data_folder_first_and_names_the_set_to
 # --- bundled photographs --------------------------------------------------------------------------
 
 
-def test_bundled_samples_need_no_network_are_seeded_and_dark(home, monkeypatch):
+def test_bundled_samples_need_no_network_are_seeded_dark_and_differ_by_noise_alone(
+    home, monkeypatch
+):
     import skimage.data._fetchers as fetchers
 
     monkeypatch.setattr(fetchers, "_image_fetcher", None)  # scikit-image's own downloads
@@ -188,6 +190,8 @@ def test_bundled_samples_need_no_network_are_seeded_and_dark(home, monkeypatch):
         ratios.setdefault(sample.scene, []).append(image.mean() / reference.mean())
     for exposures in ratios.values():  # two, three, four stops under
         assert exposures == sorted(exposures, reverse=True) and exposures[0] < 0.6
+    a, b, c, _ = (frame.astype(float) for frame in datasets.bursts("bundled")["chelsea"])
+    assert np.corrcoef((a - b).ravel(), (a - c).ravel())[0, 1] == pytest.approx(0.5, abs=0.02)
     assert not home.exists()
 
 
@@ -204,14 +208,6 @@ def test_camera_noise_follows_its_formula(level):
     assert measured.std() == pytest.approx((expected**2 + step**2 / 12) ** 0.5, rel=0.05)
     assert expose(flat, 0, seed=0).mean() == pytest.approx(level, abs=1)
     assert level < 100 or (expose(flat, -3, seed=0) == 255).all()  # over-exposure clips
-
-
-def test_bundled_bursts_differ_by_independent_noise():
-    scenes = datasets.bursts("bundled")
-    assert list(scenes) == list(datasets.BUNDLED)
-    a, b, c, _ = (frame.astype(float) for frame in scenes["chelsea"])
-    assert 1 < (a - b).std() < 5
-    assert np.corrcoef((a - b).ravel(), (a - c).ravel())[0, 1] == pytest.approx(0.5, abs=0.02)
 
 
 def test_real_sets_read_from_the_mirror(shared, monkeypatch, tmp_path):
@@ -262,6 +258,10 @@ def pieces(piece: bytes, count: int, pause: float):
     return act
 
 
+def once(code, **headers):
+    return lambda h, body, n: answer(h, code if n == 1 else 200, body, **headers)
+
+
 def to(place):
     """Sends elsewhere; ``#`` stands for the server's port."""
     return lambda h, *_: answer(h, 302, Location=place.replace("#", str(h.server.server_port)))
@@ -272,12 +272,8 @@ FAULTS = {
     "short": (lambda h, body, n: answer(h, 200, body[:99], len(body)), "broken: IncompleteRead", 3),
     "other bytes": (lambda h, body, n: answer(h, 200, body[::-1]), "wrong sha256", 3),
     "gone": (lambda h, body, n: answer(h, 404, b"gone"), "404", 1),
-    "passing": (lambda h, body, n: answer(h, 500 if n == 1 else 200, body), None, 2),
-    "patience": (
-        lambda h, body, n: answer(h, 429 if n == 1 else 200, body, Retry_After="1"),
-        None,
-        2,
-    ),
+    "passing": (once(500), None, 2),
+    "patience": (once(429, Retry_After="1"), None, 2),
     "no answer": (lambda h, body, n: time.sleep(0.8), "timed out", 3),
     "flood": (pieces(bytes(1 << 16), 2000, 0), "more than the 5000 bytes", 3),
     "trickle": (pieces(bytes(25), 200, 0.02), "too slow", 3),
