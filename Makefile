@@ -1,6 +1,6 @@
 # make report      run the notebooks and render reports/$(PROFILE)/index.html
 # make test        style, tests, notebooks against their stored outputs
-# make test-all    and the long tests: killed commands, full disks, clocks, a cluster, the pages in a browser
+# make test-all    and the long tests: killed commands, full disks, a cluster, the pages in a browser
 # make conformance published pixels and expected scores; needs ZDCE_MIRROR, a folder with the study's photographs
 # make lab         open the notebooks in JupyterLab
 # make speed       measure speed and memory anew: reports/study/speed; a quiet machine, twelve minutes

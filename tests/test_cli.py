@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from pictures import dark, noise
 from PIL import Image
 
 from zdce import checkpoints, paths
@@ -25,22 +26,19 @@ def zdce():
     return run
 
 
-def random_picture(path, height=20, width=30, top=80, seed=0):
-    pixels = np.random.default_rng(seed).integers(0, top, (height, width, 3), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
+def write(folder, **pictures):
+    folder.mkdir(exist_ok=True, parents=True)
+    for name, pixels in pictures.items():
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
 
 
 @pytest.fixture
 def photo(tmp_path):
-    return random_picture(tmp_path / "dark photo.png")
+    return write(tmp_path, **{"dark photo": dark()}) / "dark photo.png"
 
 
-def test_every_command_answers_help_at_once(zdce):
-    for words in ("", "enhance", "train", "evaluate", "report", "data", "data fetch"):
-        result = zdce(*words.split(), "--help")
-        assert result.exit_code == 0 and "Usage:" in result.output, words
+def test_help_is_there_at_once():
     code = (
         "import sys; from zdce.cli import main\ntry: main(['enhance', '--help'])\n"
         "except SystemExit: print(sorted({'torch', 'numpy', 'numba', 'PIL'} & set(sys.modules)))"
@@ -58,10 +56,9 @@ def test_enhance_writes_what_the_enhancer_makes_of_the_model_that_is_named(zdce,
         "study": ("--model", "zero-dce-improved", "--gamma", "1.15"),
         "off": ("--model", "zero-dce-improved", "--gamma", "1"),
     }.items():
-        result = zdce("enhance", photo, "-o", tmp_path / f"{name}.png", "--device", "cpu", *words)
-        assert result.exit_code == 0, result.output
+        assert zdce("enhance", photo, "-o", tmp_path / f"{name}.png", *words).exit_code == 0
         pixels[name] = np.asarray(Image.open(tmp_path / f"{name}.png"))
-    wanted = Enhancer(device="cpu")(np.asarray(Image.open(photo)))
+    wanted = Enhancer()(np.asarray(Image.open(photo)))
     assert np.array_equal(pixels["default"], wanted) and np.array_equal(pixels["named"], wanted)
     assert np.array_equal(pixels["own"], pixels["study"])  # a model's own gamma, and none
     assert pixels["off"].mean() > pixels["own"].mean()
@@ -84,17 +81,13 @@ def test_wrong_arguments_end_in_a_line_that_names_them(zdce, photo, tmp_path, wo
 
 
 def test_train_then_enhance_with_the_result(zdce, photo, tmp_path):
-    for k in range(3):
-        random_picture(tmp_path / "photos" / f"{k}.png", 40, 40, 256, k)
-    run = ("--out", tmp_path / "run", "--device", "cpu")
-    words = ("train", "--data", tmp_path / "photos", "--size", 32, "--epochs", 2, *run)
-    result = zdce(*words)
-    assert result.exit_code == 0, result.output
-    assert "2 steps" in result.output  # three photographs fit one batch of four
+    folder = write(tmp_path / "photos", **{name: noise(40, 40, 3) for name in "abc"})
+    words = ("train", "--data", folder, "--size", 32, "--epochs", 2, "--out", tmp_path / "run")
+    assert "2 steps" in zdce(*words).output  # three photographs fit one batch of four
     assert zdce(*words, "--resume").exit_code == 0
     weights = ("--weights", tmp_path / "run" / "model.safetensors")
     result = zdce("enhance", photo, "-o", tmp_path / "out.png", *weights)
-    assert result.exit_code == 0 and Image.open(tmp_path / "out.png").size == (30, 20)
+    assert result.exit_code == 0 and Image.open(tmp_path / "out.png").size == (30, 24)
 
 
 def test_train_without_photographs_says_what_can_be_had(zdce, tmp_path, monkeypatch):
@@ -107,26 +100,17 @@ def test_train_without_photographs_says_what_can_be_had(zdce, tmp_path, monkeypa
     assert "zdce data fetch sice-train" in result.output and "--data bundled" in result.output
 
 
-def write(folder, **pictures):
-    folder.mkdir(exist_ok=True)
-    for name, pixels in pictures.items():
-        Image.fromarray(pixels).save(folder / f"{name}.png")
-    return folder
-
-
 def test_own_pairs_are_scored_with_models_and_finished_pictures(zdce, tmp_path):
     rng, mine, file = np.random.default_rng(0), tmp_path / "mine", tmp_path / "scores.csv"
     bright = {name: rng.integers(60, 256, (24, 24, 3), dtype=np.uint8) for name in "ab"}
-    mine.mkdir()
     low = write(mine / "low", **{name: pixels // 4 for name, pixels in bright.items()})
     high = write(mine / "high", **bright)
     theirs = write(tmp_path / "theirs", **{name: pixels - 5 for name, pixels in bright.items()})
-    pairs = ("evaluate", "--pairs", low, high)
-    finished = ("--finished", theirs, "--finished", high)
+    pairs, finished = ("evaluate", "--pairs", low, high), ("--finished", theirs, "--finished", high)
     assert zdce(*pairs, *finished, "--model", "zero-dce", "auto", "--csv", file).exit_code == 0
-    scores = pd.read_csv(file).groupby("method")["mae"].agg(["mean", "count"])
-    assert scores["count"].to_dict() == dict.fromkeys(scores.index, 2) and len(scores) == 5
-    means = scores["mean"]
+    scores = pd.read_csv(file)
+    means = scores.groupby("method")["mae"].mean()
+    assert len(scores) == 2 * len(means) == 10
     assert means[str(theirs)] == pytest.approx(5) and means[str(high)] == 0
     assert means["input"] > 50 and means["auto"] < means["input"]
     result = zdce("evaluate", "--on", mine, "--model", "auto", "--device", "cpu")
@@ -139,18 +123,14 @@ def test_own_pairs_are_scored_with_models_and_finished_pictures(zdce, tmp_path):
         assert zdce("evaluate", *words).exit_code == 2
 
 
-def test_data_list_names_every_set_and_verify_finds_a_changed_file(
-    zdce, shared, tmp_path, monkeypatch
-):
+def test_sets_are_fetched_listed_and_verified(zdce, shared, tmp_path, monkeypatch):
     monkeypatch.setenv("ZDCE_DATA", str(tmp_path))
     assert zdce("data", "fetch", "niqe-model", "--mirror", shared).exit_code == 0
     assert "niqe-model" in zdce("data", "list").output
     assert zdce("data", "verify", "niqe-model").exit_code == 0
-    file = next(tmp_path.rglob("*.mat"))
-    file.write_bytes(bytes(file.stat().st_size))
-    result = zdce("data", "verify", "niqe-model")
-    assert result.exit_code == 1 and file.name in result.output
-    assert zdce("data", "fetch", "no-such-set").exit_code == 1
+    (file := next(tmp_path.rglob("*.mat"))).write_bytes(b"")
+    assert file.name in (result := zdce("data", "verify", "niqe-model")).output
+    assert result.exit_code == zdce("data", "fetch", "no-such-set").exit_code == 1
 
 
 def test_the_second_page_s_python_runs_and_its_options_exist(zdce, monkeypatch, photo):
@@ -170,8 +150,6 @@ def test_the_second_page_s_python_runs_and_its_options_exist(zdce, monkeypatch, 
 
 
 def test_a_dry_run_says_what_would_be_written(zdce, photo, tmp_path):
-    words = ("--dry-run", "--format", "jpg", "--suffix", "_b")
-    result = zdce("enhance", photo, "-o", tmp_path / "out", *words)
-    assert result.exit_code == 0 and not (tmp_path / "out").exists()
-    assert f"{photo} -> {tmp_path / 'out' / 'dark photo_b.jpg'}" in result.output
-    assert "1 would be enhanced" in result.output
+    result = zdce("enhance", photo, "-o", tmp_path / "out", "--dry-run", "--format", "jpg")
+    assert f"{photo} -> {tmp_path / 'out' / 'dark photo.jpg'}" in result.output
+    assert "1 would be enhanced" in result.output and not (tmp_path / "out").exists()

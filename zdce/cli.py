@@ -218,8 +218,9 @@ def evaluate(models, more, on, pairs, finished, file, device) -> None:
         score = evaluation.evaluate_bursts if on == "bursts" else evaluation.evaluate
         scores = score([evaluation.INPUT, *rows], on, device=device)
     _save(scores, file)
-    by = [column for column in ("dataset", "method") if column in scores]
-    click.echo(evaluation.summary(scores, by).T.to_string(float_format="{:.4f}".format))
+    groups = scores.groupby("method", sort=False)
+    means = groups.mean(numeric_only=True).dropna(axis="columns", how="all").assign(n=groups.size())
+    click.echo(means.T.to_string(float_format="{:.4f}".format))
 
 
 @main.command()
