@@ -150,17 +150,17 @@ def write(folder: Path) -> int:
 
 def compare(folder: Path, chosen: str) -> int:
     """Compute every case again and say how it stands; 1 if one is not right."""
-    left = json.loads((folder / "golden.json").read_text())["cases"]
-    left = {c: about for c, about in left.items() if c.startswith(chosen) and c[:6] != "level/"}
+    was = json.loads((folder / "golden.json").read_text())["cases"]
+    was = {c: about for c, about in was.items() if c.startswith(chosen) and c[:6] != "level/"}
     counts = dict.fromkeys(("equal bit for bit", "DIFFERS", "new"), 0)
     for case, now in results(folder, chosen):
-        about = left.pop(case, None)
+        about = was.pop(case, None)
         state = "new" if about is None else "equal bit for bit" if now == about else "DIFFERS"
         counts[state] += 1
         print(f"{case}: {state}")
-    print("".join(f"{case}: MISSING\n" for case in left), end="")
-    print(*(f"{n} {state}," for state, n in counts.items()), f"{len(left)} missing")
-    return min(1, len(left) + counts["DIFFERS"])
+    print("".join(f"{case}: MISSING\n" for case in was), end="")
+    print(*(f"{n} {state}," for state, n in counts.items()), f"{len(was)} missing")
+    return min(1, len(was) + counts["DIFFERS"])
 
 
 if __name__ == "__main__":

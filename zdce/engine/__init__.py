@@ -20,9 +20,7 @@ from zdce.model import CurveNet
 __all__ = ["Compiled", "Curves", "Reference", "candidates", "choose", "has_matrix_units"]
 
 
-def choose(
-    net: nn.Module, device: torch.device | str = "cpu", *, reduced: bool = False
-) -> Reference:
+def choose(net: nn.Module, device: torch.device | str = "cpu", reduced: bool = False) -> Reference:
     """The fastest engine for a network on a device, and why in its ``reason``.
 
     ``engine.render(pixels)`` enhances a photograph. reduced: as in :class:`Reference`.

@@ -39,14 +39,12 @@ class Compiled(Reference):
     ) -> Tensor:
         """As :meth:`Reference.rendered`."""
         pixels, curves = source.contiguous().numpy(), curves or self.found(source)
-        curves = curves and curves.arrays()
-        one = curves is not None and curves.highlight_protection and curves.values.size == 3
+        one = curves is not None and len(curves.values) == 1 and curves.highlight_protection
         whole = curves is None and self.winograd is not None and self.winograd.in_one_pass
         grid = curves is not None and (curves.values.shape[2], curves.repeated) == (1, ITERATIONS)
         if not one and (pixels.dtype != np.uint8 or gray or not (grid or whole)):
-            curves = curves and curves.each(torch.from_numpy)
             return super().rendered(source, curves, gamma, strength, gray)
-        out = np.empty_like(pixels)
+        curves, out = curves and curves.arrays(), np.empty_like(pixels)
         table = np.empty(0, np.uint8) if gamma == 1 else gamma_table(gamma)
         if one:
             noise = np.zeros(256, np.float32) if curves.noise is None else curves.noise
@@ -109,9 +107,7 @@ class Compiled(Reference):
 
 
 def by_grid(pixels: np.ndarray, curves: Curves, table: np.ndarray, out: np.ndarray) -> None:
-    """Photograph (H, W, 3) uint8 by curves on a grid into ``out``, then through ``table`` if it has
-    entries. Rounding is the released code's: x·255 + 0.5, truncated.
-    """
+    """Photograph (H, W, 3) uint8 by curves on a grid, then ``table`` if any, into ``out``."""
     height, width = pixels.shape[:2]
     source, target = pixels.reshape(height, 3 * width), out.reshape(height, 3 * width)
     sides = [curves.places(slice(0, side), side, axis) for axis, side in enumerate((height, width))]

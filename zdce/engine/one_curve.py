@@ -44,9 +44,7 @@ def estimate_noise(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) ->
 
 
 def render(pixels: np.ndarray, out: np.ndarray, r: float, noise: np.ndarray) -> None:
-    """Photograph (H, W, 3) through filter and curve into ``out``, its like; r and noise (256,) as
-    of :mod:`zdce.auto`.
-    """
+    """Photograph (H, W, 3) into ``out``, its like, by r and noise (256,) of :mod:`zdce.auto`."""
     height, width = pixels.shape[:2]
     top = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
     centre = pixels[:: max(1, height // 32), :: max(1, width // 32)].mean() / top
@@ -106,11 +104,7 @@ if numba:
 
     @kernel(6, *itertools.product((0, 1, 2), (False, True)))
     def _bent(c, how, source, lines, apart, numbers, out, count):
-        """``count`` vectors of a row of pixels through filter, protection and curve.
-
-        how: kind, and whether there is a filter; lines: slopes and offsets from the block before
-        on, planes ``apart`` bytes apart.
-        """
+        """``count`` vectors of a row of pixels through filter, protection and curve."""
         kind, filtered = how
         zero, one = c.number(0), c.number(1)
         r, centre = c.spread(numbers), c.spread(numbers, 4)
@@ -239,9 +233,8 @@ if numba:
     @machine_code
     def _solve(means, blocks, noise, numbers, spare, out):
         """Slopes and offsets from the means of the moments in windows, columns 1 … blocks."""
-        red, green, blue, of_red, of_green, of_blue = (
-            means[0], means[1], means[2], means[3], means[4], means[5],
-        )  # fmt: skip
+        red, green, blue = means[0], means[1], means[2]
+        of_red, of_green, of_blue = means[3], means[4], means[5]
         guide, power = spare[0], spare[1]
         for x in range(1, blocks + 1):
             g = _RED * red[x] + _GREEN * green[x] + _BLUE * blue[x]

@@ -99,12 +99,10 @@ class Reference:
 
     def put(self, pixels: np.ndarray | Tensor) -> Tensor:
         """Pixels (H, W, 3) on the engine's device, of their own type; shared if they are there."""
-        if isinstance(pixels, Tensor):
-            return pixels.to(self.device)
-        pixels = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
-        if self.device.type == "cuda":
-            return pixels.pin_memory().to(self.device, non_blocking=True)
-        return pixels.to(self.device)
+        if isinstance(pixels, np.ndarray):
+            pixels = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
+            pixels = pixels.pin_memory() if self.device.type == "cuda" else pixels
+        return pixels.to(self.device, non_blocking=True)
 
     @contextlib.contextmanager
     def stream(self, pixels: np.ndarray | Tensor) -> Iterator[None]:
@@ -120,9 +118,7 @@ class Reference:
 
     @torch.inference_mode()
     def curves(self, pixels: np.ndarray | Tensor) -> Curves | None:
-        """Curves of a photograph (H, W, 3) uint8, uint16, or float32 in [0, 1]; None where the
-        network is to see every pixel: :meth:`render` then finds them tile by tile.
-        """
+        """Curves of a photograph (H, W, 3); None where the network is to see every pixel."""
         with self.stream(pixels):
             return self.found(self.put(pixels))
 
@@ -209,9 +205,7 @@ class Reference:
         return apply_curves(image, full, curves.values.shape[2] * curves.repeated)
 
     def estimate(self, image: Tensor, low: bool = False) -> Tensor:
-        """Curves of what the network looks at, (1, 3, h, w) → (1, channels, h, w) in [−1, 1]; low:
-        in the engine's own precision, which is enough for 8 bits.
-        """
+        """Image (1, 3, h, w) → curves (1, channels, h, w); low: in the engine's own precision."""
         if not low or self.precision == torch.float32:
             return self.net.estimate(image)
         image = image.to(self.precision, memory_format=torch.channels_last)
@@ -228,9 +222,7 @@ class Reference:
         return self.net.reduce(scaled(pixels))
 
     def box_mean(self, pixels: Tensor, factor: int) -> Tensor:
-        """Means over factor × factor pixels, less at the right and lower border: (H, W, 3) →
-        (1, 3, ⌈H/factor⌉, ⌈W/factor⌉) float32 in [0, 1].
-        """
+        """(H, W, 3) → means over squares, (1, 3, ⌈H/factor⌉, ⌈W/factor⌉) float32 in [0, 1]."""
         options = {"ceil_mode": True, "count_include_pad": False}
         if self.device.type == "cuda":
             return F.avg_pool2d(scaled(pixels), factor, **options)

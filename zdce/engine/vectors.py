@@ -125,9 +125,7 @@ if numba:
             self.store(self.pick(first, last, order), address)
 
     def kernel(count: int, *kinds):
-        """An intrinsic of ``count`` integers, from a function that writes its code; with ``kinds``,
-        a first argument says which of them the function is given.
-        """
+        """An intrinsic of ``count`` integers from what writes its code, after one of ``kinds``."""
 
         def wrap(write):
             def generate(context, builder, _signature, arguments):

@@ -81,9 +81,7 @@ if numba:
 
     @kernel(6)
     def _down(c, rows, start, pixel, out, apart, count):
-        """A vector of each of ``count`` pixels, ``pixel`` bytes apart, of eight rows, transformed
-        downwards into eight rows of ``apart`` bytes.
-        """
+        """A vector of ``count`` pixels each, down eight rows; ``pixel`` and ``apart`` in bytes."""
         lines = _lines(c, rows, SEEN, start)
         with c.loop(count) as n:
             at = c.builder.mul(n, pixel)
@@ -93,9 +91,7 @@ if numba:
 
     @kernel(6)
     def _along(c, source, apart, out, place, tile, count):
-        """``count`` tiles from :func:`_down`, transformed along the rows: a vector for each of 64
-        places, ``place`` bytes apart, tiles ``tile`` bytes.
-        """
+        """``count`` tiles of it, along the rows; ``place`` and ``tile``: bytes between them."""
         with c.loop(count) as n:
             first, into = c.at(source, STRIP * BYTES, n), c.at(out, 1, c.builder.mul(n, tile))
             for i in range(SEEN):
@@ -228,9 +224,7 @@ if numba:
 
     @machine_code
     def _enhance_row(raw, source, out, table):
-        """A row of pixels, (3·width,) uint8, by its curves before tanh at the address ``raw``; then
-        through ``table`` if it has entries.
-        """
+        """A row of pixels (3·width,) by its curves before tanh, at ``raw``, then by ``table``."""
         step = 3 * LANES
         whole = source.shape[0] // step * step
         for i in range(0, whole, step):
@@ -300,10 +294,9 @@ if numba:
     def _stream(source, scale, stages, layers, work, places, columns, window, out, table, curves):
         """All layers, strip by strip, over a part of a photograph.
 
-        source: (H, 3·W), times ``scale`` what the network sees; work: room, in which each stage has
-        its place (an address) and ``columns``; window: first and last row and column of what is
-        seen, then of the result. Either out: (H, 3·W) uint8, enhanced and through ``table`` if it
-        has entries; or, where that is empty, curves: (rows, channels·columns) float32 in [−1, 1].
+        source: (H, 3·W), times ``scale`` what the network sees; work: where each stage has its
+        place; window: first and last row and column of what is seen, then of the result. Either
+        out: (H, 3·W) uint8; or, where that is empty, curves: (rows, channels·columns) in [−1, 1].
         """
         top, bottom, left, right, first_row, last_row, first_column, last_column = window
         height, width, zero, scratch = bottom - top, right - left, places[-2], places[-1]
@@ -414,16 +407,12 @@ class Winograd:
         return torch.from_numpy(curves)[..., : self.config.curve_channels].permute(2, 0, 1)[None]
 
     def finish(self, pixels: np.ndarray, out: np.ndarray, at: Part, table: np.ndarray) -> None:
-        """Rows and columns ``at`` of ``pixels`` (H, W, 3) uint8, enhanced and through ``table`` if
-        it has entries, into ``out``, its like.
-        """
+        """Part ``at`` of (H, W, 3) uint8, enhanced and through ``table`` if any, into ``out``."""
         lines, out = (each.reshape(len(pixels), -1) for each in (pixels, out))
         self._run(lines, 1 / 255, at, out, table, NOTHING.astype(np.float32))
 
     def window(self, at: Part, height: int, width: int) -> Part:
-        """What of height × width pixels is needed for some rows and columns; it begins where a tile
-        of the whole does, so that a part is computed just as the whole is.
-        """
+        """What is needed for a part, from a tile of the whole on, so that both round alike."""
         around, seen = STRIP * int(self.stages[0, AROUND]), []
         for part, side in zip(at, (height, width), strict=True):
             first, last = part.start // STRIP * STRIP - around, _up(part.stop, STRIP) + around
@@ -438,9 +427,7 @@ class Winograd:
         _stream(lines, np.float32(scale), *about, bounds, out, table, curves)
 
     def _prepare(self, width: int) -> None:
-        """Memory of this thread, kept for its next photograph: rows of each stage, whose first
-        pixel is nought, a row of noughts, and room for a convolution.
-        """
+        """This thread's memory: rows of each stage, one of noughts, room for a convolution."""
         columns = _up(width, STRIP) + 2  # one before the first and one after the last are nought
         if getattr(self.room, "columns", 0) < columns:
             channels = self.stages[:, CHANNELS]
@@ -457,12 +444,8 @@ def _up(count: int, to: int) -> int:
     return -(-count // to) * to
 
 
-def _packed(
-    layer: torch.nn.Conv2d, parts: list[int], outputs: int, direct: bool
-) -> tuple[Tensor, Tensor]:
-    """Weights and bias as the kernels read them, in memory of torch, which begins at multiples of
-    64 bytes; parts: channels of its inputs, as they are kept.
-    """
+def _packed(layer: torch.nn.Conv2d, parts: list[int], outputs: int, direct: bool) -> list[Tensor]:
+    """Weights and bias as the kernels read them, aligned by torch; parts: its inputs' channels."""
     weight, bias = (parameter.detach().float().numpy() for parameter in (layer.weight, layer.bias))
     each = weight.shape[1] // len(parts)
     full, shift = np.zeros((outputs, sum(parts), 3, 3), np.float32), np.zeros(outputs, np.float32)
@@ -470,8 +453,8 @@ def _packed(
         full[: len(weight), start : start + each] = weight[:, number * each : (number + 1) * each]
     shift[: len(bias)] = bias
     if direct:
-        return torch.tensor(full.transpose(2, 3, 1, 0).copy()), torch.tensor(shift)
+        return [torch.tensor(full.transpose(2, 3, 1, 0).copy()), torch.tensor(shift)]
     u, step = np.einsum("ia,ocab,jb->ijco", _WEIGHTS, full.astype(np.float64), _WEIGHTS), 2 * LANES
     u = u.astype(np.float32)
     groups = [u[..., n : n + step].reshape(PLACES, -1) for n in range(0, outputs, step)]
-    return torch.tensor(np.concatenate(groups, axis=1)), torch.tensor(shift)
+    return [torch.tensor(np.concatenate(groups, axis=1)), torch.tensor(shift)]
