@@ -43,14 +43,7 @@ VARIANTS = {
     },
     "cuda": {
         RELEASED: ("decodes and resizes at every access, 4 loader processes", 1, CORES, "float32"),
-        "launched": ("compiled, photographs resident, launched by the host", 1, 1, "bfloat16"),
-        "captured": ("step compiled, captured once and replayed", 1, 1, "bfloat16"),
-        "packed": (
-            "the same, eight trainings on streams of their own: zdce sweep",
-            8,
-            1,
-            "bfloat16",
-        ),
+        "compiled": ("step compiled, CUDA graphs, photographs resident", 1, 1, "bfloat16"),
     },
 }
 
@@ -99,26 +92,13 @@ def released_steps(config: step.TrainConfig, device: torch.device) -> Iterator[f
         yield loss.item()
 
 
-def our_steps(
-    config: step.TrainConfig, device: torch.device, variant: str, count: int
-) -> Iterator[float]:
-    """One step of ``count`` trainings after another; gives the last loss of the first."""
+def our_steps(config: step.TrainConfig, device: torch.device) -> Iterator[float]:
+    """One step after another of ours; gives the loss."""
     photographs = datasets.training_set("sice-train", config.size, progress=False)
-    precision = config.precision
-    if precision == "auto":
-        precision = "bfloat16" if step.native_bfloat16(device) else "float32"
-    seeds = [replace(config, seed=config.seed + k) for k in range(count)]
-    states = [step.State(each, device, precision, photographs) for each in seeds]
-    for state in states if device.type == "cuda" and variant != "launched" else []:
-        state.capture()
-    for number in range(config.steps):
-        for state in states:
-            state.advance()
-        if number in (0, config.steps - 1):  # the host waits for a GPU at the ends alone
-            for state in states:
-                state.settle()
-            loss = float(states[0].record[-1, 4])
-        yield loss
+    state = step.State(config, device, config.precision, photographs)
+    for _ in range(config.steps):
+        state.advance()
+        yield state.record[-1][step.COLUMNS.index("loss")]
 
 
 def child(name: str, variant: str, net: str, steps: int, seed: int) -> None:
@@ -126,16 +106,15 @@ def child(name: str, variant: str, net: str, steps: int, seed: int) -> None:
     device = torch.device(name)
     precision = VARIANTS[name][variant][3]
     config = replace(EXPERIMENTS[net], steps=steps + 1, seed=seed, precision=precision)
-    count = VARIANTS[name][variant][1] if name == "cuda" else 1
     if variant == RELEASED:
         walk = released_steps(config, device)
     else:
         memory.keep_freed()
-        walk = our_steps(config, device, variant, count)
+        walk = our_steps(config, device)
     next(walk)
     started = time.perf_counter()
     loss = list(walk)[-1]
-    print(json.dumps({"seconds": (time.perf_counter() - started) / steps / count, "loss": loss}))
+    print(json.dumps({"seconds": (time.perf_counter() - started) / steps, "loss": loss}))
 
 
 def measure(device: str, variant: str, net: str, steps: int) -> tuple[float, float]:
@@ -144,8 +123,7 @@ def measure(device: str, variant: str, net: str, steps: int) -> tuple[float, flo
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
     words = [sys.executable, __file__, "--child", device, variant, net, str(steps)]
     pipes = {"env": environment, "stdout": subprocess.PIPE}
-    seeds = range(trainings if device == "cpu" else 1)
-    children = [subprocess.Popen([*words, str(seed)], **pipes) for seed in seeds]
+    children = [subprocess.Popen([*words, str(seed)], **pipes) for seed in range(trainings)]
     results = [json.loads(each.communicate()[0].splitlines()[-1]) for each in children]
     batch = EXPERIMENTS[net].batch
     return sum(batch / result["seconds"] for result in results), results[0]["loss"]

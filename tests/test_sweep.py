@@ -138,19 +138,6 @@ def test_a_training_that_cannot_succeed_is_reported(home, monkeypatch):
     assert outcomes[bad].line() == line
 
 
-def test_trainings_that_share_a_device_take_turns_and_are_as_if_alone(home):
-    """What packs a GPU, on the processor: three trainings, two at a time, one of which fails."""
-    *wanted, bad = configs(home, count=3, steps=6)
-    bad = replace(bad, data=str(home / "nowhere"))
-    snapshots = sweep.Saving(snapshots=(3,))
-    tasks = [(wanted[0], snapshots), (bad, sweep.Saving()), (wanted[1], sweep.Saving())]
-    states = {o.config: o.state for o in sweep._packed(tasks, jobs=2, device="cpu")}
-    assert states == {wanted[0]: "trained", bad: "failed", wanted[1]: "trained"}
-    (sweep.folder(bad)).rmdir()
-    assert_correct(wanted, home)
-    assert len(list((sweep.folder(wanted[0]) / "snapshots").iterdir())) == 1
-
-
 @pytest.mark.long
 def test_the_command_trains_keeps_and_does_not_repeat(home, monkeypatch):
     monkeypatch.setattr(paths, "reports", lambda profile="": home / "reports" / profile)
@@ -178,7 +165,7 @@ def test_the_command_trains_keeps_and_does_not_repeat(home, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "needle"),
     [
-        ("--seeds a", "whole numbers"),
+        ("--seeds a", "'a'"),
         ("--arms paper", "experiment 'paper' in profile quick: choose one of"),
         ("--profile huge", "profile='huge': choose one of quick, study"),
     ],

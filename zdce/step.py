@@ -1,21 +1,20 @@
 """One training step, and all that changes while a network trains.
 
-The step is the released code's: losses, clipped gradients, Adam. A processor launches it as it
-stands; for a GPU it is compiled, captured once as a CUDA graph and replayed.
+The step is the released code's: losses, clipped gradients, Adam.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from zdce.datasets import TrainingSet
 from zdce.losses import RELEASED, TERMS, LossConfig, loss_terms
@@ -24,7 +23,6 @@ from zdce.model import ZERO_DCE, CurveNet, NetConfig
 PRECISIONS = ("auto", "float32", "bfloat16")
 # Of the record: the weighted terms, their sum, and the gradient's norm before clipping.
 COLUMNS = (*TERMS, "loss", "gradient_norm")
-WARM_UP = 3  # steps before one is captured
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what Adam remembers of each parameter
 
 
@@ -99,162 +97,84 @@ def native_bfloat16(device: torch.device) -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
-@functools.cache
-def loss_function(
-    net: NetConfig, loss: LossConfig, precision: str, device: torch.device
-) -> Callable[[dict[str, Tensor], Tensor], Tensor]:
-    """The training loss as a pure function of a network's parameters, by name, and photographs
-    (N, 3, H, W) in [0, 1]: the weighted terms in the order of ``losses.TERMS``, and their sum.
-
-    Compiled for a GPU, once for all trainings that have it.
-    """
-    with torch.random.fork_rng(devices=[]):
-        network = CurveNet(net).to(device).train()
-
-    def values(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            enhanced, curves = functional_call(network, parameters, (image,))
-        terms = loss_terms(enhanced, image, curves, loss)
-        return torch.stack([*terms.values(), sum(terms.values())])
-
-    if device.type == "cpu":
-        return values
-    torch._dynamo.config.cache_size_limit = 256  # one entry for each network, its losses, a size
-    return torch.compile(values, dynamic=False)
-
-
-@functools.lru_cache(maxsize=2)
-def _resident(photographs: TrainingSet, device: torch.device) -> Tensor:
-    """Photographs on the device (394 MB at 256×256): once, however many trainings read them."""
-    return torch.from_numpy(photographs.images).to(device)
-
-
 class State:
-    """Everything that changes while training, and the step. All that a step reads and writes stays
-    on the device: photographs, the order of the batches, the number of the step, the record.
+    """All that changes while a network trains, and the step.
+
+    record: a row for each step done, columns :data:`COLUMNS`.
     """
 
     def __init__(
         self, config: TrainConfig, device: torch.device, precision: str, photographs: TrainingSet
     ) -> None:
+        if precision == "auto":
+            precision = "bfloat16" if native_bfloat16(device) else "float32"
         self.config, self.device, self.precision = config, device, precision
-        self.photographs, gpu = photographs, device.type == "cuda"
+        self.photographs = photographs
         self.per_epoch = -(-len(photographs) // config.batch)
+        self.images = torch.from_numpy(photographs.images).to(device)  # 394 MB of sice-train
+        self.order = batches(len(photographs), config.batch, config.seed)
+        self.record: list[list[float]] = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.net = CurveNet(config.net)
         layout = torch.channels_last if precision == "bfloat16" else torch.contiguous_format
         self.net.to(device, memory_format=layout).train()
-        self.parameters = dict(self.net.named_parameters())
-        self.values = loss_function(config.net, config.loss, precision, device)
         self.optimizer = torch.optim.Adam(
-            self.parameters.values(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            capturable=gpu,
-            fused=gpu or None,
+            self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        self.held = {}  # by name, with the record, what a checkpoint holds
-        for name, parameter in self.parameters.items():
-            moments = {moment: torch.zeros_like(parameter) for moment in MOMENTS}
-            self.optimizer.state[parameter] = {"step": torch.zeros((), device=device), **moments}
-            every = {"net": parameter, **moments}.items()
-            self.held |= {f"{kind}.{name}": tensor for kind, tensor in every}
-        order = np.zeros((config.steps, config.batch), np.int64)
-        source = batches(len(photographs), config.batch, config.seed)
-        for row, numbers in zip(order, source, strict=False):
-            row[: len(numbers)] = numbers
-        self.images = _resident(photographs, device)
-        self.order = torch.from_numpy(order).to(device)
-        self.cursor = torch.zeros(1, dtype=torch.int64, device=device)
-        self.rows = torch.zeros(config.steps, len(COLUMNS), device=device)
-        self.step, self.settled, self.seconds = 0, 0, 0.0
-        self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        for parameter in self.net.parameters():  # as Adam would, but before its first step
+            moments = {key: torch.zeros_like(parameter) for key in MOMENTS}
+            self.optimizer.state[parameter] = {"step": torch.zeros(()), **moments}
+        if device.type == "cuda":  # launched as one CUDA graph for each size of batch
+            self.values = torch.compile(self.values, mode="reduce-overhead", dynamic=False)
 
     @property
-    def record(self) -> np.ndarray:
-        """(steps done, len(COLUMNS)) float32, columns :data:`COLUMNS`."""
-        return self.rows[: self.step].cpu().numpy()
+    def step(self) -> int:
+        """Steps done."""
+        return len(self.record)
 
-    def _count(self, step: int) -> int:
-        """Photographs of a step's batch: fewer at the end of an epoch."""
-        place = step % self.per_epoch * self.config.batch
-        return min(self.config.batch, len(self.photographs) - place)
-
-    def launch(self, count: int) -> None:
-        """One step on the next ``count`` photographs; nothing waits for the device."""
-        numbers = self.order.index_select(0, self.cursor).view(-1)[:count]
-        pixels = self.images.index_select(0, numbers)  # (N, H, W, 3): colours stay together
-        values = self.values(self.parameters, pixels.permute(0, 3, 1, 2).float().div_(255))
-        self.optimizer.zero_grad(set_to_none=False)
-        values[-1].backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
-        self.optimizer.step()
-        row = torch.cat([values.detach(), norm.view(1)])
-        self.rows.index_copy_(0, self.cursor, row[None])
-        self.cursor.add_(1)
+    def values(self, image: Tensor) -> Tensor:
+        """The weighted terms for photographs (N, 3, H, W) in [0, 1], in the order of
+        ``losses.TERMS``, and their sum.
+        """
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            enhanced, curves = self.net(image)
+        terms = list(loss_terms(enhanced, image, curves, self.config.loss).values())
+        return torch.stack([*terms, sum(terms)])
 
     def advance(self) -> None:
-        """The next step, launched or replayed; on a processor it is settled at once."""
-        count = self._count(self.step)
-        if self.graphs:
-            with torch.cuda.stream(self.stream):
-                self.graphs[count].replay()
-        else:
-            self.launch(count)
-        self.step += 1
-        if self.device.type == "cpu":
-            self.settle()
-
-    def settle(self) -> None:
-        """Wait until every step is done; :class:`TrainingError`, which names the photographs, for
-        one since the last time that is not finite.
+        """The next step. Raises :class:`TrainingError`, which names the photographs, for a loss or
+        gradient that is not finite.
         """
-        if self.graphs:
-            self.stream.synchronize()
-        rows = self.rows[self.settled : self.step].cpu().numpy()
-        for row, column in np.argwhere(~np.isfinite(rows))[:1]:
-            step, term = self.settled + int(row), COLUMNS[column].replace("_", " ")
-            names = [self.photographs.names[k] for k in self.order[step, : self._count(step)]]
-            said = f"step {step}: {term} is {rows[row, column]}, photographs {', '.join(names)}"
-            raise TrainingError(said)
-        self.settled = self.step
+        numbers = next(self.order)
+        pixels = self.images[torch.from_numpy(numbers).to(self.device)]  # (N, H, W, 3)
+        self.optimizer.zero_grad()
+        values = self.values(pixels.permute(0, 3, 1, 2).float().div_(255))
+        values[-1].backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.record.append([*values.tolist(), norm.item()])
+        for column, value in zip(COLUMNS, self.record[-1], strict=True):
+            if not math.isfinite(value):
+                names = ", ".join(self.photographs.names[k] for k in numbers)
+                term = column.replace("_", " ")
+                raise TrainingError(f"step {self.step - 1}: {term} is {value}, photographs {names}")
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a training goes on from, by name."""
-        return {"record": self.rows[: self.step], **self.held}
+        found = {"record": torch.tensor(self.record)}
+        for name, parameter in self.net.named_parameters():
+            every = {"net": parameter, **self.optimizer.state[parameter]}
+            found |= {f"{kind}.{name}": every[kind] for kind in ("net", *MOMENTS)}
+        return found
 
+    @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go on from :meth:`tensors`."""
-        self.step = self.settled = len(tensors["record"])
-        self.cursor.fill_(self.step)
-        self.rows[: self.step] = tensors["record"]
-        with torch.no_grad():
-            for name, tensor in self.held.items():
+        for name, tensor in self.tensors().items():
+            if name != "record":
                 tensor.copy_(tensors[name])
-            for state in self.optimizer.state.values():
-                state["step"].fill_(self.step)
-
-    def capture(self) -> None:
-        """From now on replay the step, captured once for each size of batch, on a stream of its
-        own.
-        """
-        before = {name: tensor.clone() for name, tensor in self.tensors().items()}
-        counts = sorted({self._count(step) for step in range(self.per_epoch)}, reverse=True)
-        torch.backends.cudnn.benchmark = True
-        self.stream, graphs, pool = torch.cuda.Stream(self.device), {}, None
-        self.stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(self.stream):
-            for count in counts:
-                for _ in range(WARM_UP):
-                    self.cursor.zero_()  # the first row each time, however few there are
-                    self.launch(count)
-        self.stream.synchronize()
-        for count in counts:
-            graphs[count] = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graphs[count], pool=pool, stream=self.stream):
-                self.launch(count)
-            pool = graphs[count].pool()
-        self.restore(before)
-        torch.cuda.synchronize(self.device)
-        self.graphs = graphs
+        self.record = tensors["record"].tolist()
+        for state in self.optimizer.state.values():
+            state["step"].fill_(self.step)
+        self.order = itertools.islice(self.order, self.step, None)

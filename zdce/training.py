@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,9 +25,8 @@ from zdce.datasets import TrainingSet, exposure_warning, training_set
 from zdce.files import atomic_write, lock
 from zdce.losses import TERMS
 from zdce.model import CurveNet
-from zdce.step import COLUMNS, State, TrainConfig, TrainingError, device_of, native_bfloat16
+from zdce.step import COLUMNS, State, TrainConfig, TrainingError, device_of
 
-LOOKED_AT = 500  # steps on a GPU between two looks at whether the losses are finite
 CHECKPOINT, MODEL = "checkpoint.safetensors", "model.safetensors"  # of a run's folder
 
 
@@ -70,13 +68,7 @@ class Run:
         return self.folder / "loss.png"
 
 
-def train(config: TrainConfig, out: str | Path | None = None, **options) -> Run:
-    """Train ``config`` to its end; arguments and errors: :func:`train_in_steps`."""
-    (run,) = filter(None, train_in_steps(config, out, **options))
-    return run
-
-
-def train_in_steps(
+def train(
     config: TrainConfig,
     out: str | Path | None = None,
     *,
@@ -86,9 +78,8 @@ def train_in_steps(
     device: str = "cpu",
     progress: bool = True,
     saving: Saving = Saving(),
-) -> Iterator[Run | None]:
-    """Train ``config`` into the folder ``out``, by default one of ``runs/`` named after ``config``;
-    gives way after every step, so that several can take turns, and last the :class:`Run`.
+) -> Run:
+    """Train ``config`` into the folder ``out``, by default one of ``runs/`` named after ``config``.
 
     weights: a file to start from, in place of random values. resume: go on from the folder's last
     checkpoint; without one it starts anew and says so. A finished run is returned as it is, and
@@ -106,21 +97,23 @@ def train_in_steps(
         config = replace(config, start=checkpoints.fingerprint(start))
     folder = Path(out) if out else paths.runs() / config.run_name()
     with lock(folder, "trains"):
-        header, tensors = {}, {}
-        if resume and (folder / CHECKPOINT).exists():
-            header, tensors = _read_checkpoint(folder / CHECKPOINT, config)
-        elif resume and progress:
+        header, tensors = _read_checkpoint(folder / CHECKPOINT, config) if resume else ({}, {})
+        if resume and not header and progress:
             print(f"{folder}: no checkpoint to go on from; starts anew", flush=True)
         if header.get("step") == config.steps and finished(config, folder):
-            net, record = checkpoints.read(folder / MODEL).net, tensors["record"].numpy()
-            yield Run(config, folder, net, pd.DataFrame(record, columns=list(COLUMNS)))
-            return
+            net = checkpoints.read(folder / MODEL).net
+            return Run(config, folder, net, _table(tensors["record"].numpy()))
         if photographs is None:
             photographs = training_set(config.data, config.size, progress)
         _check(config, photographs, progress)
-        state = _state(config, folder, photographs, device_of(device), start, header, tensors)
-        yield from _loop(state, folder, progress, saving)
-        yield _finish(state, folder)
+        precision = header.get("precision", config.precision)
+        state = State(config, device_of(device), precision, photographs)
+        if start:
+            state.net.load_state_dict(start)
+        if header:
+            state.restore(tensors)
+        _steps(state, folder, progress, saving)
+        return _finish(state, folder)
 
 
 def finished(config: TrainConfig, folder: Path) -> bool:
@@ -132,31 +125,6 @@ def finished(config: TrainConfig, folder: Path) -> bool:
     return header.get("train") == config.header()
 
 
-def _state(
-    config: TrainConfig,
-    folder: Path,
-    photographs: TrainingSet,
-    device: torch.device,
-    start: dict[str, Tensor],
-    header: dict,
-    tensors: dict[str, Tensor],
-) -> State:
-    """A training before its next step: the first, or the one after its checkpoint."""
-    precision = header.get("precision", config.precision)
-    if precision == "auto":
-        precision = "bfloat16" if native_bfloat16(device) else "float32"
-    state = State(config, device, precision, photographs)
-    if start:
-        state.net.load_state_dict(start)
-    if tensors:
-        state.restore(tensors)
-        with suppress(OSError, KeyError, TypeError, ValueError):  # it does a training no harm
-            state.seconds = float(json.loads((folder / "run.json").read_text())["seconds"])
-    if device.type == "cuda":
-        state.capture()
-    return state
-
-
 def _check(config: TrainConfig, photographs: TrainingSet, progress: bool) -> None:
     shape, size = photographs.images.shape[1:], config.size
     if shape != (size, size, 3):
@@ -165,35 +133,30 @@ def _check(config: TrainConfig, photographs: TrainingSet, progress: bool) -> Non
         print(f"warning: {warning}", flush=True)
 
 
-def _loop(state: State, folder: Path, progress: bool, saving: Saving) -> Iterator[None]:
+def _steps(state: State, folder: Path, progress: bool, saving: Saving) -> None:
     """Steps until the configured number, with checkpoints and snapshots on the way."""
-    config = state.config
-    stops = {config.steps, *saving.snapshots}
-    saved, began, shown = time.monotonic(), time.perf_counter() - state.seconds, state.step
+    config, about = state.config, folder / "run.json"
+    before = json.loads(about.read_text("utf-8"))["seconds"] if state.step else 0.0
+    saved = began = time.monotonic()
     board = _board(folder, state.step) if saving.tensorboard else nullcontext()
     how = {"unit": "step", "mininterval": 5, "file": sys.stdout, "disable": not progress}
     with tqdm(total=config.steps, initial=state.step, **how) as bar, board as writer:
         while state.step < config.steps:
             state.advance()
             bar.update()
-            yield
-            epoch = state.step % state.per_epoch == 0
-            due = time.monotonic() - saved > saving.seconds
-            if not (epoch or due or state.step in stops or state.step % LOOKED_AT == 0):
-                continue
-            state.settle()
-            if writer is not None:
-                _show(writer, state.record[shown:], shown)
-                shown = state.step
-            if progress and (epoch or state.step == config.steps):
-                bar.write(_epoch_line(state))
+            for column, value in zip(COLUMNS, state.record[-1], strict=True) if writer else ():
+                writer.add_scalar(column, value, state.step - 1)
+            last = state.step == config.steps
+            if progress and (last or state.step % state.per_epoch == 0):
+                means = zip(COLUMNS, np.mean(state.record[-state.per_epoch :], axis=0), strict=True)
+                values = ", ".join(f"{column} {value:.4f}" for column, value in means)
+                bar.write(f"epoch {state.step / state.per_epoch:.4g}: {values}")
             if state.step in saving.snapshots:
                 name = weights_name(config.name, config.seed, state.step / state.per_epoch)
                 _save_weights(state, folder / "snapshots" / name)
-            if due or state.step == config.steps:
-                state.seconds = time.perf_counter() - began
-                _save_checkpoint(state, folder)
+            if last or time.monotonic() - saved > saving.seconds:
                 saved = time.monotonic()
+                _save_checkpoint(state, folder, before + saved - began)
 
 
 def _board(folder: Path, step: int):
@@ -205,13 +168,6 @@ def _board(folder: Path, step: int):
             'TensorBoard is not installed: pip install "zdce[tensorboard]"'
         ) from None
     return SummaryWriter(str(folder), purge_step=step)
-
-
-def _show(writer, rows: np.ndarray, step: int) -> None:
-    """Rows of the record, the first of which is of ``step``."""
-    for number, row in enumerate(rows.tolist(), step):
-        for column, value in zip(COLUMNS, row, strict=True):
-            writer.add_scalar(column, value, number)
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -226,11 +182,13 @@ def _starting_weights(config: TrainConfig, file: str | Path) -> dict[str, Tensor
 
 
 def _read_checkpoint(file: Path, config: TrainConfig) -> tuple[dict, dict[str, Tensor]]:
-    """Header and tensors of a checkpoint that ``config`` can go on from."""
+    """Header and tensors of a checkpoint that ``config`` can go on from; empty without a file."""
+    if not file.exists():
+        return {}, {}
     try:
         tensors, header = checkpoints.read_tensors(file)
-        step, theirs, _ = int(header["step"]), dict(header["train"]), tensors["record"]
-    except (KeyError, TypeError, ValueError):
+        step, theirs, _ = header["step"], header["train"], tensors["record"]
+    except (KeyError, ValueError):
         raise TrainingError(
             f"{file}: damaged, or no checkpoint of a training; remove it or start anew"
         ) from None
@@ -244,20 +202,14 @@ def _read_checkpoint(file: Path, config: TrainConfig) -> tuple[dict, dict[str, T
     return header, tensors
 
 
-def _save_checkpoint(state: State, folder: Path) -> None:
-    """Everything, and ``run.json`` beside it: what differs between trainings of equal
-    configuration.
+def _save_checkpoint(state: State, folder: Path, seconds: float) -> None:
+    """``run.json``, in which stands what differs between trainings of equal configuration, and all
+    that this one goes on from.
     """
-    if not all(torch.isfinite(parameter).all() for parameter in state.parameters.values()):
-        raise TrainingError(
-            f"step {state.step}: weights are not finite; {CHECKPOINT} is left as it was"
-        )
     config, gpu = state.config.header(), state.device.type == "cuda"
-    header = {"step": state.step, "precision": state.precision, "train": config}
-    checkpoints.write_tensors(folder / CHECKPOINT, state.tensors(), header)
     about = {
         "config": config,
-        "seconds": round(state.seconds, 1),
+        "seconds": round(seconds, 1),
         "precision": state.precision,
         "device": torch.cuda.get_device_name(state.device) if gpu else "cpu",
         "threads": torch.get_num_threads(),
@@ -266,6 +218,8 @@ def _save_checkpoint(state: State, folder: Path) -> None:
     }
     with atomic_write(folder / "run.json") as partial:
         partial.write_text(json.dumps(about, indent=1, sort_keys=True), "utf-8")
+    header = {"step": state.step, "precision": state.precision, "train": config}
+    checkpoints.write_tensors(folder / CHECKPOINT, state.tensors(), header)
 
 
 def _save_weights(state: State, file: Path) -> None:
@@ -276,19 +230,17 @@ def _save_weights(state: State, file: Path) -> None:
 
 def _finish(state: State, folder: Path) -> Run:
     """The record, the picture and last the weights."""
-    frame = pd.DataFrame(state.record, columns=list(COLUMNS))
-    run = Run(state.config, folder, state.net.eval(), frame)
+    table = _table(np.array(state.record, np.float32))
+    run = Run(state.config, folder, state.net.eval(), table)
     with atomic_write(folder / "record.csv") as partial:
-        frame.to_csv(partial, index_label="step", float_format="%.6g")
-    _draw(frame, state.per_epoch, run.picture)
+        table.to_csv(partial, index_label="step", float_format="%.6g")
+    _draw(table, state.per_epoch, run.picture)
     _save_weights(state, run.weights)
     return run
 
 
-def _epoch_line(state: State) -> str:
-    means = zip(COLUMNS, state.record[-state.per_epoch :].mean(axis=0), strict=True)
-    values = ", ".join(f"{column} {value:.4f}" for column, value in means)
-    return f"epoch {state.step / state.per_epoch:.4g}: {values}"
+def _table(record: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame(record, columns=list(COLUMNS))
 
 
 def _draw(record: pd.DataFrame, per_epoch: int, file: Path) -> None:

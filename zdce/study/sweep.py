@@ -11,18 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
 
 from zdce import paths
 from zdce.files import atomic_write
-from zdce.step import TrainConfig, TrainingError, device_of
-from zdce.training import CHECKPOINT, MODEL, Saving, finished, train, train_in_steps
+from zdce.step import TrainConfig, device_of
+from zdce.training import CHECKPOINT, MODEL, Saving, finished, train
 
 RETRIES = 2  # of a training that failed, or whose process or worker was lost
-PACKED = 8  # trainings at a time on a GPU; measured on an H100 with the study's two networks
 
 
 @dataclass(frozen=True)
@@ -61,13 +59,11 @@ def sweep(
     """Train ``configs``, yielding each one's outcome when it ends; finished runs are not repeated.
 
     snapshots: steps after which weights are kept, by the configuration's name. jobs: trainings at a
-    time; default: one for each processor core, each in a process with one thread, or eight on a
-    GPU, which they share in one process, each on a stream of its own. scheduler: address of a Dask
-    cluster to train on instead (``tcp://host:8786``); its workers need this package and the
-    training photographs, but no folder shared with this machine. A training that fails, or whose
-    process or worker is lost, is run again from its last checkpoint, :data:`RETRIES` times (on a
-    GPU not). Equal configurations give equal weights wherever they are trained, up to the
-    processor's arithmetic.
+    time, each in a process with one thread; default: one for each processor core, one on a GPU.
+    scheduler: address of a Dask cluster to train on instead (``tcp://host:8786``); its workers need
+    this package and the training photographs, but no folder shared with this machine. A training
+    that fails, or whose process or worker is lost, is run again from its last checkpoint,
+    :data:`RETRIES` times.
     """
     waiting = []
     for config in configs:
@@ -78,11 +74,10 @@ def sweep(
     if scheduler and waiting:
         with _cluster(scheduler) as executor:
             yield from _submitted(waiting, executor, _on_worker, device)
-    elif device_of(device).type == "cuda":
-        yield from _packed(waiting, jobs or PACKED, "cuda")
     else:
-        with ThreadPoolExecutor(jobs or os.cpu_count()) as executor:
-            yield from _submitted(waiting, executor, _in_process)
+        jobs = jobs or (1 if device_of(device).type == "cuda" else os.cpu_count())
+        with ThreadPoolExecutor(jobs) as executor:
+            yield from _submitted(waiting, executor, _in_process, device)
 
 
 def _submitted(waiting: Sequence[Job], executor: Executor, work, *more) -> Iterator[Outcome]:
@@ -109,7 +104,7 @@ def _submitted(waiting: Sequence[Job], executor: Executor, work, *more) -> Itera
             future.cancel()
 
 
-def _in_process(config: TrainConfig, saving: Saving) -> dict[str, bytes]:
+def _in_process(config: TrainConfig, saving: Saving, device: str) -> dict[str, bytes]:
     """Train in a process of its own; what it prints goes to ``log.txt`` of the run's folder."""
     folder(config).mkdir(parents=True, exist_ok=True)
     log = folder(config) / "log.txt"
@@ -117,7 +112,8 @@ def _in_process(config: TrainConfig, saving: Saving) -> dict[str, bytes]:
     own = {"OMP_NUM_THREADS": "1", "ZDCE_RUNS": str(paths.runs())}
     with log.open("a") as stream:
         pipes = {"stdout": stream, "stderr": subprocess.STDOUT, "env": os.environ | own}
-        code = subprocess.run(words, input=pickle.dumps((config, saving)), **pipes).returncode
+        pipes["input"] = pickle.dumps((config, saving, device))
+        code = subprocess.run(words, **pipes).returncode
     if code or not finished(config, folder(config)):
         said = log.read_text(errors="replace").strip().splitlines()
         ends = [f"killed by signal {-code}"] if code < 0 else said[-1:] or [f"exit code {code}"]
@@ -127,9 +123,9 @@ def _in_process(config: TrainConfig, saving: Saving) -> dict[str, bytes]:
 
 def _from_stdin() -> None:
     """The other end of :func:`_in_process`."""
-    config, saving = pickle.load(sys.stdin.buffer)
+    config, saving, device = pickle.load(sys.stdin.buffer)
     try:
-        train(config, folder(config), resume=True, saving=saving)
+        train(config, folder(config), resume=True, device=device, saving=saving)
     except (OSError, ValueError, RuntimeError) as error:
         sys.exit(f"Error: {error}")
 
@@ -153,25 +149,6 @@ def _on_worker(config: TrainConfig, saving: Saving, device: str) -> dict[str, by
     snapshots = sorted((home / "snapshots").glob("*.safetensors"))
     files = [*snapshots, *(home / name for name in ("record.csv", "run.json", CHECKPOINT, MODEL))]
     return {str(file.relative_to(home)): file.read_bytes() for file in files}
-
-
-def _packed(waiting: Sequence[Job], jobs: int, device: str) -> Iterator[Outcome]:
-    """``jobs`` trainings at a time take turns in this process, a step each: a GPU overlaps them."""
-    how = {"resume": True, "device": device, "progress": False}
-    rest = ((c, train_in_steps(c, folder(c), saving=saving, **how)) for c, saving in waiting)
-    active = list(islice(rest, jobs))
-    while active:
-        for each in list(active):
-            config, steps = each
-            try:
-                if next(steps) is None:
-                    continue
-                outcome = Outcome(config, "trained")
-            except (OSError, ValueError, TrainingError) as error:
-                outcome = Outcome(config, "failed", str(error))
-            active.remove(each)
-            active += islice(rest, 1)
-            yield outcome
 
 
 if __name__ == "__main__":
