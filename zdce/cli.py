@@ -125,7 +125,7 @@ def export(model, weights, gamma, out) -> None:
 
 
 @main.command()
-@click.option("--arm", default="zero-dce-improved", show_default=True, help="One of the study's.")
+@click.option("--arm", default="zero-dce-improved", show_default=True, help="Experiment's name.")
 @click.option("--data", help="sice-train (the study's), bundled, or a folder of photographs.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the photographs.")
 @click.option("--steps", type=click.IntRange(1), help="Default: 200 epochs of sice-train.")
@@ -168,12 +168,12 @@ def train(arm, epochs, out, weights, resume, save_every, tensorboard, device, **
 @main.command()
 @click.option("--profile", default="quick", show_default=True, help="quick, short or study.")
 @click.option("--seeds", help="Such as 0,1,2; default: the profile's own.")
-@click.option("--arms", help="Only these configurations, with commas between them; default: all.")
+@click.option("--arms", help="Only these experiments, with commas between them; default: all.")
 @click.option("--jobs", type=click.IntRange(1), help="At a time; default: one for each core.")
 @scheduler_option
 @device_option
 def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
-    """Train every configuration of the study; what was trained before is not trained again."""
+    """Train every experiment of the study; what was trained before is not trained again."""
     from zdce.study import experiments
     from zdce.study import sweep as sweeps
 
@@ -268,13 +268,12 @@ def data_list() -> None:
 @data.command("fetch")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--mirror", help="Folder or http(s) address with the same paths.")
-@click.option("--jobs", type=click.IntRange(1, 64), default=8, help="Downloads at a time.")
-def data_fetch(names, mirror, jobs) -> None:
+def data_fetch(names, mirror) -> None:
     """Bring data sets ("all" for every one); each file is checked before it counts as there."""
     from zdce import datasets, fetch
 
     wanted = list(datasets.DATASETS) if "all" in names else names
-    done = fetch.fetch(wanted, mirror=mirror, jobs=jobs)
+    done = fetch.fetch(wanted, mirror=mirror)
     _end(f"{len(done.fetched)} fetched, {len(done.kept)} there already", done.failed)
 
 
