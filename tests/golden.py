@@ -107,7 +107,7 @@ def decoded(file: Path) -> np.ndarray:
 
 
 def computed(folder: Path, chosen: str):
-    """(case, kind, array): each setting on each input, then each file of the command line."""
+    """(case, kind, array) of each setting on each input, then of each file of the command."""
     for name, options in settings(folder):
         if name.startswith(chosen[: len(name)]):
             enhancer = zdce.Enhancer(**options, device="cpu")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -61,10 +59,7 @@ def test_pixels_go_to_the_device_once_as_they_are_and_nothing_else_moves(kind, w
     """To the device "meta", which has no values: whatever asked for one would fail."""
     precision = torch.float16 if way == "half" else torch.float32
     net = AutoCurve() if way == "auto" else trained()
-    one = Reference(net, reduced=way == "reduced", precision=precision)
-    one.net.to("meta")
-    one.convolving.to("meta")
-    one.device = torch.device("meta")
+    one = Reference(net, "meta", reduced=way == "reduced", precision=precision)
     reference._table(1.15, getattr(torch, np.dtype(kind).name), one.device)
     pixels = torch.from_numpy(pixels_of(33, 47, kind))
     with Moves() as moved:
@@ -89,7 +84,6 @@ def test_machine_code_gives_what_the_reference_gives(fields, reduced, kind, size
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(400, 603), (700, 320), (16, 16), (1, 1), (3, 50), (131, 1)])
 def test_machine_code_of_the_curve_alone_gives_what_the_reference_gives(kind, size):
-    """Bright, black, clipped and noisy parts; gamma, strength and grey; arrays and tensors."""
     pixels = pixels_of(*size, kind)
     pixels[: size[0] // 3], pixels[: size[0] // 5] = 0, pixels.max() * 2 // 3
     one = Compiled(AutoCurve())
@@ -106,18 +100,17 @@ def test_the_reference_of_the_curve_alone_is_what_its_module_says():
     assert np.allclose(Reference(AutoCurve()).render(pixels), expected, atol=1e-5)
 
 
-@needs_numba
 @pytest.mark.parametrize("reduced", [False, True])
-def test_results_do_not_depend_on_the_number_of_threads(monkeypatch, reduced):
+@pytest.mark.parametrize("net", [trained(), AutoCurve()])
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch, reduced, net):
     monkeypatch.setattr(reference, "TILE", (16, 16))
     before, pixels = torch.get_num_threads(), dark(300, 50)
-    for kind, net in itertools.product((Reference, Compiled), (trained(), AutoCurve())):
-        one, results = kind(net, reduced=reduced), []
-        for threads in (1, 2, 3):
+    for one in engine.candidates(net, reduced=reduced):
+        results = []
+        for threads in (1, 2, 3, before):
             torch.set_num_threads(threads)
             results.append(one.render(pixels))
             assert torch.get_num_threads() == threads
-        torch.set_num_threads(before)
         assert all(np.array_equal(results[0], each) for each in results)
 
 

@@ -5,39 +5,29 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from zdce.postprocess import (
     LUMA,
     apply_gamma,
     blend,
     estimate_noise,
-    gamma_table,
     guided_filter,
     highlight_protection,
 )
-
-
-@given(st.floats(0.05, 20))
-def test_tables_rise_and_hold_black_and_white(gamma):
-    table = gamma_table(gamma)
-    assert table.dtype == np.uint8 and table.shape == (256,)
-    assert table[0] == 0 and table[255] == 255 and (np.diff(table.astype(int)) >= 0).all()
-    levels = np.arange(256)
-    assert (table <= levels).all() if gamma >= 1 else (table >= levels).all()
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_gamma_on_pixels(kind):
     top = np.iinfo(kind).max
     pixels = np.arange(top + 1).astype(kind).reshape(64, -1)
-    after = apply_gamma(pixels, 1.15)
-    assert after.dtype == kind and np.array_equal(apply_gamma(pixels, 1), pixels)
-    levels = range(0, top + 1, 97)
-    assert after.ravel().tolist()[::97] == [round(top * (v / top) ** 1.15) for v in levels]
+    assert np.array_equal(apply_gamma(pixels, 1), pixels)
+    for gamma in (0.05, 1.15, 20):
+        after, levels = apply_gamma(pixels, gamma), range(0, top + 1, 97)
+        assert after.dtype == kind and after.shape == pixels.shape
+        assert after.ravel().tolist()[::97] == [round(top * (v / top) ** gamma) for v in levels]
     if kind == np.uint8:  # the improved study's
-        assert (after.ravel()[[0, 1, 64, 128, 200, 255]] == [0, 0, 52, 115, 193, 255]).all()
+        after = apply_gamma(np.array([0, 1, 64, 128, 200, 255], kind), 1.15)
+        assert after.tolist() == [0, 0, 52, 115, 193, 255]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
@@ -52,12 +42,6 @@ def test_blend_is_linear_and_leaves_what_it_is_given(dtype):
         assert mixed.dtype == dtype
         assert np.abs(mixed.astype(float) - exact).max() <= (0.51 if top > 1 else 1e-6)
     assert np.array_equal(original, kept) and np.array_equal(blend(original, enhanced, 0), kept)
-
-
-@pytest.mark.parametrize("gamma", [0, -1, float("nan"), float("inf")])
-def test_wrong_gamma(gamma):
-    with pytest.raises(ValueError, match=f"gamma={gamma}"):
-        gamma_table(gamma)
 
 
 def test_highlights_are_protected_and_darks_are_not():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from zdce import auto
 from zdce.engine import one_curve, winograd
-from zdce.engine.reference import ONE_CURVE, Curves, Reference
+from zdce.engine.reference import ONE_CURVE, Curves, Reference, scaled
 from zdce.engine.tiling import Tile, parallel
 from zdce.engine.vectors import numba
 from zdce.engine.winograd import Winograd
@@ -85,10 +85,7 @@ class Compiled(Reference):
         pixels = pixels.numpy()
         rows, columns = (auto.block_places(side).numpy() for side in pixels.shape[:2])
         at = (each[:, auto.POINTS].ravel() for each in (rows, columns))
-        points = pixels[np.ix_(*at)].astype(np.float32)
-        points /= 1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
-        points = torch.from_numpy(np.ascontiguousarray(points.transpose(2, 0, 1)))[None]
-        r = np.float32(one_curve.search(points))
+        r = np.float32(one_curve.search(scaled(torch.from_numpy(pixels[np.ix_(*at)]))))
         estimated = one_curve.estimate_noise(pixels, rows, columns)
         noise = auto.noise_table(torch.tensor([r]), torch.tensor([estimated]))[0].numpy()
         return Curves(np.full((1, 1, 1, 3), r), noise=noise, **ONE_CURVE)
