@@ -321,10 +321,10 @@ def test_without_a_connection_the_rest_is_not_tried(home, monkeypatch):
     content = {f"weights/{i}.pth": b"abc" for i in range(60)}
     publish(monkeypatch, content)
     monkeypatch.setattr(fetch, "PAUSE", 0.001)
-    result = fetch.fetch("published-weights", mirror="http://127.0.0.1:9", jobs=2, progress=False)
+    result = fetch.fetch("published-weights", mirror="http://127.0.0.1:9", progress=False)
     assert set(result.failed) == set(content) and kept(home) == []
     tried = [reason for reason in result.failed.values() if "refused" in reason]
-    assert fetch.UNREACHABLE <= len(tried) < 20
+    assert fetch.UNREACHABLE <= len(tried) < 30
 
 
 def test_a_mirror_that_is_nothing_or_has_other_files_gives_none(small, home, tmp_path):

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -265,7 +265,7 @@ NOT_OVER = "-not-over"  # after a training set's name: without its over-exposed 
 OVER_EXPOSED, UNDER_EXPOSED = 170, 85  # ours: mean in grey levels from which a photograph is so
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class TrainingSet:
     """Photographs ready for training: (N, size, size, 3) uint8 sRGB, and their files' names."""
 
@@ -317,13 +317,7 @@ def training_set(
     cached = paths.data() / "cache" / f"{digest}-{size}.npy"
     if not cached.is_file():
         _build_cache(cached, [read for _, read in photographs], size, progress)
-    return _opened(cached, tuple(name for name, _ in photographs))
-
-
-@lru_cache(maxsize=4)
-def _opened(file: Path, names: tuple[str, ...]) -> TrainingSet:
-    """The same object for the same photographs, so that trainings can share what they read."""
-    return TrainingSet(np.load(file, mmap_mode="c"), list(names))
+    return TrainingSet(np.load(cached, mmap_mode="c"), [name for name, _ in photographs])
 
 
 def _build_cache(

@@ -49,12 +49,9 @@ def _entries(names: str | Iterable[str]) -> list[Entry]:
 
 
 def fetch(
-    names: str | Iterable[str],
-    mirror: str | os.PathLike | None = None,
-    jobs: int = 8,
-    progress: bool = True,
+    names: str | Iterable[str], mirror: str | os.PathLike | None = None, progress: bool = True
 ) -> Fetched:
-    """Bring sets into ``paths.data()``, ``jobs`` files at a time, from the mirror or their origin.
+    """Bring sets into ``paths.data()``, eight files at a time, from the mirror or their origin.
 
     mirror: a folder or an http(s) address that holds the manifest's paths; default:
     ``paths.mirror()``. A second call brings what is missing; a failing file stops no other. Raises
@@ -63,7 +60,7 @@ def fetch(
     mirror = str(mirror or paths.mirror() or "")
     if mirror and "://" not in mirror and not Path(mirror).expanduser().is_dir():
         raise ValueError(f"{mirror=} is neither a folder nor an http(s) address")
-    silent, pool, result = 0, ThreadPoolExecutor(jobs), Fetched()
+    silent, pool, result = 0, ThreadPoolExecutor(8), Fetched()
     running = {pool.submit(_fetch_one, entry, mirror): entry.path for entry in _entries(names)}
     bar = {"desc": "fetching", "unit": "file", "mininterval": 1, "file": sys.stdout}
     try:
