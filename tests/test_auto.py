@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import dark
 
 from zdce import auto
 from zdce.model import apply_curves
@@ -18,12 +19,8 @@ def tensor(pixels: np.ndarray) -> torch.Tensor:
 
 
 def dark_photograph(height: int, width: int, seed: int = 0, mean: float = 0.12) -> np.ndarray:
-    """Smooth shapes with a little noise, float32 in [0, 1]."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width] / 40
-    shapes = np.sin(y + rng.random(3)[:, None, None]) * np.cos(x + rng.random(3)[:, None, None])
-    pixels = mean * (1 + 0.8 * shapes) + rng.normal(0, 0.005, (3, height, width))
-    return np.ascontiguousarray(pixels.transpose(1, 2, 0).clip(0, 1), np.float32)
+    """About as bright as ``mean``, float32 in [0, 1]."""
+    return (dark(height, width, np.uint16, seed) / 65535 * mean / 0.2).astype(np.float32)
 
 
 @settings(max_examples=30, deadline=None)
