@@ -26,10 +26,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from zdce import datasets, losses, memory, paths, step
+from zdce import datasets, losses, memory, paths
 from zdce.model import CurveNet
 from zdce.study import timing
 from zdce.study.experiments import EXPERIMENTS, MAIN
+from zdce.training import COLUMNS, State, TrainConfig, batches
 
 CORES = os.cpu_count()
 RELEASED = "released loop"
@@ -72,12 +73,12 @@ def released_smoothness(curves: torch.Tensor, form: str) -> torch.Tensor:
     return 2 * (rows / ((height - 1) * width) + columns / (height * (width - 1))) / len(curves)
 
 
-def released_steps(config: step.TrainConfig, device: torch.device) -> Iterator[float]:
+def released_steps(config: TrainConfig, device: torch.device) -> Iterator[float]:
     """The released loop, one step after another; gives the loss."""
     losses.illumination_smoothness = released_smoothness
-    order = itertools.islice(step.batches(2002, config.batch, config.seed), config.steps)
-    batches = [numbers.tolist() for numbers in order]
-    loader = DataLoader(ReleasedFiles(config.size), batch_sampler=batches, num_workers=4)
+    order = itertools.islice(batches(2002, config.batch, config.seed), config.steps)
+    numbered = [each.tolist() for each in order]
+    loader = DataLoader(ReleasedFiles(config.size), batch_sampler=numbered, num_workers=4)
     torch.manual_seed(config.seed)
     net = CurveNet(config.net).to(device)
     adam = torch.optim.Adam(net.parameters(), config.learning_rate, weight_decay=1e-4)
@@ -92,13 +93,13 @@ def released_steps(config: step.TrainConfig, device: torch.device) -> Iterator[f
         yield loss.item()
 
 
-def our_steps(config: step.TrainConfig, device: torch.device) -> Iterator[float]:
+def our_steps(config: TrainConfig, device: torch.device) -> Iterator[float]:
     """One step after another of ours; gives the loss."""
     photographs = datasets.training_set("sice-train", config.size, progress=False)
-    state = step.State(config, device, config.precision, photographs)
+    state = State(config, device, config.precision, photographs)
     for _ in range(config.steps):
         state.advance()
-        yield state.record[-1][step.COLUMNS.index("loss")]
+        yield state.record[-1][COLUMNS.index("loss")]
 
 
 def child(name: str, variant: str, net: str, steps: int, seed: int) -> None:

@@ -29,7 +29,7 @@ KNOWS = {
     "cli": ("engine", "users", "study", "cli"),
 }
 # Modules that are no core: they compute through an engine.
-USERS = ("enhance", "video", "folders", "export", "checkpoints", "training", "step")
+USERS = ("enhance", "video", "folders", "export", "checkpoints", "training")
 
 
 def room(module: str) -> str:

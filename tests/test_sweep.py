@@ -19,9 +19,8 @@ from pictures import photographs
 
 from zdce import checkpoints, paths
 from zdce.cli import main
-from zdce.step import TrainConfig
 from zdce.study import experiments, sweep
-from zdce.training import train
+from zdce.training import TrainConfig, train
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +147,7 @@ def test_the_command_trains_keeps_and_does_not_repeat(home, monkeypatch):
     assert first.exit_code == 0, first.output
     lines = first.output.splitlines()
     assert sorted(line[:5] for line in lines) == ["[1/2]", "[2/2]"]
-    assert all("10 steps: trained, " in line for line in lines)
+    assert all("10 steps: trained" in line for line in lines)
     assert CliRunner().invoke(main, words).output.count("there already") == 2
     (config, _) = experiments.plan("quick", (0, 1), ["channels-8"])
     table = experiments.trainings("quick")

@@ -18,13 +18,22 @@ import pytest
 import torch
 from PIL import Image
 
-from zdce import checkpoints, paths, step, training
+from zdce import checkpoints, paths, training
 from zdce.datasets import TrainingSet, training_set
 from zdce.losses import IMPROVED, TERMS, LossConfig, loss_terms
 from zdce.model import CurveNet, NetConfig
-from zdce.step import COLUMNS, State, TrainConfig, TrainingError, batches
 from zdce.study.experiments import EXPERIMENTS
-from zdce.training import Run, Saving, finished, train
+from zdce.training import (
+    COLUMNS,
+    Run,
+    Saving,
+    State,
+    TrainConfig,
+    TrainingError,
+    batches,
+    finished,
+    train,
+)
 
 OFTEN = Saving(seconds=0)
 CPU = torch.device("cpu")
@@ -240,7 +249,7 @@ def test_a_folder_of_ones_own_leaves_a_picture_and_lines(
     config = replace(CONFIG, data="pictures", steps=1)
     run = train(config, photographs=photographs)
     assert run.folder == tmp_path / "runs" / config.run_name()
-    assert Image.open(run.picture).width > 400
+    assert Image.open(run.folder / "loss.png").width > 400
     printed = capsys.readouterr().out
     assert "warning" not in printed and all(f"{column} " in printed for column in COLUMNS)
     dark = TrainingSet(photographs.images[:3], photographs.names[:3])
@@ -271,13 +280,13 @@ def test_a_number_format_is_never_emulated_unless_asked_for(
     photographs, tmp_path, monkeypatch, native
 ):
     config = replace(CONFIG, steps=2, precision="auto")
-    monkeypatch.setattr(step, "native_bfloat16", lambda device: native)
+    monkeypatch.setattr(training, "native_bfloat16", lambda device: native)
     run = quick(config, tmp_path, photographs)
     precision = checkpoints.read(run.weights).header["precision"]
     assert precision == ("bfloat16" if native else "float32")
     assert json.loads((tmp_path / "run.json").read_text())["precision"] == precision
     assert finished(config, tmp_path)  # equal configurations stay equal
-    monkeypatch.setattr(step, "native_bfloat16", lambda device: not native)
+    monkeypatch.setattr(training, "native_bfloat16", lambda device: not native)
     further = quick(replace(config, steps=4), tmp_path, photographs, resume=True)
     assert checkpoints.read(further.weights).header["precision"] == precision
 

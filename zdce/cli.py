@@ -162,7 +162,7 @@ def train(arm, epochs, out, weights, resume, save_every, tensorboard, device, **
     run = training.train(config, out, **start, device=device, saving=saving)
     loss = run.record["loss"].tail(max(1, len(run.record) // 10)).mean()
     click.echo(f"{run.weights}: {len(run.record)} steps, loss {loss:.4f} (the last tenth's mean)")
-    click.echo(f"{run.picture}: the loss over the steps")
+    click.echo(f"{run.folder}/loss.png: the loss over the steps")
 
 
 @main.command()

@@ -1,8 +1,7 @@
-"""Many trainings, on this machine, on its GPU or on a cluster: each one once, whatever stops it."""
+"""Many trainings, on this machine or on a cluster: each one once, whatever stops it."""
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import subprocess
@@ -17,8 +16,7 @@ import torch
 
 from zdce import paths
 from zdce.files import atomic_write
-from zdce.step import TrainConfig, device_of
-from zdce.training import CHECKPOINT, MODEL, Saving, finished, train
+from zdce.training import CHECKPOINT, MODEL, Saving, TrainConfig, device_of, finished, train
 
 RETRIES = 2  # of a training that failed, or whose process or worker was lost
 
@@ -32,20 +30,14 @@ class Outcome:
     error: str = ""
 
     def line(self) -> str:
-        """For the console, with the minutes that the training took in all."""
-        c, end = self.config, f": {self.error}" if self.error else ""
-        if self.state == "trained":
-            about = json.loads((folder(c) / "run.json").read_text("utf-8"))
-            end = f", {about['seconds'] / 60:.1f} min"
-        return f"{c.name}, seed {c.seed}, {c.steps:,} steps: {self.state}{end}"
+        """For the console."""
+        c, why = self.config, self.error and f": {self.error}"
+        return f"{c.name}, seed {c.seed}, {c.steps:,} steps: {self.state}{why}"
 
 
 def folder(config: TrainConfig) -> Path:
     """Where the run of ``config`` lies: a folder of ``runs/`` named after a hash of all of it."""
     return paths.runs() / config.run_name()
-
-
-Job = tuple[TrainConfig, Saving]
 
 
 def sweep(
@@ -71,63 +63,42 @@ def sweep(
             yield Outcome(config, "there already")
         else:
             waiting.append((config, Saving(snapshots=(snapshots or {}).get(config.name, ()))))
-    if scheduler and waiting:
-        with _cluster(scheduler) as executor:
-            yield from _submitted(waiting, executor, _on_worker, device)
-    else:
-        jobs = jobs or (1 if device_of(device).type == "cuda" else os.cpu_count())
-        with ThreadPoolExecutor(jobs) as executor:
-            yield from _submitted(waiting, executor, _in_process, device)
-
-
-def _submitted(waiting: Sequence[Job], executor: Executor, work, *more) -> Iterator[Outcome]:
-    """``work(config, saving, *more)`` for each training, tried again where it fails; it gives the
-    run's files that are not on this machine.
-    """
-    running = {executor.submit(work, *job, *more): (job, RETRIES) for job in waiting}
-    try:
-        while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job, left = running.pop(future)
-                try:
-                    for name, content in future.result().items():
-                        with atomic_write(folder(job[0]) / name) as partial:
-                            partial.write_bytes(content)
-                    yield Outcome(job[0], "trained")
-                except Exception as error:  # of a cluster: whatever a worker meets
-                    if left:
-                        running[executor.submit(work, *job, *more)] = (job, left - 1)
-                    else:
-                        yield Outcome(job[0], "failed", str(error))
-    finally:
-        for future in running:
-            future.cancel()
+    jobs = jobs or (1 if device_of(device).type == "cuda" else os.cpu_count())
+    work = _on_worker if scheduler else _in_process
+    with _cluster(scheduler) if scheduler else ThreadPoolExecutor(jobs) as executor:
+        running = {executor.submit(work, *job, device): (job, RETRIES) for job in waiting}
+        try:
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    job, left = running.pop(future)
+                    try:
+                        for name, content in future.result().items():
+                            with atomic_write(folder(job[0]) / name) as partial:
+                                partial.write_bytes(content)
+                        yield Outcome(job[0], "trained")
+                    except Exception as error:  # of a cluster: whatever a worker meets
+                        if left:
+                            running[executor.submit(work, *job, device)] = (job, left - 1)
+                        else:
+                            yield Outcome(job[0], "failed", str(error))
+        finally:
+            for future in running:
+                future.cancel()
 
 
 def _in_process(config: TrainConfig, saving: Saving, device: str) -> dict[str, bytes]:
     """Train in a process of its own; what it prints goes to ``log.txt`` of the run's folder."""
-    folder(config).mkdir(parents=True, exist_ok=True)
     log = folder(config) / "log.txt"
-    words = [sys.executable, "-m", "zdce.study.sweep"]
+    log.parent.mkdir(parents=True, exist_ok=True)
     own = {"OMP_NUM_THREADS": "1", "ZDCE_RUNS": str(paths.runs())}
     with log.open("a") as stream:
         pipes = {"stdout": stream, "stderr": subprocess.STDOUT, "env": os.environ | own}
         pipes["input"] = pickle.dumps((config, saving, device))
-        code = subprocess.run(words, **pipes).returncode
+        code = subprocess.run([sys.executable, "-m", "zdce.study.sweep"], **pipes).returncode
     if code or not finished(config, folder(config)):
         said = log.read_text(errors="replace").strip().splitlines()
-        ends = [f"killed by signal {-code}"] if code < 0 else said[-1:] or [f"exit code {code}"]
-        raise RuntimeError(ends[0])
+        raise RuntimeError(f"ended with {code}: {said[-1] if said else 'said nothing'}")
     return {}
-
-
-def _from_stdin() -> None:
-    """The other end of :func:`_in_process`."""
-    config, saving, device = pickle.load(sys.stdin.buffer)
-    try:
-        train(config, folder(config), resume=True, device=device, saving=saving)
-    except (OSError, ValueError, RuntimeError) as error:
-        sys.exit(f"Error: {error}")
 
 
 @contextmanager
@@ -151,5 +122,6 @@ def _on_worker(config: TrainConfig, saving: Saving, device: str) -> dict[str, by
     return {str(file.relative_to(home)): file.read_bytes() for file in files}
 
 
-if __name__ == "__main__":
-    _from_stdin()
+if __name__ == "__main__":  # the other end of _in_process
+    _config, _saving, _device = pickle.load(sys.stdin.buffer)
+    train(_config, folder(_config), resume=True, device=_device, saving=_saving)

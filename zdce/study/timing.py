@@ -47,7 +47,7 @@ SOURCES = {
     "filter": ("auto", "postprocess"),
     "large": (*ENGINE, "color", "folders", "photos"),
     "video": (*ENGINE, "video"),
-    "training": ("__init__", "losses", "memory", "model", "step"),
+    "training": ("__init__", "losses", "memory", "model", "training"),
 }
 
 
