@@ -73,7 +73,7 @@ def test_what_is_kept_is_what_the_profile_plans_with_whole_records(profile):
             listed = pd.read_csv(experiments.training_folder() / "snapshots.csv")
             listed = listed[listed["experiment"] == row.experiment]
             listed = listed[(listed["seed"] == row.seed) & (listed["steps"] == row.steps)]
-            assert listed["fingerprint"].tolist() == [experiments.fingerprint(row.weights)]
+            assert listed["fingerprint"].tolist() == [checkpoints.fingerprint(row.weights)]
     last = kept.groupby(["experiment", "seed"])["steps"].max()
     for name in set(kept["experiment"]):
         record = experiments.records(name, profile)

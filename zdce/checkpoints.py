@@ -1,9 +1,8 @@
 """Weights on disk: ours with their configuration inside, published ones read without unpickling.
 
-A ``.safetensors`` of ours carries one JSON text under ``zdce`` in its header: the network's
-configuration, the model's name, its default gamma, and for trained weights the training
-configuration. A published ``.pth`` or ``.pt`` carries none; its architecture is told from the
-tensors' names and shapes.
+A ``.safetensors`` of ours carries a JSON text under ``zdce``: the configuration of the network and
+of its training, its name and default gamma. A published ``.pth`` or ``.pt`` carries none; its
+architecture is told from the tensors' names and shapes.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import json
 import math
 import os
 import zipfile
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -24,8 +23,8 @@ from torch import Tensor, nn
 from zdce import datasets, paths
 from zdce.auto import AutoCurve
 from zdce.files import atomic_write
-from zdce.model import ZERO_DCE, ZERO_DCE_IMPROVED, CurveNet, NetConfig
-from zdce.peers import ZERO_DCE_PP, SciNet
+from zdce.model import CurveNet, NetConfig
+from zdce.peers import SciNet
 
 IMPROVED_GAMMA = 1.15  # the improved study's post-processing
 MAX_BYTES = 2**26  # of a weights file; the largest of these networks takes 320 KB
@@ -52,31 +51,19 @@ class Model:
     header: dict
 
 
-# name → (title, file: below zdce/weights/ or a path of the data manifest, network or None to read
-# it from the file)
-MODELS: dict[str, tuple[str, str, NetConfig | None]] = {
-    "auto": ("the curve alone, one number a photograph, no network: the default", "", None),
-    "zero-dce": ("Zero-DCE, trained here", "zero-dce.safetensors", None),
-    "zero-dce-improved": ("improved Zero-DCE, trained here", "zero-dce-improved.safetensors", None),
-    "zero-dce-published": ("Zero-DCE, published weights", "weights/zero_dce_Epoch99.pth", ZERO_DCE),
-    "zero-dce-improved-published": (
-        "improved Zero-DCE, published weights",
-        "weights/zero_dce_improved_pre-train.pth",
-        ZERO_DCE_IMPROVED,
-    ),
-    "zero-dce++": ("Zero-DCE++, published weights", "weights/zero_dce_pp_Epoch99.pth", ZERO_DCE_PP),
-    "zero-dce++-12x": (
-        "Zero-DCE++ estimating at 1/12, published weights",
-        "weights/zero_dce_pp_Epoch99.pth",
-        replace(ZERO_DCE_PP, scale=12.0),
-    ),
-    "sci-easy": ("SCI easy, published weights", "weights/sci_easy.pt", None),
-    "sci-medium": ("SCI medium, published weights", "weights/sci_medium.pt", None),
-    "sci-difficult": ("SCI difficult, published weights", "weights/sci_difficult.pt", None),
+# name → file of its weights: below zdce/weights/, or a path of the data manifest
+MODELS = {
+    "auto": "",  # the curve alone, one number a photograph, no network: the default
+    "zero-dce": "zero-dce.safetensors",  # these two trained here
+    "zero-dce-improved": "zero-dce-improved.safetensors",
+    "zero-dce-published": "weights/zero_dce_Epoch99.pth",
+    "zero-dce-improved-published": "weights/zero_dce_improved_pre-train.pth",
+    "zero-dce++": "weights/zero_dce_pp_Epoch99.pth",
+    "zero-dce++-12x": "weights/zero_dce_pp_Epoch99.pth",  # estimating at 1/12
+    "sci-easy": "weights/sci_easy.pt",
+    "sci-medium": "weights/sci_medium.pt",
+    "sci-difficult": "weights/sci_difficult.pt",
 }
-
-
-GONE = ("zero-dce-context", "zero-dce-night", "zero-dce-level")  # networks of earlier versions
 DEFAULT = "auto"  # what enhances where nobody says otherwise
 
 
@@ -87,24 +74,22 @@ def load(name_or_path: str | os.PathLike) -> Model:
     published weights that were not fetched yet.
     """
     text = os.fspath(name_or_path)
+    if text == "auto":
+        return Model(text, AutoCurve().eval(), 1.0, None, {})
     if text in MODELS:
-        _, file, config = MODELS[text]
-        if not file:
-            return Model(text, AutoCurve().eval(), 1.0, None, {})
-        if file.startswith("weights/"):
-            return replace(read(datasets.find(file), config), name=text)
-        return read(paths.weights() / file)
+        file = MODELS[text]
+        place = datasets.find(file) if file.startswith("weights/") else paths.weights() / file
+        return replace(read(place, scale=12.0 if text.endswith("-12x") else 1.0), name=text)
     if Path(text).suffix.lower() in (".safetensors", ".pth", ".pt"):
         return read(text)
-    what = "gone, 'auto' took its place" if text in GONE else "unknown"
     raise CheckpointError(
-        f"model {text!r} is {what}: choose one of {', '.join(MODELS)}, or give a weights file"
+        f"model {text!r} is unknown: choose one of {', '.join(MODELS)}, or give a weights file"
     )
 
 
-def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
-    """The weights file at ``path`` as a :class:`Model`; ``config`` overrules what shapes alone
-    cannot tell. Raises :class:`CheckpointError`.
+def read(path: str | os.PathLike, scale: float = 1.0) -> Model:
+    """The weights file at ``path`` as a :class:`Model`. scale: of a published file, which does not
+    tell (see :class:`~zdce.model.NetConfig`). Raises :class:`CheckpointError`.
     """
     path = Path(path)
     if not path.is_file():
@@ -114,12 +99,12 @@ def read(path: str | os.PathLike, config: NetConfig | None = None) -> Model:
     ours = path.suffix.lower() == ".safetensors"
     tensors, header = read_tensors(path) if ours else (_unpickled(path), {})
     try:
-        return _model(path, tensors, header, config)
+        return _model(path, tensors, header, scale)
     except (RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {str(error).splitlines()[-1].strip()}") from None
 
 
-def _model(path: Path, tensors: dict[str, Tensor], header: dict, config: NetConfig | None) -> Model:
+def _model(path: Path, tensors: dict[str, Tensor], header: dict, scale: float) -> Model:
     """The network of tensors from anywhere; errors say what is wrong with them."""
     if not all(map(_held, tensors.values())):
         raise ValueError("tensors larger than what the file holds of them")
@@ -130,7 +115,9 @@ def _model(path: Path, tensors: dict[str, Tensor], header: dict, config: NetConf
         own = {name.removeprefix("enhance."): tensor for name, tensor in tensors.items()}
         net.load_state_dict({name: own[name] for name in net.state_dict() if name in own})
         return Model(path.stem.replace("_", "-"), net.eval(), 1.0, path, {})
-    config = config or (_config_from_header(header) if header else _config_from_shapes(tensors))
+    if header and "net" not in header:
+        raise ValueError("no network; of a training, take model.safetensors")
+    config = NetConfig(**header["net"]) if header else _config_from_shapes(tensors, scale)
     with torch.device("meta"):  # no room is made for what the file does not hold
         net = CurveNet(config)
     plain = {"memory_format": torch.contiguous_format}
@@ -140,8 +127,7 @@ def _model(path: Path, tensors: dict[str, Tensor], header: dict, config: NetConf
     gamma = header.get("gamma", IMPROVED_GAMMA if improved else 1.0)
     if not isinstance(gamma, int | float) or not 0 < gamma < math.inf:
         raise ValueError(f"gamma={gamma!r} in the header: must be a number above 0")
-    name = "zero-dce-improved" if improved else "zero-dce++" if config.separable else "zero-dce"
-    return Model(header.get("name") or name, net.eval(), float(gamma), path, header)
+    return Model(header.get("name") or path.stem, net.eval(), float(gamma), path, header)
 
 
 def _held(tensor: Tensor) -> bool:
@@ -151,11 +137,9 @@ def _held(tensor: Tensor) -> bool:
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
-def _config_from_shapes(tensors: dict[str, Tensor]) -> NetConfig:
-    """Architecture of a file without a header, from the tensors' names and shapes.
-
-    Pooling has no weights and leaves no trace; 16 channels are taken for the improved study's
-    network, the only published one of that width.
+def _config_from_shapes(tensors: dict[str, Tensor], scale: float) -> NetConfig:
+    """Architecture of a file without a header. Pooling has no weights and leaves no trace; 16
+    channels are taken for the improved study's network, the only published one of that width.
     """
     separable = "e_conv1.point_conv.weight" in tensors
     first, last = (f"e_conv{n}.{'point_conv.' * separable}weight" for n in (1, 7))
@@ -170,18 +154,8 @@ def _config_from_shapes(tensors: dict[str, Tensor]) -> NetConfig:
         shared_curves=out == 3,
         separable=separable,
         pooling="overlapping" if width == 16 and not separable else "none",
+        scale=scale,
     )
-
-
-def _config_from_header(header: dict) -> NetConfig:
-    if "net" not in header and "step" in header:
-        raise ValueError("the state of a training, not a model; take model.safetensors beside it")
-    try:
-        net, known = dict(header["net"]), {field.name for field in fields(NetConfig)}
-        # Files of earlier versions name fields of networks that are gone, which did nothing here.
-        return NetConfig(**{key: net[key] for key in net if key in known or net[key]})
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"configuration in the header is not usable: {error}") from None
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
@@ -193,8 +167,7 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
                     raise ValueError("compressed")
         tensors = torch.load(path, map_location="cpu", weights_only=True)
         return {name.removeprefix("module."): tensor.detach() for name, tensor in tensors.items()}
-    # damaged files raise nearly anything: IndexError, TypeError, UnicodeDecodeError, ...
-    except Exception as error:
+    except Exception as error:  # damaged files raise nearly anything
         # The framework's own text is not passed on: it advises to load the file unsafely.
         why = f"refused, damaged or more than named tensors ({type(error).__name__})"
         raise CheckpointError(f"{path}: {why}; save the network's state_dict() alone") from None
@@ -207,10 +180,10 @@ def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
             header = json.loads((file.metadata() or {}).get("zdce") or "{}")
             names = file.keys()  # of safe_open, which cannot be iterated itself
             tensors = {name: file.get_tensor(name) for name in names}
+        if not isinstance(header, dict):
+            raise ValueError("the header is no JSON object")
     except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: the header must be a JSON object, not {header!r}")
     return tensors, header
 
 
@@ -229,8 +202,8 @@ def save(path: str | os.PathLike, net: CurveNet, name: str, gamma: float = 1.0, 
 
 
 def fingerprint(weights: str | os.PathLike | dict[str, Tensor]) -> str:
-    """16 hexadecimal digits of the sha256 of a network's tensors (names, shapes, values), whatever
-    the header of their file. weights: a ``.safetensors`` or a network's ``state_dict()``.
+    """16 hexadecimal digits of the sha256 of a network's tensors (names, shapes, values), of a
+    ``.safetensors`` or a ``state_dict()``.
     """
     tensors = weights if isinstance(weights, dict) else safetensors.torch.load_file(weights)
     digest = hashlib.sha256()

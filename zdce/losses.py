@@ -3,7 +3,7 @@ code's.
 
 The two differ (absolute values against squares, sums against means, borders): ``form`` chooses.
 Images are (N, 3, H, W) in [0, 1]; every loss is a scalar tensor, 0 or more. Raises ValueError for
-an unknown form and for tensors smaller than a loss needs.
+an unknown form.
 
 A new loss is a function, a line of :data:`LOSSES` and a weight in :class:`LossConfig`; training,
 records and plots then have it.
@@ -27,14 +27,6 @@ def _is_released(form: str) -> bool:
     return form == "released"
 
 
-def _needs(side: int, **tensors: Tensor) -> None:
-    """ValueError naming the tensor that is smaller than side × side."""
-    for name, tensor in tensors.items():
-        height, width = tensor.shape[-2:]
-        if min(height, width) < side:
-            raise ValueError(f"{name} is {height}×{width}: this loss needs at least {side}×{side}")
-
-
 def spatial_consistency(enhanced: Tensor, original: Tensor, form: str = "released") -> Tensor:
     """Differences between neighbouring 4×4 regions should survive the enhancement.
 
@@ -45,7 +37,6 @@ def spatial_consistency(enhanced: Tensor, original: Tensor, form: str = "release
     - ``paper``: mean over regions of Σ (|ΔY| − |ΔI|)²; regions have the neighbours that exist
       (equation 5; it is silent on the border, the choice is ours).
     """
-    _needs(4, enhanced=enhanced, original=original)
     y, i = (F.avg_pool2d(x.mean(dim=1, keepdim=True), 4) for x in (enhanced, original))
     if _is_released(form):
         d = F.pad(y - i, (1, 1, 1, 1))  # differencing is linear: ΔY − ΔI = Δ(Y − I)
@@ -62,7 +53,6 @@ def exposure_control(enhanced: Tensor, target: float = 0.6, form: str = "release
     enhanced: (N, 3, H, W), H and W at least 16. With Y the regions' means over all channels:
     ``released``: mean (Y − target)². ``paper``: mean |Y − target| (equation 6).
     """
-    _needs(16, enhanced=enhanced)
     distance = F.avg_pool2d(enhanced.mean(dim=1, keepdim=True), 16) - target
     return distance.square().mean() if _is_released(form) else distance.abs().mean()
 
@@ -93,7 +83,6 @@ def illumination_smoothness(curves: Tensor, form: str = "released") -> Tensor:
     - ``paper``: mean over photographs, iterations and pixels of Σ over colours (|∇x| + |∇y|)²
       (equation 8; the mean over pixels is ours, the paper states none).
     """
-    _needs(2, curves=curves)
     if _is_released(form):
         count, _, height, width = curves.shape
         rows, columns = _SquaredDifferences.apply(curves)
@@ -166,10 +155,9 @@ PLUS_PLUS = LossConfig(smoothness=1600.0)
 def loss_terms(
     enhanced: Tensor, original: Tensor, curves: Tensor, config: LossConfig = RELEASED
 ) -> dict[str, Tensor]:
-    """The weighted terms by name, in the order of :data:`TERMS`; their sum is the training loss.
-
-    enhanced, original: (N, 3, H, W) in [0, 1]; curves: (N, C, H, W). A term of weight 0 is not
-    computed (0).
+    """The weighted terms by name, in the order of :data:`TERMS`; their sum is the training loss. A
+    term of weight 0 is not computed (0). enhanced, original: (N, 3, H, W) in [0, 1]; curves: (N, C,
+    H, W).
     """
     zero = enhanced.new_zeros(())
     return {

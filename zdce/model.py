@@ -1,20 +1,21 @@
-"""The curve-estimation network of Zero-DCE and its published variants: it looks at a photograph and
-returns, for every pixel and colour, the numbers of a curve that brightens it.
-"""
+"""The network of Zero-DCE and its variants: photograph in, the curve of every pixel out."""
 
 from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-POOLINGS = ("none", "overlapping", "stride2")
-UPSAMPLINGS = ("bilinear", "transposed")
+CHOICES = {
+    "pooling": ("none", "overlapping", "stride2"),
+    "pools": (1, 2, 3),
+    "upsampling": ("bilinear", "transposed"),
+}
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,8 @@ class NetConfig:
     iterations: how often the curve is applied (paper: 8).
     pooling: ``"none"`` (paper), ``"overlapping"`` (3×3, stride 1: the improved study) or
         ``"stride2"`` (2×2, halves the feature map: tried and rejected by the study).
-    pools: how many poolings; the first stands between conv3 and conv4, the second between conv2 and
-        conv3, the third between conv1 and conv2.
-    upsampling: how ``"stride2"`` returns to full size, ``"bilinear"`` or by a ``"transposed"``
-        convolution.
+    pools: 1 (between conv3 and conv4), 2 (also before conv3) or 3 (also before conv2).
+    upsampling: how ``"stride2"`` returns to full size; ``"transposed"`` is a convolution.
     separable: depthwise 3×3 and pointwise 1×1 in place of each convolution (Zero-DCE++).
     shared_curves: one set of three curve channels for all iterations (Zero-DCE++).
     scale: the network sees the photograph reduced by this factor (Zero-DCE++ publishes 1 and 12).
@@ -44,16 +43,12 @@ class NetConfig:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, choices in (("pooling", POOLINGS), ("upsampling", UPSAMPLINGS)):
-            if (value := getattr(self, name)) not in choices:
-                raise ValueError(f"{name}={value!r}: choose one of {', '.join(choices)}")
-        for name in ("width", "iterations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be 1 or more")
-        if self.pools not in (1, 2, 3):
-            raise ValueError(f"pools={self.pools}: must be 1, 2 or 3")
-        if not 1 <= self.scale < math.inf:
-            raise ValueError(f"scale={self.scale}: must be 1 or more (2 halves the photograph)")
+        for name, allowed in CHOICES.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(str, allowed))}")
+        for name in ("width", "iterations", "scale"):
+            if not 1 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name}={value}: must be 1 or more")
 
     @property
     def curve_channels(self) -> int:
@@ -111,17 +106,14 @@ class SeparableConv2d(nn.Module):
 class CurveNet(nn.Module):
     """Seven 3×3 convolutions that estimate the curves of a photograph, and the curves' application.
 
-    ``CurveNet(width=16, pooling="overlapping")`` or ``CurveNet(config=NetConfig(...))``; keywords
-    are the fields of :class:`NetConfig`. Tensor names equal those of the published files, which
-    therefore load as they are. Convolution weights start at N(0, 0.02), biases at the framework's
-    default (released code).
+    ``CurveNet(width=16, pooling="overlapping")`` or ``CurveNet(NetConfig(...))``. Tensor names
+    equal those of the published files. Convolution weights start at N(0, 0.02), biases at the
+    framework's default (released code).
     """
 
     def __init__(self, config: NetConfig | None = None, **fields) -> None:
         super().__init__()
-        if config is not None and fields:
-            raise ValueError(f"give config or its fields, not both (got {', '.join(fields)})")
-        self.config = config or NetConfig(**fields)
+        self.config = replace(config or NetConfig(), **fields)
         c, w = self.config, self.config.width
         conv = SeparableConv2d if c.separable else Conv3x3
         self.e_conv1 = conv(3, w)
@@ -200,13 +192,9 @@ def count_parameters(net: nn.Module) -> int:
 
 
 def multiply_adds(net: nn.Module, height: int, width: int) -> int:
-    """Multiply-adds of all convolutions of ``net`` for one photograph of height × width pixels.
-
-    Biases, poolings, interpolations and the curve itself are not counted. Nothing is computed: the
-    network runs on shapes alone. Raises ValueError below one pixel.
+    """Multiply-adds of all convolutions of ``net`` for one photograph of height × width pixels;
+    biases, poolings, interpolations and the curve itself are not counted.
     """
-    if min(height, width) < 1:
-        raise ValueError(f"height={height}, width={width}: must be 1 or more pixels")
     shapes = copy.deepcopy(net).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shapes(torch.empty(1, 3, height, width, device="meta"))

@@ -48,7 +48,7 @@ class TrainConfig:
     data: name of a data set or a folder of photographs. size: side of the square that photographs
     are resized to, pixels. steps: optimiser steps in all. precision: of the convolutions alone;
     ``auto`` takes bfloat16 where the device computes with it, never where it is only emulated.
-    start: fingerprint of the weights to start from; empty for random ones that belong to the seed.
+    start: fingerprint of the weights to start from; empty for random ones of the seed.
     """
 
     name: str = "zero-dce"
@@ -117,9 +117,6 @@ class State:
     def __init__(
         self, config: TrainConfig, device: torch.device, precision: str, photographs: TrainingSet
     ) -> None:
-        shape, size = photographs.images.shape[1:], config.size
-        if shape != (size, size, 3):
-            raise ValueError(f"photographs are {shape}: size={size} needs another set")
         if precision == "auto":
             precision = "bfloat16" if native_bfloat16(device) else "float32"
         self.config, self.device, self.precision = config, device, precision
@@ -248,7 +245,7 @@ def train(
 
     Raises :class:`TrainingError` for a loss that is not finite (the last good checkpoint stays),
     for a checkpoint that is damaged or of another configuration and for weights of another network,
-    and ValueError for a folder without photographs or photographs of another size.
+    and ValueError for a folder without photographs.
     """
     memory.keep_freed()
     start = _starting_weights(config, weights) if weights else {}
@@ -261,7 +258,9 @@ def train(
             print(f"{folder}: no checkpoint to go on from; starts anew", flush=True)
         if header.get("step") == config.steps and finished(config, folder):
             net = checkpoints.read(folder / MODEL).net
-            return Run(config, folder, net, pd.DataFrame(tensors["record"], columns=COLUMNS))
+            return Run(
+                config, folder, net, pd.DataFrame(tensors["record"].numpy(), columns=COLUMNS)
+            )
         if photographs is None:
             photographs = training_set(config.data, config.size, progress)
         if progress and (warning := exposure_warning(photographs.images)):
@@ -314,9 +313,6 @@ def _board(folder: Path, step: int):
     except ImportError:
         raise TrainingError('--tensorboard needs: pip install "zdce[tensorboard]"') from None
     return SummaryWriter(str(folder), purge_step=step)
-
-
-# --- files ----------------------------------------------------------------------------------------
 
 
 def _starting_weights(config: TrainConfig, file: str | Path) -> dict[str, Tensor]:

@@ -68,7 +68,7 @@ class Method:
             return True
         if self.model not in checkpoints.MODELS:
             return Path(self.model).is_file()
-        shipped = paths.weights() / checkpoints.MODELS[self.model][1]
+        shipped = paths.weights() / checkpoints.MODELS[self.model]
         return shipped.is_file() or datasets.at_hand("published-weights")
 
     def weights(self) -> str | None:

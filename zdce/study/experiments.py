@@ -1,9 +1,7 @@
 """Every training of the study in one table, how long each lasts, and what came of it.
 
-An experiment is a training configuration, one change away from a reference. A profile says on which
-photographs, at which size, for how many steps and from which seeds its experiments are trained.
-What a finished training leaves for the reports, its weights and a compact record, is kept in the
-repository and read from there.
+An experiment is a training configuration, one change away from a reference. What a finished
+training leaves for the reports, its weights and a compact record, is kept in the repository.
 """
 
 from __future__ import annotations
@@ -17,13 +15,10 @@ import numpy as np
 import pandas as pd
 
 from zdce import checkpoints, datasets, paths
-from zdce.checkpoints import fingerprint
 from zdce.files import atomic_write
 from zdce.losses import IMPROVED, PAPER
 from zdce.model import ZERO_DCE_IMPROVED
 from zdce.training import COLUMNS, MODEL, TrainConfig, weights_name
-
-# --- the experiments ------------------------------------------------------------------------------
 
 EXPERIMENTS: dict[str, TrainConfig] = {}
 REFERENCES: dict[str, str] = {}  # experiment → the one that it differs from in one thing
@@ -73,8 +68,6 @@ _experiment("paper-losses", REFERENCE, loss=replace(PAPER, smoothness=1.5 * PAPE
 _experiment("not-over-exposed", REFERENCE, data=f"sice-train{datasets.NOT_OVER}")
 _experiment("float32", REFERENCE, precision="float32")
 
-# --- how long they last ---------------------------------------------------------------------------
-
 PHOTOGRAPHS = 2002  # of sice-train
 
 
@@ -87,11 +80,10 @@ def steps_of(name: str, epochs: float) -> int:
 class Budget:
     """What a profile trains, on which photographs, for how long.
 
-    data, size: as in :class:`~zdce.training.TrainConfig`. steps: optimiser steps of each experiment
-    that the profile trains. seeds: of each, but for those that ``more`` has other seeds for. named:
-    epochs of every further experiment, trained only when requested by name; 0 forbids them.
-    snapshots: steps after which an experiment's weights are kept on the way. compared: the snapshot
-    that stands in a table beside experiments that end there.
+    steps: of each experiment that the profile trains. seeds: of each, but for those that ``more``
+    has. named: epochs of every further experiment, trained only when requested by name; 0 forbids
+    them. snapshots: steps after which an experiment's weights are kept on the way. compared: the
+    snapshot that stands in a table beside experiments that end there.
     """
 
     data: str
@@ -132,8 +124,7 @@ BUDGETS = {
         },
         compared={REFERENCE: steps_of(REFERENCE, ABLATION_EPOCHS)},
     ),
-    # Four epochs at a quarter of the pixels: for what no long training was made of, and to show
-    # what so short a training gets wrong.
+    # Four epochs at a quarter of the pixels: to show what so short a training gets wrong.
     "short": Budget(
         "sice-train",
         128,
@@ -146,10 +137,8 @@ BUDGETS = {
 def plan(
     profile: str, seeds: Sequence[int] | None = None, names: Sequence[str] | None = None
 ) -> list[TrainConfig]:
-    """Every training of a profile, the main experiments first.
-
-    seeds: in place of the profile's own. names: only those experiments. Raises ValueError for a
-    profile that is not there and for an experiment that it does not train.
+    """Every training of a profile, the main experiments first. seeds: in place of the profile's
+    own. names: only those experiments. Raises ValueError for a profile or experiment without one.
     """
     if profile not in BUDGETS:
         raise ValueError(f"profile={profile!r}: choose one of {', '.join(BUDGETS)}")
@@ -171,14 +160,12 @@ def plan(
     ]
 
 
-# --- what is kept of them -------------------------------------------------------------------------
-
 STATISTICS = {"mean": np.mean, "std": np.std, "low": np.min, "high": np.max}  # of an epoch's steps
-OF_CONFIG = ("steps", "batch", "size", "data")  # columns of trainings.csv, from the configuration
-OF_RUN = ("photographs", "precision", "device", "torch")  # and from run.json
+# Of committed records, which do not name their columns.
+COMMITTED_COLUMNS = ("spatial", "exposure", "color", "smoothness", "loss", "gradient_norm")
 TABLES = {
-    "trainings": ["experiment", "seed", *OF_CONFIG, *OF_RUN, "hours"],
-    "snapshots": ["experiment", "seed", "epochs", "steps", "fingerprint"],
+    "trainings": "experiment seed steps batch size data photographs precision device torch hours",
+    "snapshots": "experiment seed epochs steps fingerprint",
 }
 
 
@@ -192,16 +179,13 @@ def training_folder(profile: str = "study") -> Path:
 def _table(name: str, profile: str) -> pd.DataFrame:
     """One of ``TABLES``; empty where nothing was kept."""
     file = training_folder(profile) / f"{name}.csv"
-    return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=TABLES[name])
+    return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=TABLES[name].split())
 
 
 def compact_record(record: np.ndarray, per_epoch: int, every_step: bool) -> dict[str, np.ndarray]:
-    """The record of a training in small: statistics of each epoch, and the loss of every step.
-
-    record: (steps, len(COLUMNS)), columns as in ``training.COLUMNS``. per_epoch: steps of an epoch;
-    the last may be cut short. every_step: keep ``loss`` as well, (steps,) float16, exact to 1 in
-    2,000. Gives for each of ``STATISTICS`` (epochs, len(COLUMNS)) float32, ``columns``, and
-    ``steps`` (epochs,), the steps done when the epoch ended.
+    """A record (steps, len(COLUMNS)) in small: for each of ``STATISTICS`` (epochs, len(COLUMNS)),
+    ``columns``, the ``steps`` done when an epoch ended, and on request ``loss`` of every step as
+    float16, exact to 1 in 2,000.
     """
     ends = [*range(per_epoch, len(record), per_epoch), len(record)]
     parts = np.split(record.astype(np.float64), ends[:-1])
@@ -216,8 +200,6 @@ def compact_record(record: np.ndarray, per_epoch: int, every_step: bool) -> dict
 def keep_training(config: TrainConfig, profile: str = "study") -> None:
     """Keep what the finished run of ``config`` in ``runs/`` left: the weights of its end and of the
     snapshot that tables compare, a list of all snapshots, the compact record, a row.
-
-    Equal runs give equal files. Raises FileNotFoundError where the run is not finished.
     """
     run, home, budget = paths.runs() / config.run_name(), training_folder(profile), BUDGETS[profile]
     about = json.loads((run / "run.json").read_text("utf-8"))
@@ -228,7 +210,7 @@ def keep_training(config: TrainConfig, profile: str = "study") -> None:
             name = weights_name(config.name, config.seed, steps / per_epoch)
             file = run / (MODEL if steps == config.steps else f"snapshots/{name}")
             known = {"epochs": round(steps / per_epoch, 3), "steps": steps}
-            listed.append(own | known | {"fingerprint": fingerprint(file)})
+            listed.append(own | known | {"fingerprint": checkpoints.fingerprint(file)})
             if steps in (config.steps, budget.compared.get(config.name)):
                 with atomic_write(home / name) as partial:
                     partial.write_bytes(file.read_bytes())
@@ -237,24 +219,21 @@ def keep_training(config: TrainConfig, profile: str = "study") -> None:
     place = home / f"{config.name}-seed{config.seed}.npz"
     with atomic_write(place) as partial, partial.open("wb") as stream:
         np.savez_compressed(stream, **small)
-    row = own | {key: getattr(config, key) for key in OF_CONFIG}
-    row |= {key: about[key] for key in OF_RUN} | {"hours": round(about["seconds"] / 3600, 3)}
+    row = config.header() | about | own | {"hours": round(about["seconds"] / 3600, 3)}
     for name, rows in (("trainings", [row]), ("snapshots", listed)):
         table = _table(name, profile)
         others = table[(table["experiment"] != config.name) | (table["seed"] != config.seed)]
         table = pd.concat([others, pd.DataFrame(rows)], ignore_index=True)
-        place = table["experiment"].map(list(EXPERIMENTS).index)
-        table = table.assign(place=place).sort_values(["place", "seed", "steps"])
+        table["place"] = table["experiment"].map(list(EXPERIMENTS).index)
+        table = table.sort_values(["place", "seed", "steps"])
         with atomic_write(home / f"{name}.csv") as partial:
-            table[TABLES[name]].to_csv(partial, index=False)
+            table[TABLES[name].split()].to_csv(partial, index=False)
 
 
 def trainings(profile: str = "study") -> pd.DataFrame:
-    """The profile's trainings that were kept, one row for each file of weights.
-
-    Columns: experiment, seed, epochs, steps, batch, size, data, photographs, precision, device,
-    torch, hours (of the whole training), record and weights (paths). A training of which a snapshot
-    is compared with other experiments has a row for that too, with fewer steps.
+    """The profile's trainings that were kept, one row for each file of weights: the columns of
+    trainings.csv, epochs, and the paths record and weights. A training of which a snapshot is
+    compared with other experiments has a row for that too, with fewer steps.
     """
     home, table = training_folder(profile), _table("trainings", profile)
     earlier = table.assign(steps=table["experiment"].map(BUDGETS[profile].compared))
@@ -265,20 +244,15 @@ def trainings(profile: str = "study") -> pd.DataFrame:
     names = map(weights_name, table["experiment"], table["seed"], table["epochs"])
     table["record"] = [home / f"{name}.npz" for name in seeds]
     table["weights"] = [home / name for name in names]
-    there = table["record"].map(Path.is_file) & table["weights"].map(Path.is_file)
-    return table[there.astype(bool)].reset_index(drop=True)
-
-
-# Of committed records, which do not name their columns.
-COMMITTED_COLUMNS = ("spatial", "exposure", "color", "smoothness", "loss", "gradient_norm")
+    return table
 
 
 def records(name: str, profile: str = "study") -> pd.DataFrame:
     """How an experiment's training went, one row for each seed and epoch; empty if not kept.
 
-    Columns: experiment, seed, epoch (at its end; the last may be a fraction), steps, and of each
-    column of ``training.COLUMNS`` the mean over the epoch's steps under its own name, its standard
-    deviation as ``loss_std``, and the smallest and largest as ``loss_low`` and ``loss_high``.
+    Columns: experiment, seed, epoch (at its end; the last may be a fraction), steps, and of each of
+    ``training.COLUMNS`` the mean over the epoch under its own name, and its standard deviation and
+    extremes, such as ``loss_std``, ``loss_low`` and ``loss_high``.
     """
     kept, tables = trainings(profile), []
     for row in kept[kept["experiment"] == name].drop_duplicates("record").itertuples():
