@@ -257,10 +257,8 @@ def train(
         if resume and not header and progress:
             print(f"{folder}: no checkpoint to go on from; starts anew", flush=True)
         if header.get("step") == config.steps and finished(config, folder):
-            net = checkpoints.read(folder / MODEL).net
-            return Run(
-                config, folder, net, pd.DataFrame(tensors["record"].numpy(), columns=COLUMNS)
-            )
+            record = pd.DataFrame(tensors["record"].numpy(), columns=COLUMNS)
+            return Run(config, folder, checkpoints.read(folder / MODEL).net, record)
         if photographs is None:
             photographs = training_set(config.data, config.size, progress)
         if progress and (warning := exposure_warning(photographs.images)):
