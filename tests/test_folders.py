@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
-import threading
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from pictures import dark, encoded, heic, trained
 from PIL import Image
 
 from zdce import checkpoints, folders, photos
 from zdce.enhance import Enhancer
+from zdce.folders import enhance_files
 from zdce.metadata import PROCESSING_SOFTWARE
 from zdce.photos import Photo, PhotoError, read_photo, write_photo
-
-enhance_files = functools.partial(folders.enhance_files, progress=False)
 
 
 class Brighter:
@@ -93,13 +89,12 @@ def test_a_bad_file_or_too_little_memory_costs_one_photograph(folder, tmp_path, 
             return super().__call__(photo)
 
     names = ["notes.txt", "b.PNG", "missing.jpg", "a.jpg"]
-    outcome = folders.enhance_files([folder / n for n in names], tmp_path / "out", Small())
+    outcome = enhance_files([folder / n for n in names], tmp_path / "out", Small())
     assert outcome.written == [tmp_path / "out" / "a.jpg"]
     assert [source.name for source, _ in outcome.failed] == names[:3]
     assert outcome.failed[1][1] == f"{folder / 'b.PNG'}: not enough memory"
     error = capsys.readouterr().err
     assert "notes.txt: no photograph" in error and "missing.jpg: cannot be read" in error
-    assert "4/4" in error
     with pytest.raises(KeyError):
         enhance_files([folder / "below" / "a.jpg"], tmp_path / "out", Small())
 
@@ -124,18 +119,14 @@ PLANS = [  # below a folder: sources, out, options, what is said
     (["in/a.jpg"], "link.jpg", {}, ONE),
     (["in/b.PNG", "in/below/a.jpg", "in/a.jpg"], "in/below", {}, ONE),
     (["in/a.jpg", "in/below/a.jpg"], "out", {}, r"in/a\.jpg and .*below/a\.jpg would both be"),
-    (["sheets"], "out", {"compare": True}, r"a_compare\.jpg is the output of"),
+    (["sheets"], "out", {"compare": True}, r"both be written to .*a_compare"),
     (["sheets/a.jpg", "sheets/a_compare.jpg"], "sheets", {"compare": True}, ONE),
-    ([], "out", {}, "at least one"),
+    ([], "out.jpg", {}, "single photograph"),
     (["in"], "out.jpg", {}, "single photograph"),
     (["in/a.jpg", "in/b.PNG"], "out.jpg", {}, "single photograph"),
-    (["in/a.jpg"], "in/notes.txt", {}, "without a photo suffix"),
-    (["in/a.jpg"], "out.heic", {}, "read, not written"),
-    (["in/a.jpg"], "out.jpg", {"suffix": "_b"}, "names a file"),
-    (["in/a.jpg"], "out", {"quality": 0}, "quality"),
-    (["in/a.jpg"], "out", {"quality": 101}, "quality"),
+    (["in/a.jpg"], "out.jpg", {"suffix": "_b"}, "single photograph"),
     (["in/a.jpg"], "out", {"format": "gif"}, "format"),
-    (["in/a.jpg"], "out", {"suffix": "../x"}, "suffix"),
+    (["in/a.jpg"], "out", {"suffix": "../x"}, "Invalid name"),
 ]
 
 
@@ -154,13 +145,12 @@ def test_plans_that_lose_something_or_say_nonsense_are_refused(
 
 
 def test_a_source_named_twice_is_enhanced_once_and_empty_folders_are_told(
-    folder, tmp_path, enhancer, capsys
+    folder, tmp_path, enhancer
 ):
     (tmp_path / "empty").mkdir()
     sources = [folder / "a.jpg", folder / "a.jpg", tmp_path / "empty", folder]
     outcome = enhance_files(sources, tmp_path / "out", enhancer)
-    assert len(outcome.written) == 4 and "empty: holds no photographs" in outcome.failed[0][1]
-    assert "holds no photographs" in capsys.readouterr().err
+    assert len(outcome.written) == 4 and "empty: holds nothing" in outcome.failed[0][1]
 
 
 def test_results_inside_the_folder_are_not_enhanced_again(folder, enhancer):
@@ -177,50 +167,32 @@ def test_skip_done_leaves_alone_what_is_there_and_not_older(folder, tmp_path, en
     assert outcome.written == [out / name for name in NAMES[1:]]
 
 
-def test_a_large_photograph_is_in_memory_alone(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("large", "seen"), [(0, [0, 1, 2]), (folders.LARGE, [0, 0, 0])])
+def test_one_is_enhanced_at_a_time_and_a_large_one_is_in_memory_alone(
+    tmp_path, monkeypatch, large, seen
+):
     class Slow(Brighter):
+        busy = False
+
         def __call__(self, photo):
+            assert not self.busy
+            self.busy = True
             time.sleep(0.3)
+            self.busy = False
             return super().__call__(photo)
 
-    monkeypatch.setattr(folders, "LARGE", 0)
-    out, written, sources = tmp_path / "out", [], [folder / "a.jpg", folder / "b.PNG"]
+    monkeypatch.setattr(folders, "LARGE", large)
+    out, written, sources = tmp_path / "out", [], [tmp_path / f"{n}.png" for n in range(3)]
+    for source in sources:
+        write_photo(Photo(dark()), source)
 
     def noted(*args, **options):
         written.append(len(content(out)))
         return read_photo(*args, **options)
 
     monkeypatch.setattr(folders, "read_photo", noted)
-    assert len(enhance_files(sources, out, Slow()).written) == 2
-    assert written == [0, 1], "the second is read after the first was written"
-
-
-@pytest.mark.parametrize(("kind", "most"), [("cpu", 1), ("cuda", 2)])
-def test_several_are_in_flight_and_on_a_gpu_two_enhanced_at_a_time(tmp_path, kind, most):
-    """Order and errors are kept. What a GPU does with two at a time was not tried."""
-    now, seen, met = [], [], threading.Barrier(most)
-
-    class Meeting(Brighter):
-        device = torch.device(kind)
-
-        def __call__(self, photo):
-            now.append(photo)
-            seen.append(len(now))
-            met.wait(timeout=60)  # fails unless there are as many at a time
-            time.sleep(0.01)
-            now.pop()
-            if photo.gray:
-                raise RuntimeError("not enough memory")
-            return super().__call__(photo)
-
-    paths = [tmp_path / "in" / f"{n}.png" for n in range(6)]
-    for path in paths:
-        pixels = dark()[..., :1].repeat(3, axis=2)
-        write_photo(Photo(pixels, gray=path.stem == "2"), path)
-    outcome = enhance_files([tmp_path / "in"], tmp_path / "out", Meeting())
-    assert [path.stem for path in outcome.written] == list("01345")
-    assert outcome.failed == [(paths[2], f"{paths[2]}: not enough memory")]
-    assert max(seen) == most
+    assert enhance_files(sources, out, Slow()).written == [out / each.name for each in sources]
+    assert written == seen, "how many were written when each was read"
 
 
 @pytest.mark.long
@@ -263,14 +235,13 @@ def test_a_format_of_one_s_own_choice_and_names_that_would_be_the_same(tmp_path,
 
 
 def test_quality_makes_files_smaller(tmp_path, enhancer):
-    for suffix in ("jpg", "webp", "avif"):
-        write_photo(Photo(dark(64, 64)), tmp_path / f"a.{suffix}")
-        sizes = []
-        for quality in (20, 95):
-            out = tmp_path / f"{quality}.{suffix}"
-            enhance_files([tmp_path / f"a.{suffix}"], out, enhancer, quality=quality)
-            sizes.append(out.stat().st_size)
-        assert sizes[0] < sizes[1] / 1.5
+    write_photo(Photo(dark(64, 64)), tmp_path / "a.jpg")
+    sizes = []
+    for quality in (20, 95):
+        out = tmp_path / f"{quality}.jpg"
+        enhance_files([tmp_path / "a.jpg"], out, enhancer, quality=quality)
+        sizes.append(out.stat().st_size)
+    assert sizes[0] < sizes[1] / 1.5
 
 
 def test_a_suffix_allows_results_beside_their_photographs(folder, enhancer):
@@ -282,23 +253,21 @@ def test_a_suffix_allows_results_beside_their_photographs(folder, enhancer):
     assert {p: p.read_bytes() for p in before} == before
 
 
-def test_a_sheet_shows_before_and_after(tmp_path, enhancer):
-    gray = dark(40, 50)[..., :1].repeat(3, axis=2)
-    profile = bytes(photos.imagecodecs.cms_profile("gray"))
-    for photo in (
-        Photo(dark(40, 50)),
-        Photo(dark(40, 50, np.uint16)),
-        Photo(gray, gray=True, icc=profile),
-        Photo(dark(40, 50), icc=photos.color.profile(*photos.color.ADOBE)),
-    ):
-        write_photo(photo, tmp_path / "a.png")
-        enhance_files([tmp_path / "a.png"], tmp_path / "out", enhancer, compare=True)
-        sheet = read_photo(tmp_path / "out" / "a_compare.jpg")
-        assert sheet.pixels.shape == (40, 50 + 4 + 50, 3) and sheet.icc is None
-        assert sheet.pixels[:, 54:].mean() > 1.5 * sheet.pixels[:, :50].mean()
-    write_photo(Photo(dark(900, 2000)), tmp_path / "large.jpg")
-    enhance_files([tmp_path / "large.jpg"], tmp_path / "out", enhancer, compare=True)
-    assert max(read_photo(tmp_path / "out" / "large_compare.jpg").pixels.shape) <= 2 * 800 + 4
+@pytest.mark.parametrize(
+    ("photo", "shape"),
+    [
+        (Photo(dark(40, 50)), (40, 104)),
+        (Photo(dark(40, 50, np.uint16)), (40, 104)),
+        (Photo(dark(40, 50), icc=photos.color.profile(*photos.color.ADOBE)), (40, 104)),
+        (Photo(dark(900, 2000)), (360, 1604)),
+    ],
+)
+def test_a_sheet_shows_before_and_after(tmp_path, enhancer, photo, shape):
+    write_photo(photo, tmp_path / "a.png")
+    enhance_files([tmp_path / "a.png"], tmp_path / "out", enhancer, compare=True)
+    sheet, half = read_photo(tmp_path / "out" / "a_compare.jpg"), shape[1] // 2
+    assert sheet.pixels.shape == (*shape, 3) and sheet.icc is None
+    assert sheet.pixels[:, half + 2 :].mean() > 1.5 * sheet.pixels[:, : half - 2].mean()
 
 
 def test_a_dry_run_plans_and_writes_nothing(folder, tmp_path, enhancer):
@@ -329,12 +298,7 @@ def test_every_file_that_is_left_out_is_counted_by_kind(tmp_path, enhancer):
 
 
 @pytest.mark.parametrize(
-    ("name", "extra", "library"),
-    [
-        ("a.heic", "heif", "pillow_heif"),
-        ("a.HIF", "heif", "pillow_heif"),
-        ("a.dng", "raw", "rawpy"),
-    ],
+    ("name", "extra", "library"), [("a.HIF", "heif", "pillow_heif"), ("a.dng", "raw", "rawpy")]
 )
 def test_what_needs_an_extra_says_so(tmp_path, enhancer, monkeypatch, name, extra, library):
     (tmp_path / "in").mkdir()
@@ -345,10 +309,9 @@ def test_what_needs_an_extra_says_so(tmp_path, enhancer, monkeypatch, name, extr
     monkeypatch.setattr(photos.importlib.util, "find_spec", missing)
     monkeypatch.setitem(sys.modules, library, None)
     for source in (tmp_path / "in", tmp_path / "in" / name):
-        for options in ({}, {"format": "png"}):
-            outcome = enhance_files([source], tmp_path / "out", enhancer, **options)
-            assert not outcome.written and f"zdce[{extra}]" in outcome.failed[0][1]
-            assert "damaged" not in outcome.failed[0][1]
+        outcome = enhance_files([source], tmp_path / "out", enhancer, format="png")
+        assert len(outcome.failed) == 1 and not outcome.written
+        assert f"zdce[{extra}]" in "".join([outcome.failed[0][1], *outcome.lines()])
     with pytest.raises(PhotoError, match=rf"zdce\[{extra}\]"):
         read_photo(tmp_path / "in" / name)
 
@@ -358,10 +321,9 @@ def test_heic_becomes_what_is_asked_for(tmp_path, enhancer):
     path.write_bytes(heic(dark(64, 48)))
     outcome = enhance_files([path], out, enhancer)
     assert not outcome.written and "add --format" in outcome.failed[0][1]
-    for suffix in ("jpg", "png", "tif", "webp", "avif", "bmp"):
-        outcome = enhance_files([path], out, enhancer, format=suffix)
-        assert outcome.written == [out / f"IMG_1.{suffix}"]
-        assert read_photo(outcome.written[0]).pixels.shape == (64, 48, 3)
+    outcome = enhance_files([path], out, enhancer, format="jpg")
+    assert outcome.written == [out / "IMG_1.jpg"]
+    assert read_photo(outcome.written[0]).pixels.shape == (64, 48, 3)
 
 
 def test_what_cannot_travel_is_told_once_for_all(tmp_path, enhancer):

@@ -72,7 +72,7 @@ def test_a_file_comes_out_in_its_kind_depth_and_size(height, width, kind, streng
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / f"in{suffix}", Path(folder) / "out" / f"in{suffix}"
         write_photo(photo, before)
-        outcome = enhance_files([before], after.parent, Enhancer(strength=strength), progress=False)
+        outcome = enhance_files([before], after.parent, Enhancer(strength=strength))
         assert outcome.written == [after] and not outcome.failed
         made = read_photo(after)
     assert made.pixels.shape == pixels.shape and made.pixels.dtype == depth and made.gray == gray

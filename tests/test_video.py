@@ -721,24 +721,23 @@ def test_folders_of_photographs_and_videos(tmp_path, weights, capsys):
     (source / "bad.mp4").write_bytes(b"none")
     assert not set(SUFFIXES) & set(PHOTOGRAPHS)
     faithful = Enhancer(weights=weights)
-    outcome = enhance_files([source], out, faithful, progress=True)
+    outcome = enhance_files([source], out, faithful)
     assert outcome.written == [out / "a.jpg", out / "b.MP4"]
     assert [file.name for file, _ in outcome.failed] == ["bad.mp4"]
     assert "add --format mp4" in outcome.lines()[0]
     assert "bad.mp4: no video" in capsys.readouterr().err
-    how = {"progress": False, "format": "mp4"}
-    again = enhance_files([source], out, faithful, skip_done=True, **how)
+    again = enhance_files([source], out, faithful, skip_done=True, format="mp4")
     assert again.skipped == [out / "a.jpg", out / "b.MP4"]
     assert again.written == [out / "below" / "c.mp4"]
     with pytest.raises(ValueError, match="would overwrite"):
-        enhance_files([source / "b.MP4"], source, faithful, progress=False)
+        enhance_files([source / "b.MP4"], source, faithful)
 
 
 def test_videos_are_fast_unless_told_otherwise(tmp_path, weights):
     source, found = clip(tmp_path / "a.mkv", None, EVEN[:2], "ffv1", sound=None), {}
     for speed in (None, "fast", "faithful"):
         out, enhancer = tmp_path / str(speed), Enhancer(weights=weights, device="cpu")
-        enhance_files([source], out, enhancer, progress=False, video_speed=speed)
+        enhance_files([source], out, enhancer, video_speed=speed)
         found[speed] = pictures(out / "a.mkv")
     assert np.array_equal(found[None], found["fast"])
     assert not np.array_equal(found[None], found["faithful"])

@@ -93,8 +93,8 @@ def enhance(sources, out, model, weights, gamma, strength, device, speed, **opti
         raise click.UsageError("--model and --weights exclude each other")
     network = {"model": model or checkpoints.DEFAULT, "weights": weights, "gamma": gamma}
     how = {"strength": strength, "device": device, "speed": speed or "faithful"}
-    options |= {"progress": sys.stderr.isatty(), "video_speed": speed}
-    outcome = enhance_files(sources, out, Enhancer(**network, **how), **options)
+    enhancer = Enhancer(**network, **how)
+    outcome = enhance_files(sources, out, enhancer, video_speed=speed, **options)
     for source, target in outcome.planned:
         click.echo(escape_control_characters(f"{source} -> {target}"))
     done = f"{len(outcome.written)} enhanced"

@@ -128,7 +128,6 @@ def enhance_video(
     enhancer: Enhancer,
     *,
     steady: float = STEADY,
-    progress: bool = False,
 ) -> Enhanced:
     """Enhance a video file, frame by frame, at their times (variable rates too) and size.
 
@@ -164,7 +163,7 @@ def enhance_video(
                 items = _curved(items, enhancer, curves, form, read.transfer)
                 items = stages.enter_context(closing(ahead(items, 1)))
                 items = stages.enter_context(closing(ahead(_rendered(items, enhancer, form))))
-            about = {"unit": "frame", "leave": False, "disable": not progress}
+            about = {"unit": "frame", "leave": False, "disable": None}  # None: off a terminal
             bar = tqdm(items, source.name, read.pictures.frames or None, **about)
             for item in stages.enter_context(bar):
                 written.write(item)
