@@ -125,7 +125,7 @@ if numba:
             self.store(self.pick(first, last, order), address)
 
     def kernel(count: int, *kinds):
-        """An intrinsic of ``count`` integers from what writes its code, after one of ``kinds``."""
+        """An intrinsic: which of ``kinds``, if any, and ``count`` integers; from what writes it."""
 
         def wrap(write):
             def generate(context, builder, _signature, arguments):

@@ -81,7 +81,7 @@ if numba:
 
     @kernel(6)
     def _down(c, rows, start, pixel, out, apart, count):
-        """A vector of ``count`` pixels each, down eight rows; ``pixel`` and ``apart`` in bytes."""
+        """Eight rows of pixels, a vector of channels each, transformed downwards; bytes apart."""
         lines = _lines(c, rows, SEEN, start)
         with c.loop(count) as n:
             at = c.builder.mul(n, pixel)
@@ -91,7 +91,7 @@ if numba:
 
     @kernel(6)
     def _along(c, source, apart, out, place, tile, count):
-        """``count`` tiles of it, along the rows; ``place`` and ``tile``: bytes between them."""
+        """What :func:`_down` made, transformed along the rows: 64 places of each tile."""
         with c.loop(count) as n:
             first, into = c.at(source, STRIP * BYTES, n), c.at(out, 1, c.builder.mul(n, tile))
             for i in range(SEEN):
