@@ -11,7 +11,7 @@ import itertools
 import logging
 import math
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -42,36 +42,28 @@ if TYPE_CHECKING:
     from zdce.enhance import Enhancer
 
 # suffix → the container that is written
-SUFFIXES = {".mp4": "mp4", ".m4v": "mp4", ".f4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-SUFFIXES |= {".webm": "webm", ".avi": "avi", ".divx": "avi", ".3gp": "3gp", ".3g2": "3g2"}
-SUFFIXES |= dict.fromkeys((".ts", ".mts", ".m2ts", ".m2t"), "mpegts")
+SUFFIXES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+SUFFIXES |= {".webm": "webm", ".avi": "avi"}
 # suffixes of videos that are written as something else
-ONLY_READ = (".mpg", ".mpeg", ".mpe", ".vob", ".mod", ".wmv", ".asf", ".flv", ".ogv")
-ONLY_READ += (".mxf", ".dv", ".rm", ".rmvb")
+ONLY_READ = (".3gp", ".3g2", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".mod", ".wmv")
+ONLY_READ += (".asf", ".flv", ".ogv")
 # Only these are read: a file may call itself a play list and name others, on other machines even.
-READABLE = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,dv,rm"
-RECORDED = ("mpegts", "mpeg")  # begin anywhere, at any time, and may be several put together
+READABLE = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg"
+RECORDED = ("mpegts", "mpeg")  # begin anywhere, at any time
 NO_TIMES = ("avi", "asf")  # have one time a picture: none may be shown out of order
-CANNOT_TURN = ("avi", "mpegts")  # do not say how a picture is turned
-REALTIME = {"deadline": "realtime", "cpu-used": "7"}
+REALTIME = {"deadline": "realtime", "cpu-used": "7", "row-mt": "1"}
 # codec → encoder and its settings; quick presets at a quality that hides the second encoding
 ENCODERS = {
     "h264": ("libx264", {"preset": "veryfast", "crf": "20"}),
     "hevc": ("libx265", {"preset": "superfast", "crf": "21", "x265-params": "log-level=error"}),
     "av1": ("libsvtav1", {"preset": "10", "crf": "28"}),
-    "vp9": ("libvpx-vp9", REALTIME | {"row-mt": "1", "crf": "26", "b": "0"}),
-    "vp8": ("libvpx", REALTIME | {"crf": "10", "b": "8M"}),
+    "vp9": ("libvpx-vp9", REALTIME | {"crf": "26", "b": "0"}),
     "mpeg4": ("mpeg4", {"qmin": "2", "qmax": "3"}),
     "mjpeg": ("mjpeg", {"qmin": "2", "qmax": "3"}),
-    "prores": ("prores_ks", {}),
     "ffv1": ("ffv1", {}),
 }
-# Its writer takes any codec; readers find these again.
-IN_MPEGTS = {"h264", "hevc", "mpeg2video", "mpeg4", "aac", "mp2", "mp3", "ac3", "eac3", "opus"}
-IN_MPEGTS |= {"dts", "dvb_subtitle"}
 LOOKED_AT = 80  # pixels of the longer side of the reduced picture that is followed
 MISSING = 0.05  # of a video (and a second) that may be missing or damaged before it is refused
-GAP = 10  # seconds between packets that no recording has: parts put together
 MAX_PIXELS = 2**26  # of a frame: more than 8K, less than what a file of a few bytes may claim
 LATE = 0.06  # s by which sound may begin later before people notice that it was moved
 AHEAD = 4  # frames that a stage may be ahead of the next
@@ -81,12 +73,6 @@ UNSAID, FULL_RANGE = 2, 2  # a matrix or transfer that the file does not state; 
 HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics that the networks have never seen
 TAGS = ("color_range", "color_primaries", "color_trc", "colorspace")
 UPRIGHT = (1 << 16, 0, 0, 0, 1 << 16)  # a display matrix that changes nothing, its first numbers
-PROGRESSIVE = 1  # libavcodec's AVFieldOrder
-# Tags that an MP4 has a place of its own for; others, of phones and cameras, become a list of keys.
-MP4_TAGS = "title artist album_artist composer album date comment genre copyright grouping lyrics"
-MP4_TAGS = {*MP4_TAGS.split(), "description", "synopsis", "creation_time", "location"}
-# What a container writes about itself, or a file's maker about its container.
-STRUCTURE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
 # Steadiness
 STEADY = 0.5  # seconds, time constant of :class:`Steady`; ours, like what follows
 DARKER = 2.0  # as many times as long for curves that grow stronger
@@ -138,11 +124,11 @@ def enhance_video(
     Written in the container that the target's suffix says, by the source's codec where
     :data:`ENCODERS` has it and the container takes it, else as H.264 or VP9. Sampling, depth,
     colour tags, turn, title, date, place and camera stay; sound, subtitles, attachments and covers
-    are copied; interlaced pictures become whole ones. What a container cannot hold is told in the
-    notes, but without sound or a turn nothing is written. The file appears whole or not at all.
+    are copied. What a container cannot hold is told in the notes, but without sound or a turn
+    nothing is written. The file appears whole or not at all.
 
-    Raises VideoError, one line, for what is no video, damaged, cut short, of high dynamic range or
-    stored as RGB or with transparency, and when writing fails; ValueError for ``steady``.
+    Raises VideoError, one line, for what is no video, damaged, cut short, interlaced, of high
+    dynamic range or stored as RGB, and when writing fails; ValueError for ``steady``.
     """
     source, target, curves = Path(source), Path(target), Steady(steady)
     container = SUFFIXES.get(target.suffix.lower())
@@ -152,12 +138,12 @@ def enhance_video(
     try:
         with _reading(source) as video, atomic_write(target) as partial, ExitStack() as stages:
             read = _Source(video)
-            decoded = stages.enter_context(closing(ahead(read.whole(read.decoded()))))
+            decoded = stages.enter_context(closing(ahead(read.decoded())))
             before = [next(decoded)]
             while not isinstance(first := before[-1], av.VideoFrame):
                 before.append(next(decoded))
             items, form = itertools.chain(before, decoded), _form(first, read.transfer)
-            output = stages.enter_context(_output(partial, container, read, first))
+            output = stages.enter_context(_output(partial, container, read))
             written = _Target(output, container, read, first)
             if enhancer.strength:
                 items = _curved(items, enhancer, curves, form, read.transfer)
@@ -167,7 +153,7 @@ def enhance_video(
             bar = tqdm(items, source.name, read.pictures.frames or None, **about)
             for item in stages.enter_context(bar):
                 written.write(item)
-            written.finish(partial)
+            written.finish()
     except OSError as error:
         raise VideoError(f"{target}: cannot be written: {error.strerror or error}") from error
     return Enhanced(written.frames, tuple(read.notes))
@@ -202,6 +188,8 @@ def _form(frame: Any, transfer: int) -> Form:
     planar = name.startswith(("yuv4", "yuvj4", "gray")) and len(parts) in (1, 3)
     if not planar or name.endswith("be") or not 8 <= depth <= 16:
         raise VideoError(f"pictures stored as {name} are not read: convert it to yuv420p first")
+    if frame.interlaced_frame:
+        raise VideoError("interlaced pictures are not read: deinterlace it first (bwdif of FFmpeg)")
     transfer = frame.color_trc if frame.color_trc not in (0, UNSAID) else transfer
     if transfer in HDR:
         kind = HDR[transfer]
@@ -281,10 +269,8 @@ def _rendered(items: Iterable[tuple], enhancer: Enhancer, form: Form) -> Iterato
 class _Clock:
     """Times that go forward, whatever a file says.
 
-    Where a file is several put together, the times of all streams begin anew with each of them;
-    they are moved on. A recording's start becomes 0. AVI and WMV know no times of presentation:
-    those that readers make up are taken in order. A time that repeats or is missing becomes a later
-    one.
+    A recording's start becomes 0. AVI and WMV know no times of presentation: those that readers
+    make up are taken in order. A time that repeats or is missing becomes a later one.
     """
 
     def __init__(self, video: Any, pictures: Any) -> None:
@@ -292,30 +278,17 @@ class _Clock:
         self.by_order = video.format.name in NO_TIMES
         self.pictures, rate = pictures, pictures.average_rate
         self.each = 1 / rate if rate else Fraction(1, 25)  # of a frame without a duration
-        start = Fraction(-(video.start_time or 0), 10**6) if self.recorded else Fraction(0)
-        self.moves = [start]  # seconds, of each part of the file
-        self.parts: Counter[int] = Counter()  # by stream, the part that it is in
-        self.expected: dict[int, Fraction] = {}  # by stream, the time after the last packet
+        self.start = Fraction(video.start_time or 0, 10**6) if self.recorded else Fraction(0)
         self.waiting: list[int] = []  # times that no frame has taken yet
         self.early: int | None = None  # what readers add to the time of storage
         self.last: int | None = None
 
     def packet(self, packet: Any) -> None:
         """Correct the times of a packet, given in the file's order."""
-        base, index = packet.time_base, packet.stream.index
-        if packet.dts is not None:  # times of presentation go back and forth
-            at = packet.dts * base + self.moves[self.parts[index]]
-            behind = self.expected.get(index, at) - at
-            if behind > Fraction(1, 10) or (self.recorded and -behind > GAP):
-                self.parts[index] += 1  # streams get there one after the other
-                if self.parts[index] == len(self.moves):
-                    self.moves.append(self.moves[-1] + behind)
-            lasts = packet.duration * base if packet.duration else self.each
-            self.expected[index] = packet.dts * base + self.moves[self.parts[index]] + lasts
-        shift = round(self.moves[self.parts[index]] / base)
-        packet.pts = None if packet.pts is None else packet.pts + shift
-        packet.dts = None if packet.dts is None else packet.dts + shift
-        if self.by_order and packet.pts is not None and index == self.pictures.index:
+        start = round(self.start / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts - start
+        packet.dts = None if packet.dts is None else packet.dts - start
+        if self.by_order and packet.pts is not None and packet.stream == self.pictures:
             if self.early is None:
                 self.early = packet.pts - packet.dts if packet.dts is not None else 0
             heapq.heappush(self.waiting, packet.pts - self.early)
@@ -326,6 +299,8 @@ class _Clock:
         at = heapq.heappop(self.waiting) if self.waiting else frame.pts
         if self.last is not None:
             at = self.last + max(1, round(self.each / base)) if at is None else at
+            if (self.last - at) * base > 1:
+                raise VideoError("several recordings put together are not read: split it first")
             at = max(at, self.last + 1)
         self.last = frame.pts = at or 0
 
@@ -377,73 +352,50 @@ class _Source:
 
     def decoded(self) -> Iterator[Any]:
         """Packets of streams to copy and frames, as they come, at times that go forward."""
-        end, frames, damaged = Fraction(0), 0, 0
+        end, frames, lost = Fraction(0), 0, 0
         for packet in self.video.demux():
             if packet.size == 0 and packet.dts is not None:
                 continue  # of AVI: the frame before is shown for longer
             self.clock.packet(packet)
             if packet.pts is not None:
                 end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
-            whole, lost = [], 0
+            whole, bad = [], packet.is_corrupt
             if packet.stream.index == self.pictures.index:
                 try:
                     found = self.pictures.decode(packet if packet.size else None)
                     whole = [frame for frame in found if not frame.is_corrupt]
-                    lost = len(found) - len(whole)
+                    bad |= len(whole) < len(found)
                 except av.FFmpegError:
-                    lost = 1
-                frames += len(whole)
-                damaged += lost if frames else 0  # before the first whole one: what began before
-            elif packet.size and not packet.is_corrupt:
+                    bad = True
+            elif packet.size and not bad:
                 yield packet
-            if (lost or packet.is_corrupt) and not self.clock.recorded:
+            if bad and not self.clock.recorded:
                 raise VideoError("damaged or cut short")
+            frames += len(whole)
+            lost += bad and frames > 0  # before the first one: what began before
             for frame in whole:
                 self.clock.frame(frame)
                 yield frame
-        if not frames:
-            raise VideoError("holds no frame")
-        if damaged > 1 + MISSING * frames:
-            raise VideoError(f"damaged: {damaged} of {frames + damaged} pictures cannot be read")
-        if damaged:
-            self.notes.append(f"{damaged} damaged pictures left out")
+        if not frames or lost > 1 + MISSING * frames:
+            raise VideoError(f"damaged: {frames} pictures can be read, {lost} parts cannot")
+        if lost:
+            self.notes.append(f"{lost} damaged parts left out")
         stated = (self.video.duration or 0) / 1e6 + max(0.0, (self.video.start_time or 0) / 1e6)
         if not self.clock.recorded and end < stated - max(1.0, MISSING * stated):
             raise VideoError(f"cut short: ends after {float(end):.1f} s of {stated:.1f} s")
-
-    def whole(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Interlaced frames as whole ones, at the same times; all else as it is."""
-        weaving, times = None, deque()
-        for item in itertools.chain(items, [None]):
-            frame = item is not None and isinstance(item, av.VideoFrame)
-            if weaving is None and frame and item.interlaced_frame:
-                self.notes.append("interlaced: written as whole pictures")
-                weaving = av.filter.Graph()
-                begin = weaving.add_buffer(template=self.pictures, format=item.format.name)
-                weave = weaving.add("bwdif", "mode=send_frame:deint=interlaced")
-                weaving.link_nodes(begin, weave, weaving.add("buffersink")).configure()
-            if item is not None and (weaving is None or not frame):
-                yield item
-            elif weaving is not None:
-                weaving.vpush(item)
-                times += [item.pts] if frame else []
-                with suppress(av.BlockingIOError, av.EOFError):
-                    while True:
-                        woven = weaving.vpull()
-                        woven.pts, woven.time_base = times.popleft(), self.pictures.time_base
-                        yield woven
 
 
 # Writing
 
 
-def _output(path: Path, container: str, source: _Source, first: Any) -> Any:
+def _output(path: Path, container: str, source: _Source) -> Any:
     """The file to write, with what a container is told as a whole."""
     metadata, options = source.video.metadata, {}
-    if container in ("mp4", "mov") and set(metadata) - MP4_TAGS - STRUCTURE:
-        options["movflags"] = "use_metadata_tags"  # such as com.apple.quicktime.*
-    if any(each.type.name == "SPHERICAL" for each in first.side_data):
-        options["strict"] = "unofficial"  # 360° marks
+    keys = [key for key in metadata if "." in key]  # such as com.apple.quicktime.model
+    if keys and container in ("mp4", "mov"):
+        options["movflags"] = "use_metadata_tags"
+    elif keys and container == "avi":
+        source.notes.append(f"avi does not keep: {', '.join(keys)} (.mov and .mkv do)")
     output = av.open(str(path.absolute()), "w", format=container, container_options=options)
     output.metadata.update(metadata)
     output.set_chapters(source.video.chapters())
@@ -475,16 +427,10 @@ class _Target:
             item.stream = place
             self._mux(lambda packet: [packet], item)
 
-    def finish(self, path: Path) -> None:
-        """Write what the encoder still holds and the container's end; note tags that are lost."""
+    def finish(self) -> None:
+        """Write what the encoder still holds and the container's end."""
         self._mux(self.stream.encode, None)
         self._mux(lambda _: self.output.close() or [], None)
-        with suppress(av.FFmpegError), av.open(str(path.absolute())) as written:
-            kept = {key.lower() for key in written.metadata} | STRUCTURE
-            lost = [key for key in self.source.video.metadata if key.lower() not in kept]
-            if lost:
-                does_not = f"{self.container} does not keep: {', '.join(lost)}"
-                self.notes.append(f"{does_not} (.mov and .mkv do)")
 
     def _mux(self, packets: Any, item: Any) -> None:
         try:
@@ -509,7 +455,7 @@ class _Target:
         One that the container does not take becomes a note; if it is sound, a VideoError.
         """
         matrix = _display_matrix(first)
-        if matrix and self.container in CANNOT_TURN:
+        if matrix and self.container == "avi":
             raise VideoError(f"turned pictures do not go into {self.container}{OTHER}")
         kinds = ["audio", "subtitle", "video"]
         kinds += ["attachment"] if self.container == "matroska" else []
@@ -519,7 +465,7 @@ class _Target:
                 self.stream = made = self._encoded_stream(first)
                 if matrix:
                     made.set_display_matrix(matrix)
-            elif stream.type in kinds and self._takes(context and context.codec.canonical_name):
+            elif stream.type in kinds:
                 with suppress(ValueError, av.FFmpegError):
                     opaque = True if context is not None else None
                     made = self.output.add_stream_from_template(stream, opaque=opaque)
@@ -534,21 +480,17 @@ class _Target:
                 raise VideoError(f"{what} does not go into {self.container}{OTHER}")
             self.notes.append(f"{what} left out: {self.container} does not take it")
 
-    def _takes(self, codec: str | None) -> bool:
-        return self.container != "mpegts" or codec in IN_MPEGTS
-
     def _encoded_stream(self, first: Any) -> Any:
         """The output's stream of pictures, its encoder open."""
         source, rate = self.pictures.codec_context, self.pictures.average_rate
         own, usual = source.codec.canonical_name, "vp9" if self.container == "webm" else "h264"
-        keeps = own in ENCODERS and self._takes(own)
-        for codec in (own if keeps else usual, usual):
+        for codec in (own if own in ENCODERS else usual, usual):
             name, options = ENCODERS[codec]
             with suppress(ValueError):
-                stream = self._new_stream(name)
+                stream = self.output.add_stream(name, rate=rate)
                 break
         encoder = stream.codec_context
-        encoder.extradata, encoder.bit_rate, encoder.field_order = None, 0, PROGRESSIVE
+        encoder.bit_rate = 0
         encoder.width, encoder.height = first.width, first.height
         encoder.pix_fmt = first.format.name
         encoder.time_base = self.pictures.time_base
@@ -575,16 +517,6 @@ class _Target:
             what = f"{encoder.pix_fmt} of {encoder.width}×{encoder.height} at {rate} frames/s"
             raise VideoError(f"{name} does not take {what}{OTHER}") from error
         return stream
-
-    def _new_stream(self, name: str) -> Any:
-        """A stream for an encoder; ValueError where the container does not take it.
-
-        Where the source has the same, what describes it from outside comes with it (360° marks).
-        """
-        with suppress(av.codec.codec.UnknownCodecError):
-            if av.codec.Codec(self.pictures.codec_context.codec.name, "w").name == name:
-                return self.output.add_stream_from_template(self.pictures, opaque=False)
-        return self.output.add_stream(name, rate=self.pictures.average_rate)
 
 
 # Steadiness
