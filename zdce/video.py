@@ -94,13 +94,10 @@ class VideoError(PhotoError):
 
 
 class Enhanced(NamedTuple):
-    """What :func:`enhance_video` did.
-
-    frames: how many. notes: one line each on what was left out or changed, for people.
-    """
+    """What :func:`enhance_video` did."""
 
     frames: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was left out or changed, for people
 
 
 def is_video(path: str | os.PathLike) -> bool:
@@ -118,14 +115,13 @@ def enhance_video(
     """Enhance a video file, frame by frame, at their times (variable rates too) and size.
 
     Curves of a whole picture or of a reduced copy are steadied with the time constant ``steady`` in
-    seconds (:class:`Steady`; 0 switches it off); a faithful network enhances every frame as a
-    photograph, slowly and not steadied. Decoding, enhancing and encoding go on at the same time.
+    seconds (:class:`Steady`; 0: not at all); a faithful network enhances every frame by itself.
 
-    Written in the container that the target's suffix says, by the source's codec where
-    :data:`ENCODERS` has it and the container takes it, else as H.264 or VP9. Sampling, depth,
-    colour tags, turn, title, date, place and camera stay; sound, subtitles, attachments and covers
-    are copied. What a container cannot hold is told in the notes, but without sound or a turn
-    nothing is written. The file appears whole or not at all.
+    Written in the container that the target's suffix says, by the source's codec where it is one of
+    :data:`ENCODERS` and the container takes it, else as H.264 or VP9. Sampling, depth, colour tags,
+    turn, title, date, place and camera stay; sound, subtitles, attachments and covers are copied.
+    What a container cannot hold is told in the notes, but without sound or a turn nothing is
+    written. The file appears whole or not at all.
 
     Raises VideoError, one line, for what is no video, damaged, cut short, interlaced, of high
     dynamic range or stored as RGB, and when writing fails; ValueError for ``steady``.
@@ -160,10 +156,7 @@ def enhance_video(
 
 
 def ahead(items: Iterable[Item], most: int = AHEAD) -> Iterator[Item]:
-    """``items``, worked out in a thread of their own that is at most ``most`` ahead.
-
-    Their errors are raised here. Close it, or take all: the thread goes on until then.
-    """
+    """``items``, worked out in a thread at most ``most`` ahead, which ends when this is closed."""
     items, end = iter(items), object()
     worker = ThreadPoolExecutor(1, "zdce video")
     try:
@@ -228,10 +221,7 @@ def _display_matrix(frame: Any) -> tuple[int, ...] | None:
 def _curved(
     items: Iterable[Any], enhancer: Enhancer, steady: Steady, form: Form, transfer: int
 ) -> Iterator[tuple[Any, np.ndarray | None, Curves | None]]:
-    """Frames with their pixels (H, W, 3) and curves, these steadied; packets with neither.
-
-    A stage before :func:`_rendered`, so that on a GPU the copies of one overlap with the other.
-    """
+    """Frames with their pixels (H, W, 3) and steadied curves; packets with neither."""
     engine, before = enhancer.engine, None
     for item in items:
         pixels = curves = None
@@ -266,45 +256,6 @@ def _rendered(items: Iterable[tuple], enhancer: Enhancer, form: Form) -> Iterato
 # Reading
 
 
-class _Clock:
-    """Times that go forward, whatever a file says.
-
-    A recording's start becomes 0. AVI and WMV know no times of presentation: those that readers
-    make up are taken in order. A time that repeats or is missing becomes a later one.
-    """
-
-    def __init__(self, video: Any, pictures: Any) -> None:
-        self.recorded = video.format.name in RECORDED
-        self.by_order = video.format.name in NO_TIMES
-        self.pictures, rate = pictures, pictures.average_rate
-        self.each = 1 / rate if rate else Fraction(1, 25)  # of a frame without a duration
-        self.start = Fraction(video.start_time or 0, 10**6) if self.recorded else Fraction(0)
-        self.waiting: list[int] = []  # times that no frame has taken yet
-        self.early: int | None = None  # what readers add to the time of storage
-        self.last: int | None = None
-
-    def packet(self, packet: Any) -> None:
-        """Correct the times of a packet, given in the file's order."""
-        start = round(self.start / packet.time_base)
-        packet.pts = None if packet.pts is None else packet.pts - start
-        packet.dts = None if packet.dts is None else packet.dts - start
-        if self.by_order and packet.pts is not None and packet.stream == self.pictures:
-            if self.early is None:
-                self.early = packet.pts - packet.dts if packet.dts is not None else 0
-            heapq.heappush(self.waiting, packet.pts - self.early)
-
-    def frame(self, frame: Any) -> None:
-        """Correct the time of a frame, given in the order of presentation."""
-        frame.time_base = base = self.pictures.time_base
-        at = heapq.heappop(self.waiting) if self.waiting else frame.pts
-        if self.last is not None:
-            at = self.last + max(1, round(self.each / base)) if at is None else at
-            if (self.last - at) * base > 1:
-                raise VideoError("several recordings put together are not read: split it first")
-            at = max(at, self.last + 1)
-        self.last = frame.pts = at or 0
-
-
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
     """The file, open for demuxing by one of the formats that are read.
@@ -332,7 +283,11 @@ def _reading(path: Path) -> Iterator[Any]:
 
 
 class _Source:
-    """A video that is read: its stream of pictures, and notes for people."""
+    """A video that is read: its stream of pictures, times that go forward, notes for people.
+
+    A recording's start becomes 0. AVI and WMV know no times of presentation: those that readers
+    make up are taken in order. A time that repeats or is missing becomes a later one.
+    """
 
     def __init__(self, video: Any) -> None:
         self.video, self.notes = video, []
@@ -342,13 +297,40 @@ class _Source:
                 break
         else:
             raise VideoError("holds no moving pictures")
-        self.clock = _Clock(video, self.pictures)
         context = self.pictures.codec_context
         self.transfer = context.color_trc
         context.thread_type, context.options = "AUTO", {"max_pixels": str(MAX_PIXELS)}
         if context.width * context.height > MAX_PIXELS:
             size, most = f"{context.width}×{context.height}", MAX_PIXELS // 10**6
             raise VideoError(f"frames of {size}: none above {most} megapixels is read")
+        self.recorded = video.format.name in RECORDED
+        self.start = Fraction(video.start_time or 0, 10**6) if self.recorded else Fraction(0)
+        self.waiting: list[int] = []  # times that no frame has taken yet
+        self.early: int | None = None  # what readers add to the time of storage
+        self.last: int | None = None
+
+    def _time_packet(self, packet: Any) -> None:
+        """Correct the times of a packet, given in the file's order."""
+        start = round(self.start / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts - start
+        packet.dts = None if packet.dts is None else packet.dts - start
+        by_order = self.video.format.name in NO_TIMES and packet.stream == self.pictures
+        if by_order and packet.pts is not None:
+            if self.early is None:
+                self.early = packet.pts - packet.dts if packet.dts is not None else 0
+            heapq.heappush(self.waiting, packet.pts - self.early)
+
+    def _time_frame(self, frame: Any) -> None:
+        """Correct the time of a frame, given in the order of presentation."""
+        frame.time_base = base = self.pictures.time_base
+        at = heapq.heappop(self.waiting) if self.waiting else frame.pts
+        if self.last is not None:
+            each = 1 / (self.pictures.average_rate or 25)
+            at = self.last + max(1, round(each / base)) if at is None else at
+            if (self.last - at) * base > 1:
+                raise VideoError("several recordings put together are not read: split it first")
+            at = max(at, self.last + 1)
+        self.last = frame.pts = at or 0
 
     def decoded(self) -> Iterator[Any]:
         """Packets of streams to copy and frames, as they come, at times that go forward."""
@@ -356,7 +338,7 @@ class _Source:
         for packet in self.video.demux():
             if packet.size == 0 and packet.dts is not None:
                 continue  # of AVI: the frame before is shown for longer
-            self.clock.packet(packet)
+            self._time_packet(packet)
             if packet.pts is not None:
                 end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
             whole, bad = [], packet.is_corrupt
@@ -369,19 +351,19 @@ class _Source:
                     bad = True
             elif packet.size and not bad:
                 yield packet
-            if bad and not self.clock.recorded:
+            if bad and not self.recorded:
                 raise VideoError("damaged or cut short")
             frames += len(whole)
             lost += bad and frames > 0  # before the first one: what began before
             for frame in whole:
-                self.clock.frame(frame)
+                self._time_frame(frame)
                 yield frame
         if not frames or lost > 1 + MISSING * frames:
             raise VideoError(f"damaged: {frames} pictures can be read, {lost} parts cannot")
         if lost:
             self.notes.append(f"{lost} damaged parts left out")
         stated = (self.video.duration or 0) / 1e6 + max(0.0, (self.video.start_time or 0) / 1e6)
-        if not self.clock.recorded and end < stated - max(1.0, MISSING * stated):
+        if not self.recorded and end < stated - max(1.0, MISSING * stated):
             raise VideoError(f"cut short: ends after {float(end):.1f} s of {stated:.1f} s")
 
 
@@ -457,8 +439,7 @@ class _Target:
         matrix = _display_matrix(first)
         if matrix and self.container == "avi":
             raise VideoError(f"turned pictures do not go into {self.container}{OTHER}")
-        kinds = ["audio", "subtitle", "video"]
-        kinds += ["attachment"] if self.container == "matroska" else []
+        kinds = ("audio", "subtitle", "video", "attachment")[: 3 + (self.container == "matroska")]
         for stream in self.source.video.streams:
             made, context = None, stream.codec_context
             if stream.index == self.pictures.index:
@@ -474,8 +455,7 @@ class _Target:
                 made.metadata.update(stream.metadata)
                 made.disposition = int(stream.disposition)
                 continue
-            name = context.name if context else stream.metadata.get("handler_name", "").strip()
-            what = f"{stream.type} {stream.index}" + (f" ({name})" if name else "")
+            what = f"{stream.type} {stream.index}" + (f" ({context.name})" if context else "")
             if stream.type == "audio":
                 raise VideoError(f"{what} does not go into {self.container}{OTHER}")
             self.notes.append(f"{what} left out: {self.container} does not take it")
