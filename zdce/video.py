@@ -474,8 +474,6 @@ class _Target:
         encoder.width, encoder.height = first.width, first.height
         encoder.pix_fmt = first.format.name
         encoder.time_base = self.pictures.time_base
-        if rate:
-            encoder.framerate = rate
         if self.container == "avi":
             encoder.time_base = self.even = 1 / rate if rate else Fraction(1, 25)
         elif codec == "mpeg4" and encoder.time_base.denominator > 65535:
@@ -484,8 +482,6 @@ class _Target:
             encoder.sample_aspect_ratio = source.sample_aspect_ratio
         for tag in TAGS:
             setattr(encoder, tag, getattr(source, tag))
-        if self.output.format.flags & av.format.Flags.global_header.value:
-            encoder.flags |= av.codec.context.Flags.global_header.value
         if codec == "hevc" and self.container in ("mp4", "mov"):
             encoder.codec_tag = "hvc1"  # Apple's players know no other
         encoder.options = options | ({"bf": "0"} if self.container in NO_TIMES else {})
@@ -505,17 +501,12 @@ class _Target:
 class Steady:
     """Curves steadied over time, so that neither they nor the camera's exposure make it flicker.
 
-    - Curves are their exponential mean over ``seconds``, :data:`DARKER` times as slow where they
-      grow stronger. How they differ from point to point follows at once where something moved.
-    - In fades to black, to white and back they are held: where light and contrast differ from their
-      recent means by about :data:`FADE` while the picture stays the same (:data:`SAME`), and where
-      it is black or white. Light that stays another is followed soon after.
-    - Light that rises, and contrast with it, may weaken curves at once, so that nothing bursts into
-      white, but never so far that the result darkens.
-    - One factor holds off small changes of brightness outside of fades: a mean of curves alone
-      would flicker more than none where exposure is unsteady.
-    - Another picture than the last one, or the same in quite another light, begins a new scene with
-      its own curves; a black one with none.
+    Curves are their exponential mean over ``seconds``, :data:`DARKER` times as slow where they grow
+    stronger; how they differ from point to point follows at once where something moved. In fades to
+    black, to white and back they are held. Light that rises, and contrast with it, may weaken them
+    at once, but never so far that the result darkens. One factor holds off small changes of
+    brightness outside of fades. Another picture than the last one, or the same in quite another
+    light, begins a new scene with its own curves; a black one with none.
 
     Whether light changed is told by the median over a reduced picture, on which something that
     moves has no say. ``seconds`` of 0 leaves every frame its own curves; ValueError for less.
@@ -612,10 +603,7 @@ class Steady:
 
 
 def change(before: np.ndarray, after: np.ndarray) -> float:
-    """How much two reduced pictures (h, w, 3) in [0, 1] differ, whatever the light: 0 … 2.
-
-    Mean absolute difference over the mean, the first picture brought to the second one's mean.
-    """
+    """Mean difference of two reduced pictures (h, w, 3) in the same light, over the mean: 0 … 2."""
     mean = float(after.mean(dtype=np.float64))
     scaled = before * (mean / max(float(before.mean(dtype=np.float64)), 1e-6))
     return float(np.abs(after - scaled).mean(dtype=np.float64)) / max(mean, 1e-6)
@@ -637,9 +625,7 @@ def _within(change: float) -> float:
 
 
 def _towards(before: Curves, after: Curves, weight: float, moved: np.ndarray | float = 0) -> Curves:
-    """Curves between two: ``weight`` of the second's, and where something ``moved`` (h, w) more of
-    how these differ from point to point.
-    """
+    """Curves between two, and where something ``moved`` (h, w) more of the second's own shape."""
     weight = np.float32(weight)
     own, held = (c.values - c.values.mean(axis=(0, 1)) for c in (after, before))
     more = np.atleast_2d(moved - weight).clip(0).astype(np.float32)[..., None, None]
