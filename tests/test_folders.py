@@ -114,13 +114,11 @@ ONE = r"would (overwrite|both be written)"
 PLANS = [  # below a folder: sources, out, options, what is said
     (["in"], "in", {}, ONE),
     (["in"], "link", {}, ONE),
-    (["in/a.jpg"], "in", {}, ONE),
     (["in/a.jpg"], "in/a.jpg", {}, ONE),
     (["in/a.jpg"], "link.jpg", {}, ONE),
     (["in/b.PNG", "in/below/a.jpg", "in/a.jpg"], "in/below", {}, ONE),
     (["in/a.jpg", "in/below/a.jpg"], "out", {}, r"in/a\.jpg and .*below/a\.jpg would both be"),
     (["sheets"], "out", {"compare": True}, r"both be written to .*a_compare"),
-    (["sheets/a.jpg", "sheets/a_compare.jpg"], "sheets", {"compare": True}, ONE),
     ([], "out.jpg", {}, "single photograph"),
     (["in"], "out.jpg", {}, "single photograph"),
     (["in/a.jpg", "in/b.PNG"], "out.jpg", {}, "single photograph"),
@@ -217,7 +215,7 @@ def test_a_cluster_gives_what_this_machine_gives(folder, tmp_path):
 # Other formats, names, sheets
 
 
-@pytest.mark.parametrize("suffix", ["jpg", ".PNG", "tif", "webp", "avif", "bmp"])
+@pytest.mark.parametrize("suffix", [".PNG", "tif", "bmp"])
 def test_a_format_of_one_s_own_choice_and_names_that_would_be_the_same(tmp_path, enhancer, suffix):
     for name in ("a.png", "b.jpg", "b.tif"):  # as a raw file beside its JPEG
         write_photo(Photo(dark()), tmp_path / "in" / name)
@@ -236,12 +234,10 @@ def test_a_format_of_one_s_own_choice_and_names_that_would_be_the_same(tmp_path,
 
 def test_quality_makes_files_smaller(tmp_path, enhancer):
     write_photo(Photo(dark(64, 64)), tmp_path / "a.jpg")
-    sizes = []
-    for quality in (20, 95):
-        out = tmp_path / f"{quality}.jpg"
+    outs = {quality: tmp_path / f"{quality}.jpg" for quality in (20, 95)}
+    for quality, out in outs.items():
         enhance_files([tmp_path / "a.jpg"], out, enhancer, quality=quality)
-        sizes.append(out.stat().st_size)
-    assert sizes[0] < sizes[1] / 1.5
+    assert outs[20].stat().st_size < outs[95].stat().st_size / 1.5
 
 
 def test_a_suffix_allows_results_beside_their_photographs(folder, enhancer):
