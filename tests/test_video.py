@@ -448,7 +448,7 @@ def test_frames_equal_photographs(tmp_path, weights):
             assert np.abs(one(before).astype(int) - after).max() <= 3  # rounded to fewer levels
 
 
-@pytest.mark.parametrize(("depth", "full"), itertools.product((8, 10, 12), (False, True)))
+@pytest.mark.parametrize(("depth", "full"), [(8, False), (8, True), (10, False), (12, True)])
 @pytest.mark.parametrize("shift", [(0, 0), (1, 0), (1, 1), (2, 0)])
 def test_planes_to_pixels_and_back_change_nothing(depth, full, shift):
     rng, form = np.random.default_rng(0), Form(61, 45, depth, False, shift, full)
