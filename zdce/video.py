@@ -18,7 +18,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ UPRIGHT = (1 << 16, 0, 0, 0, 1 << 16)  # a display matrix that changes nothing, 
 # Steadiness
 STEADY = 0.5  # seconds, time constant of :class:`Steady`; ours, like what follows
 DARKER = 2.0  # as many times as long for curves that grow stronger
-CUT = 0.5  # change of the picture (:func:`change`) from which on a new scene begins
+CUT = 0.5  # difference from the last picture, over the mean, from which on a new scene begins
 JUMP = (16 / 255, 1.5)  # or its mean's, as difference and as ratio
 SAME = 0.9  # correlation with the scene's picture from which on it is the same scene
 FADE = 0.2  # recent change of contrast, as a logarithm, at which curves are held
@@ -85,8 +85,6 @@ FLOOR = 2 / 255  # mean of a black picture, or of white less its mean; neither s
 TINY = 1 / 1000  # so that black can be divided by
 ROUNDED = 3 / 510  # what rounding changes a pixel by, all colours together
 POINTS = (9, 16)  # rows and columns of the reduced picture where there is one curve for all
-
-Item = TypeVar("Item")
 
 
 class VideoError(PhotoError):
@@ -155,7 +153,7 @@ def enhance_video(
     return Enhanced(written.frames, tuple(read.notes))
 
 
-def ahead(items: Iterable[Item], most: int = AHEAD) -> Iterator[Item]:
+def ahead(items: Iterable[Any], most: int = AHEAD) -> Iterator[Any]:
     """``items``, worked out in a thread at most ``most`` ahead, which ends when this is closed."""
     items, end = iter(items), object()
     worker = ThreadPoolExecutor(1, "zdce video")
@@ -172,9 +170,8 @@ def ahead(items: Iterable[Item], most: int = AHEAD) -> Iterator[Item]:
 
 
 def _form(frame: Any, transfer: int) -> Form:
-    """How a decoded frame is stored; VideoError for what is not read.
-
-    transfer: the stream's, for a frame that does not tell its own.
+    """How a decoded frame is stored, with the stream's ``transfer`` where it does not tell its own;
+    VideoError for what is not read.
     """
     name, parts = frame.format.name, frame.format.components
     depth = parts[0].bits
@@ -185,8 +182,7 @@ def _form(frame: Any, transfer: int) -> Form:
         raise VideoError("interlaced pictures are not read: deinterlace it first (bwdif of FFmpeg)")
     transfer = frame.color_trc if frame.color_trc not in (0, UNSAID) else transfer
     if transfer in HDR:
-        kind = HDR[transfer]
-        raise VideoError(f"high dynamic range ({kind}) is not read: convert it to BT.709 first")
+        raise VideoError(f"high dynamic range ({HDR[transfer]}): convert it to BT.709 first")
     matrix = frame.colorspace
     if matrix == UNSAID:  # as players have it
         matrix = 1 if frame.height >= 720 else 6
@@ -258,10 +254,7 @@ def _rendered(items: Iterable[tuple], enhancer: Enhancer, form: Form) -> Iterato
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
-    """The file, open for demuxing by one of the formats that are read.
-
-    What goes wrong with it inside is told as a VideoError, one line that names the file.
-    """
+    """The file, open for demuxing; what goes wrong inside is a VideoError that names it."""
     if av is None or numba is None:
         raise VideoError(f"{path}: {INSTALL}")
     try:
@@ -301,8 +294,7 @@ class _Source:
         self.transfer = context.color_trc
         context.thread_type, context.options = "AUTO", {"max_pixels": str(MAX_PIXELS)}
         if context.width * context.height > MAX_PIXELS:
-            size, most = f"{context.width}×{context.height}", MAX_PIXELS // 10**6
-            raise VideoError(f"frames of {size}: none above {most} megapixels is read")
+            raise VideoError(f"frames of {context.width}×{context.height} are too large")
         self.recorded = video.format.name in RECORDED
         self.start = Fraction(video.start_time or 0, 10**6) if self.recorded else Fraction(0)
         self.waiting: list[int] = []  # times that no frame has taken yet
@@ -432,9 +424,8 @@ class _Target:
             self.shown, frame.pts, frame.time_base = at, at - self.begin, self.even
 
     def _add_streams(self, first: Any) -> None:
-        """Streams of the output in the source's order: the one to encode to, and those to copy.
-
-        One that the container does not take becomes a note; if it is sound, a VideoError.
+        """The stream to encode to, and those to copy, in the source's order: what the container
+        does not take becomes a note; sound, a VideoError.
         """
         matrix = _display_matrix(first)
         if matrix and self.container == "avi":
@@ -521,9 +512,8 @@ class Steady:
         self._light = self._contrast = self._above = 0.0
 
     def __call__(self, curves: Curves, small: np.ndarray, passed: float) -> Curves:
-        """The steadied curves.
-
-        small: the reduced picture, (h, w, 3) float32 in [0, 1]; passed: seconds since the last one.
+        """The steadied curves; ``small``: the reduced picture, (h, w, 3) float32 in [0, 1];
+        ``passed``: seconds since the last one.
         """
         if not self.seconds:
             return curves
@@ -543,11 +533,14 @@ class Steady:
 
     def _is_cut(self, before: np.ndarray, after: np.ndarray) -> bool:
         """Whether a new scene begins: another picture, or all at once another light."""
-        low, high = sorted(float(each.mean(dtype=np.float64)) for each in (before, after))
+        means = [float(each.mean(dtype=np.float64)) for each in (before, after)]
+        low, high = sorted(means)
         if high - low > JUMP[0] and high > JUMP[1] * low:
             # else it is a part of a fade
             return self._steadiness() > 0.01 or before.mean() <= FLOOR
-        return low > 2 * FLOOR and change(before, after) > CUT
+        scaled = before * (means[1] / max(means[0], 1e-6))
+        changed = np.abs(after - scaled).mean(dtype=np.float64)
+        return low > 2 * FLOOR and changed > CUT * means[1]
 
     def _weights(
         self, curves: Curves, seen: np.ndarray, last: np.ndarray, least: float
@@ -600,13 +593,6 @@ class Steady:
         gained = float(np.median(_brightness(seen, _times(self._curves, 1 + step)) - now)) / step
         factor = 1 - self._above / gained if gained > 1e-3 else 1.0
         return min(max(factor, 0.92), 1.08)
-
-
-def change(before: np.ndarray, after: np.ndarray) -> float:
-    """Mean difference of two reduced pictures (h, w, 3) in the same light, over the mean: 0 … 2."""
-    mean = float(after.mean(dtype=np.float64))
-    scaled = before * (mean / max(float(before.mean(dtype=np.float64)), 1e-6))
-    return float(np.abs(after - scaled).mean(dtype=np.float64)) / max(mean, 1e-6)
 
 
 def _is_empty(seen: np.ndarray) -> bool:
