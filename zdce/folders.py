@@ -143,9 +143,7 @@ def enhance_files(
 def _started(
     jobs: list[Job], enhancer: Enhancer, options: Options, stack: ExitStack
 ) -> list[Future[Notes]]:
-    """The photographs among the jobs, begun: one is read, one enhanced and one written at a time;
-    or all on a cluster.
-    """
+    """The photographs, begun: one is read, one enhanced, one written at a time; or on a cluster."""
     call, workers = functools.partial(_enhanced, enhancer, options.quality, options.compare), 3
     if options.scheduler:
         try:
@@ -252,9 +250,7 @@ def _plan(sources: list[Path], out: Path, options: Options, outcome: Outcome) ->
 
 
 def _found(source: Path, out: Path, options: Options, outcome: Outcome) -> Iterator[Job]:
-    """A file, or those of a folder, each with its place in ``out``; what is not taken is told, in
-    folders counted.
-    """
+    """A file, or those of a folder, with their places in ``out``; what is not taken is told."""
     if not source.is_dir():
         if source.suffix.lower() in ONLY_READ and (reason := _left_out(source, options)):
             outcome.fail(source, reason)

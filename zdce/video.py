@@ -170,9 +170,7 @@ def ahead(items: Iterable[Any], most: int = AHEAD) -> Iterator[Any]:
 
 
 def _form(frame: Any, transfer: int) -> Form:
-    """How a decoded frame is stored, with the stream's ``transfer`` where it does not tell its own;
-    VideoError for what is not read.
-    """
+    """How a frame is stored (``transfer``: the stream's); VideoError for what is not read."""
     name, parts = frame.format.name, frame.format.components
     depth = parts[0].bits
     planar = name.startswith(("yuv4", "yuvj4", "gray")) and len(parts) in (1, 3)
@@ -424,9 +422,7 @@ class _Target:
             self.shown, frame.pts, frame.time_base = at, at - self.begin, self.even
 
     def _add_streams(self, first: Any) -> None:
-        """The stream to encode to, and those to copy, in the source's order: what the container
-        does not take becomes a note; sound, a VideoError.
-        """
+        """The stream to encode to, and those to copy; a note, or a VideoError, for what is not."""
         matrix = _display_matrix(first)
         if matrix and self.container == "avi":
             raise VideoError(f"turned pictures do not go into {self.container}{OTHER}")
@@ -512,9 +508,7 @@ class Steady:
         self._light = self._contrast = self._above = 0.0
 
     def __call__(self, curves: Curves, small: np.ndarray, passed: float) -> Curves:
-        """The steadied curves; ``small``: the reduced picture, (h, w, 3) float32 in [0, 1];
-        ``passed``: seconds since the last one.
-        """
+        """Steadied curves; small: (h, w, 3) float32 in [0, 1]; passed: seconds since the last."""
         if not self.seconds:
             return curves
         grid, last = curves.values.shape[:2], self._last
