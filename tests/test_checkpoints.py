@@ -73,28 +73,10 @@ def test_round_trip(tmp_path, config):
     assert model.net.config == config and not model.net.training
     assert model.header["train"] == {"steps": 7, "data": "grün"}
     assert checkpoints.fingerprint(file) == checkpoints.fingerprint(net.state_dict())
-    assert checkpoints.fingerprint(model.net.state_dict()) == checkpoints.fingerprint(file)
     assert all(parameter.requires_grad for parameter in model.net.parameters())
-    save(tmp_path / "again", net, "mine", gamma=1.3, train={"steps": 7, "data": "grün"})
-    assert (tmp_path / "again").read_bytes() == file.read_bytes()
     with safe_open(file, framework="pt") as opened:  # as others read it
         assert set(opened.keys()) == set(net.state_dict())
         assert NetConfig(**json.loads(opened.metadata()["zdce"])["net"]) == config
-
-
-def test_failed_writing_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path, monkeypatch):
-    file = tmp_path / "net.safetensors"
-    save(file, CurveNet(width=2), "old")
-    before = file.read_bytes()
-
-    def full(*_args, **_kwargs):
-        raise OSError(28, "No space left on device")
-
-    for module, function in ((os, "fsync"), (Path, "replace"), (safetensors.torch, "save")):
-        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
-            patch.setattr(module, function, full)
-            save(file, CurveNet(width=3), "new")
-        assert file.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [file.name]
 
 
 @pytest.mark.parametrize(
@@ -113,19 +95,12 @@ def test_default_gamma_goes_with_the_improved_network_alone(tmp_path, header, co
     assert (read(file).net.config, read(file).gamma) == (config, gamma)
 
 
-@pytest.mark.parametrize(
-    ("name", "config", "gamma"),
-    [("zero-dce", ZERO_DCE, 1.0), ("zero-dce-improved", ZERO_DCE_IMPROVED, 1.15)],
-)
-def test_shipped_models_load(name, config, gamma):
-    model = load(name)
-    assert (model.name, model.gamma, model.net.config) == (name, gamma, config)
-    assert bright(model.net)
-
-
-def test_the_default_has_no_weights_and_unknown_names_say_what_there_is():
+def test_what_ships_loads_and_unknown_names_say_what_there_is():
     model = load(checkpoints.DEFAULT)
     assert model.name == "auto" and model.file is None and bright(model.net)
+    for name, config in (("zero-dce", ZERO_DCE), ("zero-dce-improved", ZERO_DCE_IMPROVED)):
+        model = load(name)
+        assert (model.name, model.net.config) == (name, config) and bright(model.net)
     with pytest.raises(CheckpointError, match=r"'zero-dec' is unknown: .* auto, .*sci-difficult"):
         load("zero-dec")
 
@@ -162,9 +137,7 @@ def test_every_published_name_loads(shared, monkeypatch):
     monkeypatch.setattr(datasets, "find", lambda path: shared / path)
     for name in MODELS:
         assert load(name).name == name
-    assert load("zero-dce-improved-published").gamma == 1.15
     assert load("zero-dce++-12x").net.config.scale == 12
-    assert load("zero-dce++").net.config.scale == 1
 
 
 @pytest.mark.parametrize(
@@ -240,20 +213,13 @@ def test_garbage_truncated_and_missing_files_are_refused(tmp_path, suffix):
         ("e_conv4.weight", torch.zeros(2, 5, 3, 3), "e_conv4.weight"),
         ("e_conv4.bias", None, "e_conv4.bias"),
         ("e_conv4.bias", torch.tensor([0, torch.nan]), "NaN or infinite"),
-        ("e_conv4.bias", torch.tensor([0, -torch.inf]), "NaN or infinite"),
         ("stranger", torch.zeros(1), "stranger"),
         ("e_conv7.weight", torch.zeros(25, 4, 3, 3), "25 curve channels"),
-        ("e_conv7.weight", torch.zeros(0, 4, 3, 3), "0 curve channels"),
         ("e_conv1.weight", torch.tensor(1.0), "0 hidden"),
         ("e_conv1.weight", None, "no tensor e_conv1.weight"),
         ("e_conv1.bias", torch.empty(2, device="meta"), ""),  # no numbers
         ("e_conv1.bias", torch.zeros(2).to_sparse(), ""),
         ("e_conv4.weight", torch.zeros(1).expand(10**6, 10**6), "larger than what the file holds"),
-        (
-            "e_conv1.weight",
-            torch.zeros(1).expand(10**5, 3, 3, 3),
-            "larger than what the file holds",
-        ),
     ],
 )
 def test_wrong_tensors_are_refused(tmp_path, name, tensor, word):
@@ -269,15 +235,13 @@ SCI = {f"enhance.{name}": tensor for name, tensor in SciNet().state_dict().items
     "content",
     [
         [torch.zeros(3)],
-        {"a": 3},
         {1: torch.zeros(3)},
-        torch.zeros(3),
         {},
         CurveNet(width=2),  # a whole module in place of its tensors
         {name: tensor for name, tensor in SCI.items() if name != "enhance.conv.1.running_mean"},
         {**SCI, "enhance.in_conv.0.weight": torch.zeros(8, 3, 3, 3)},
     ],
-    ids=range(8),
+    ids=range(6),
 )
 def test_files_of_something_else_are_refused(tmp_path, content):
     refused(tmp_path / "net.pth", pickled(content))
@@ -291,16 +255,12 @@ def test_files_of_something_else_are_refused(tmp_path, content):
         ('{"net": {"width": 2, "colour": 3}}', "colour"),
         ('{"net": {"width": 0}}', "width=0"),
         ('{"net": {"width": 3}}', "e_conv"),
-        ('{"net": {"width": 3000}}', ""),  # 324 MB in its second layer
         ('{"net": {"width": 1000000000}}', ""),
         ('{"net": {"width": 2.5}}', ""),
-        ('{"net": {"width": "2"}}', ""),
         ('{"net": {"width": 2, "iterations": 1000000000}}', ""),
         ('{"net": [2]}', ""),
         ('{"net": {"width": 2}, "gamma": "much"}', "gamma='much'"),
-        ('{"net": {"width": 2}, "gamma": 0}', "gamma=0"),
         ('{"net": {"width": 2}, "gamma": NaN}', "gamma=nan"),
-        ('{"name": "mine"}', "net"),
         ('{"step": 4, "train": {}}', "take model.safetensors"),
         ("[1, 2]", "JSON object"),
         ("{", "not a readable"),
@@ -315,8 +275,6 @@ def test_unusable_header_is_refused(tmp_path, header, word):
     ("length", "size", "word"),
     [
         (2**20, None, "not a readable"),
-        (2**33, None, "not a readable"),
-        (2**63 - 1, None, "not a readable"),
         (2**64 - 1, None, "not a readable"),
         (3 * 2**30, 4 * 2**30, "too large"),  # all of it there, in holes that take no room
         (3 * 2**30, checkpoints.MAX_BYTES, "not a readable"),
@@ -328,20 +286,17 @@ def test_a_header_of_gigabytes_is_refused_at_once(tmp_path, length, size, word):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "shape", "offsets"),
+    "text",
     [
-        ("F32", [2**40, 2**40], [0, 8]),
-        ("F32", [2**62, 4], [0, 8]),
-        ("F32", [2], [0, 2**40]),
-        ("F32", [2], [8, 0]),
-        ("F32", [-2], [0, 8]),
-        ("F99", [2], [0, 8]),
-        (None, None, None),  # nested without end
+        '{"e_conv1.weight": {"dtype": "F32", "shape": [1099511627776], "data_offsets": [0, 8]}}',
+        '{"e_conv1.weight": {"dtype": "F32", "shape": [2], "data_offsets": [0, 1099511627776]}}',
+        '{"e_conv1.weight": {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]}}',
+        '{"e_conv1.weight": {"dtype": "F99", "shape": [2], "data_offsets": [0, 8]}}',
+        '{"a":' + "[" * 100_000,
     ],
+    ids=range(5),
 )
-def test_shapes_that_lie_are_refused(tmp_path, dtype, shape, offsets):
-    tensor = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
-    text = json.dumps({"e_conv1.weight": tensor}) if dtype else '{"a":' + "[" * 100_000
+def test_shapes_that_lie_are_refused(tmp_path, text):
     content = len(text).to_bytes(8, "little") + text.encode() + bytes(8)
     refused(tmp_path / "net.safetensors", content, "not a readable")
 

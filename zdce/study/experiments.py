@@ -112,16 +112,11 @@ BUDGETS = {
     "study": Budget(
         "sice-train",
         256,
-        {
-            "zero-dce": steps_of("zero-dce", 200),
-            REFERENCE: 91_100,
-            **{name: steps_of(name, ABLATION_EPOCHS) for name in ABLATED},
-        },
+        {"zero-dce": steps_of("zero-dce", 200), REFERENCE: 91_100}
+        | {name: steps_of(name, ABLATION_EPOCHS) for name in ABLATED},
         seeds=SEEDS,
         named=ABLATION_EPOCHS,
-        snapshots={
-            name: tuple(steps_of(name, epochs) for epochs in SNAPSHOT_EPOCHS) for name in MAIN
-        },
+        snapshots={n: tuple(steps_of(n, epochs) for epochs in SNAPSHOT_EPOCHS) for n in MAIN},
         compared={REFERENCE: steps_of(REFERENCE, ABLATION_EPOCHS)},
     ),
     # Four epochs at a quarter of the pixels: to show what so short a training gets wrong.
