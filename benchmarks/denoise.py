@@ -278,7 +278,7 @@ def summary(table: pd.DataFrame, half: str) -> pd.DataFrame:
     rows = []
     for label in table["method"].unique():
         for figure in (*AGREEMENT, "burst_noise", "good_kept"):
-            mean = statistics.compare(table, figure, label).mean
+            mean = table.loc[table["method"] == label, figure].mean()
             less = vars(statistics.compare(table, figure, label, "auto"))
             about = {"half": half, "method": label, "figure": figure, "value": mean}
             rows.append(about | less | {"wanted": WANTED.get(figure)})

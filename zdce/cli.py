@@ -210,8 +210,7 @@ def evaluate(models, more, on, pairs, finished, file, device) -> None:
         pairs = Path(on, "low"), Path(on, "high")
     rows = [evaluation.Method(name, name) for name in (*models, *more)]
     if pairs:
-        folders = {str(folder): folder for folder in finished}
-        scores = evaluation.evaluate_pairs(*pairs, rows, folders, device=device)
+        scores = evaluation.evaluate_pairs(*pairs, rows, finished, device=device)
     elif finished or not rows:
         raise click.UsageError("--on wants a --model; --finished goes with --pairs")
     else:

@@ -1,8 +1,6 @@
-"""The claims under test as data, the one place that judges them, and the ledger.
+"""The claims of ``claims.yaml``, the one place that judges them, and the ledger.
 
-``claims.yaml`` holds the claims and the reasons of their margins. A claim is a list of parts, each
-on a table of scores or of another measurement. :func:`judge` decides all of them by one rule: a
-difference counts where its whole 95 % interval over scenes and seeds
+One rule decides all: a difference counts where its whole 95 % interval over scenes and seeds
 (:mod:`zdce.study.statistics`) lies beyond the margin.
 """
 
@@ -23,8 +21,6 @@ from zdce.study import statistics
 VERDICTS = ("supported", "partly supported", "not supported", "not testable here")
 SUPPORTED, PARTLY, REFUTED, UNTESTABLE = VERDICTS
 UNTESTED = "not tested yet"
-# nearer 0: sizes are compared; same: the whole interval lies within the margin.
-DIRECTIONS = ("higher", "lower", "nearer 0", "same")
 # Reference row of the ablations, as long trained as they.
 REFERENCE = "zero-dce-improved (reference)"
 SLIGHT = 0.005  # share of the other method's mean; smaller differences change no verdict
@@ -34,12 +30,11 @@ SLIGHT = 0.005  # share of the other method's mean; smaller differences change n
 class Part:
     """A part of a claim, as ``claims.yaml`` words it.
 
-    With ``other``: ``figure`` of ``method`` against that of ``other``, by ``direction`` (of
-    :data:`DIRECTIONS`) and beyond ``margin``, in the figure's unit, None for :data:`SLIGHT` of the
-    other's mean; on each of ``sets``, all in the table where that is empty. Without: ``figure``
-    lies in [low, high] in every row of ``method``, or in all rows where that is empty; where the
-    table has columns ``FIGURE_low`` and ``FIGURE_high``, the whole interval does. table: under
-    which name :func:`judge` gets it. Raises ValueError for an unknown direction.
+    With ``other``: ``figure`` of ``method`` against that of ``other``, by ``direction`` (higher,
+    lower, nearer 0, same) and beyond ``margin``, in the figure's unit, None for :data:`SLIGHT` of
+    the other's mean; on each of ``sets``, all in the table where that is empty. Without: ``figure``
+    lies in [low, high] in every row of ``method`` (empty: of the table); where there are columns
+    ``FIGURE_low`` and ``FIGURE_high``, the whole interval does.
     """
 
     part: str
@@ -53,11 +48,6 @@ class Part:
     low: float = -np.inf
     high: float = np.inf
     unit: str = ""
-
-    def __post_init__(self):
-        if self.other and self.direction not in DIRECTIONS:
-            known = ", ".join(DIRECTIONS)
-            raise ValueError(f"{self.part}: direction {self.direction!r} is none of {known}")
 
     def rule(self) -> str:
         """What the part asks, in words."""
@@ -87,9 +77,8 @@ class Claim:
 def _read() -> dict[str, Claim]:
     """``claims.yaml``, its lists and its published weights written out as parts."""
     claims = {}
-    for name, entry in yaml.safe_load(
-        Path(__file__).with_suffix(".yaml").read_text("utf-8")
-    ).items():
+    text = Path(__file__).with_suffix(".yaml").read_text("utf-8")
+    for name, entry in yaml.safe_load(text).items():
         parts = []
         for test in entry.pop("tests"):
             lists = (np.atleast_1d(test.get(k, "")).tolist() for k in ("figure", "method", "other"))
@@ -123,14 +112,13 @@ def judge(
     """Every part of these claims, decided: one row a part and data set.
 
     tables: by the name that the parts give: ``scores`` of ``evaluation.evaluate``, ``bursts`` of
-    ``evaluate_bursts``, and so on; a part whose table, method or figure is missing is not testable
-    here. Photographs that a camera took decide; bundled ones only where there are no others.
-    budgets: method → how it was trained (``evaluation.budgets``).
+    ``evaluate_bursts``, and so on. Photographs that a camera took decide; bundled ones only where
+    there are no others. budgets: of ``evaluation.budgets``.
 
     Columns: claim, part, on (data set), rule, measured with its 95 % interval low – high (of
     bounds: the smallest and largest row), unit, n (photographs or rows), scenes, seeds, budget;
     outcome: of :data:`VERDICTS`; finding: of :func:`decide`, ``outside`` for bounds, or what is
-    missing. Raises KeyError for an unknown claim.
+    missing.
     """
     rows, budgets = [], budgets or {}
     for claim in claims:
@@ -151,17 +139,13 @@ def judge(
 
 
 def verdict(outcomes: Iterable[str]) -> str:
-    """A claim's verdict from the outcomes of its parts that could be tested: supported if all are,
-    not supported if none is, partly supported if some are, not testable here without any.
-    """
+    """A claim's verdict from the outcomes of its parts, as far as they could be tested."""
     tested = set(outcomes) - {UNTESTABLE}
     return PARTLY if len(tested) > 1 else tested.pop() if tested else UNTESTABLE
 
 
 def headline(parts: pd.DataFrame) -> str:
-    """The verdicts of :func:`judge` in one line of Markdown: ``**N5** (one overlapping pool
-    improves the result): **not supported**``.
-    """
+    """The verdicts of :func:`judge` in one line of Markdown."""
     found = parts.groupby("claim", sort=False)["outcome"].agg(verdict)
     return "; ".join(f"**{c}** ({CLAIMS[c].short}): **{word}**" for c, word in found.items())
 
@@ -223,23 +207,15 @@ def _bounded(part: Part, table: pd.DataFrame) -> dict:
 
 
 def ledger(folder: Path) -> pd.DataFrame:
-    """One row a claim: claim, statement, verdict, notebook, measured (part by part), n, budget.
-
-    folder: where the notebooks' tables ``NN_claims.csv`` lie. A claim that no notebook has tested
-    says so. Raises ValueError for a table that lacks a column, or judges another's claim.
+    """One row a claim: claim, statement, verdict, notebook, measured (part by part), n, budget;
+    from the notebooks' tables ``NN_claims.csv`` in ``folder``, as far as they are there.
     """
-    tables = [pd.DataFrame(columns=COLUMNS)]
-    for file in sorted(Path(folder).glob("[0-9][0-9]_claims.csv")):
-        table = pd.read_csv(file, keep_default_na=False)
-        if missing := [column for column in COLUMNS if column not in table]:
-            raise ValueError(f"{file.name}: has no column {missing[0]!r}; run that report again")
-        own = [name for name, claim in CLAIMS.items() if claim.notebook == file.name[:2]]
-        if others := [name for name in table["claim"].unique() if name not in own]:
-            raise ValueError(f"{file.name}: {others[0]!r} is not judged by that notebook")
-        tables.append(table)
-    found, rows = pd.concat(tables[1:] or tables, ignore_index=True), []
+    rows = []
     for name, claim in CLAIMS.items():
-        parts = found[found["claim"] == name].to_dict("records")
+        file, parts = Path(folder) / f"{claim.notebook}_claims.csv", []
+        if file.is_file():
+            table = pd.read_csv(file, keep_default_na=False)
+            parts = table[table["claim"] == name].to_dict("records")
         row = {"claim": name, "statement": claim.text}
         row["verdict"] = verdict(part["outcome"] for part in parts) if parts else UNTESTED
         row["notebook"] = claim.notebook

@@ -1,11 +1,10 @@
 """Methods, their scores on photographs, and where scores are kept.
 
-A method is what a photograph goes through to be scored: a model, and the gamma after it. A score is
-computed once and kept by the weights' hash, gamma, photograph and ``metrics.VERSION``. The study's
-own are committed (``reports/study/scores``: ``SET.csv.gz``, ``SET-noise.csv.gz`` for bursts,
-``SET-agreement.csv.gz``, and ``weights.csv``, which names the weights), so that its tables need
-neither photographs nor weights nor time. What a reader computes lies under ``runs/scores``;
-``benchmarks/scores.py`` moves it to the committed ones.
+A score is computed once and kept by the weights' hash, gamma, photograph and ``metrics.VERSION``.
+The study's own are committed (``reports/study/scores``: ``SET.csv.gz``, ``SET-noise.csv.gz``,
+``SET-agreement.csv.gz``, and ``weights.csv``, which names the weights): its tables need neither
+photographs nor weights. What a reader computes lies under ``runs/scores``; ``benchmarks/scores.py``
+moves it to the committed ones.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from tqdm import tqdm
 from zdce import auto, checkpoints, datasets, metrics, paths
 from zdce.enhance import Enhancer
 from zdce.files import atomic_write
-from zdce.photos import read_photo
 from zdce.postprocess import apply_gamma
 from zdce.study import experiments
 
@@ -35,11 +33,11 @@ CHUNK = 64  # scores that are computed before they are written
 
 @dataclass(frozen=True)
 class Method:
-    """One row of a comparison.
+    """What a photograph goes through to be scored: one row of a comparison.
 
     label: its name in tables, which a training's seeds share. model: a model's name or weights
-    file, None leaves the input as it is. gamma: applied afterwards, None for the model's own.
-    before: applied before the network. seed: of the training, None where there is but one.
+    file, None leaves the input as it is. gamma: applied afterwards, None for the model's own;
+    before: the same before the network. seed: of the training, if there are several.
     """
 
     label: str
@@ -54,7 +52,6 @@ class Method:
         return lambda photo: apply_gamma(network(apply_gamma(photo, self.before)), gamma)
 
     def own_gamma(self) -> float:
-        """The gamma applied afterwards, in numbers."""
         if self.gamma is not None or self.model is None:
             return self.gamma or 1.0
         if self.model in checkpoints.MODELS:  # published weights need not be there to be looked up
@@ -64,7 +61,7 @@ class Method:
 
     def at_hand(self) -> bool:
         """Whether its weights are there; published ones are fetched like data sets."""
-        if self.model is None or self.model == "auto":  # no network, no weights
+        if self.model in (None, "auto"):
             return True
         if self.model not in checkpoints.MODELS:
             return Path(self.model).is_file()
@@ -75,18 +72,16 @@ class Method:
         """What its scores are kept by: a hash of its network's tensors, ``input``, or ``auto-N``.
         Weights that are not at hand are looked up by name; None where they are not known either.
         """
-        if self.model is None or self.model == "auto":
-            return "input" if self.model is None else f"auto-{auto.VERSION}"
+        if self.model in (None, "auto"):
+            return f"auto-{auto.VERSION}" if self.model else "input"
         return _fingerprint(self.model) if self.at_hand() else _names().get(Path(self.model).stem)
 
     def key(self) -> tuple[str | None, float, float]:
-        """Its part of :data:`KEY`."""
         return self.weights(), float(self.before), float(self.own_gamma())
 
 
 INPUT = Method("input", None)
-# The study's comparison: its two networks without and with its gamma, by the shipped weights and by
-# the published.
+# The study's two networks without and with its gamma, by the shipped weights and the published
 OURS = (
     Method("zero-dce", "zero-dce", 1.0),
     Method("zero-dce-improved", "zero-dce-improved", 1.0),
@@ -129,9 +124,7 @@ def budgets(rows: Iterable[Method]) -> dict[str, str]:
     ``published weights``; nothing for the input.
     """
     told: dict[str, dict[str, set]] = {}
-    for method in rows:
-        if method.model in (None, "auto"):
-            continue
+    for method in (method for method in rows if method.model not in (None, "auto")):
         run = checkpoints.load(method.model).header.get("train", {}) if method.at_hand() else {}
         words = "published weights"
         if run:
@@ -141,25 +134,25 @@ def budgets(rows: Iterable[Method]) -> dict[str, str]:
                 words = f"{epochs:.4g} epochs, {words}"
         seeds = told.setdefault(method.label, {}).setdefault(words, set())
         seeds |= {run["seed"]} if "seed" in run else set()
-    for label, each in told.items():
-        seeded = {w: ", ".join(map(str, sorted(seeds))) for w, seeds in each.items()}
-        parts = [f"{w}, seed{'s' * (',' in s)} {s}" if s else w for w, s in seeded.items()]
-        told[label] = "; ".join(parts)
-    return told
+    return {label: "; ".join(map(_with_seeds, each.items())) for label, each in told.items()}
+
+
+def _with_seeds(trained: tuple[str, set[int]]) -> str:
+    words, seeds = trained
+    listed = ", ".join(map(str, sorted(seeds)))
+    return f"{words}, seed{'s' * (len(seeds) > 1)} {listed}" if seeds else words
 
 
 def sets(data: str) -> list[str]:
-    """Data sets named in a notebook's parameter ``data``: comma-separated names, or ``at hand``:
-    those of bundled, sice-pairs, lime, dicm and bursts that are. Raises ValueError for an unknown
-    one.
+    """Data sets of a notebook's parameter ``data``: comma-separated names, or ``at hand`` for those
+    scored sets that are. Raises ValueError for an unknown one.
     """
     if data == "at hand":
         names = ("bundled", "sice-pairs", "lime", "dicm", "bursts")
         return [name for name in names if datasets.at_hand(name)]
     names = data.replace(" ", "").split(",")
     if unknown := [name for name in names if name not in datasets.DATASETS]:
-        known = ", ".join(datasets.DATASETS)
-        raise ValueError(f"data: no data set {unknown[0]!r}; known: {known}, or 'at hand'")
+        raise ValueError(f"data: no data set {unknown[0]!r}; known: {', '.join(datasets.DATASETS)}")
     return names
 
 
@@ -175,14 +168,13 @@ def evaluate(
     figures: str = "all",
     device: str = "auto",
 ) -> pd.DataFrame:
-    """Scores of every method on every photograph of the data set ``on``: one row a pair.
+    """Scores of every method on every photograph of the data set ``on``, kept or computed and kept:
+    one row a pair.
 
     Columns: dataset, photograph, scene, method, seed (where a method has one), and figures as in
-    METRICS, NIQE when its model file is at hand. Kept scores are looked up, missing ones computed
-    and kept. limit: so many photographs, evenly spaced; 0 takes all. part: only scenes of this half
-    (``datasets.half``). figures: ``"all"``, or ``"agreement"`` for those that compare with a
-    reference alone. Raises ValueError for an unknown set or model, FileNotFoundError for files not
-    fetched.
+    METRICS, NIQE when its model file is at hand. limit, part: as in ``datasets.samples``. figures:
+    ``"all"``, or ``"agreement"`` for those that compare with a reference alone. Raises ValueError
+    for an unknown set or model, FileNotFoundError for files not fetched.
     """
     samples = {sample.name: sample for sample in datasets.samples(on, limit, part)}
 
@@ -202,9 +194,7 @@ def evaluate(
 
 
 def answers(rows: Iterable[Method], on: str, limit: int = 0, *, figures: str = "all") -> bool:
-    """Whether :func:`evaluate` can answer here: the photographs are at hand, or every score is
-    kept.
-    """
+    """Whether photographs are at hand or all scores kept, so that :func:`evaluate` can answer."""
     names = [sample.name for sample in datasets.samples(on, limit)]
     wanted = {(*method.key(), name) for method in rows for name in names}
     return datasets.at_hand(on) or wanted <= set(kept(_group(on, figures)).index)
@@ -213,9 +203,8 @@ def answers(rows: Iterable[Method], on: str, limit: int = 0, *, figures: str = "
 def evaluate_bursts(
     rows: Iterable[Method], on: str, limit: int = 0, *, device: str = "auto"
 ) -> pd.DataFrame:
-    """Noise of every method on every static scene of ``on`` (``bursts`` or ``bundled``), the first
-    ``limit``, 0 takes all. Columns as :func:`evaluate`, without photograph, and the figures of
-    METRICS that need a burst.
+    """Noise of every method on the first ``limit`` (0: all) static scenes of ``on``, ``bursts`` or
+    ``bundled``. Columns as :func:`evaluate` without photograph, figures of METRICS for bursts.
     """
     scenes = list(dict.fromkeys(sample.scene for sample in datasets.samples(on)))[: limit or None]
     bursts = cache(lambda: datasets.bursts(on))
@@ -232,26 +221,25 @@ def evaluate_pairs(
     low: str | Path,
     reference: str | Path,
     rows: Iterable[Method] = (),
-    finished: dict[str, str | Path] | None = None,
+    finished: Iterable[str | Path] = (),
     *,
     device: str = "auto",
 ) -> pd.DataFrame:
     """Scores on one's own pairs, which are not kept: photographs in the folder ``low`` and, by the
-    same name without suffix, well exposed in ``reference``; ``finished``: label → folder of another
-    method's pictures, by the same names. Columns: photograph, method, figures as in METRICS. Raises
+    same name without suffix, well exposed in ``reference``; ``finished``: folders of other methods'
+    pictures, by the same names. Columns: photograph, method, figures as in METRICS. Raises
     ValueError naming folder and photograph where a partner is missing, doubled or of another size.
     """
     enhancers = {method.label: method.enhancer(device) for method in (INPUT, *rows)}
-    folders = {None: reference, **(finished or {})}
-    others, table = {folder: _by_stem(folder) for folder in folders.values()}, []
+    folders, table = {str(folder): _by_stem(folder) for folder in (*finished, reference)}, []
     for stem, file in _by_stem(low).items():
-        for folder, found in others.items():
+        for folder, found in folders.items():
             if stem not in found:
                 raise ValueError(f"{folder}: no photograph named {stem!r} for {file.name}")
-        before = _pixels(file)
+        before = datasets.read_8bit(file)
         pictures = {label: enhancer(before) for label, enhancer in enhancers.items()}
-        pictures |= {label: _pixels(others[folder][stem]) for label, folder in folders.items()}
-        shown = pictures.pop(None)
+        shown = datasets.read_8bit(folders[str(reference)][stem])
+        pictures |= {str(each): datasets.read_8bit(folders[str(each)][stem]) for each in finished}
         for label, picture in pictures.items():
             try:
                 scores = metrics.scores(picture, before, shown, _niqe_model())
@@ -261,15 +249,6 @@ def evaluate_pairs(
     return pd.DataFrame(table)
 
 
-def summary(scores: pd.DataFrame, by: Sequence[str] = ("dataset", "method")) -> pd.DataFrame:
-    """Mean of every figure per group, with n, the photographs or scenes, and seeds if any."""
-    groups = scores.groupby(list(by), sort=False)
-    figures = [c for c in scores.select_dtypes("number").columns if c not in (*by, "seed")]
-    table = groups[figures].mean().dropna(axis="columns", how="all")
-    table["n"] = groups["photograph" if "photograph" in scores else "scene"].nunique()
-    return table.assign(seeds=groups["seed"].nunique()) if "seed" in scores else table
-
-
 def _table(
     rows: list[Method],
     on: str,
@@ -277,8 +256,8 @@ def _table(
     scenes: dict[str, str],
     score: Callable[[Method, str], dict[str, float]],
 ) -> pd.DataFrame:
-    """Kept scores of these methods and units (photograph or scene → its scene), absent ones
-    computed; without methods that are neither kept nor at hand, which a line names.
+    """Scores of these methods and units (photograph or scene → its scene), absent ones computed; a
+    line names methods that are neither kept nor at hand.
     """
     keys, known = {method: method.key() for method in rows}, set(kept(group).index)
     lost = [m for m in rows if not m.at_hand() and {(*keys[m], unit) for unit in scenes} - known]
@@ -308,7 +287,6 @@ def _network(model: str | None, device: str) -> Callable[[np.ndarray], np.ndarra
 
 
 def _by_stem(folder: str | Path) -> dict[str, Path]:
-    """Photographs of a folder by name without suffix, in order."""
     files = [f for f in sorted(Path(folder).iterdir()) if f.suffix.lower() in datasets.SUFFIXES]
     found = {file.stem: file for file in files}
     if len(found) != len(files) or not files:
@@ -317,17 +295,11 @@ def _by_stem(folder: str | Path) -> dict[str, Path]:
     return found
 
 
-def _pixels(file: Path) -> np.ndarray:
-    pixels = read_photo(file).pixels
-    return pixels if pixels.dtype == np.uint8 else np.round(pixels / 257).astype(np.uint8)
-
-
 @cache
 def _niqe_model():
-    there = datasets.at_hand("niqe-model")
-    return (
-        metrics.load_niqe_model(datasets.find("data/niqe_modelparameters.mat")) if there else None
-    )
+    if datasets.at_hand("niqe-model"):
+        return metrics.load_niqe_model(datasets.find("data/niqe_modelparameters.mat"))
+    return None
 
 
 # --- where they are kept --------------------------------------------------------------------------
@@ -377,7 +349,6 @@ def _names() -> dict[str, str]:
 
 @cache
 def _fingerprint(model: str) -> str:
-    """Hash of a model's tensors; and its scale, if any."""
     net = checkpoints.load(model).net
     scale = getattr(getattr(net, "config", None), "scale", 1.0)
     return checkpoints.fingerprint(net.state_dict()) + (f"-{scale:g}x" if scale != 1 else "")

@@ -1,13 +1,10 @@
-"""Executed notebooks as pages that open offline, and the index of a profile's reports: what they
-say stands in ``templates/``.
-"""
+"""Executed notebooks as pages that open offline, and the index of reports, by ``templates/``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import jinja2
@@ -15,10 +12,7 @@ import pandas as pd
 
 from zdce import __version__, paths
 
-# What a page needs is imported where it is used: notebooks import the study without a second of it.
-if TYPE_CHECKING:
-    import nbformat
-
+# nbformat and nbconvert are imported where they are used: notebooks import this without a second.
 TEMPLATES = paths.PACKAGE / "study" / "templates"
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png"}
 NUMBER = re.compile(r"–|[-+−]?(\d[\d.,]*|inf)(e[-+]?\d+)?( ?%)?( ?± ?[\d.]+)?")
@@ -34,10 +28,8 @@ def render(template: str, **parts: object) -> str:
     return jinja.get_template(template).render(parts, version=__version__)
 
 
-def report_page(notebook: nbformat.NotebookNode, notice: str = "") -> str:
-    """An executed notebook as one HTML page, what was found below its title: the first paragraph
-    of the findings; or ``notice``.
-    """
+def report_page(notebook: dict, notice: str = "") -> str:
+    """An executed notebook as one HTML page; below its title its first finding, or ``notice``."""
     import nbformat
     from nbconvert import HTMLExporter
 
@@ -58,26 +50,24 @@ def report_page(notebook: nbformat.NotebookNode, notice: str = "") -> str:
 
 
 def index_page(folder: Path, about: dict, facts: dict, claims: pd.DataFrame, glance: str) -> str:
-    """The index of the finished reports in ``folder``, and of ``soak.csv`` where that lies there.
+    """The index of the finished reports in ``folder``, with ``soak.csv`` where that lies there.
 
-    ``about``: profile, date and commit; ``facts``: what else the results were made with;
-    ``claims``: the ledger; ``glance``: its verdicts at a glance, in Markdown.
+    ``about``: profile, date and commit; ``facts``, ``claims``, ``glance``: of ``report.facts``,
+    ``claims.ledger`` and ``claims.glance``.
     """
     import nbformat
     from nbconvert.filters import markdown2html
 
-    cards = {
-        file.name.partition(".")[0]: {"book": None} for file in sorted(folder.glob("[0-9][0-9]_*"))
-    }
-    for name in cards:
+    cards, soak = {}, folder / "soak.csv"
+    for name in sorted({file.name.partition(".")[0] for file in folder.glob("[0-9][0-9]_*")}):
+        cards[name] = {"book": None}
         if (file := folder / f"{name}.ipynb").is_file():
-            cards[name] = {"book": (book := nbformat.read(file, as_version=4))}
-            there = [p for p in named_pictures(book) if (folder / "figures" / p[0]).is_file()]
+            book = nbformat.read(file, as_version=4)
+            there = [p for p in _named_pictures(book) if (folder / "figures" / p[0]).is_file()]
             photographs = [each for each in there if each[0].endswith(".jpg")]
-            cards[name]["picture"] = [*photographs, *there, None][0]
             smallest = min(photographs, key=lambda each: len(each[2]), default=None)
-            cards[name]["photograph"] = smallest
-    soak = folder / "soak.csv"
+            shown = {"picture": [*photographs, *there, None][0], "photograph": smallest}
+            cards[name] = {"book": book} | shown
     parts = {"claims": claims.to_dict("records"), "glance": markdown2html(glance), "cards": cards}
     parts["failed"] = {file.name.partition(".")[0] for file in folder.glob("*.failed.html")}
     parts["listed"] = {kind: sorted(f.name for f in (folder / kind).glob("*")) for kind in KINDS}
@@ -86,7 +76,7 @@ def index_page(folder: Path, about: dict, facts: dict, claims: pd.DataFrame, gla
     return render("page.html.j2", kind="index", about=about, facts=facts, **parts)
 
 
-def named_pictures(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, str, str]]:
+def _named_pictures(notebook: dict) -> Iterator[tuple[str, str, str]]:
     """File name, alt text and base64 data of the pictures that carry a name."""
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         for kind, suffix in SUFFIXES.items():
@@ -95,15 +85,13 @@ def named_pictures(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, str, 
                 yield about["name"] + suffix, about["alt"], output.data[kind]
 
 
-def _title(notebook: nbformat.NotebookNode) -> str:
+def _title(notebook: dict) -> str:
     found = re.search(r"^# (.+)", notebook.cells[0].source if notebook.cells else "", re.MULTILINE)
     return found[1].strip() if found else "Untitled"
 
 
-def _paragraph(notebook: nbformat.NotebookNode, heading: str) -> str:
-    """The first paragraph after the heading that starts so, of text cells and rendered Markdown
-    alike.
-    """
+def _paragraph(notebook: dict, heading: str) -> str:
+    """The first paragraph after the heading that starts so, in cells or rendered Markdown."""
     texts = []
     for cell in notebook.cells:
         texts += [cell.source] if cell.cell_type == "markdown" else []

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -43,9 +42,7 @@ class Shown:
 def figure(
     rows: int = 1, columns: int = 1, size: tuple[float, float] = (7.2, 3.4), **subplots
 ) -> tuple:
-    """Figure and axes in the reports' style; ``size`` in inches, ``subplots`` as in
-    ``Figure.subplots``.
-    """
+    """Figure and axes in the reports' style; size in inches, ``subplots`` as Figure.subplots."""
     with mpl.rc_context(STYLE):
         fig = Figure(figsize=size, layout="constrained")
         return fig, fig.subplots(rows, columns, **subplots)
@@ -69,9 +66,8 @@ def show(fig: Figure, alt: str, name: str = "") -> Shown:
         chart, buffer = Image.open(buffer).convert("RGB"), io.BytesIO()
         chart = chart.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         chart.save(buffer, "PNG", optimize=True)
-    about = {"alt": alt, "width": round(fig.get_figwidth() * 100)} | (
-        {"name": name} if name else {}
-    )
+    about = {"alt": alt, "width": round(fig.get_figwidth() * 100)}
+    about |= {"name": name} if name else {}
     return Shown(f"[figure] {alt}", f"image/{kind}", buffer.getvalue(), about)
 
 
@@ -113,20 +109,3 @@ def panel(
             for color, line in (("black", 2.6), ("white", 1.2)) if box else ():
                 place.add_patch(Rectangle(box[:2], size, size, fill=False, ec=color, lw=line))
     return fig
-
-
-def slider(before: np.ndarray, after: np.ndarray, alt: str, width: int = 960) -> Shown:
-    """Before and after, (H, W, 3) uint8 of one size, one over the other with a divider to move;
-    shown at most ``width`` pixels wide as JPEG. Raises ValueError when the sizes differ.
-    """
-    if before.shape != after.shape:
-        raise ValueError(f"after: shape {after.shape} differs from before's {before.shape}")
-    files = []
-    for pixels in (before, after):
-        buffer, image = io.BytesIO(), Image.fromarray(pixels)
-        image.thumbnail((width, image.height), Image.Resampling.LANCZOS, reducing_gap=None)
-        image.save(buffer, "JPEG", quality=86, optimize=True)
-        files.append("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode())
-    about = {"before": files[0], "after": files[1], "width": image.width, "height": image.height}
-    page = pages.render("slider.html.j2", alt=alt, **about)
-    return Shown(f"[before and after] {alt}", "text/html", page)

@@ -80,9 +80,7 @@ def verdicts() -> str:
 
 
 def headline() -> str:
-    """Scores of the methods on real pairs, and their noise on bursts, from the study's committed
-    tables.
-    """
+    """Scores on real pairs and noise on bursts, from the study's committed tables."""
     tables = paths.reports(PROFILE) / "tables"
     scores = pd.read_csv(tables / "06_summary.csv").query("dataset == @ON").set_index("method")
     noise = pd.read_csv(tables / "06_noise.csv").query("dataset == 'bursts'").set_index("method")
@@ -105,8 +103,8 @@ def weights_card() -> str:
     rows = []
     for file in sorted(paths.weights().glob("*.safetensors")):
         run, data = checkpoints.read(file).header["train"], file.read_bytes()
-        seen = run["steps"] * run["batch"]
-        numbers = (len(data), run["seed"], run["steps"], run["batch"], run["size"], seen)
+        settings = [run[name] for name in ("seed", "steps", "batch", "size")]
+        numbers = [len(data), *settings, run["steps"] * run["batch"]]
         digest = hashlib.sha256(data).hexdigest()
         rows.append([f"`{file.name}`", f"`{digest}`", *(f"{number:,}" for number in numbers)])
     heads = ["file", "sha256", "bytes", "seed", "steps", "batch", "size, pixels"]

@@ -1,6 +1,4 @@
-"""Reports: what notebooks save, and the notebooks run one after the other and filed as pages that
-open offline.
-"""
+"""Reports: what notebooks save; notebooks run one after the other and filed as offline pages."""
 
 from __future__ import annotations
 
@@ -18,7 +16,6 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import yaml
@@ -32,27 +29,17 @@ from zdce.study import pages, plots
 # Libraries that ask for tqdm's widgets warn where there are none; progress here is plain lines.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
-# Every notebook imports this module to save its results; what only a run needs is imported where it
-# is used, which spares each kernel a second or two.
-if TYPE_CHECKING:
-    import nbformat
-    from jupyter_client.manager import AsyncKernelManager
-
-NAME = re.compile(r"\d\d_\w+")
+# Every notebook imports this module; what only a run needs is imported where it is used.
 MACHINE = re.compile(r"\S*/(?:site-packages|ipykernel_\d+)/")  # folders that a warning names
 STAMPED = ("torch", "numpy", "scikit-image", "pillow", "pandas")
 
 
 def output() -> Path:
-    """Folder that a notebook saves to: ``ZDCE_REPORT_DIR``, which ``run`` sets, or
-    ``reports/interactive``.
-    """
+    """Where a notebook saves: ``ZDCE_REPORT_DIR``, which ``run`` sets, or reports/interactive."""
     return Path(os.environ.get("ZDCE_REPORT_DIR") or paths.reports("interactive")).absolute()
 
 
 def _place(folder: str, name: str, suffix: str) -> Path:
-    if not NAME.fullmatch(name):
-        raise ValueError(f"name: {name!r} must start with its notebook's number, such as 06_scores")
     place = output() / folder / f"{name}{suffix}"
     place.parent.mkdir(parents=True, exist_ok=True)
     return place
@@ -60,7 +47,7 @@ def _place(folder: str, name: str, suffix: str) -> Path:
 
 def save_table(frame: pd.DataFrame, name: str, decimals: int = 3) -> pd.DataFrame:
     """Save ``frame`` as ``tables/<name>.csv`` (six significant digits), a named index as columns,
-    and return it rounded, for display. Raises ValueError for a name without its number.
+    and return it rounded, for display. Names begin with the notebook's number: ``06_scores``.
     """
     flat = frame.reset_index() if any(label is not None for label in frame.index.names) else frame
     place = _place("tables", name, ".csv")
@@ -69,18 +56,14 @@ def save_table(frame: pd.DataFrame, name: str, decimals: int = 3) -> pd.DataFram
 
 
 def save_figure(figure: Figure, name: str, alt: str) -> plots.Shown:
-    """Save ``figure`` as ``figures/<name>.jpg`` or ``.png`` and return the picture, for display;
-    ``alt`` says in words what it shows. Raises ValueError without it, or the name's number.
-    """
+    """Save ``figure`` as ``figures/<name>.jpg`` or ``.png`` and return it as :func:`plots.show`."""
     picture = plots.show(figure, alt, name)
     _place("figures", name, pages.SUFFIXES[picture.kind]).write_bytes(picture.data)
     return picture
 
 
 def commit() -> str:
-    """Short hash of the clone's commit, with a ``+`` when files other than reports have changed
-    since; ``unknown`` outside a clone.
-    """
+    """Short hash of the clone's commit, ``+`` if files but reports have changed; or ``unknown``."""
     changed = ["diff", "--quiet", "HEAD", "--", ":/", ":(exclude,top)reports"]
     try:
         known, clean = (
@@ -112,9 +95,7 @@ def stamp(seed: int) -> plots.Shown:
 
 
 def prose(*lines: str) -> plots.Shown:
-    """Findings and captions whose numbers come from results: one Markdown paragraph a line. The
-    plain form is the text itself, so that it can be compared.
-    """
+    """Findings and captions whose numbers come from results: one Markdown paragraph a line."""
     return plots.Shown(text := "\n\n".join(lines), "text/markdown", text)
 
 
@@ -126,8 +107,8 @@ def run(profile: str = "quick", only: Iterable[str] | None = None) -> list[str]:
 
     ``only``: numbers or names of notebooks (``01``, ``06_result_comparison``), None for all. One
     that fails leaves ``NN_name.failed.html`` and ``.ipynb``, and what was finished before stays.
-    Returns a line for each that failed. Raises ValueError, before anything runs, for an unknown
-    notebook or profile and a parameter that its notebook lacks or that has another type.
+    Returns a line for each that failed. Raises ValueError for an unknown notebook, and as
+    :func:`read_profile`, before anything runs.
     """
     books = sorted(paths.notebooks().glob("[0-9][0-9]_*.ipynb"))
     names = {name: book for book in books for name in (book.stem, book.stem[:2])}
@@ -136,6 +117,7 @@ def run(profile: str = "quick", only: Iterable[str] | None = None) -> list[str]:
         raise ValueError(f"only: no notebook {unknown[0]!r}; there are {there}")
     chosen = books if only is None else sorted({names[name] for name in only})
     parameters = read_profile(profile)
+    made = {"profile": profile, "date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit()}
     finished, failures = paths.reports(profile), []
     place = finished.parent / f".partial-{profile}"
     with lock(finished, "reports"), ExitStack() as at_end:
@@ -151,10 +133,12 @@ def run(profile: str = "quick", only: Iterable[str] | None = None) -> list[str]:
             failure = _execute(book, parameters.get(book.stem, {}), stage, kernel)
             seconds = time.perf_counter() - started
             print(f"{seconds:.1f} s" + " FAILED" * bool(failure), flush=True)
-            about = {"seconds": round(seconds, 1), **_made(profile)}
-            _finish(book, about, stage, finished, failure)
+            _finish(book, {"seconds": round(seconds, 1), **made}, stage, finished, failure)
             failures += [failure] if failure else []
-        write_index(profile)
+        table = ledger.ledger(finished / "tables")
+        page = pages.index_page(finished, made, facts(), table, ledger.glance(table))
+        _write(finished / "claims.csv", table.to_csv(index=False))
+        _write(finished / "index.html", page)
     for failure in failures:
         print(failure, file=sys.stderr, flush=True)
     return failures
@@ -169,8 +153,8 @@ def declared(book: Path) -> dict[str, str]:
 
 
 def read_profile(profile: str) -> dict[str, dict]:
-    """Parameters of each notebook from ``notebooks/profiles/<profile>.yaml``; ValueError naming
-    profile, notebook and parameter when one is unknown or has another type.
+    """Parameters of each notebook from ``notebooks/profiles/<profile>.yaml``; ValueError when a
+    profile, notebook or parameter is unknown or a value has another type than declared.
     """
     folder = paths.notebooks() / "profiles"
     file = folder / f"{profile}.yaml"
@@ -185,14 +169,10 @@ def read_profile(profile: str) -> dict[str, dict]:
             raise ValueError(f"{file.name}: {stem} is no notebook in {book.parent.name}/")
         kinds = declared(book)
         for name, value in (values or {}).items():
-            if name not in kinds:
-                what = f"{file.name}: {book.name} has no parameter {name!r}"
-                raise ValueError(f"{what}; it has {', '.join(kinds)}")
-            kind = kinds[name]
-            if not isinstance(value, types[kind]) or isinstance(value, bool) != (kind == "bool"):
-                hint = "; YAML reads 1e-4 as text: write 1.0e-4" * (kind == "float")
-                what = f"{file.name}: {name} of {book.name} must be {kind}, not {value!r}"
-                raise ValueError(what + hint)
+            fits = isinstance(value, types.get(kind := kinds.get(name), ()))
+            if not fits or isinstance(value, bool) != (kind == "bool"):
+                known = ", ".join(f"{each}: {kind}" for each, kind in kinds.items())
+                raise ValueError(f"{file.name}: {name}: {value!r}: {book.name} takes {known}")
     return {stem: values or {} for stem, values in read.items()}
 
 
@@ -226,9 +206,9 @@ class _Kernel:
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
         }
 
-    def begin(self, **values: str) -> AsyncKernelManager:
-        """Ready for a notebook: nothing is left of the one before, ``values`` are in the
-        environment.
+    def begin(self, **values: str):
+        """Its manager, ready for a notebook: nothing is left of the one before, and ``values`` are
+        in the environment.
         """
         from jupyter_client.kernelspec import KernelSpecManager
         from jupyter_client.manager import AsyncKernelManager
@@ -250,7 +230,6 @@ class _Kernel:
         return self.manager
 
     def close(self) -> None:
-        """End the process; the next notebook begins with a new one."""
         from jupyter_client.utils import run_sync
 
         if self.manager is not None:
@@ -284,9 +263,7 @@ def _execute(book: Path, parameters: dict, stage: Path, kernel: _Kernel) -> str:
 
 
 def _finish(book: Path, about: dict, stage: Path, finished: Path, failure: str) -> None:
-    """Render what ``stage`` holds, then move it into place: over the old report if it finished,
-    else beside it.
-    """
+    """Render ``stage`` and move it into place: over the old report, or beside it if it failed."""
     import nbformat
 
     if not (stage / book.name).is_file():
@@ -315,12 +292,7 @@ def _write(file: Path, text: str) -> None:
         partial.write_text(text, "utf-8")
 
 
-def _made(profile: str) -> dict[str, str]:
-    date = datetime.now(UTC).strftime("%Y-%m-%d")
-    return {"profile": profile, "date": date, "commit": commit()}
-
-
-def _clean(notebook: nbformat.NotebookNode) -> None:
+def _clean(notebook: dict) -> None:
     """Take papermill's marks and folders of this machine out of an executed notebook."""
     mark = "papermill-error-cell-tag"
     notebook.cells = [c for c in notebook.cells if mark not in c.metadata.get("tags", [])]
@@ -333,12 +305,3 @@ def _clean(notebook: nbformat.NotebookNode) -> None:
             if output.output_type == "stream":
                 text = output.text.replace(f"{paths.root()}{os.sep}", "")
                 output.text = MACHINE.sub("", text)
-
-
-def write_index(profile: str) -> None:
-    """Write ``claims.csv`` and ``index.html`` of a profile from its finished reports."""
-    folder = paths.reports(profile)
-    table = ledger.ledger(folder / "tables")
-    page = pages.index_page(folder, _made(profile), facts(), table, ledger.glance(table))
-    _write(folder / "claims.csv", table.to_csv(index=False))
-    _write(folder / "index.html", page)

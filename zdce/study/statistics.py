@@ -20,9 +20,7 @@ FEWEST = 5  # scenes; with fewer a bootstrap interval says too little (ours)
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean with its 95 % interval, in the figure's unit; n: of photographs (scenes of bursts);
-    seeds: 1 where the method has none.
-    """
+    """A mean with its 95 % interval, in the figure's unit; n: photographs, or scenes of bursts."""
 
     mean: float
     low: float
@@ -32,50 +30,43 @@ class Difference:
     seeds: int
 
 
-def compare(
-    scores: pd.DataFrame, figure: str, method: str, other: str | None = None, seed: int = 0
-) -> Difference:
+def compare(scores: pd.DataFrame, figure: str, method: str, other: str) -> Difference:
     """``figure`` of ``method`` less that of ``other``, on the same photographs and, where both have
     them, seeds.
 
-    scores: of ``evaluation.evaluate`` or ``evaluate_bursts``, one data set or several. other: None
-    compares with 0. A method without seeds (the input, published weights) is compared with every
-    seed of the other. Pairs with NaN are left out. seed: of the bootstrap. Raises ValueError naming
-    the method or figure that ``scores`` lacks.
+    scores: of ``evaluation.evaluate`` or ``evaluate_bursts``, one data set or several. A method
+    without seeds (the input, published weights) is compared with every seed of the other. Pairs
+    with NaN are left out. Raises ValueError naming the method or figure that ``scores`` lacks.
     """
     if figure not in scores:
         raise ValueError(f"figure={figure!r}: not in these scores")
-    values = _wide(scores, figure, method)
-    if other is not None:
-        base = _wide(scores, figure, other)
-        if -1 in base:  # the same for every seed of the method
-            base = pd.DataFrame(dict.fromkeys(values, base[-1]))
-        elif -1 in values:
-            values = pd.DataFrame(dict.fromkeys(base, values[-1]))
-        seeds = values.columns.intersection(base.columns)
-        values = values[seeds].sub(base[seeds])
-    return interval(values, seed)
+    values, base = _wide(scores, figure, method), _wide(scores, figure, other)
+    if -1 in base:  # the same for every seed of the method
+        base = pd.DataFrame(dict.fromkeys(values, base[-1]))
+    elif -1 in values:
+        values = pd.DataFrame(dict.fromkeys(base, values[-1]))
+    seeds = values.columns.intersection(base.columns)
+    return interval(values[seeds].sub(base[seeds]))
 
 
-def interval(values: pd.Series | pd.DataFrame, seed: int = 0) -> Difference:
+def interval(values: pd.Series | pd.DataFrame) -> Difference:
     """Mean of values and its 95 % interval over scenes and seeds.
 
     values: one a photograph, a column a seed where there are several. Scenes are the index levels
-    ``dataset`` and ``scene``, each row one without them. With a single scene the interval is NaN;
-    with a single seed it says nothing of seeds. With three seeds it reaches about as far as the
-    seeds themselves.
+    ``dataset`` and ``scene``. With a single scene the interval is NaN; with a single seed it says
+    nothing of seeds. With three seeds it reaches about as far as the seeds themselves.
     """
     table = values.to_frame() if isinstance(values, pd.Series) else values
     table = table.dropna(how="all")
     levels = [name for name in ("dataset", "scene") if name in table.index.names]
-    groups = table.groupby(level=levels) if levels else table.groupby(np.arange(len(table)))
+    groups = table.groupby(level=levels)
     sums, counts = groups.sum().to_numpy(float), groups.count().to_numpy(float)
     scenes, seeds = sums.shape
     if not scenes or not seeds:
         return Difference(np.nan, np.nan, np.nan, 0, 0, seeds)
     mean, low, high = sums.sum() / counts.sum(), np.nan, np.nan
     if scenes > 1:
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng(0)
         drawn = random.multinomial(scenes, np.full(scenes, 1 / scenes), size=DRAWS)
         columns = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=DRAWS)
         means = ((drawn @ sums) * columns).sum(axis=1) / ((drawn @ counts) * columns).sum(axis=1)
@@ -96,9 +87,7 @@ def _wide(scores: pd.DataFrame, figure: str, method: str) -> pd.DataFrame:
 def differences(
     scores: pd.DataFrame, figures: Iterable[str], pairs: Iterable[tuple[str, str]]
 ) -> pd.DataFrame:
-    """:func:`compare` for every data set, pair of methods and figure that ``scores`` holds: one row
-    each.
-    """
+    """:func:`compare` for every data set, pair of methods and figure in ``scores``: a row each."""
     rows, figures = [], [figure for figure in figures if figure in scores]
     for name, part in scores.groupby("dataset", sort=False):
         there = set(part["method"])

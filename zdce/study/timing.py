@@ -1,9 +1,9 @@
 """How long enhancing takes, version by version: the study's timing contract.
 
-A version is a model and a path, the way in which it computes. Each runs in a process of its own, so
-that its threads, its compiler and its first calls are its own. Versions of a group take turns (A B
-A B …), so that whatever slows the machine down slows all of them; the device is waited for before a
-clock is read; reported are medians and quartiles, and ratios taken within each turn.
+A version is a model and a path, the way in which it computes. Each runs in a process of its own.
+Versions of a group take turns (A B A B …), so that whatever slows the machine down slows all of
+them; the device is waited for before a clock is read; reported are medians and quartiles, and
+ratios taken within each turn.
 """
 
 from __future__ import annotations
@@ -52,9 +52,8 @@ SOURCES = {
 
 
 def fingerprint(name: str, home: Path = paths.PACKAGE) -> str:
-    """12 hexadecimal digits of the sha256 of the sources that a file of speeds measures.
-
-    name: of the file, a key of :data:`SOURCES`. While they stay, what was measured counts.
+    """12 digits of the sha256 of the sources that the file of speeds ``name`` measures: while they
+    stay, what was measured counts.
     """
     digest = hashlib.sha256()
     for pattern in SOURCES[name]:
@@ -133,8 +132,8 @@ PATHS: dict[str, Callable[[Model, str], Enhance]] = {
     ),
     "ONNX Runtime": partial(by_network, prepare=in_onnx_runtime),
 }
-# Size of a photograph, and the versions that take turns on it: paths by model. Ratios are to the
-# first. Where the reference is measured, so are all engines that could run but were not chosen.
+# Size of a photograph, and the versions that take turns on it: paths by model; ratios are to the
+# first. Where the reference is measured, so are all engines that could run.
 Group = tuple[tuple[int, int], Mapping[str, Sequence[str]]]
 OURS, TORCH = ("chosen", "AVX2", "reference"), ("torch", "torch.compile")
 GROUPS: Sequence[Group] = (
@@ -149,7 +148,6 @@ GROUPS: Sequence[Group] = (
 
 
 def enhancing(model: str, path: str, device: str = "cpu") -> Enhance:
-    """What enhances by this version."""
     make = PATHS.get(path) or partial(by_engine, name=path)
     return make(checkpoints.load(model), device)
 
@@ -158,7 +156,6 @@ def timed(
     stages: Mapping[str, Callable],
     value: object,
     synchronise: Callable[[], object] = lambda: None,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Milliseconds of each stage on what the one before returned; the device is waited for before
     its clock starts and before it stops.
@@ -166,10 +163,10 @@ def timed(
     taken = {}
     for name, stage in stages.items():
         synchronise()
-        started = clock()
+        started = time.perf_counter()
         value = stage(value)
         synchronise()
-        taken[name] = 1000 * (clock() - started)
+        taken[name] = 1000 * (time.perf_counter() - started)
     return taken
 
 
@@ -205,10 +202,8 @@ def _serve(model: str, path: str, file: str, device: str) -> None:
 @contextlib.contextmanager
 def worker(model: str, path: str, file: Path, device: str = "cpu") -> Iterator[Callable[[], Any]]:
     """A process in which one version enhances one file again and again, as a function: the first
-    call returns the enhanced photograph, (H, W, 3) uint8, further ones milliseconds by stage.
-
-    What is compiled, it compiles before the first answer. Calls raise RuntimeError, which names the
-    version, when it fails or ends.
+    call returns the enhanced photograph, (H, W, 3) uint8, when all is compiled; further ones
+    milliseconds by stage. RuntimeError names the version when it fails or ends.
     """
     own = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(THREADS))
     own |= ONLY_AVX2 if path == "AVX2" else {}
@@ -262,21 +257,17 @@ def contention(other: float) -> str:
 
 
 def measure(
-    versions: Mapping[str, Callable[[], dict[str, float]]],
-    seconds: float = SECONDS,
-    clock: Callable[[], float] = time.perf_counter,
+    versions: Mapping[str, Callable[[], dict[str, float]]], seconds: float = SECONDS
 ) -> pd.DataFrame:
-    """Times of every version: one row a call, with version, round and ms by stage.
-
-    Round 0 is the warm-up. Then the versions take turns, each until it took ``seconds`` and ran
-    three times or more.
+    """Times of every version: one row a call, with version, round and ms by stage. Round 0 is the
+    warm-up; then they take turns, each until it took ``seconds`` and ran :data:`LEAST` times.
     """
     rows, spent, number = [], dict.fromkeys(versions, 0.0), 0
     while asked := [v for v in versions if spent[v] < seconds or number <= LEAST]:
         for label in asked:
-            started = clock()
+            started = time.perf_counter()
             rows.append({"version": label, "round": number} | versions[label]())
-            spent[label] += clock() - started if number else 0.0
+            spent[label] += time.perf_counter() - started if number else 0.0
         number += 1
     return pd.DataFrame(rows)
 
@@ -285,8 +276,8 @@ def summary(times: pd.DataFrame) -> pd.DataFrame:
     """Times of :func:`measure` without the warm-up: one row a version.
 
     ms: median of what lies between decoding and encoding, with quartiles ms_low and ms_high; ratio:
-    how many times as long as the first version takes, the median over rounds of the quotient within
-    a round, with its quartiles; n: rounds; decode_ms, encode_ms: medians.
+    the median of the quotients with the first version within a round, with quartiles; n: rounds;
+    decode_ms, encode_ms: medians.
     """
     warm = times[times["round"] > 0].rename(columns={"enhance": "ms"})
     first = warm[warm["version"] == times["version"].iloc[0]].set_index("round")["ms"]
@@ -313,11 +304,8 @@ def agreement(results: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFrame:
 def compare(
     groups: Sequence[Group] = GROUPS, seconds: float = SECONDS, device: str = "cpu"
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The table of ``zdce speed``, and what could not be measured here, a line each.
-
-    Versions of each group in turn on a bundled photograph: version, model, path, threads, figures
-    of :func:`summary` and :func:`agreement`, group, width, height, cores of other work, and
-    :func:`conditions`.
+    """The table of ``zdce speed``, and what could not be measured here, a line each: figures of
+    :func:`summary`, :func:`agreement` and :func:`conditions` on a bundled photograph.
     """
     image = Image.fromarray(datasets.samples("bundled")[0].image())
     parts, missing, about = [], [], conditions("paths", device)
@@ -358,9 +346,7 @@ def engines(model: str, device: str = "cpu") -> list[engine.Reference]:
 
 
 def as_text(table: pd.DataFrame, missing: Sequence[str] = (), device: str = "cpu") -> str:
-    """What :func:`compare` found as lines for a terminal; for each model the engine that is chosen,
-    why, and the times of all that were measured.
-    """
+    """What :func:`compare` found as lines for a terminal, with the engine chosen for each model."""
     names = ["width", "height", "version", "ms", "ms_low", "ms_high", "ratio", "within_1"]
     shown = table[[*names, "decode_ms", "encode_ms"]]
     lines = [shown.to_string(index=False, float_format="{:.4g}".format, na_rep="–"), ""]
