@@ -66,8 +66,6 @@ class Part:
 
 @dataclass(frozen=True)
 class Claim:
-    """text: the claim. short: the same in few words. notebook: which judges it."""
-
     text: str
     short: str
     notebook: str
@@ -75,7 +73,7 @@ class Claim:
 
 
 def _read() -> dict[str, Claim]:
-    """``claims.yaml``, its lists and its published weights written out as parts."""
+    """``claims.yaml``, its lists and published weights written out as parts."""
     claims = {}
     text = Path(__file__).with_suffix(".yaml").read_text("utf-8")
     for name, entry in yaml.safe_load(text).items():
@@ -151,7 +149,6 @@ def headline(parts: pd.DataFrame) -> str:
 
 
 def _compared(part: Part, table: pd.DataFrame) -> list[dict]:
-    """The part on each of its data sets on which both methods were scored."""
     both, rows = {part.method, part.other}, {}
     for name, scores in table.groupby("dataset", sort=False):
         if not both <= set(scores["method"]) or name not in (part.sets or [name]):
@@ -172,9 +169,9 @@ def _compared(part: Part, table: pd.DataFrame) -> list[dict]:
 
 
 def decide(low: float, high: float, direction: str, margin: float) -> str:
-    """What an interval says of a difference: ``holds``, ``opposite`` (as certain, the other way),
-    ``negligible`` (certain, but within the margin), ``no difference`` (0 is in the interval); of
-    ``same``: ``holds``, ``differs``, ``open``.
+    """What an interval says of a difference: ``holds``, ``opposite`` (as certain), ``negligible``
+    (certain, but within the margin), ``no difference`` (0 is in it); of ``same``: ``holds``,
+    ``differs``, ``open``.
     """
     if direction == "same":
         if -margin <= low and high <= margin:
@@ -228,7 +225,6 @@ def ledger(folder: Path) -> pd.DataFrame:
 
 
 def _words(part: dict) -> str:
-    """``details: detail_kept, sice-pairs +0.012 share (0.008 – 0.016), holds → supported``."""
     name = f"{part['part']}, {part['on']}" if part["on"] else part["part"]
     if part["measured"] == "":
         return f"{name}: {part['finding']} → {part['outcome']}"
@@ -239,7 +235,6 @@ def _words(part: dict) -> str:
 
 
 def _counted(part: dict) -> str:
-    """``250 photographs of sice-pairs, 3 seeds``."""
     what = f"photographs of {part['on']}" if part["on"] else "row" + "s" * (part["n"] != 1)
     seeds = float(part["seeds"] or 0)
     return f"{part['n']} {what}" + (f", {seeds:.0f} seeds" if seeds > 1 else "")

@@ -79,10 +79,9 @@ def panel(
 ) -> Figure:
     """Photographs side by side, in one row or several.
 
-    ``images``: one row, (H, W, 3) or (H, W) uint8 arrays, or a list of rows; (H, W) arrays are maps
-    from 0 (dark) to 255 (light). ``titles``: one a column; ``labels``: one a row. ``box``: a square
-    (left, top, size) inside the photographs, framed in the first row and shown enlarged, without
-    smoothing, in a row below all others.
+    ``images``: one row, (H, W, 3) or (H, W) uint8 arrays, or a list of rows; (H, W) are shown in
+    grey. ``titles``: one a column; ``labels``: one a row. ``box``: a square (left, top, size),
+    framed in the first row and shown enlarged, without smoothing, below all others.
     """
     rows = [list(row) for row in (images if isinstance(images[0], list | tuple) else [images])]
     labels = list(labels or [""] * len(rows))

@@ -112,7 +112,7 @@ def weights_card() -> str:
 
 
 def seeds_card() -> str:
-    """How far the seeds of the two networks lie apart on real pairs, from the committed scores."""
+    """How far the seeds of the two networks lie apart on real pairs."""
     methods = [method for name in experiments.MAIN for method in evaluation.trained(name)]
     scores = evaluation.evaluate(methods, ON)
     means = scores.groupby(["method", "seed"], sort=False)[[*FIGURES]].mean()

@@ -227,8 +227,8 @@ def worker(model: str, path: str, file: Path, device: str = "cpu") -> Iterator[C
 
 
 def busy() -> tuple[float, float]:
-    """Seconds since some moment, and seconds of processor that others than this process and its
-    ended children used since then; NaN outside Linux.
+    """Seconds of a clock, and of processor that others than this process and its ended children
+    used; NaN outside Linux.
     """
     try:
         fields = list(map(int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9]))
@@ -323,7 +323,6 @@ def compare(
 def _in_turn(
     models: Mapping[str, Sequence[str]], file: Path, seconds: float, device: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of one group, and what could not be measured."""
     calls, results, missing = {}, {}, []
     with contextlib.ExitStack() as stack:
         for model, asked in models.items():
@@ -341,11 +340,10 @@ def _in_turn(
 
 
 def engines(model: str, device: str = "cpu") -> list[engine.Reference]:
-    """What can run a model here, the chosen one first."""
     return engine.candidates(checkpoints.load(model).net, device)
 
 
-def as_text(table: pd.DataFrame, missing: Sequence[str] = (), device: str = "cpu") -> str:
+def as_text(table: pd.DataFrame, missing: Sequence[str] = ()) -> str:
     """What :func:`compare` found as lines for a terminal, with the engine chosen for each model."""
     names = ["width", "height", "version", "ms", "ms_low", "ms_high", "ratio", "within_1"]
     shown = table[[*names, "decode_ms", "encode_ms"]]
@@ -353,7 +351,7 @@ def as_text(table: pd.DataFrame, missing: Sequence[str] = (), device: str = "cpu
     for (model, width, height), part in table.groupby(["model", "width", "height"], sort=False):
         ms = part.set_index("path")["ms"]
         if "chosen" in ms:
-            here = engines(model, device)
+            here = engines(model)
             ms[here[0].name] = ms["chosen"]
             times = ", ".join(f"{one.name} {ms[one.name]:.1f} ms" for one in here if one.name in ms)
             chosen = f"{here[0].name} is chosen ({here[0].reason})"
