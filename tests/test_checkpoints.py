@@ -83,6 +83,7 @@ def test_round_trip(tmp_path, config):
     ("header", "config", "gamma"),
     [
         ({}, ZERO_DCE, 1.0),
+        ({"fixed_size": None}, ZERO_DCE, 1.0),  # files of earlier versions
         ({"width": 16, "pooling": "overlapping"}, ZERO_DCE_IMPROVED, 1.15),
         ({"width": 16}, NetConfig(width=16), 1.0),
         ({"width": 3, "pooling": "overlapping"}, NetConfig(width=3, pooling="overlapping"), 1.0),
@@ -254,6 +255,7 @@ def test_files_of_something_else_are_refused(tmp_path, content):
     [
         ('{"net": {"width": 2, "colour": 3}}', "colour"),
         ('{"net": {"width": 0}}', "width=0"),
+        ('{"net": {"width": 2, "fixed_size": 256}}', "fixed_size"),
         ('{"net": {"width": 3}}', "e_conv"),
         ('{"net": {"width": 1000000000}}', ""),
         ('{"net": {"width": 2.5}}', ""),

@@ -115,7 +115,10 @@ def _model(path: Path, tensors: dict[str, Tensor], header: dict, scale: float) -
         return Model(path.stem.replace("_", "-"), net.eval(), 1.0, path, {})
     if header and "net" not in header:
         raise ValueError("no network; of a training, take model.safetensors")
-    config = NetConfig(**header["net"]) if header else _config_from_shapes(tensors, scale)
+    own = dict(header.get("net", {}))
+    if own.get("fixed_size", 0) is None:  # of earlier versions, where it did nothing
+        del own["fixed_size"]
+    config = NetConfig(**own) if header else _config_from_shapes(tensors, scale)
     with torch.device("meta"):  # no room is made for what the file does not hold
         net = CurveNet(config)
     plain = {"memory_format": torch.contiguous_format}
