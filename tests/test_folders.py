@@ -281,7 +281,7 @@ def test_every_file_that_is_left_out_is_counted_by_kind(tmp_path, enhancer):
     (line,) = outcome.lines()
     for part in ("2 XMP", "1 AAE", "1 without suffix", "2 hidden", "1 links to folders", "1 GIF"):
         assert part in line
-    assert "1 HEIC (" in line and "1 NEF (" in line
+    assert "1 HEIC (" in line and "1 raw NEF (" in line
 
 
 @pytest.mark.parametrize(

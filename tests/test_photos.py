@@ -343,11 +343,11 @@ RAW = {  # how raw files of cameras begin
 UNREAD = {  # file, what is said of it
     "text.jpg": (b"dear diary", "no photograph"),
     "empty.png": (b"", "empty"),
-    "a.gif": (encoded(RED, "GIF"), "GIF file"),
-    "a.jp2": (encoded(RED, "JPEG2000"), "JPEG2000 file"),
-    "ppm.jpg": (encoded(RED, "PPM"), "PPM file"),
-    "a.jxl": (imagecodecs.jpegxl_encode(noise(8, 8, 3)), "JPEG XL file"),
-    "a.psd": (b"8BPS\0\1" + bytes(40), "PSD file"),
+    "a.gif": (encoded(RED, "GIF"), "no photograph"),
+    "a.jp2": (encoded(RED, "JPEG2000"), "no photograph"),
+    "ppm.jpg": (encoded(RED, "PPM"), "no photograph"),
+    "a.jxl": (imagecodecs.jpegxl_encode(noise(8, 8, 3)), "no photograph"),
+    "a.psd": (b"8BPS\0\1" + bytes(40), "no photograph"),
     "clip.jpg": (ftyp(b"mp42"), "a video"),
     "loop.png": (encoded(RED, "PNG", save_all=True, append_images=[PALETTE]), "animation of 2"),
     "beyond.tif": (

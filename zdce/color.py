@@ -20,7 +20,6 @@ from PIL import ImageCms
 
 LEVELS = 65536
 BAND = 2**18  # pixels that are converted at a time
-FINE = 2**20 - 1  # steps of light that are told apart, also in the dark
 SAME = 0.5 / 255  # tones nearer to sRGB's than half a level of 8 bits are sRGB's
 EXACT = 0x0100  # LittleCMS without its coarse table in between, which is wrong in the dark
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
@@ -103,9 +102,9 @@ def fitting(icc: bytes | None, mode: str) -> bytes | None:
 
 
 @lru_cache(16)
-def meaning(icc: bytes | None) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """What a profile for RGB or grey says: (3, 65536) the sRGB tone in [0, 1] of each value in 16
-    bits, and (3, 3) its linear light to sRGB's, None where its primaries are sRGB's.
+def meaning(icc: bytes | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """What a profile for RGB or grey says: (3, 65536) the linear light in [0, 1] of each value in
+    16 bits, and (3, 3) from that light to sRGB's.
 
     None where values are sRGB's, to half a level of 8 bits, and where LittleCMS makes nothing of
     the profile. Raises PhotoError for PQ and HLG.
@@ -115,19 +114,19 @@ def meaning(icc: bytes | None) -> tuple[np.ndarray, np.ndarray | None] | None:
     if marked := re.search(rb"cicp\0{4}.(.)", icc, re.DOTALL):
         refuse_high_dynamic_range(marked[1][0])
     try:
-        tones, matrix = _tones(icc), _matrix(icc)
+        light, matrix = _light(icc), _matrix(icc)
     except Exception:  # damaged, or for other things than pictures
         return None
-    if tones is None:
+    if light is None:
         return None
-    near = np.abs(matrix - np.eye(3)).max() < 0.002
-    if near and np.abs(tones - np.linspace(0, 1, LEVELS)).max() < SAME:
+    same = np.abs(_to_tone(light) - np.linspace(0, 1, LEVELS)).max() < SAME
+    if same and np.abs(matrix - np.eye(3)).max() < 0.002:
         return None
-    return np.broadcast_to(tones.astype(np.float32), (3, LEVELS)), None if near else matrix
+    return np.broadcast_to(light.astype(np.float32), (3, LEVELS)), matrix.astype(np.float32)
 
 
-def _tones(icc: bytes) -> np.ndarray | None:
-    """(3 or 1, 65536): sRGB tones of a profile's values; None where they do not rise."""
+def _light(icc: bytes) -> np.ndarray | None:
+    """(3 or 1, 65536): linear light of a profile's values; None where it does not rise."""
     kind, count = ("gray", 1) if icc[16:20] == b"GRAY" else ("rgb", 3)
     ramp = np.eye(count, dtype=np.uint16)[:, None] * np.arange(LEVELS, dtype=np.uint16)[:, None]
     light = imagecodecs.cms_transform(
@@ -142,7 +141,7 @@ def _tones(icc: bytes) -> np.ndarray | None:
     light = light - light[:, :1]
     if not (light[:, -1] > 0).all() or (np.diff(light) < -1e-6).any():
         return None
-    return _to_tone(np.clip(light / light[:, -1:], 0, 1))
+    return np.clip(light / light[:, -1:], 0, 1)
 
 
 def _matrix(icc: bytes) -> np.ndarray:
@@ -159,37 +158,30 @@ def _matrix(icc: bytes) -> np.ndarray:
 
 def to_srgb(pixels: np.ndarray, icc: bytes) -> np.ndarray:
     """(H, W, 3) uint8 or uint16 of a file whose profile has a :func:`meaning` → sRGB, uint16."""
-    curve, matrix = meaning(icc)
-    tones = curve[:, :: (LEVELS - 1) // np.iinfo(pixels.dtype).max]
-    if matrix is None:
-        table = np.rint(65535 * tones).astype(np.uint16)
-        return by_bands(lambda rows: _looked_up(rows, table), np.uint16, pixels)
-    light = _to_light(tones).astype(np.float32)
-    return by_bands(lambda rows: _toned(_linear(rows, light, matrix)), np.uint16, pixels)
+    light, matrix = meaning(icc)
+    light = light[:, :: (LEVELS - 1) // np.iinfo(pixels.dtype).max]
+    return by_bands(lambda rows: _toned(_looked_up(rows, light) @ matrix.T), np.uint16, pixels)
 
 
 def from_srgb(pixels: np.ndarray, icc: bytes, original: np.ndarray) -> np.ndarray:
     """Inverse of :func:`to_srgb`: (H, W, 3) uint16 sRGB → values of the profile, as deep as
     ``original``, the file's own; from there come the colours beyond sRGB.
     """
-    (curve, matrix), depth, tones = meaning(icc), original.dtype, np.linspace(0, 1, LEVELS)
+    (light, matrix), depth, tones = meaning(icc), original.dtype, np.linspace(0, 1, LEVELS)
     top = np.iinfo(depth).max
-    values = np.stack([np.interp(tones, channel, tones) for channel in curve])
-    values = np.rint(top * values).astype(depth)
-    if matrix is None:
-        return by_bands(lambda rows: _looked_up(rows, values), depth, pixels)
-    light = _to_light(curve[:, :: (LEVELS - 1) // top]).astype(np.float32)
-    srgb = np.broadcast_to(_to_light(tones).astype(np.float32), (3, LEVELS))
+    values = [np.interp(tones, _to_tone(channel), tones) for channel in light.astype(np.float64)]
+    values = np.rint(top * np.stack(values)).astype(depth)
+    light, srgb = light[:, :: (LEVELS - 1) // top], [_to_light(tones).astype(np.float32)] * 3
     inverse = np.linalg.inv(matrix)
 
     def back(rows: np.ndarray, before: np.ndarray) -> np.ndarray:
-        linear, before = _looked_up(rows, srgb), _linear(before, light, matrix)
+        linear, before = _looked_up(rows, srgb), _looked_up(before, light) @ matrix.T
         inside = np.clip(before, 0, 1)
         beyond = before - inside
         if beyond.any():
             gain = (linear @ LUMINANCE) / np.maximum(inside @ LUMINANCE, 1e-6)
             linear += beyond * gain[..., None]
-        return _looked_up(_toned(linear @ inverse.T.astype(np.float32)), values)
+        return _looked_up(_toned(linear @ inverse.T), values)
 
     return by_bands(back, depth, pixels, original)
 
@@ -233,21 +225,8 @@ def by_bands(function: Callable, dtype: np.typing.DTypeLike, *arrays: np.ndarray
     return out
 
 
-def _linear(values: np.ndarray, light: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """A file's values as linear light by sRGB's primaries."""
-    return _looked_up(values, light) @ matrix.T.astype(np.float32)
-
-
 def _toned(linear: np.ndarray) -> np.ndarray:
-    steps = np.clip(linear, 0, 1)
-    steps *= FINE
-    return _tone_table().take(np.rint(steps, out=steps).astype(np.int32))
-
-
-@lru_cache(1)
-def _tone_table() -> np.ndarray:
-    """sRGB tones by steps of light."""
-    return np.rint(65535 * _to_tone(np.linspace(0, 1, FINE + 1))).astype(np.uint16)
+    return np.rint(65535 * _to_tone(np.clip(linear, 0, 1))).astype(np.uint16)
 
 
 def _looked_up(pixels: np.ndarray, tables: np.ndarray) -> np.ndarray:

@@ -288,6 +288,7 @@ def _left_out(path: Path, options: Options) -> str | None:
         return "links to folders"
     if suffix not in ONLY_READ:
         return None if suffix in KNOWN else kind or "without suffix"
+    kind = f"raw {kind}" if suffix in photos.RAW_SUFFIXES else kind
     if extra := photos.needed_extra(path):
         return f'{kind} (needs an extra: pip install "zdce[{extra}]")'
     kind, add = (f"{kind} video", "mp4") if video.is_video(path) else (kind, "jpg or tif")

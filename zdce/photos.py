@@ -70,15 +70,12 @@ DNG_VERSION, RAW_PHOTOMETRIC = 50706, (32803, 34892)  # of a sensor's values
 MAGIC = {  # of kinds that need an extra or are not read, beside those that Pillow knows
     rb"FUJIFILMCCD-RAW|IIU\0|IIRO|IIRS|MMOR|\0MRM|FOVb|IIII": "RAW",
     rb".{8}CR\x02|.{6}HEAPCCDR|.{4}ftypcrx ": "RAW",
-    rb"\xff\x0a|\0\0\0\x0cJXL ": "a JPEG XL file",
-    rb"II\xbc\x01": "a JPEG XR file",
-    rb"v/1\x01": "an OpenEXR file (HDR)",
     rb".{4}ftyp(.{4}){,62}avi[fs]": "",  # brands: one of them is enough
     rb".{4}ftyp(.{4}){,62}(hei[cxms]|hev[cxms]|mif1|msf1)": "HEIF",
     rb".{4}ftyp": "a video",
 }
 MAX_BYTES = 1_800_000_000  # of memory that one photograph may take; the program has about 320 MB
-COPIES = 3.0, 3.4, 4.4  # at a time, measured: plain; deep or not opaque; wider than sRGB
+COPIES = 3.0, 3.4, 4.4  # at a time, measured: plain; deep or not opaque; not in sRGB
 # Files of more pixels must hold what they promise: a photograph has about 5 a byte as a JPEG, a
 # bomb 300 and more.
 UNSURE_PIXELS, PIXELS_A_BYTE = 2 * Image.MAX_IMAGE_PIXELS, 50
@@ -101,8 +98,8 @@ class Photo:
     format: "JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", or what is read alone: "HEIF", "RAW".
     dpi: resolution in pixels an inch, across and down; or None.
     carried: what else belongs to it (XMP, IPTC, ...), by the names that :data:`FORMATS` lists.
-    original: the file's own values, where its profile makes them differ from the pixels (none, of
-    that dtype, where it is by the tones alone); writing returns to their tones and depth.
+    original: the file's own values, where its profile makes them differ from the pixels; writing
+    returns to their tones, colours and depth.
     notes: what the file holds and reading left out, to be told.
     """
 
@@ -136,7 +133,7 @@ def read_photo(path: str | os.PathLike) -> Photo:
 
     Raises PhotoError for anything else: no photograph, a pipe or device, cut short, too large (what
     takes more than 2 GiB of memory: 200 megapixels in 8 bits, 88 in 16, 94 as WebP or AVIF, 55 to
-    68 with primaries wider than sRGB's; above 179 also files of less than a byte for 50 pixels),
+    68 with another profile than sRGB's; above 179 also files of less than a byte for 50 pixels),
     several pictures in one file, high dynamic range (PQ, HLG), an extra that is not installed,
     other integers or floats. Source: ours.
     """
@@ -279,11 +276,9 @@ def _check_size(
     samples: of a pixel once read, 3, or 4 where it is not opaque; raw: bytes of a pixel in the
     file's own kind.
     """
-    meaning, size = color.meaning(icc), f"{pixels // 10**6} megapixels"
-    deep = bits > 8 or meaning is not None
-    wide = meaning is not None and meaning[1] is not None
-    held = pixels * samples * (1 + deep)
-    most = COPIES[2 if wide else deep or samples > 3] * held + wide * len(data)
+    other, size = color.meaning(icc) is not None, f"{pixels // 10**6} megapixels"
+    held = pixels * samples * (1 + (bits > 8 or other))
+    most = COPIES[2 if other else bits > 8 or samples > 3] * held + other * len(data)
     if max(most, len(data) + pixels * raw + held) > MAX_BYTES:
         raise PhotoError(f"{size} of this kind: more than 2 GiB of memory would be needed")
     if pixels > max(UNSURE_PIXELS, PIXELS_A_BYTE * len(data)):
@@ -315,13 +310,9 @@ def _by_heif(data: bytes, library) -> Decoded:
     icc = icc if info.get("icc_profile") else color.by_code_points(*stated, image.mode)
     _check_size(width * height, data, 3 + image.has_alpha, info["bit_depth"], icc, 12)
     photo = _split(np.array(image), image.premultiplied_alpha, icc=icc, format="HEIF")
-    others = {
-        GAIN_MAP: "gainmap" in str(info.get("aux")).lower() or b"tmap" in data[:4096],
-        "a depth map": info.get("depth_images"),
-        "a video": b"mpvd" in data,
-        FURTHER: len(file) > 1,
-    }
-    photo.notes = tuple(name for name, there in others.items() if there)
+    gain_map = "gainmap" in str(info.get("aux")).lower() or b"tmap" in data[:4096]
+    further = len(file) > 1 or info.get("depth_images") or b"mpvd" in data  # also a video
+    photo.notes = (GAIN_MAP,) * gain_map + (FURTHER,) * bool(further)
     photo.carried = {XMP: info.get("xmp")}
     return photo, info.get("exif"), 1
 
@@ -366,7 +357,8 @@ def _by_pillow(data: bytes) -> Decoded:
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
     except UnidentifiedImageError:
-        raise PhotoError(_unidentified(data)) from None
+        what = "JPEG, PNG, BMP, TIFF, WebP, AVIF, HEIC, raw" if data else "empty"
+        raise PhotoError(f"no photograph ({what}), or damaged") from None
     with image:  # its pixels take as much memory as the photograph's
         fmt = SAME_AS.get(image.format, image.format)
         if fmt in ("PNG", "WEBP", "AVIF") and getattr(image, "n_frames", 1) > 1:
@@ -397,16 +389,6 @@ def _by_pillow(data: bytes) -> Decoded:
             return photo, block, found.get(metadata.ORIENTATION, 1)
         except Exception:  # damaged
             return photo, None, 1
-
-
-def _unidentified(data: bytes) -> str:
-    """What is said of a file that is of no format that is read."""
-    Image.init()
-    for name, (_, accept) in Image.OPEN.items():  # a TGA begins like a cursor
-        if len(data) >= 16 and name not in (*FORMATS, "CUR") and accept and accept(data[:16]):
-            return f"{name} file, which is not read: export it as PNG, TIFF or JPEG first"
-    other = "no photograph (JPEG, PNG, BMP, TIFF, WebP, AVIF, HEIC, raw), or damaged"
-    return other if data else "empty"
 
 
 def _about(
@@ -579,13 +561,13 @@ def _toned(photo: Photo) -> Photo:
         return photo
     if table is not None:
         return replace(photo, pixels=table, icc=None)
-    if (meaning := color.meaning(icc)) is None:
+    if color.meaning(icc) is None:
         return photo
     if alpha is not None and alpha.dtype == np.uint8:
         alpha = alpha.astype(np.uint16) * 257
-    pixels, primaries = color.to_srgb(photo.pixels, icc), meaning[1]
-    original = photo.pixels if primaries is not None else np.empty(0, photo.pixels.dtype)
-    return replace(photo, pixels=pixels, alpha=alpha, original=original)
+    return replace(
+        photo, pixels=color.to_srgb(photo.pixels, icc), alpha=alpha, original=photo.pixels
+    )
 
 
 # Writing
