@@ -386,11 +386,19 @@ def test_recordings_begun_in_the_middle_and_put_together(tmp_path):
         enhance_video(tmp_path / "twice.ts", tmp_path / "b.mp4", DOUBLING)
 
 
-def test_interlaced_pictures_are_refused(tmp_path):
+def test_interlaced_pictures_become_whole_ones(tmp_path):
+    rows = np.arange(48)[:, None, None]
+    shown = [np.where(rows % 2 == 0, bar(n), bar(n + 1)).astype(np.uint8) for n in range(8)]
     options = {"x264-params": "interlaced=1", "preset": "veryfast"}
-    source = clip(tmp_path / "a.mp4", times=EVEN[:3], options=options)
-    with pytest.raises(VideoError, match="interlaced"):
-        enhance_video(source, tmp_path / "b.mp4", DOUBLING)
+    source = clip(tmp_path / "a.mp4", shown, EVEN[:8], options=options)
+    assert frames(source)[0].interlaced_frame
+    done = enhance_video(source, tmp_path / "b.mp4", DOUBLING)
+    assert "interlaced" in done.notes[0] and done.frames == 8
+    after = frames(tmp_path / "b.mp4")
+    assert times(tmp_path / "b.mp4") == times(source) and not after[0].interlaced_frame
+    before = np.mean([np.abs(np.diff(p.astype(int), axis=0)) for p in shown])
+    comb = [np.abs(np.diff(p.astype(int), axis=0)) for p in pictures(tmp_path / "b.mp4")]
+    assert np.mean(comb) < 0.5 * 2 * before
 
 
 def test_what_a_container_cannot_hold_is_said_with_one_that_can(tmp_path):

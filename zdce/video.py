@@ -117,12 +117,13 @@ def enhance_video(
 
     Written in the container that the target's suffix says, by the source's codec where it is one of
     :data:`ENCODERS` and the container takes it, else as H.264 or VP9. Sampling, depth, colour tags,
-    turn, title, date, place and camera stay; sound, subtitles, attachments and covers are copied.
+    turn, title, date, place and camera stay; sound, subtitles, attachments and covers are copied;
+    interlaced pictures become whole ones.
     What a container cannot hold is told in the notes, but without sound or a turn nothing is
     written. The file appears whole or not at all.
 
-    Raises VideoError, one line, for what is no video, damaged, cut short, interlaced, of high
-    dynamic range or stored as RGB, and when writing fails; ValueError for ``steady``.
+    Raises VideoError, one line, for what is no video, damaged, cut short, of high dynamic
+    range or stored as RGB, and when writing fails; ValueError for ``steady``.
     """
     source, target, curves = Path(source), Path(target), Steady(steady)
     container = SUFFIXES.get(target.suffix.lower())
@@ -132,7 +133,7 @@ def enhance_video(
     try:
         with _reading(source) as video, atomic_write(target) as partial, ExitStack() as stages:
             read = _Source(video)
-            decoded = stages.enter_context(closing(ahead(read.decoded())))
+            decoded = stages.enter_context(closing(ahead(read.whole(read.decoded()))))
             before = [next(decoded)]
             while not isinstance(first := before[-1], av.VideoFrame):
                 before.append(next(decoded))
@@ -176,8 +177,6 @@ def _form(frame: Any, transfer: int) -> Form:
     planar = name.startswith(("yuv4", "yuvj4", "gray")) and len(parts) in (1, 3)
     if not planar or name.endswith("be") or not 8 <= depth <= 16:
         raise VideoError(f"pictures stored as {name} are not read: convert it to yuv420p first")
-    if frame.interlaced_frame:
-        raise VideoError("interlaced pictures are not read: deinterlace it first (bwdif of FFmpeg)")
     transfer = frame.color_trc if frame.color_trc not in (0, UNSAID) else transfer
     if transfer in HDR:
         raise VideoError(f"high dynamic range ({HDR[transfer]}): convert it to BT.709 first")
@@ -355,6 +354,28 @@ class _Source:
         stated = (self.video.duration or 0) / 1e6 + max(0.0, (self.video.start_time or 0) / 1e6)
         if not self.recorded and end < stated - max(1.0, MISSING * stated):
             raise VideoError(f"cut short: ends after {float(end):.1f} s of {stated:.1f} s")
+
+    def whole(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Interlaced frames as whole ones, at the same times; all else as it is."""
+        weaving, times = None, deque()
+        for item in itertools.chain(items, [None]):
+            frame = isinstance(item, av.VideoFrame)
+            if weaving is None and frame and item.interlaced_frame:
+                self.notes.append("interlaced: written as whole pictures")
+                weaving = av.filter.Graph()
+                begin = weaving.add_buffer(template=self.pictures, format=item.format.name)
+                weave = weaving.add("bwdif", "mode=send_frame:deint=interlaced")
+                weaving.link_nodes(begin, weave, weaving.add("buffersink")).configure()
+            if item is not None and (weaving is None or not frame):
+                yield item
+            elif weaving is not None:
+                weaving.vpush(item)
+                times += [item.pts] if frame else []
+                with suppress(av.BlockingIOError, av.EOFError):
+                    while True:
+                        woven = weaving.vpull()
+                        woven.pts, woven.time_base = times.popleft(), self.pictures.time_base
+                        yield woven
 
 
 # Writing
