@@ -52,7 +52,7 @@ torch.set_num_threads(2)
 file, model, path = sys.argv[1:]
 enhancer = Enhancer(model, device="cpu", speed=path)
 idle, started = megabytes("VmRSS"), time.perf_counter()
-outcome = enhance_files([file], Path(file).parent / "out", enhancer, progress=False)
+outcome = enhance_files([file], Path(file).parent / "out", enhancer)
 assert not outcome.failed, outcome.failed
 seconds = time.perf_counter() - started
 print(json.dumps({"idle_mb": idle, "peak_mb": megabytes("VmHWM"), "seconds": seconds}))
