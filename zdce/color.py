@@ -119,9 +119,10 @@ def meaning(icc: bytes | None) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     if light is None:
         return None
-    same = np.abs(_to_tone(light) - np.linspace(0, 1, LEVELS)).max() < SAME
-    if same and np.abs(matrix - np.eye(3)).max() < 0.002:
-        return None
+    if np.abs(matrix - np.eye(3)).max() < 0.002:
+        matrix = np.eye(3)
+        if np.abs(_to_tone(light) - np.linspace(0, 1, LEVELS)).max() < SAME:
+            return None
     return np.broadcast_to(light.astype(np.float32), (3, LEVELS)), matrix.astype(np.float32)
 
 
