@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from zdce import __version__, photos, video
 from zdce.enhance import Enhancer
-from zdce.files import atomic_write, content, escape_control_characters
+from zdce.files import escape_control_characters
 from zdce.model import CurveNet
 from zdce.photos import Photo, PhotoError, read_photo, write_photo
 
@@ -48,7 +47,7 @@ class Options:
     compare: bool = False  # also write NAME_compare.jpg: a photograph before and after
     skip_done: bool = False  # leave files alone whose output is not older
     dry_run: bool = False  # plan and check, write nothing
-    scheduler: str | None = None  # address of a Dask cluster whose workers enhance photographs
+    scheduler: str | None = None  # of a Dask cluster: its workers, which see the same files, do it
     video_speed: str | None = None  # faithful, or fast (default, where a network has curves)
 
     def __post_init__(self) -> None:
@@ -56,8 +55,6 @@ class Options:
             self.format = f".{self.format.lower().removeprefix('.')}"
             if self.format not in KNOWN:
                 raise ValueError(f"format={self.format!r}: choose one of {', '.join(KNOWN)}")
-        if self.compare and self.scheduler:
-            raise ValueError("compare: sheets are made on this machine alone; leave scheduler out")
 
     def renamed(self, source: Path) -> Path:
         """The file's path with its output's name."""
@@ -120,6 +117,7 @@ def enhance_files(
     if options.dry_run:
         outcome.planned = jobs
         return outcome
+    failures = Exception if options.scheduler else FAILURES  # of a cluster: whatever it meets
     with ExitStack() as stack:
         started = iter(_started(jobs, enhancer, options, stack))
         for source, target in tqdm(jobs, "enhance", unit="file", disable=None):  # on a terminal
@@ -128,7 +126,7 @@ def enhance_files(
                     notes = _video(enhancer, options.video_speed, source, target)
                 else:
                     notes = next(started).result()
-            except FAILURES as error:
+            except failures as error:
                 outcome.fail(source, error)
                 continue
             outcome.written.append(target)
@@ -144,19 +142,39 @@ def _started(
     jobs: list[Job], enhancer: Enhancer, options: Options, stack: ExitStack
 ) -> list[Future[Notes]]:
     """The photographs, begun: one is read, one enhanced, one written at a time; or on a cluster."""
-    call, workers = functools.partial(_enhanced, enhancer, options.quality, options.compare), 3
+    wanted = [job for job in jobs if not video.is_video(job[0])]
+    how = options.quality, options.compare
     if options.scheduler:
-        try:
-            from distributed import Client
-        except ImportError:
-            raise ValueError('--scheduler needs Dask: pip install "zdce[cluster]"') from None
-        client = stack.enter_context(Client(options.scheduler))
-        how = tuple(enhancer.options.items()), options.quality
-        call = functools.partial(_there, client, how)
-        workers = 2 * max(1, sum(client.nthreads().values()))
-    pool = ThreadPoolExecutor(workers)
+        pool, network = (
+            stack.enter_context(cluster(options.scheduler)),
+            (*enhancer.options.items(),),
+        )
+        places = ((source.absolute(), target.absolute()) for source, target in wanted)
+        return [pool.submit(_on_worker, network, *how, *place) for place in places]
+    pool = ThreadPoolExecutor(3)
     stack.callback(pool.shutdown, cancel_futures=True)
-    return [pool.submit(call, *job) for job in jobs if not video.is_video(job[0])]
+    return [pool.submit(_enhanced, enhancer, *how, *job) for job in wanted]
+
+
+@contextmanager
+def cluster(scheduler: str) -> Iterator[Executor]:
+    """The Dask cluster at an address (``tcp://host:8786``) as what the standard library calls an
+    executor; what was not begun is cancelled at the end. Raises ValueError without Dask.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError('--scheduler needs Dask: pip install "zdce[cluster]"') from None
+    with Client(scheduler) as client:
+        pool = client.get_executor(pure=False)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=False)
+
+
+def _on_worker(network: tuple, quality: int | None, compare: bool, *job: Path) -> Notes:
+    return _enhanced(_enhancer(**dict(network)), quality, compare, *job)
 
 
 def _video(enhancer: Enhancer, speed: str | None, source: Path, target: Path) -> Notes:
@@ -191,32 +209,9 @@ def _enhanced(
 
 def _small(photo: Photo) -> np.ndarray:
     """Its pixels in 8 bits, reduced to half a sheet: (h, w, 3)."""
-    deep = photo.pixels.dtype == np.uint16
-    image = Image.fromarray((photo.pixels >> 8).astype(np.uint8) if deep else photo.pixels)
+    image = Image.fromarray(photos.to_8_bits(photo.pixels))
     image.thumbnail((SHEET, SHEET))
     return np.asarray(image)
-
-
-def _there(client, how: tuple, source: Path, target: Path) -> Notes:
-    """As :func:`_enhanced`, on a Dask cluster: the file's content goes there, and comes back."""
-    words = (source.suffix, target.suffix, content(source, photos.MAX_BYTES), *how)
-    try:
-        made, notes = client.submit(_on_worker, *words, pure=False).result()
-    except Exception as error:  # of the file, which has another name there; or of the cluster
-        reason = str(error).partition(": ")[2] if isinstance(error, PhotoError) else error
-        raise PhotoError(f"{source}: {reason}") from error
-    with atomic_write(target) as partial:
-        partial.write_bytes(made)
-    return notes
-
-
-def _on_worker(source: str, target: str, data: bytes, options: tuple, quality: int | None) -> tuple:
-    """On a worker: from the content of a file to that of the enhanced one, and notes."""
-    with tempfile.TemporaryDirectory(prefix="zdce-") as folder:
-        before, after = Path(folder, f"in{source}"), Path(folder, f"out{target}")
-        before.write_bytes(data)
-        notes = _enhanced(_enhancer(**dict(options)), quality, False, before, after)
-        return after.read_bytes(), notes
 
 
 # What is planned

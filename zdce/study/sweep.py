@@ -7,8 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,9 @@ import torch
 
 from zdce import paths
 from zdce.files import atomic_write
-from zdce.training import CHECKPOINT, MODEL, Saving, TrainConfig, device_of, finished, train
+from zdce.folders import cluster
+from zdce.model import device_of
+from zdce.training import CHECKPOINT, MODEL, Saving, TrainConfig, finished, train
 
 RETRIES = 2  # of a training that failed, or whose process or worker was lost
 
@@ -65,7 +66,7 @@ def sweep(
             waiting.append((config, Saving(snapshots=(snapshots or {}).get(config.name, ()))))
     jobs = jobs or (1 if device_of(device).type == "cuda" else os.cpu_count())
     work = _on_worker if scheduler else _in_process
-    with _cluster(scheduler) if scheduler else ThreadPoolExecutor(jobs) as executor:
+    with cluster(scheduler) if scheduler else ThreadPoolExecutor(jobs) as executor:
         running = {executor.submit(work, *job, device): (job, RETRIES) for job in waiting}
         try:
             while running:
@@ -99,17 +100,6 @@ def _in_process(config: TrainConfig, saving: Saving, device: str) -> dict[str, b
         said = log.read_text(errors="replace").strip().splitlines()
         raise RuntimeError(f"ended with {code}: {said[-1] if said else 'said nothing'}")
     return {}
-
-
-@contextmanager
-def _cluster(scheduler: str) -> Iterator[Executor]:
-    """A Dask cluster as what the standard library calls an executor."""
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ValueError('--scheduler needs Dask: pip install "zdce[cluster]"') from None
-    with Client(scheduler) as client, client.get_executor(pure=False) as executor:
-        yield executor
 
 
 def _on_worker(config: TrainConfig, saving: Saving, device: str) -> dict[str, bytes]:
