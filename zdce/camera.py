@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zdce import color
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -32,10 +34,7 @@ def expose(
     pixels: (H, W, 3) uint8 sRGB, returned likewise. Same seed, same picture.
     """
     rng = np.random.default_rng(seed)
-    level = np.arange(256) / 255
-    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
-    electrons = (linear * camera.white * 2.0**-stops)[pixels]
+    electrons = (color.to_light(np.arange(256) / 255) * camera.white * 2.0**-stops)[pixels]
     electrons = rng.poisson(electrons) + rng.normal(0.0, camera.read_noise, pixels.shape)
     light = np.clip(electrons / camera.white, 0, 1)
-    encoded = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.round(255 * encoded).astype(np.uint8)
+    return np.round(255 * color.to_tone(light)).astype(np.uint8)

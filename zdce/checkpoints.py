@@ -77,7 +77,10 @@ def load(name_or_path: str | os.PathLike) -> Model:
     if text in MODELS:
         file = MODELS[text]
         place = datasets.find(file) if file.startswith("weights/") else paths.weights() / file
-        return replace(read(place, scale=12.0 if text.endswith("-12x") else 1.0), name=text)
+        model = replace(read(place), name=text)
+        if text.endswith("-12x"):
+            model.net.config = replace(model.net.config, scale=12.0)
+        return model
     if Path(text).suffix.lower() in (".safetensors", ".pth", ".pt"):
         return read(text)
     raise CheckpointError(
@@ -85,10 +88,8 @@ def load(name_or_path: str | os.PathLike) -> Model:
     )
 
 
-def read(path: str | os.PathLike, scale: float = 1.0) -> Model:
-    """The weights file at ``path`` as a :class:`Model`. scale: of a published file, which does not
-    tell (see :class:`~zdce.model.NetConfig`). Raises :class:`CheckpointError`.
-    """
+def read(path: str | os.PathLike) -> Model:
+    """The weights file at ``path`` as a :class:`Model`. Raises :class:`CheckpointError`."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file")
@@ -97,12 +98,12 @@ def read(path: str | os.PathLike, scale: float = 1.0) -> Model:
     ours = path.suffix.lower() == ".safetensors"
     tensors, header = read_tensors(path) if ours else (_unpickled(path), {})
     try:
-        return _model(path, tensors, header, scale)
+        return _model(path, tensors, header)
     except (RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {str(error).splitlines()[-1].strip()}") from None
 
 
-def _model(path: Path, tensors: dict[str, Tensor], header: dict, scale: float) -> Model:
+def _model(path: Path, tensors: dict[str, Tensor], header: dict) -> Model:
     """The network of tensors from anywhere; errors say what is wrong with them."""
     if not all(map(_held, tensors.values())):
         raise ValueError("tensors larger than what the file holds of them")
@@ -118,7 +119,7 @@ def _model(path: Path, tensors: dict[str, Tensor], header: dict, scale: float) -
     own = dict(header.get("net", {}))
     if own.get("fixed_size", 0) is None:  # of earlier versions, where it did nothing
         del own["fixed_size"]
-    config = NetConfig(**own) if header else _config_from_shapes(tensors, scale)
+    config = NetConfig(**own) if header else _config_from_shapes(tensors)
     with torch.device("meta"):  # no room is made for what the file does not hold
         net = CurveNet(config)
     plain = {"memory_format": torch.contiguous_format}
@@ -138,7 +139,7 @@ def _held(tensor: Tensor) -> bool:
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
-def _config_from_shapes(tensors: dict[str, Tensor], scale: float) -> NetConfig:
+def _config_from_shapes(tensors: dict[str, Tensor]) -> NetConfig:
     """Architecture of a file without a header. Pooling has no weights and leaves no trace; 16
     channels are taken for the improved study's network, the only published one of that width.
     """
@@ -155,7 +156,6 @@ def _config_from_shapes(tensors: dict[str, Tensor], scale: float) -> NetConfig:
         shared_curves=out == 3,
         separable=separable,
         pooling="overlapping" if width == 16 and not separable else "none",
-        scale=scale,
     )
 
 

@@ -46,6 +46,12 @@ scheduler_option = click.option("--scheduler", metavar="ADDRESS", help="Of a Das
 csv_option = click.option("--csv", "file", type=FILE, help="Also write the table, a row a line.")
 
 
+def _chosen(model: str | None, weights: Path | None) -> str | Path | None:
+    if model and weights:
+        raise click.UsageError("--model and --weights exclude each other")
+    return model or weights
+
+
 def _save(table, file: Path | None) -> None:
     """A table as CSV, where a file is named."""
     if file:
@@ -89,11 +95,8 @@ def enhance(sources, out, model, weights, gamma, strength, device, speed, **opti
     from zdce.enhance import Enhancer
     from zdce.folders import enhance_files
 
-    if model and weights:
-        raise click.UsageError("--model and --weights exclude each other")
-    network = {"model": model or checkpoints.DEFAULT, "weights": weights, "gamma": gamma}
-    how = {"strength": strength, "device": device, "speed": speed or "faithful"}
-    enhancer = Enhancer(**network, **how)
+    how = {"gamma": gamma, "strength": strength, "device": device, "speed": speed or "faithful"}
+    enhancer = Enhancer(_chosen(model, weights) or checkpoints.DEFAULT, **how)
     outcome = enhance_files(sources, out, enhancer, video_speed=speed, **options)
     for source, target in outcome.planned:
         click.echo(escape_control_characters(f"{source} -> {target}"))
@@ -117,9 +120,7 @@ def export(model, weights, gamma, out) -> None:
     from zdce import checkpoints
     from zdce import export as exports
 
-    if model and weights:
-        raise click.UsageError("--model and --weights exclude each other")
-    network = checkpoints.load(weights or model or exports.DEFAULT)
+    network = checkpoints.load(_chosen(model, weights) or exports.DEFAULT)
     difference = exports.to_onnx(network, out, gamma=gamma)
     click.echo(f"{out}: any height and width, largest difference from PyTorch {difference:.1g}")
 

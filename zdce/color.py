@@ -86,7 +86,7 @@ def profile(
     """
     if gamma is None and (gray or (white, primaries) == (D65, PRIMARIES[1])):
         return None
-    light = np.rint(65535 * _to_light(np.linspace(0, 1, 1024))).astype(np.uint16)
+    light = np.rint(65535 * to_light(np.linspace(0, 1, 1024))).astype(np.uint16)
     tones = {"transferfunction": light} if gamma is None else {"gamma": gamma}
     colors = {} if gray else {"whitepoint": white, "primaries": primaries}
     made = bytes(imagecodecs.cms_profile("gray" if gray else "rgb", **colors, **tones))
@@ -121,7 +121,7 @@ def meaning(icc: bytes | None) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     if np.abs(matrix - np.eye(3)).max() < 0.002:
         matrix = np.eye(3)
-        if np.abs(_to_tone(light) - np.linspace(0, 1, LEVELS)).max() < SAME:
+        if np.abs(to_tone(light) - np.linspace(0, 1, LEVELS)).max() < SAME:
             return None
     return np.broadcast_to(light.astype(np.float32), (3, LEVELS)), matrix.astype(np.float32)
 
@@ -170,9 +170,9 @@ def from_srgb(pixels: np.ndarray, icc: bytes, original: np.ndarray) -> np.ndarra
     """
     (light, matrix), depth, tones = meaning(icc), original.dtype, np.linspace(0, 1, LEVELS)
     top = np.iinfo(depth).max
-    values = [np.interp(tones, _to_tone(channel), tones) for channel in light.astype(np.float64)]
+    values = [np.interp(tones, to_tone(channel), tones) for channel in light.astype(np.float64)]
     values = np.rint(top * np.stack(values)).astype(depth)
-    light, srgb = light[:, :: (LEVELS - 1) // top], [_to_light(tones).astype(np.float32)] * 3
+    light, srgb = light[:, :: (LEVELS - 1) // top], [to_light(tones).astype(np.float32)] * 3
     inverse = np.linalg.inv(matrix)
 
     def back(rows: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -227,16 +227,18 @@ def by_bands(function: Callable, dtype: np.typing.DTypeLike, *arrays: np.ndarray
 
 
 def _toned(linear: np.ndarray) -> np.ndarray:
-    return np.rint(65535 * _to_tone(np.clip(linear, 0, 1))).astype(np.uint16)
+    return np.rint(65535 * to_tone(np.clip(linear, 0, 1))).astype(np.uint16)
 
 
 def _looked_up(pixels: np.ndarray, tables: np.ndarray) -> np.ndarray:
     return np.dstack([table.take(pixels[..., k]) for k, table in enumerate(tables)])
 
 
-def _to_light(tones: np.ndarray) -> np.ndarray:
+def to_light(tones: np.ndarray) -> np.ndarray:
+    """sRGB's tones in [0, 1] → linear light."""
     return np.where(tones <= 0.04045, tones / 12.92, ((tones + 0.055) / 1.055) ** 2.4)
 
 
-def _to_tone(light: np.ndarray) -> np.ndarray:
+def to_tone(light: np.ndarray) -> np.ndarray:
+    """Inverse of :func:`to_light`."""
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from zdce import paths
 from zdce.camera import CAMERA, expose
 from zdce.files import atomic_write
-from zdce.photos import SUFFIXES, read_photo
+from zdce.photos import SUFFIXES, read_photo, to_8_bits
 
 # --- published files ------------------------------------------------------------------------------
 
@@ -171,8 +171,7 @@ def _bundled(photo: str, stops: float, frame: int = 0) -> np.ndarray:
 
 def read_8bit(path: Path) -> np.ndarray:
     """A photograph as (H, W, 3) uint8 sRGB."""
-    pixels = read_photo(path).pixels
-    return pixels if pixels.dtype == np.uint8 else np.round(pixels / 257).astype(np.uint8)
+    return to_8_bits(read_photo(path).pixels)
 
 
 @dataclass(frozen=True)
@@ -323,22 +322,17 @@ def training_set(
 def _build_cache(
     file: Path, photographs: list[Callable[[], np.ndarray]], size: int, progress: bool
 ) -> None:
-    def resized(read: Callable[[], np.ndarray]) -> bytes:
-        image = Image.fromarray(read())
-        return image.resize((size, size), Image.Resampling.LANCZOS).tobytes()
+    def resized(read: Callable[[], np.ndarray]) -> Image.Image:
+        return Image.fromarray(read()).resize((size, size), Image.Resampling.LANCZOS)
 
-    shape = (len(photographs), size, size, 3)
     bar = {"desc": "decoding", "unit": "photo", "mininterval": 1, "file": sys.stdout}
-    with (
-        atomic_write(file) as part,
-        part.open("wb") as stream,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(stream, header)
-        images = pool.map(resized, photographs)
-        for image in tqdm(images, total=len(photographs), disable=not progress, **bar):
-            stream.write(image)
+    images = np.empty((len(photographs), size, size, 3), np.uint8)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(resized, photographs)
+        for k, image in enumerate(tqdm(done, total=len(images), disable=not progress, **bar)):
+            images[k] = image
+    with atomic_write(file) as part, part.open("wb") as stream:
+        np.save(stream, images)
 
 
 def _means(images: np.ndarray) -> np.ndarray:

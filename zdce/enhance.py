@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from zdce import checkpoints, engine
+from zdce.model import device_of
 from zdce.peers import SciNet
 from zdce.photos import Photo, from_pil, to_pil
 from zdce.postprocess import check_gamma
@@ -49,7 +50,7 @@ class Enhancer:
             raise ValueError(f"strength={strength}: must lie between 0 (the original) and 1")
         self.options = {"model": model, "weights": weights and os.fspath(weights), "gamma": gamma}
         self.options |= {"strength": strength, "device": device, "speed": speed}
-        self.device = _device(device)
+        self.device = device_of(device)
         self.model = checkpoints.load(model if weights is None else weights)
         self.net = self.model.net
         if speed == "fast" and isinstance(self.net, SciNet):
@@ -123,12 +124,3 @@ class Enhancer:
 def _check_range(low: float, high: float) -> None:
     if not (low >= 0 and high <= 1):
         raise ValueError(f"photo has values {low:g} – {high:g}: floats must lie in [0, 1]")
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device={name!r}: choose auto, cpu or cuda")
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise ValueError("device='cuda': no CUDA GPU is available here; choose cpu or auto")
-    return torch.device("cuda" if available and name != "cpu" else "cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -79,24 +80,12 @@ def apply_curves(image: Tensor, curves: Tensor, iterations: int = 8) -> Tensor:
     return image
 
 
-class Conv3x3(nn.Conv2d):
-    """3×3 convolution, stride 1, padding 1: (N, Cin, H, W) → (N, Cout, H, W)."""
-
-    def __init__(self, cin: int, cout: int, groups: int = 1) -> None:
-        super().__init__(cin, cout, 3, padding=1, groups=groups)
-
-    def reset_parameters(self) -> None:
-        """Start values; none on the device "meta", where asking for them imports a compiler."""
-        if not self.weight.is_meta:
-            super().reset_parameters()
-
-
 class SeparableConv2d(nn.Module):
     """Depthwise 3×3, then pointwise 1×1: (N, Cin, H, W) → (N, Cout, H, W). Zero-DCE++ code."""
 
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
-        self.depth_conv = Conv3x3(cin, cin, groups=cin)
+        self.depth_conv = nn.Conv2d(cin, cin, 3, padding=1, groups=cin)
         self.point_conv = nn.Conv2d(cin, cout, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,7 +104,7 @@ class CurveNet(nn.Module):
         super().__init__()
         self.config = replace(config or NetConfig(), **fields)
         c, w = self.config, self.config.width
-        conv = SeparableConv2d if c.separable else Conv3x3
+        conv = SeparableConv2d if c.separable else partial(nn.Conv2d, kernel_size=3, padding=1)
         self.e_conv1 = conv(3, w)
         self.e_conv2 = conv(w, w)
         self.e_conv3 = conv(w, w)
@@ -126,7 +115,7 @@ class CurveNet(nn.Module):
         if c.pooling == "stride2" and c.upsampling == "transposed":
             self.up = nn.ModuleList(nn.ConvTranspose2d(w, w, 2, stride=2) for _ in range(c.pools))
         for name, parameter in self.named_parameters():
-            if name.endswith("weight") and not parameter.is_meta:
+            if name.endswith("weight") and not parameter.is_meta:  # there it imports a compiler
                 nn.init.normal_(parameter, 0.0, 0.02)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,3 +188,11 @@ def multiply_adds(net: nn.Module, height: int, width: int) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shapes(torch.empty(1, 3, height, width, device="meta"))
     return counter.get_total_flops() // 2  # a multiply-add is two operations
+
+
+def device_of(name: str) -> torch.device:
+    """``cpu``, ``cuda``, or for ``auto`` the best there is; ValueError for anything else."""
+    available = torch.cuda.is_available()
+    if name not in ("auto", "cpu", "cuda") or (name == "cuda" and not available):
+        raise ValueError(f"device={name!r}: choose auto, cpu, or cuda where there is a GPU")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")

@@ -61,9 +61,9 @@ _RAW = (
     ".pef .raf .rw2 .rwl .sr2 .srf .srw .x3f"
 )
 RAW_SUFFIXES = tuple(_RAW.split())
-EXTRAS = {  # name, extra, library
-    "HEIF": ("a HEIC/HEIF file", "heif", "pillow_heif"),
-    "RAW": ("a raw camera file", "raw", "rawpy"),
+EXTRAS = {  # name, extra, library, suffixes
+    "HEIF": ("a HEIC/HEIF file", "heif", "pillow_heif", HEIF_SUFFIXES),
+    "RAW": ("a raw camera file", "raw", "rawpy", RAW_SUFFIXES),
 }
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 DNG_VERSION, RAW_PHOTOMETRIC = 50706, (32803, 34892)  # of a sensor's values
@@ -193,10 +193,10 @@ def needed_extra(path: str | os.PathLike) -> str | None:
     """Extra of this package that reading ``path`` needs, by its suffix, where it is not installed;
     else None.
     """
-    suffix = Path(path).suffix.lower()
-    kind = "HEIF" if suffix in HEIF_SUFFIXES else "RAW" if suffix in RAW_SUFFIXES else None
-    missing = kind and not importlib.util.find_spec(EXTRAS[kind][2])
-    return EXTRAS[kind][1] if missing else None
+    for _, extra, library, suffixes in EXTRAS.values():
+        if Path(path).suffix.lower() in suffixes and not importlib.util.find_spec(library):
+            return extra
+    return None
 
 
 def from_pil(image: Image.Image) -> Photo:
@@ -271,11 +271,7 @@ def _decode(data: bytes, suffix: str) -> Photo:
 def _check_size(
     pixels: int, data: bytes, samples: int, bits: int, icc: bytes | None, raw: int
 ) -> None:
-    """Refuses what is too large, and what promises more than a file of that length holds.
-
-    samples: of a pixel once read, 3, or 4 where it is not opaque; raw: bytes of a pixel in the
-    file's own kind.
-    """
+    """Refuses what is too large, or no photograph by its bytes; raw: those of a coded pixel."""
     other, size = color.meaning(icc) is not None, f"{pixels // 10**6} megapixels"
     held = pixels * samples * (1 + (bits > 8 or other))
     most = COPIES[2 if other else bits > 8 or samples > 3] * held + other * len(data)
@@ -286,7 +282,7 @@ def _check_size(
 
 
 def _by_extra(data: bytes, kind: str) -> Decoded:
-    name, extra, library = EXTRAS[kind]
+    name, extra, library, _ = EXTRAS[kind]
     try:
         library = importlib.import_module(library)
     except ImportError:
@@ -394,9 +390,7 @@ def _by_pillow(data: bytes) -> Decoded:
 def _about(
     data: bytes, image: Image.Image, fmt: str
 ) -> tuple[bytes | None, tuple[str, ...], dict[str, bytes]]:
-    """Of a file that Pillow opened: its profile, or one that says the same as what the file states
-    in its place, None for sRGB; what is left out; what travels beside pixels and EXIF.
-    """
+    """Of a file that Pillow opened: its profile, what is left out, what travels besides EXIF."""
     info, mode, notes = image.info, image.mode, []
     icc, carried = info.get("icc_profile"), {XMP: info.get("xmp")}
     gain_map = any(mark in data for mark in metadata.GAIN_MAPS) or b"tmap" in data[:4096]
@@ -452,9 +446,7 @@ def _plain(image: Image.Image) -> Photo:
 
 
 def _by_tifffile(data: bytes) -> Decoded | None:
-    """Grey, RGB or raw TIFF of any depth; None for what Pillow reads as well (palette, 1-bit, CMYK,
-    YCbCr, ...).
-    """
+    """Grey, RGB or raw TIFF of any depth; None for the kinds that Pillow reads as well."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
         if page.is_reduced or DNG_VERSION in page.tags or page.photometric in RAW_PHOTOMETRIC:
@@ -501,9 +493,7 @@ def _pixels_of(page: tifffile.TiffPage, kind: str) -> Photo:
 
 
 def _full_range(values: np.ndarray, bits: int, kind: str) -> np.ndarray:
-    """uint8 or uint16 that uses its whole range, in native byte order; the values themselves if
-    so.
-    """
+    """uint8 or uint16 that uses its whole range, in native byte order."""
     floats, dtype = values.dtype.kind == "f", np.dtype(np.uint8 if bits <= 8 else np.uint16)
     if floats:
         low, high = float(values.min()), float(values.max())
@@ -551,9 +541,7 @@ def _upright(photo: Photo, exif: bytes | None, orientation: int) -> Photo:
 
 
 def _toned(photo: Photo) -> Photo:
-    """In sRGB, by the profile; a damaged one, which nobody else can follow either, changes
-    nothing.
-    """
+    """In sRGB, by the profile; a damaged one changes nothing."""
     icc, alpha = photo.icc, photo.alpha
     try:
         table = color.by_table(photo.pixels, icc) if icc and not photo.gray else None
@@ -618,7 +606,7 @@ def _as_held(photo: Photo, fmt: str) -> tuple[Photo, list[str]]:
     lost = []
     if photo.pixels.dtype == np.uint16 and fmt not in ("PNG", "TIFF"):
         lost.append("more than 8 bits")
-        photo = replace(photo, pixels=_halved(photo.pixels), alpha=_halved(photo.alpha))
+        photo = replace(photo, pixels=to_8_bits(photo.pixels), alpha=to_8_bits(photo.alpha))
     sizes = {name: len(value) for name, value in photo.carried.items()}
     sizes |= {EXIF: len(photo.exif)} if photo.exif else {}
     most = MAX_SEGMENT if fmt == "JPEG" else MAX_BYTES
@@ -630,20 +618,18 @@ def _as_held(photo: Photo, fmt: str) -> tuple[Photo, list[str]]:
 
 
 def _as_stored(photo: Photo, in_srgb: bool = False) -> Photo:
-    """With the values of the file, its own tones and depth, in place of sRGB; in sRGB, without a
-    profile, for what has no place for it.
-    """
+    """As the file has it, in its own tones and depth; or in sRGB, without a profile."""
     icc, pixels, alpha, original = photo.icc, photo.pixels, photo.alpha, photo.original
     if original is not None:
         pixels = pixels if in_srgb else color.from_srgb(pixels, icc, original)
         if original.dtype == np.uint8:
-            pixels, alpha = _halved(pixels), _halved(alpha)
+            pixels, alpha = to_8_bits(pixels), to_8_bits(alpha)
     icc = None if in_srgb else icc
     return replace(photo, pixels=pixels, alpha=alpha, icc=icc, original=None)
 
 
-def _halved(values: np.ndarray | None) -> np.ndarray | None:
-    """uint16 → uint8, rounded; what is 8 bits already as it is."""
+def to_8_bits(values: np.ndarray | None) -> np.ndarray | None:
+    """uint16 of any shape → uint8, rounded; uint8, and None, as they are."""
     if values is None or values.dtype == np.uint8:
         return values
     return color.by_bands(lambda rows: (rows.astype(np.uint32) + 128) // 257, np.uint8, values)

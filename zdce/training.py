@@ -28,7 +28,7 @@ from zdce import checkpoints, memory, paths
 from zdce.datasets import TrainingSet, exposure_warning, training_set
 from zdce.files import atomic_write, lock
 from zdce.losses import RELEASED, TERMS, LossConfig, loss_terms
-from zdce.model import ZERO_DCE, CurveNet, NetConfig
+from zdce.model import ZERO_DCE, CurveNet, NetConfig, device_of
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 CHECKPOINT, MODEL = "checkpoint.safetensors", "model.safetensors"  # of a run's folder
@@ -92,12 +92,6 @@ def batches(count: int, batch: int, seed: int) -> Iterator[np.ndarray]:
         order = np.random.default_rng((seed, epoch)).permutation(count)
         yield from (np.sort(order[k : k + batch]) for k in range(0, count, batch))
         epoch += 1
-
-
-def device_of(name: str) -> torch.device:
-    """``cpu``, ``cuda``, or for ``auto`` the best there is."""
-    gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if gpu else "cpu")
 
 
 def native_bfloat16(device: torch.device) -> bool:
