@@ -5,8 +5,6 @@ with which a sample of 64 × 64 pixels reaches the brightness that is asked of i
 before the curve, and the curve fades out towards white (:mod:`zdce.postprocess`).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

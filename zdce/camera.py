@@ -1,7 +1,5 @@
 """A photograph with less light, noise included: how dark pictures are made from good ones."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ of its training, its name and default gamma. A published ``.pth`` or ``.pt`` car
 architecture is told from the tensors' names and shapes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -116,9 +114,8 @@ def _model(path: Path, tensors: dict[str, Tensor], header: dict) -> Model:
         return Model(path.stem.replace("_", "-"), net.eval(), 1.0, path, {})
     if header and "net" not in header:
         raise ValueError("no network; of a training, take model.safetensors")
-    own = dict(header.get("net", {}))
-    if own.get("fixed_size", 0) is None:  # of earlier versions, where it did nothing
-        del own["fixed_size"]
+    # Earlier versions wrote a field that did nothing there.
+    own = {k: v for k, v in dict(header.get("net", {})).items() if v is not None}
     config = NetConfig(**own) if header else _config_from_shapes(tensors)
     with torch.device("meta"):  # no room is made for what the file does not hold
         net = CurveNet(config)

@@ -2,8 +2,6 @@
 at once.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path

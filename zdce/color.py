@@ -6,8 +6,6 @@ sRGB in 16 bits before, and back after; what lies beyond sRGB's gamut is added a
 to the light. LittleCMS reads and makes the profiles.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Callable

@@ -5,8 +5,6 @@ if the mirror is a folder, there; ``zdce.fetch`` brings it. ``bundled`` needs no
 made from photographs inside scikit-image's package.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json
@@ -49,7 +47,7 @@ class Entry:
 @cache
 def manifest() -> dict[str, Entry]:
     """Every published file by its path in the manifest, which lies in a clone of the project."""
-    if not (path := paths.manifest()).is_file():
+    if not (path := paths.root() / "data" / "manifest.csv").is_file():
         raise FileNotFoundError(f"{path}: no manifest; run from a clone of the project")
     with path.open(newline="", encoding="utf-8") as file:
         _, *rows = csv.reader(file)
@@ -117,7 +115,7 @@ def find(path: str) -> Path:
     the manifest's sha256.
     """
     if path not in manifest():
-        raise FileNotFoundError(f"{path}: not a file of {paths.manifest()}")
+        raise FileNotFoundError(f"{path}: not a file of data/manifest.csv")
     entry, wrong = manifest()[path], ""
     for place in filter(Path.is_file, places_of(path)):
         if not (reason := problem(place, entry)):

@@ -1,7 +1,5 @@
 """Photograph in, brighter photograph out, in memory; :mod:`zdce.folders` has files and folders."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Networks as ONNX files, for programs that run without PyTorch."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

@@ -4,8 +4,6 @@ No server sends more bytes than were promised, trickles for ever, or is asked ag
 there; one that asks for patience gets it. A process that was killed leaves nothing behind.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Files that appear whole or not at all, and folders in which one process works at a time."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os
@@ -21,10 +19,9 @@ def content(path: str | os.PathLike, most: int) -> bytes:
     and above ``most`` bytes.
     """
     check_is_file(path)
-    if os.stat(path).st_size <= most:
-        with open(path, "rb") as file:
-            if len(data := file.read(most + 1)) <= most:
-                return data
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size <= most and len(data := file.read(most + 1)) <= most:
+            return data
     raise OSError(errno.EFBIG, f"larger than {most / 1e6:,.0f} MB", str(path))
 
 

@@ -1,7 +1,5 @@
 """Files and folders of photographs and videos in, the same brighter out."""
 
-from __future__ import annotations
-
 import functools
 import os
 import sys

@@ -9,8 +9,6 @@ A new loss is a function, a line of :data:`LOSSES` and a weight in :class:`LossC
 records and plots then have it.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

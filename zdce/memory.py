@@ -1,7 +1,5 @@
 """Memory that convolutions free and ask for again, kept with the process."""
 
-from __future__ import annotations
-
 import ctypes
 import sys
 

@@ -2,8 +2,6 @@
 text of a PNG.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import struct

@@ -5,8 +5,6 @@ input, ``reference`` how it should look. ``metrics.csv`` beside this file define
 where one is undefined. "Luma" is BT.601, 0.299 R + 0.587 G + 0.114 B, in grey levels (0 – 255).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The network of Zero-DCE and its variants: photograph in, the curve of every pixel out."""
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import dataclass, replace

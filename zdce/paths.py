@@ -1,7 +1,5 @@
 """Where things lie: the one place that knows folders, so notebooks and tests start anywhere."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -12,11 +10,6 @@ def root() -> Path:
     """The clone this package runs from; the working directory where it was installed without."""
     home = PACKAGE.parent
     return home if (home / "data" / "manifest.csv").is_file() else Path.cwd()
-
-
-def manifest() -> Path:
-    """``data/manifest.csv``: path, bytes, sha256 and origin of every file of every data set."""
-    return root() / "data" / "manifest.csv"
 
 
 def data() -> Path:

@@ -4,8 +4,6 @@ Zero-DCE++ is a :class:`~zdce.model.CurveNet` of another configuration; SCI has 
 own.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from zdce.model import NetConfig

@@ -7,8 +7,6 @@ through tifffile. HEIC goes through pillow-heif (extra ``heif``), raw camera fil
 (extra ``raw``).
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import io

@@ -3,8 +3,6 @@
 Arrays are (H, W, 3) uint8 or uint16; tensors are (N, 3, H, W) float in [0, 1].
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

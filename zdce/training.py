@@ -5,8 +5,6 @@ and resized once. All randomness comes from the seed and the epoch, so that an i
 resumes bit for bit.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

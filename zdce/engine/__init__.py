@@ -5,8 +5,6 @@
 :mod:`~zdce.engine.winograd` and the curve alone by :mod:`~zdce.engine.one_curve`.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

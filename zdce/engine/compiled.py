@@ -3,8 +3,6 @@
 :mod:`zdce.engine.reference` defines what is computed, and does what is not known here.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

@@ -5,8 +5,6 @@ other turns them into slopes and offsets (:func:`zdce.postprocess.guided_filter`
 every pixel and applies filter, protection and curve. Any depth. Source: ours.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -4,8 +4,6 @@ libswscale's quick conversion rounds towards black, which a strong curve shows; 
 takes fifteen times as long as these rows. Needs numba. Source: ours, by ITU-R BT.601, 709, 2020.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 A photograph goes to the device once as it is stored, its result comes back once. Source: ours.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import functools
@@ -49,12 +47,12 @@ class Curves:
     repeated: int = 1
     highlight_protection: bool = False
 
-    def each(self, function: Callable) -> Curves:
+    def each(self, function: Callable) -> "Curves":
         """The same with ``function`` of values and noise."""
         noise = None if self.noise is None else function(self.noise)
         return replace(self, values=function(self.values), noise=noise)
 
-    def arrays(self) -> Curves:
+    def arrays(self) -> "Curves":
         """The same with NumPy arrays, whatever device they were on."""
         return self.each(lambda x: torch.as_tensor(x).numpy(force=True))
 

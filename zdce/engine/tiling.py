@@ -1,7 +1,5 @@
 """Parts of a photograph, and threads that compute them."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import math

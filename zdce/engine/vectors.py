@@ -4,8 +4,6 @@ What numba does not turn into good machine code is written by the instruction: a
 given a :class:`Code` writes it, and :func:`kernel` makes it callable from numba. Source: ours.
 """
 
-from __future__ import annotations
-
 import contextlib
 
 try:

@@ -7,8 +7,6 @@ behind the one before, so that features never leave the processor's caches; torc
 Everything is float32. Source of the code: ours.
 """
 
-from __future__ import annotations
-
 import threading
 
 import numpy as np
