@@ -25,9 +25,6 @@ def test_gamma_on_pixels(kind):
         after, levels = apply_gamma(pixels, gamma), range(0, top + 1, 97)
         assert after.dtype == kind and after.shape == pixels.shape
         assert after.ravel().tolist()[::97] == [round(top * (v / top) ** gamma) for v in levels]
-    if kind == np.uint8:  # the improved study's
-        after = apply_gamma(np.array([0, 1, 64, 128, 200, 255], kind), 1.15)
-        assert after.tolist() == [0, 0, 52, 115, 193, 255]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
