@@ -8,8 +8,6 @@ pair the middle 256 × 256 pixels (r is found on the whole), of lime and dicm ev
 Bursts and lime have no halves. One row a change; the first row is ``auto`` as it is.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

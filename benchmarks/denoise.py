@@ -11,8 +11,6 @@ references of two thirds of the choosing half instead and scores on the other th
 bound of what such a network could learn. Figures are of the middle 256 × 256 pixels of each pair.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import itertools

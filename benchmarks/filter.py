@@ -8,8 +8,6 @@ the 3 × 3 blocks of 4 × 4 of the fast one. Times are those of the filter alone
 one photograph of 600×400. Three minutes.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Callable

@@ -6,8 +6,6 @@ Each case is a process of its own. The photographs are bundled ones, enlarged, w
 their files are as long as real ones. Three minutes.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

@@ -8,8 +8,6 @@ and the mean square of the 16×16 regions, from which it follows for any target 
 square − 2·E·mean + E². Some minutes on one core. Needs the photographs and the published weights.
 """
 
-from __future__ import annotations
-
 import argparse
 import subprocess
 from pathlib import Path

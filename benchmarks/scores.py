@@ -10,8 +10,6 @@ evenly spaced; ``short``: the short trainings on the same 50. Needs the photogra
 snapshots in the folder ``--weights``.
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import time

@@ -7,8 +7,6 @@ of its own, the variants take turns, and all see the same photographs in the sam
 Three minutes.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import json

@@ -8,8 +8,6 @@ ways take turns; milliseconds of cores a frame hardly depend on what else the ma
 is that of the written files, codec included.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

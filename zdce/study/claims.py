@@ -4,8 +4,6 @@ One rule decides all: a difference counts where its whole 95 % interval over sce
 (:mod:`zdce.study.statistics`) lies beyond the margin.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product

@@ -7,8 +7,6 @@ photographs nor weights. What a reader computes lies under ``runs/scores``; ``be
 moves it to the committed ones.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

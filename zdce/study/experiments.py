@@ -4,8 +4,6 @@ An experiment is a training configuration, one change away from a reference. Wha
 training leaves for the reports, its weights and a compact record, is kept in the repository.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Executed notebooks as pages that open offline, and the index of reports, by ``templates/``."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

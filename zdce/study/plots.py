@@ -3,8 +3,6 @@
 Figures are made without pyplot's global state, so nothing is drawn twice and nothing stays open.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence

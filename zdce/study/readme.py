@@ -1,7 +1,5 @@
 """The tables in the README and on the weights' model card, generated from result files."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """Reports: what notebooks save; notebooks run one after the other and filed as offline pages."""
 
-from __future__ import annotations
-
 import logging
 import os
 import platform

@@ -5,8 +5,6 @@ training: what comes out for one seed may not for the next. So differences are p
 and, for trainings, by seed, and the bootstrap draws scenes *and* seeds anew.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Many trainings, on this machine or on a cluster: each one once, whatever stops it."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import subprocess

@@ -6,8 +6,6 @@ them; the device is waited for before a clock is read; reported are medians and 
 ratios taken within each turn.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import importlib.util
