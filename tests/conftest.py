@@ -45,6 +45,18 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> Path:
+    """A weights file of a small network that brightens; its gamma is 1.3."""
+    from pictures import trained
+
+    from zdce import checkpoints
+
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    checkpoints.save(path, trained(pooling="overlapping"), "small", gamma=1.3)
+    return path
+
+
+@pytest.fixture(scope="session")
 def bare(tmp_path_factory) -> dict[str, str]:
     """The environment of a user who has this clone and nothing else: no data, no mirror, an empty
     home.

@@ -18,13 +18,6 @@ from zdce.postprocess import apply_gamma, blend
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    checkpoints.save(path, trained(pooling="overlapping"), "small", gamma=1.3)
-    return path
-
-
-@pytest.fixture(scope="module")
 def enhancer(weights):
     return Enhancer(weights=weights, device="cpu")
 

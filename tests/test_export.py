@@ -16,9 +16,8 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 
-def test_a_file_from_the_command_gives_what_the_network_gives_at_any_size(tmp_path):
-    weights, out = tmp_path / "small.safetensors", tmp_path / "new" / "small.onnx"
-    checkpoints.save(weights, trained(pooling="overlapping"), "small", gamma=1.3)
+def test_a_file_from_the_command_gives_what_the_network_gives_at_any_size(tmp_path, weights):
+    out = tmp_path / "new" / "small.onnx"
     result = CliRunner().invoke(main, ["export", "--weights", str(weights), "-o", str(out)])
     assert result.exit_code == 0, result.output
     assert [path.name for path in out.parent.iterdir()] == ["small.onnx"]
