@@ -10,17 +10,16 @@ import contextlib
 import hashlib
 import importlib.util
 import os
-import pickle
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version as version_of
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -79,16 +78,6 @@ def conditions(name: str, device: str = "cpu") -> dict[str, object]:
 Enhance = Callable[[np.ndarray], np.ndarray]  # (H, W, 3) uint8, rounded, with the model's gamma
 
 
-def by_engine(model: Model, device: str, name: str = "", reduced: bool = False) -> Enhance:
-    """The engine of that name; without one, that which is chosen."""
-    here = engine.candidates(model.net, device, reduced=reduced)
-    for one in here:
-        if name in ("", one.name):
-            return lambda pixels: one.render(pixels, gamma=model.gamma)
-    known = ", ".join(f"{one.name} ({one.reason})" for one in here)
-    raise ValueError(f"no engine {name!r} for {model.name} here, only {known}")
-
-
 def by_network(model: Model, device: str, prepare: Callable[[Model], Callable]) -> Enhance:
     """The network as it stands, made ready by ``prepare``: all pixels at once."""
     model.net.to(device).eval()
@@ -116,19 +105,12 @@ def in_onnx_runtime(model: Model) -> Callable:
     return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])[None]
 
 
-# path → maker of what enhances; any other path is the name of an engine
-PATHS: dict[str, Callable[[Model, str], Enhance]] = {
-    "chosen": by_engine,
-    "AVX2": partial(by_engine, name="compiled"),  # its process gets ONLY_AVX2
-    "fast": partial(by_engine, reduced=True),
-    "torch": partial(by_network, prepare=lambda model: model.net),
-    "channels-last": partial(
-        by_network, prepare=lambda model: model.net.to(memory_format=torch.channels_last)
-    ),
-    "torch.compile": partial(
-        by_network, prepare=lambda model: torch.compile(model.net, dynamic=False)
-    ),
-    "ONNX Runtime": partial(by_network, prepare=in_onnx_runtime),
+# path → what makes a network ready; any other path is an engine
+PREPARED: dict[str, Callable[[Model], Callable]] = {
+    "torch": lambda model: model.net,
+    "channels-last": lambda model: model.net.to(memory_format=torch.channels_last),
+    "torch.compile": lambda model: torch.compile(model.net, dynamic=False),
+    "ONNX Runtime": in_onnx_runtime,
 }
 # Size of a photograph, and the versions that take turns on it: paths by model; ratios are to the
 # first. Where the reference is measured, so are all engines that could run.
@@ -146,8 +128,19 @@ GROUPS: Sequence[Group] = (
 
 
 def enhancing(model: str, path: str, device: str = "cpu") -> Enhance:
-    make = PATHS.get(path) or partial(by_engine, name=path)
-    return make(checkpoints.load(model), device)
+    """A version. Paths: of :data:`PREPARED`, ``chosen`` or ``fast`` for the engine that is chosen
+    (on a reduced copy), ``AVX2`` or the name of an engine. ValueError names the engines here.
+    """
+    loaded = checkpoints.load(model)
+    if path in PREPARED:
+        return by_network(loaded, device, PREPARED[path])
+    here = engine.candidates(loaded.net, device, reduced=path == "fast")
+    name = {"chosen": here[0].name, "fast": here[0].name, "AVX2": "compiled"}.get(path, path)
+    for one in here:
+        if one.name == name:
+            return lambda pixels: one.render(pixels, gamma=loaded.gamma)
+    known = ", ".join(f"{one.name} ({one.reason})" for one in here)
+    raise ValueError(f"no engine {name!r} for {model} here, only {known}")
 
 
 def timed(
@@ -171,30 +164,23 @@ def timed(
 # --- processes ------------------------------------------------------------------------------------
 
 
-def _serve(model: str, path: str, file: str, device: str) -> None:
-    """The process of :func:`worker`: an answer for each line that it reads."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever else is printed stays out of the answers
+STAGES: dict[str, Callable] = {}  # of the version in whose process this is
 
-    def answer(content: object) -> None:
-        pickle.dump(content, answers)
-        answers.flush()
 
-    try:
-        memory.keep_freed()
-        torch.set_num_threads(THREADS)
-        written = Path(file).with_name(f"{os.getpid()}.jpg")
-        stages = {
-            "decode": lambda file: read_photo(file).pixels,
-            "enhance": enhancing(model, path, device),
-            "encode": lambda pixels: write_photo(Photo(pixels), written),
-        }
-        wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-        first = stages["enhance"](stages["decode"](file))
-        for number, _ in enumerate(sys.stdin):
-            answer(timed(stages, file, wait) if number else first)
-    except Exception as error:
-        answer(f"{type(error).__name__}: {error}")
+def _begin(model: str, path: str, file: Path, device: str) -> np.ndarray:
+    for stream in (1, 2):  # libraries print while they compile
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    memory.keep_freed()
+    torch.set_num_threads(THREADS)
+    written = file.with_name(f"{os.getpid()}.jpg")
+    STAGES["decode"] = lambda file: read_photo(file).pixels
+    STAGES["enhance"] = enhancing(model, path, device)
+    STAGES["encode"] = lambda pixels: write_photo(Photo(pixels), written)
+    return STAGES["enhance"](STAGES["decode"](file))
+
+
+def _again(file: Path, device: str) -> dict[str, float]:
+    return timed(STAGES, file, torch.cuda.synchronize if device == "cuda" else lambda: None)
 
 
 @contextlib.contextmanager
@@ -205,21 +191,16 @@ def worker(model: str, path: str, file: Path, device: str = "cpu") -> Iterator[C
     """
     own = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(THREADS))
     own |= ONLY_AVX2 if path == "AVX2" else {}
-    words = [sys.executable, "-m", "zdce.study.timing", model, path, os.fspath(file), device]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(words, env=os.environ | own, **pipes) as process:
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        with patch.dict(os.environ, own):  # which the process begins with
+            begun = [process.submit(_begin, model, path, file, device)]
 
         def call() -> Any:
             time.sleep(PAUSE)
-            with contextlib.suppress(OSError):  # where it has ended, the missing answer says so
-                os.write(process.stdin.fileno(), b"\n")
             try:
-                content = pickle.load(process.stdout)
-            except (EOFError, pickle.UnpicklingError):
-                content = f"its process ended (exit code {process.wait()})"
-            if isinstance(content, str):
-                raise RuntimeError(f"{model}, {path}: {content}")
-            return content
+                return (begun.pop() if begun else process.submit(_again, file, device)).result()
+            except Exception as error:  # whatever a version meets
+                raise RuntimeError(f"{model}, {path}: {type(error).__name__}: {error}") from None
 
         yield call
 
@@ -358,7 +339,3 @@ def as_text(table: pd.DataFrame, missing: Sequence[str] = ()) -> str:
     where = f"{about['device']}, {about['threads']} threads, {about['versions']}"
     lines += [*missing, f"{where}, commit {about['commit']}", contention(table["other_work"].max())]
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    _serve(*sys.argv[1:])
