@@ -1,9 +1,8 @@
 """Figures: what they are made of, how they reach a page, and their alt text."""
 
-from __future__ import annotations
-
 import base64
 import io
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -63,7 +62,5 @@ def test_lines_differ_in_lightness_or_dash():
     """Printed in grey, two neighbours in the cycle are still told apart."""
     cycle = list(plots.STYLE["axes.prop_cycle"])
     lightness = [float(np.dot(to_rgb(entry["color"]), (0.299, 0.587, 0.114))) for entry in cycle]
-    for first in range(len(cycle)):
-        for second in range(first):
-            alike = abs(lightness[first] - lightness[second]) < 0.1
-            assert not alike or cycle[first]["linestyle"] != cycle[second]["linestyle"]
+    for (one, light), (other, dark) in combinations(zip(cycle, lightness, strict=True), 2):
+        assert abs(light - dark) >= 0.1 or one["linestyle"] != other["linestyle"]

@@ -2,8 +2,6 @@
 links that lead.
 """
 
-from __future__ import annotations
-
 import re
 
 import pandas as pd
@@ -44,17 +42,14 @@ def test_long_runs_lost_nothing():
     assert many["outputs"] >= 2000 and many["peak_MiB"] < few + 64
 
 
-def test_readme_is_short():
-    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 100
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
 def test_links_inside_the_repository_lead_somewhere(page):
     for link in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text("utf-8")):
         assert (page.parent / link).exists(), link
 
 
-def test_every_notebook_is_on_the_map():
+def test_readme_is_short_and_every_notebook_is_on_its_map():
     text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 100
     for notebook in paths.notebooks().glob("[0-9]*.ipynb"):
         assert f"notebooks/{notebook.name}" in text

@@ -2,8 +2,6 @@
 from them.
 """
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 

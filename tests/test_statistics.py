@@ -1,7 +1,5 @@
 """The one paired test: what it pairs and what its interval covers."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
