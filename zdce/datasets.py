@@ -320,17 +320,22 @@ def training_set(
 def _build_cache(
     file: Path, photographs: list[Callable[[], np.ndarray]], size: int, progress: bool
 ) -> None:
-    def resized(read: Callable[[], np.ndarray]) -> Image.Image:
-        return Image.fromarray(read()).resize((size, size), Image.Resampling.LANCZOS)
+    def resized(read: Callable[[], np.ndarray]) -> bytes:
+        image = Image.fromarray(read())
+        return image.resize((size, size), Image.Resampling.LANCZOS).tobytes()
 
     bar = {"desc": "decoding", "unit": "photo", "mininterval": 1, "file": sys.stdout}
-    images = np.empty((len(photographs), size, size, 3), np.uint8)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = pool.map(resized, photographs)
-        for k, image in enumerate(tqdm(done, total=len(images), disable=not progress, **bar)):
-            images[k] = image
-    with atomic_write(file) as part, part.open("wb") as stream:
-        np.save(stream, images)
+    with (
+        atomic_write(file) as part,
+        part.open("wb") as stream,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        shape = (len(photographs), size, size, 3)
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        images = pool.map(resized, photographs)
+        for image in tqdm(images, total=len(photographs), disable=not progress, **bar):
+            stream.write(image)
 
 
 def _means(images: np.ndarray) -> np.ndarray:

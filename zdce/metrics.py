@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import io, ndimage, special
+from scipy import ndimage, special
 from skimage.color import rgb2xyz, xyz2lab
 from skimage.metrics import structural_similarity
 
@@ -218,20 +218,15 @@ SHAPE_RATIOS = special.gamma(2 / SHAPES) ** 2
 SHAPE_RATIOS /= special.gamma(1 / SHAPES) * special.gamma(3 / SHAPES)
 
 
-def load_niqe_model(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (36,) and covariance (36, 36) of pristine photographs' features, from
-    ``niqe_modelparameters.mat`` as released."""
-    content = io.loadmat(path)
-    return content["mu_prisparam"].ravel(), content["cov_prisparam"]
-
-
-def niqe(pixels: np.ndarray, model: tuple[np.ndarray, np.ndarray]) -> float:
+def niqe(pixels: np.ndarray, model: dict[str, np.ndarray]) -> float:
     """How unnatural an image looks: its distance from pristine ones; NaN below two blocks of 96×96.
 
-    Filters run in single precision, on which published scores rest: in double, uniform areas keep
-    crumbs of 1e-14 that count as texture and move the score by up to 0.09.
+    model: mean and covariance of pristine photographs' 36 features, what ``scipy.io.loadmat`` reads
+    of the released ``niqe_modelparameters.mat``. Filters run in single precision, on which
+    published scores rest: in double, uniform areas keep crumbs of 1e-14 that count as texture and
+    move the score by up to 0.09.
     """
-    mean, covariance = model
+    mean, covariance = model["mu_prisparam"].ravel(), model["cov_prisparam"]
     h, w = (side // NIQE_BLOCK for side in pixels.shape[:2])
     if h * w < 2:
         return float("nan")
@@ -299,7 +294,7 @@ def scores(
     image: np.ndarray,
     before: np.ndarray,
     reference: np.ndarray | None = None,
-    niqe_model: tuple[np.ndarray, np.ndarray] | None = None,
+    niqe_model: dict[str, np.ndarray] | None = None,
 ) -> dict[str, float]:
     """Every figure of :data:`METRICS` that one enhanced photograph allows, by name: those that need
     a reference, or NIQE's model, where these are given."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.io import loadmat
 from tqdm import tqdm
 
 from zdce import auto, checkpoints, datasets, metrics, paths
@@ -296,7 +297,7 @@ def _by_stem(folder: str | Path) -> dict[str, Path]:
 @cache
 def _niqe_model():
     if datasets.at_hand("niqe-model"):
-        return metrics.load_niqe_model(datasets.find("data/niqe_modelparameters.mat"))
+        return loadmat(datasets.find("data/niqe_modelparameters.mat"))
     return None
 
 
