@@ -294,6 +294,14 @@ def test_the_step_equals_the_plain_loop_to_the_bit(photographs, name):
     assert state.record == rows
 
 
+@pytest.mark.long  # a compiler is called
+def test_the_compiled_loss_is_the_loss(photographs):
+    config = replace(EXPERIMENTS["zero-dce-improved"], size=SIZE, batch=BATCH)
+    state = State(config, CPU, "float32", photographs)
+    image = tensor(photographs.images[:2])
+    torch.testing.assert_close(torch.compile(state.values)(image), state.values(image))
+
+
 # ---- faults --------------------------------------------------------------------------------------
 
 
