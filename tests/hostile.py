@@ -2,8 +2,6 @@
 ``make(folder)``.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

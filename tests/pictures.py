@@ -1,7 +1,5 @@
 """What many tests are made of: photographs, files of them, a small network that brightens."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Colour as it is meant: sRGB before, the file's own encoding after, high dynamic range refused."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 from dataclasses import replace

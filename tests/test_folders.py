@@ -1,7 +1,5 @@
 """Files and folders: what is written where, what is left alone, and what is told."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -1,7 +1,5 @@
 """What belongs to a photograph travels with it, or is told."""
 
-from __future__ import annotations
-
 import struct
 
 import numpy as np

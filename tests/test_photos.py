@@ -2,8 +2,6 @@
 EXIF.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 
@@ -441,20 +439,6 @@ def test_a_name_without_suffix_takes_the_format_of_the_photo(tmp_path):
 
 
 # Arrays, Pillow images, tensors
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
-def test_from_and_to_pillow(mode):
-    deep = mode == "I;16"
-    image = Image.fromarray(noise(6, 5, dtype=np.uint16) if deep else noise(6, 5, 4))
-    image = image if deep else image.convert(mode)
-    photo = from_pil(image)
-    back = to_pil(photo)
-    assert back.size == image.size and photo.gray == (mode in ("1", "L", "LA", "I;16"))
-    if mode in ("L", "LA", "RGB", "RGBA", "I;16"):
-        assert back.mode == mode and np.array_equal(np.asarray(back), np.asarray(image))
-    else:
-        assert np.array_equal(photo.pixels, np.asarray(image.convert("RGB")))
 
 
 def test_pillow_has_no_deep_color_and_some_modes_are_refused():

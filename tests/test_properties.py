@@ -1,7 +1,5 @@
 """Properties of the enhancer that hold for whatever goes in: size, kind, range, identity, tiles."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 
