@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,6 +53,18 @@ finally:
 """
 
 
+def environment(home: Path) -> dict[str, str]:
+    """For commands in the clone ``home``."""
+    own = {"ZDCE_RUNS": str(home / "runs"), "ZDCE_DATA": str(home / "data")}
+    return os.environ | own | {"PYTHONPATH": str(home), "OMP_NUM_THREADS": "1"}
+
+
+def hashes(folder: Path, files: Iterable[Path]) -> dict[str, str]:
+    """sha256 of every file, by its place in the folder."""
+    digest = lambda file: hashlib.sha256(file.read_bytes()).hexdigest()  # noqa: E731
+    return {str(file.relative_to(folder)): digest(file) for file in files}
+
+
 @dataclass(frozen=True)
 class Command:
     """A command that is killed. words: of ``zdce``; folder, patterns: of the files it finishes."""
@@ -63,11 +76,9 @@ class Command:
     limit_MiB: int = 0
 
     def start(self, home: Path) -> subprocess.Popen:
-        own = {"ZDCE_RUNS": str(home / "runs"), "ZDCE_DATA": str(home / "data")}
-        own |= {"PYTHONPATH": str(home), "OMP_NUM_THREADS": "1"}
         words = [sys.executable, "-c", CHILD, str(self.limit_MiB * 2**20), *self.words]
         pipes = {"stdout": (home / "log.txt").open("a"), "stderr": subprocess.STDOUT}
-        how = {"cwd": home, "env": os.environ | own, "start_new_session": True}
+        how = {"cwd": home, "env": environment(home), "start_new_session": True}
         return subprocess.Popen(words, **pipes, **how)
 
     def finish(self, home: Path, process: subprocess.Popen | None = None) -> float:
@@ -85,10 +96,7 @@ class Command:
 
     def prints(self, home: Path) -> dict[str, str]:
         """sha256 of every output that is there."""
-        return {
-            str(file.relative_to(home)): hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in self.outputs(home)
-        }
+        return hashes(home, self.outputs(home))
 
 
 FINISHED = ("model.safetensors", "record.csv")
@@ -198,11 +206,11 @@ def killed(command: Command, kills: int, seed: int = 0) -> dict:
         command.finish(home)
         there = command.prints(home)
         counts = {"times": times, "outputs": len(wanted), "lost": lost, "partial": partial}
-        counts["different"] = _differing(home, alone, there, wanted)
+        counts["different"] = differing(home, alone, there, wanted)
         return row(command.name, "killed (SIGKILL) at random instants", home, started, **counts)
 
 
-def _differing(home: Path, alone: Path, there: dict, wanted: dict) -> int:
+def differing(home: Path, alone: Path, there: dict, wanted: dict) -> int:
     both = set(there) & set(wanted)
     different = [name for name in both if not _same(home, alone, name, there, wanted)]
     return len(set(there) ^ set(wanted)) + len(different)
@@ -238,7 +246,7 @@ def starved(limit_MiB: int = 8192) -> dict:
         limited.finish(home)
         there, wanted = limited.prints(home), limited.prints(alone)
         counts = {"outputs": len(wanted), "lost": len(set(wanted) - set(there))}
-        counts["different"] = _differing(home, alone, there, wanted)
+        counts["different"] = differing(home, alone, there, wanted)
         return row("report", f"under ulimit -v {limit_MiB} MiB", home, started, **counts)
 
 
@@ -263,8 +271,7 @@ def under_fire(runs: int = 40, workers: int = 4, every: float = 4.0) -> dict:
 
     with tempfile.TemporaryDirectory() as scratch:
         home = clone(Path(scratch) / "home")
-        os.environ |= {"ZDCE_RUNS": str(home / "runs"), "ZDCE_DATA": str(home / "data")}
-        os.environ["OMP_NUM_THREADS"] = "1"
+        os.environ |= environment(home)
         tiny = {"data": str(home / "in"), "size": 32, "steps": 150, "precision": "float32"}
         tiny = replace(experiments.EXPERIMENTS["channels-8"], **tiny)
         wanted = [replace(tiny, seed=seed) for seed in range(runs)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import platform
 import re
 import subprocess
@@ -28,15 +26,10 @@ def clones(tmp_path_factory):
     return lambda name: soak.clone(tmp_path_factory.mktemp(name))
 
 
-def environment(home: Path) -> dict[str, str]:
-    own = {"ZDCE_RUNS": str(home / "runs"), "ZDCE_DATA": str(home / "data")}
-    return os.environ | own | {"PYTHONPATH": str(home), "OMP_NUM_THREADS": "1"}
-
-
 def start(home: Path, *words: str, before: list[str] | None = None) -> subprocess.Popen:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     words = [*(before or []), sys.executable, "-m", "zdce", *words]
-    return subprocess.Popen(words, cwd=home, env=environment(home), **pipes)
+    return subprocess.Popen(words, cwd=home, env=soak.environment(home), **pipes)
 
 
 def end(process: subprocess.Popen) -> tuple[int, str]:
@@ -57,8 +50,7 @@ def on_a_disk(size: str, at: Path) -> list[str]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    files = [file for file in folder.rglob("*") if file.is_file()]
-    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    return soak.hashes(folder, filter(Path.is_file, folder.rglob("*")))
 
 
 WRITER = """
@@ -74,7 +66,9 @@ for _ in range(300):
 def test_many_writers_of_one_file_take_turns(tmp_path):
     target = tmp_path / "a.txt"
     words = [sys.executable, "-c", WRITER, str(target)]
-    both = [subprocess.Popen([*words, letter], env=environment(paths.root())) for letter in "ab"]
+    both = [
+        subprocess.Popen([*words, letter], env=soak.environment(paths.root())) for letter in "ab"
+    ]
     seen = set()
     while any(process.poll() is None for process in both):
         if target.exists():
@@ -130,9 +124,7 @@ def assert_equal(command: soak.Command, home: Path, alone: Path) -> None:
     them.
     """
     there, wanted = command.prints(home), command.prints(alone)
-    assert wanted and set(there) == set(wanted)
-    assert all(soak._same(home, alone, name, there, wanted) for name in wanted)
-    assert soak.litter(home) == 0
+    assert wanted and not soak.differing(home, alone, there, wanted) and not soak.litter(home)
 
 
 # --- two at once ----------------------------------------------------------------------------------
@@ -187,7 +179,7 @@ sys.exit(len(report.run("quick", ["02"])))
 
 
 def test_a_report_made_twice_has_the_same_tables_to_the_byte(tmp_path):
-    plain, words = environment(paths.root()), [sys.executable, "-c", REPORT]
+    plain, words = soak.environment(paths.root()), [sys.executable, "-c", REPORT]
     someone = dict.fromkeys(("USER", "LOGNAME", "USERNAME"), "quillon")
     someone["HOME"] = str(tmp_path / "home" / "quillon")
     wanted = (("a", plain), ("b", plain | someone))
