@@ -9,8 +9,6 @@ nothing disturbed, byte for byte, none may ever be there in part, none that was 
 lost, and no litter may stay beside them.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The curve alone: the search meets its mean, nothing fails, and what is good stays as it is."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

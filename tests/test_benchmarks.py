@@ -1,7 +1,5 @@
 """Every script of ``benchmarks/`` runs in its smallest form, on bundled photographs alone."""
 
-from __future__ import annotations
-
 import runpy
 import sys
 from concurrent.futures import ThreadPoolExecutor

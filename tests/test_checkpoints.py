@@ -1,7 +1,5 @@
 """Weights on disk: round trips, published files, and everything that must be refused."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

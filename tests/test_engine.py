@@ -1,7 +1,5 @@
 """Engines: the same pixels from each of them, whatever the parts, the threads and the sizes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

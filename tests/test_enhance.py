@@ -1,7 +1,5 @@
 """The enhancer on every kind of picture, and against the published pictures."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

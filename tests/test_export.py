@@ -1,7 +1,5 @@
 """Networks as ONNX files: any size, the same values, no file when they differ."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Full disks, two of one command at once, killed commands: a clear end or correct work."""
 
-from __future__ import annotations
-
 import platform
 import re
 import subprocess

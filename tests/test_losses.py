@@ -2,8 +2,6 @@
 design's table.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -2,8 +2,6 @@
 formulas.
 """
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

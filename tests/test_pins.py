@@ -1,7 +1,5 @@
 """environment.yml, pyproject.toml and what is imported say the same."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

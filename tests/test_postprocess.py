@@ -1,7 +1,5 @@
 """Gamma table and mix: exact values, exact identities, refusals that name the argument."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Training: repeatable to the bit, resumable at any instant, and loud when something goes wrong."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from itertools import islice

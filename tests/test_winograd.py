@@ -1,7 +1,5 @@
 """The convolutions as machine code: the network's own values, whatever its shape and size."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess
