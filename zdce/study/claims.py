@@ -26,13 +26,9 @@ SLIGHT = 0.005  # share of the other method's mean; smaller differences change n
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a claim, as ``claims.yaml`` words it.
-
-    With ``other``: ``figure`` of ``method`` against that of ``other``, by ``direction`` (higher,
-    lower, nearer 0, same) and beyond ``margin``, in the figure's unit, None for :data:`SLIGHT` of
-    the other's mean; on each of ``sets``, all in the table where that is empty. Without: ``figure``
-    lies in [low, high] in every row of ``method`` (empty: of the table); where there are columns
-    ``FIGURE_low`` and ``FIGURE_high``, the whole interval does.
+    """A test of ``claims.yaml``, which says what its fields mean: ``method`` against ``other``, or,
+    without that, bounds for every row of ``method`` (empty: of the table); where there are columns
+    ``FIGURE_low`` and ``FIGURE_high``, for the whole interval.
     """
 
     part: str

@@ -122,7 +122,7 @@ def budgets(rows: Iterable[Method]) -> dict[str, str]:
     """How each method was trained, in words by label: epochs, steps, batch, size and seeds, or
     ``published weights``; nothing for the input.
     """
-    told: dict[str, dict[str, set]] = {}
+    told: dict[tuple[str, str], set[int]] = {}
     for method in (method for method in rows if method.model not in (None, "auto")):
         run = checkpoints.load(method.model).header.get("train", {}) if method.at_hand() else {}
         words = "published weights"
@@ -131,15 +131,13 @@ def budgets(rows: Iterable[Method]) -> dict[str, str]:
             if str(run.get("data", "")).startswith("sice-train"):
                 epochs = run["steps"] / -(-experiments.PHOTOGRAPHS // run["batch"])
                 words = f"{epochs:.4g} epochs, {words}"
-        seeds = told.setdefault(method.label, {}).setdefault(words, set())
-        seeds |= {run["seed"]} if "seed" in run else set()
-    return {label: "; ".join(map(_with_seeds, each.items())) for label, each in told.items()}
-
-
-def _with_seeds(trained: tuple[str, set[int]]) -> str:
-    words, seeds = trained
-    listed = ", ".join(map(str, sorted(seeds)))
-    return f"{words}, seed{'s' * (len(seeds) > 1)} {listed}" if seeds else words
+        told.setdefault((method.label, words), set()).update([run["seed"]] if "seed" in run else [])
+    found: dict[str, str] = {}
+    for (label, words), seeds in told.items():
+        listed = ", ".join(map(str, sorted(seeds)))
+        words += f", seed{'s' * (len(seeds) > 1)} {listed}" if seeds else ""
+        found[label] = f"{found[label]}; {words}" if label in found else words
+    return found
 
 
 def sets(data: str) -> list[str]:

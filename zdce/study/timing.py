@@ -2,8 +2,8 @@
 
 A version is a model and a path, the way in which it computes. Each runs in a process of its own.
 Versions of a group take turns (A B A B …), so that whatever slows the machine down slows all of
-them; the device is waited for before a clock is read; reported are medians and quartiles, and
-ratios taken within each turn.
+them; what a clock is read around returns pixels, not work in progress; reported are medians and
+quartiles, and ratios taken within each turn.
 """
 
 import contextlib
@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version as version_of
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from unittest.mock import patch
 
@@ -78,15 +79,14 @@ def conditions(name: str, device: str = "cpu") -> dict[str, object]:
 Enhance = Callable[[np.ndarray], np.ndarray]  # (H, W, 3) uint8, rounded, with the model's gamma
 
 
-def by_network(model: Model, device: str, prepare: Callable[[Model], Callable]) -> Enhance:
+def by_network(model: Model, prepare: Callable[[Model], Callable]) -> Enhance:
     """The network as it stands, made ready by ``prepare``: all pixels at once."""
-    model.net.to(device).eval()
+    model.net.eval()
     run = prepare(model)
 
     @torch.inference_mode()
     def enhance(pixels: np.ndarray) -> np.ndarray:
-        enhanced = run(to_tensor(pixels).to(device))[0]
-        return apply_gamma(to_pixels(enhanced.contiguous()), model.gamma)
+        return apply_gamma(to_pixels(run(to_tensor(pixels))[0].contiguous()), model.gamma)
 
     return enhance
 
@@ -127,14 +127,14 @@ GROUPS: Sequence[Group] = (
 )
 
 
-def enhancing(model: str, path: str, device: str = "cpu") -> Enhance:
-    """A version. Paths: of :data:`PREPARED`, ``chosen`` or ``fast`` for the engine that is chosen
-    (on a reduced copy), ``AVX2`` or the name of an engine. ValueError names the engines here.
+def enhancing(model: str, path: str) -> Enhance:
+    """A version, on the processor. Its path is of :data:`PREPARED`, ``chosen`` or ``fast`` (the
+    engine that is chosen, for a reduced copy), ``AVX2`` or an engine's name; ValueError if unknown.
     """
     loaded = checkpoints.load(model)
     if path in PREPARED:
-        return by_network(loaded, device, PREPARED[path])
-    here = engine.candidates(loaded.net, device, reduced=path == "fast")
+        return by_network(loaded, PREPARED[path])
+    here = engine.candidates(loaded.net, "cpu", reduced=path == "fast")
     name = {"chosen": here[0].name, "fast": here[0].name, "AVX2": "compiled"}.get(path, path)
     for one in here:
         if one.name == name:
@@ -143,48 +143,42 @@ def enhancing(model: str, path: str, device: str = "cpu") -> Enhance:
     raise ValueError(f"no engine {name!r} for {model} here, only {known}")
 
 
-def timed(
-    stages: Mapping[str, Callable],
-    value: object,
-    synchronise: Callable[[], object] = lambda: None,
-) -> dict[str, float]:
-    """Milliseconds of each stage on what the one before returned; the device is waited for before
-    its clock starts and before it stops.
-    """
-    taken = {}
-    for name, stage in stages.items():
-        synchronise()
-        started = time.perf_counter()
-        value = stage(value)
-        synchronise()
-        taken[name] = 1000 * (time.perf_counter() - started)
-    return taken
-
-
 # --- processes ------------------------------------------------------------------------------------
 
 
 STAGES: dict[str, Callable] = {}  # of the version in whose process this is
 
 
-def _begin(model: str, path: str, file: Path, device: str) -> np.ndarray:
+def _end_with_parent() -> None:
+    parent_process().join()
+    os._exit(1)
+
+
+def _begin(model: str, path: str, file: Path) -> np.ndarray:
+    Thread(target=_end_with_parent, daemon=True).start()
     for stream in (1, 2):  # libraries print while they compile
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     memory.keep_freed()
     torch.set_num_threads(THREADS)
     written = file.with_name(f"{os.getpid()}.jpg")
     STAGES["decode"] = lambda file: read_photo(file).pixels
-    STAGES["enhance"] = enhancing(model, path, device)
+    STAGES["enhance"] = enhancing(model, path)
     STAGES["encode"] = lambda pixels: write_photo(Photo(pixels), written)
     return STAGES["enhance"](STAGES["decode"](file))
 
 
-def _again(file: Path, device: str) -> dict[str, float]:
-    return timed(STAGES, file, torch.cuda.synchronize if device == "cuda" else lambda: None)
+def _again(value: object) -> dict[str, float]:
+    """Milliseconds of each stage on what the one before returned, in this machine's memory."""
+    taken = {}
+    for name, stage in STAGES.items():
+        started = time.perf_counter()
+        value = stage(value)
+        taken[name] = 1000 * (time.perf_counter() - started)
+    return taken
 
 
 @contextlib.contextmanager
-def worker(model: str, path: str, file: Path, device: str = "cpu") -> Iterator[Callable[[], Any]]:
+def worker(model: str, path: str, file: Path) -> Iterator[Callable[[], Any]]:
     """A process in which one version enhances one file again and again, as a function: the first
     call returns the enhanced photograph, (H, W, 3) uint8, when all is compiled; further ones
     milliseconds by stage. RuntimeError names the version when it fails or ends.
@@ -193,12 +187,12 @@ def worker(model: str, path: str, file: Path, device: str = "cpu") -> Iterator[C
     own |= ONLY_AVX2 if path == "AVX2" else {}
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         with patch.dict(os.environ, own):  # which the process begins with
-            begun = [process.submit(_begin, model, path, file, device)]
+            begun = [process.submit(_begin, model, path, file)]
 
         def call() -> Any:
             time.sleep(PAUSE)
             try:
-                return (begun.pop() if begun else process.submit(_again, file, device)).result()
+                return (begun.pop() if begun else process.submit(_again, file)).result()
             except Exception as error:  # whatever a version meets
                 raise RuntimeError(f"{model}, {path}: {type(error).__name__}: {error}") from None
 
@@ -281,34 +275,34 @@ def agreement(results: Mapping[tuple[str, str], np.ndarray]) -> pd.DataFrame:
 
 
 def compare(
-    groups: Sequence[Group] = GROUPS, seconds: float = SECONDS, device: str = "cpu"
+    groups: Sequence[Group] = GROUPS, seconds: float = SECONDS
 ) -> tuple[pd.DataFrame, list[str]]:
     """The table of ``zdce speed``, and what could not be measured here, a line each: figures of
     :func:`summary`, :func:`agreement` and :func:`conditions` on a bundled photograph.
     """
     image = Image.fromarray(datasets.samples("bundled")[0].image())
-    parts, missing, about = [], [], conditions("paths", device)
+    parts, missing, about = [], [], conditions("paths")
     for number, (size, models) in enumerate(groups):
         before, at = busy(), {"group": number, "width": size[0], "height": size[1]}
         with tempfile.TemporaryDirectory(prefix="zdce-speed-") as folder:
             file = Path(folder) / "photograph.jpg"
             ImageOps.fit(image, size, Image.Resampling.BICUBIC).save(file, quality=95)
-            part, failed = _in_turn(models, file, seconds, device)
+            part, failed = _in_turn(models, file, seconds)
         parts.append(part.assign(**at, other_work=other_work(before)))
         missing += failed
     return pd.concat(parts, ignore_index=True).assign(**about), missing
 
 
 def _in_turn(
-    models: Mapping[str, Sequence[str]], file: Path, seconds: float, device: str
+    models: Mapping[str, Sequence[str]], file: Path, seconds: float
 ) -> tuple[pd.DataFrame, list[str]]:
     calls, results, missing = {}, {}, []
     with contextlib.ExitStack() as stack:
         for model, asked in models.items():
-            whole = engines(model, device)[1:] if "reference" in asked else []
+            whole = engines(model)[1:] if "reference" in asked else []
             for path in [*asked, *(one.name for one in whole)]:
                 if (model, path) not in calls:
-                    calls[model, path] = stack.enter_context(worker(model, path, file, device))
+                    calls[model, path] = stack.enter_context(worker(model, path, file))
         for version, call in calls.items():  # all have begun: they compile at a time
             try:
                 results[version] = call()
@@ -318,8 +312,8 @@ def _in_turn(
     return agreement(results).merge(summary(times)).assign(threads=THREADS), missing
 
 
-def engines(model: str, device: str = "cpu") -> list[engine.Reference]:
-    return engine.candidates(checkpoints.load(model).net, device)
+def engines(model: str) -> list[engine.Reference]:
+    return engine.candidates(checkpoints.load(model).net, "cpu")
 
 
 def as_text(table: pd.DataFrame, missing: Sequence[str] = ()) -> str:
