@@ -77,9 +77,6 @@ def naive_smoothness(curves: np.ndarray, form: str) -> float:
     return sum(squares[:, k::3] for k in range(3)).mean()
 
 
-# ---- values --------------------------------------------------------------------------------------
-
-
 @BOTH
 @pytest.mark.parametrize(
     ("size", "grid"),
@@ -117,9 +114,6 @@ def test_grey_image_has_finite_gradients(form, level, cast):
     assert cast or not image.grad.any()
 
 
-# ---- weights -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("config", "weights", "form"),
     [
@@ -153,9 +147,6 @@ def test_a_term_of_weight_zero_is_zero_and_not_computed(left_out):
     assert [name for name, term in terms.items() if term.item() == 0] == [left_out]
     sum(terms.values()).backward()
     assert torch.isfinite(image.grad).all()
-
-
-# ---- errors --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
