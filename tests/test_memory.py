@@ -9,7 +9,7 @@ import pytest
 from zdce import memory, paths
 
 CODE = """
-import sys, threading
+import threading
 from pathlib import Path
 import numpy as np
 from zdce import memory
@@ -21,8 +21,7 @@ def megabytes(field):
 def take():
     [np.ones(10**6) for _ in range(40)]  # 8 MB each, 320 MB
 
-if sys.argv[1] == "keep":
-    assert memory.keep_freed()
+assert memory.keep_freed()
 before = megabytes("VmRSS")
 take()
 kept, before = megabytes("VmRSS") - before, megabytes("VmHWM")
@@ -34,12 +33,11 @@ print(kept, megabytes("VmHWM") - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-@pytest.mark.parametrize("how", ["plain", "keep"])
-def test_freed_memory_stays_and_serves_every_thread(how):
+def test_freed_memory_stays_and_serves_every_thread():
     environment = {"PATH": "", "PYTHONPATH": str(paths.PACKAGE.parent)}
-    said = subprocess.check_output([sys.executable, "-c", CODE, how], env=environment)
+    said = subprocess.check_output([sys.executable, "-c", CODE], env=environment)
     kept, more = map(float, said.split())
-    assert (kept > 250 and more < 40) if how == "keep" else kept < 50
+    assert kept > 250 and more < 40
 
 
 def test_elsewhere_nothing_happens(monkeypatch):
