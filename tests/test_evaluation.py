@@ -125,16 +125,6 @@ def test_committed_scores_are_found_by_name_without_weights_and_photographs(weig
     assert noise.loc[noise["method"] == "input", "noise_gain"].tolist() == [1]
 
 
-def test_what_is_neither_kept_nor_at_hand_is_not_answered(weights, monkeypatch):
-    rows = [Method("net", weights[0], 1.0)]
-    monkeypatch.setattr(datasets, "at_hand", lambda name: False)
-    assert not evaluation.answers(rows, "bundled", 1)
-    evaluation.evaluate(rows, "bundled", 1)
-    assert evaluation.answers(rows, "bundled", 1)
-    assert not evaluation.answers(rows, "bundled", 2)
-    assert not evaluation.answers(rows, "bundled", 1, figures="agreement")
-
-
 def test_methods_that_can_neither_be_found_nor_computed_are_left_out(weights, capsys):
     rows = [Method("net", weights[0], 1.0)]
     evaluation.evaluate(rows, "bundled", 1)
@@ -147,9 +137,15 @@ def test_methods_that_can_neither_be_found_nor_computed_are_left_out(weights, ca
     assert evaluation.evaluate([INPUT, *rows], "bundled", 2)["method"].unique() == ["input"]
 
 
-def test_agreement_alone_is_kept_apart(weights):
+def test_agreement_is_kept_apart_and_what_is_neither_kept_nor_at_hand_not_answered(
+    weights, monkeypatch
+):
     rows = [Method("net", weights[0], 1.0)]
     cheap = evaluation.evaluate(rows, "bundled", 2, figures="agreement")
+    monkeypatch.setattr(datasets, "at_hand", lambda name: False)
+    assert evaluation.answers(rows, "bundled", 2, figures="agreement")
+    assert not evaluation.answers(rows, "bundled", 3, figures="agreement")
+    assert not evaluation.answers(rows, "bundled", 1)
     every = evaluation.evaluate(rows, "bundled", 2)
     assert "detail_kept" not in cheap
     pd.testing.assert_series_equal(cheap["ssim_matched"], every["ssim_matched"])

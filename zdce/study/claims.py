@@ -143,23 +143,21 @@ def headline(parts: pd.DataFrame) -> str:
 
 
 def _compared(part: Part, table: pd.DataFrame) -> list[dict]:
-    both, rows = {part.method, part.other}, {}
-    for name, scores in table.groupby("dataset", sort=False):
-        if not both <= set(scores["method"]) or name not in (part.sets or [name]):
-            continue
-        if part.direction == "nearer 0":
-            scores = scores.assign(**{part.figure: scores[part.figure].abs()})
-        found = statistics.compare(scores, part.figure, part.method, part.other)
-        base = scores.loc[scores["method"] == part.other, part.figure].mean()
-        margin = SLIGHT * abs(base) if part.margin is None else part.margin
-        finding = decide(found.low, found.high, part.direction, margin)
-        if found.scenes < statistics.FEWEST:
-            finding = f"fewer than {statistics.FEWEST} scenes: score more (limit = 0)"
-        row = {"on": name, "measured": found.mean, "unit": METRICS.unit[part.figure]}
-        rows[name] = row | vars(found) | {"finding": finding}
-    rows = {name: row for name, row in rows.items() if name != "bundled"} or rows
-    missing = {"finding": f"not scored: {', '.join(sorted(both))}"}
-    return [row for row in rows.values() if row["n"]] or [missing]
+    if part.sets:
+        table = table[table["dataset"].isin(part.sets)]
+    if part.direction == "nearer 0":
+        table = table.assign(**{part.figure: table[part.figure].abs()})
+    found = statistics.differences(table, [part.figure], [(part.method, part.other)])
+    bases = table[table["method"] == part.other].groupby("dataset")[part.figure].mean()
+    rows = found.rename(columns={"dataset": "on", "mean": "measured"}).to_dict("records")
+    for row in rows:
+        margin = SLIGHT * abs(bases[row["on"]]) if part.margin is None else part.margin
+        row["unit"] = METRICS.unit[part.figure]
+        row["finding"] = decide(row["low"], row["high"], part.direction, margin)
+        if row["scenes"] < statistics.FEWEST:
+            row["finding"] = f"fewer than {statistics.FEWEST} scenes: score more (limit = 0)"
+    missing = {"finding": f"not scored: {', '.join(sorted([part.method, part.other]))}"}
+    return [row for row in rows if row["on"] != "bundled"] or rows or [missing]
 
 
 def decide(low: float, high: float, direction: str, margin: float) -> str:

@@ -112,9 +112,9 @@ PREPARED: dict[str, Callable[[Model], Callable]] = {
     "torch.compile": lambda model: torch.compile(model.net, dynamic=False),
     "ONNX Runtime": in_onnx_runtime,
 }
+Group = tuple[tuple[int, int], Mapping[str, Sequence[str]]]
 # Size of a photograph, and the versions that take turns on it: paths by model; ratios are to the
 # first. Where the reference is measured, so are all engines that could run.
-Group = tuple[tuple[int, int], Mapping[str, Sequence[str]]]
 OURS, TORCH = ("chosen", "AVX2", "reference"), ("torch", "torch.compile")
 GROUPS: Sequence[Group] = (
     ((600, 400), {"auto": OURS, "zero-dce++-12x": TORCH, "sci-medium": TORCH}),
