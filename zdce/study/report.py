@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterable
-from contextlib import ExitStack, closing
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -122,7 +123,7 @@ def run(profile: str = "quick", only: Iterable[str] | None = None) -> list[str]:
         shutil.rmtree(place, ignore_errors=True)  # of a run that was killed
         place.mkdir()
         at_end.callback(shutil.rmtree, place, ignore_errors=True)
-        kernel = at_end.enter_context(closing(_Kernel(place)))
+        kernel = at_end.enter_context(_kernel(place))
         for book in chosen:
             stage = place / book.stem
             stage.mkdir()
@@ -190,54 +191,46 @@ del os, sys, warnings
 """
 
 
-class _Kernel:
-    """The process that runs all notebooks: this Python with this package, started at the first."""
+@contextmanager
+def _kernel(place: Path) -> Iterator[Any]:
+    """The manager of the process that runs all notebooks: this Python with this package."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_client.utils import run_sync
 
-    def __init__(self, place: Path):
-        searched = [str(paths.PACKAGE.parent), os.environ.get("PYTHONPATH")]
-        self.place, self.manager = place, None
-        self.environment = os.environ | {
-            "IPYTHONDIR": str(place / "ipython"),  # without a user's start-up files
-            "PYTHONPATH": os.pathsep.join(filter(None, searched)),
-            "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm.auto of others asks for widgets
-            # As many threads give the same sums on every machine, and leave a laptop usable.
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
-        }
-
-    def begin(self, **values: str):
-        """Its manager, ready for a notebook: nothing is left of the one before, and ``values`` are
-        in the environment.
-        """
-        from jupyter_client.kernelspec import KernelSpecManager
-        from jupyter_client.manager import AsyncKernelManager
-        from jupyter_client.utils import run_sync
-
-        if self.manager is None:
-            self.manager = AsyncKernelManager(
-                kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),  # none of the user's kernels
-                connection_file=str(self.place / "kernel.json"),
-            )
-            run_sync(self.manager.start_kernel)(cwd=str(paths.root()), env=self.environment)
-        client = self.manager.blocking_client()
-        client.start_channels()
-        try:
-            client.wait_for_ready(timeout=600)
-            client.execute_interactive(FRESH.format(values=values), store_history=False)
-        finally:
-            client.stop_channels()
-        return self.manager
-
-    def close(self) -> None:
-        from jupyter_client.utils import run_sync
-
-        if self.manager is not None:
-            run_sync(self.manager.shutdown_kernel)(now=True)
-            self.manager = None
+    searched = [str(paths.PACKAGE.parent), os.environ.get("PYTHONPATH")]
+    environment = os.environ | {
+        "IPYTHONDIR": str(place / "ipython"),  # without a user's start-up files
+        "PYTHONPATH": os.pathsep.join(filter(None, searched)),
+        "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm.auto of others asks for widgets
+        # As many threads give the same sums on every machine, and leave a laptop usable.
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
+    }
+    none = KernelSpecManager(kernel_dirs=[])  # of the user's kernels
+    file = str(place / "kernel.json")
+    manager = AsyncKernelManager(kernel_spec_manager=none, connection_file=file)
+    run_sync(manager.start_kernel)(cwd=str(paths.root()), env=environment)
+    try:
+        yield manager
+    finally:
+        run_sync(manager.shutdown_kernel)(now=True)
 
 
-def _execute(book: Path, parameters: dict, stage: Path, kernel: _Kernel) -> str:
+def _renew(kernel: Any, **values: str) -> None:
+    """Leave nothing of the notebook before, and put ``values`` in the environment."""
+    client = kernel.blocking_client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=600)
+        client.execute_interactive(FRESH.format(values=values), store_history=False)
+    finally:
+        client.stop_channels()
+
+
+def _execute(book: Path, parameters: dict, stage: Path, kernel: Any) -> str:
     """Run one notebook into ``stage``; the line that says where it stopped, if it did."""
     import papermill
+    from jupyter_client.utils import run_sync
 
     for logger in ("papermill", "traitlets"):  # the second warns of channels left open for the next
         logging.getLogger(logger).setLevel(logging.ERROR)
@@ -245,14 +238,14 @@ def _execute(book: Path, parameters: dict, stage: Path, kernel: _Kernel) -> str:
     options |= {"cwd": str(paths.root()), "coalesce_streams": True}
     files = str(book), str(stage / book.name)
     try:
-        km = kernel.begin(ZDCE_REPORT_DIR=str(stage))
-        papermill.execute_notebook(*files, parameters, km=km, **options)
+        _renew(kernel, ZDCE_REPORT_DIR=str(stage))
+        papermill.execute_notebook(*files, parameters, km=kernel, **options)
         return ""
     except papermill.PapermillExecutionError as error:
         where, kind, message = f" in cell [{error.exec_count}]", error.ename, error.evalue
     except Exception as error:  # a dead kernel or a broken file fails this notebook alone
         where, kind, message = "", type(error).__name__, error
-    kernel.close()
+    run_sync(kernel.restart_kernel)(now=True)
     message = (str(message).strip() or "no message").splitlines()[0]
     return f"{book.name} failed{where}: {kind}: {message}"
 
