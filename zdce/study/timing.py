@@ -79,18 +79,6 @@ def conditions(name: str, device: str = "cpu") -> dict[str, object]:
 Enhance = Callable[[np.ndarray], np.ndarray]  # (H, W, 3) uint8, rounded, with the model's gamma
 
 
-def by_network(model: Model, prepare: Callable[[Model], Callable]) -> Enhance:
-    """The network as it stands, made ready by ``prepare``: all pixels at once."""
-    model.net.eval()
-    run = prepare(model)
-
-    @torch.inference_mode()
-    def enhance(pixels: np.ndarray) -> np.ndarray:
-        return apply_gamma(to_pixels(run(to_tensor(pixels))[0].contiguous()), model.gamma)
-
-    return enhance
-
-
 def in_onnx_runtime(model: Model) -> Callable:
     """The network exported to ONNX, on the processor."""
     import onnxruntime
@@ -105,7 +93,7 @@ def in_onnx_runtime(model: Model) -> Callable:
     return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])[None]
 
 
-# path → what makes a network ready; any other path is an engine
+# path → what makes the network as it stands ready; any other path is an engine
 PREPARED: dict[str, Callable[[Model], Callable]] = {
     "torch": lambda model: model.net,
     "channels-last": lambda model: model.net.to(memory_format=torch.channels_last),
@@ -133,7 +121,13 @@ def enhancing(model: str, path: str) -> Enhance:
     """
     loaded = checkpoints.load(model)
     if path in PREPARED:
-        return by_network(loaded, PREPARED[path])
+        run = PREPARED[path](loaded)
+
+        @torch.inference_mode()
+        def enhance(pixels: np.ndarray) -> np.ndarray:
+            return apply_gamma(to_pixels(run(to_tensor(pixels))[0].contiguous()), loaded.gamma)
+
+        return enhance
     here = engine.candidates(loaded.net, "cpu", reduced=path == "fast")
     name = {"chosen": here[0].name, "fast": here[0].name, "AVX2": "compiled"}.get(path, path)
     for one in here:
