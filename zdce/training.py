@@ -41,7 +41,7 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training, whole: equal configurations give equal weights on one machine's processor.
+    """One training, whole: equal ones give equal weights on one processor with equal threads.
 
     data: name of a data set or a folder of photographs. size: side of the square that photographs
     are resized to, pixels. steps: optimiser steps in all. precision: of the convolutions alone;
