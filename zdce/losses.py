@@ -81,12 +81,12 @@ def illumination_smoothness(curves: Tensor, form: str = "released") -> Tensor:
     - ``paper``: mean over photographs, iterations and pixels of Σ over colours (|∇x| + |∇y|)²
       (equation 8; the mean over pixels is ours, the paper states none).
     """
-    across, down = curves.diff(dim=-1), curves.diff(dim=-2)
     if _is_released(form):
         count, _, height, width = curves.shape
-        mean_across = across.square().sum() / (height * (width - 1))
-        mean_down = down.square().sum() / ((height - 1) * width)
-        return 2 * (mean_across + mean_down) / count
+        across = F.mse_loss(curves[..., 1:], curves[..., :-1], reduction="sum")
+        down = F.mse_loss(curves[..., 1:, :], curves[..., :-1, :], reduction="sum")
+        return 2 * (across / (height * (width - 1)) + down / ((height - 1) * width)) / count
+    across, down = curves.diff(dim=-1), curves.diff(dim=-2)
     gradient = across[..., :-1, :].abs() + down[..., :, :-1].abs()
     return 3 * gradient.square().mean()
 
