@@ -72,3 +72,9 @@ def test_a_compact_record_has_the_statistics_of_every_epoch():
     np.testing.assert_allclose(small["std"], table.std(ddof=0), rtol=1e-5)
     np.testing.assert_array_equal(small["high"], table.max())
     np.testing.assert_allclose(small["loss"], record[:, COLUMNS.index("loss")], rtol=1e-3)
+
+
+def test_committed_records_are_read_although_there_is_a_further_loss(monkeypatch):
+    before = experiments.records("zero-dce")
+    monkeypatch.setattr(experiments, "COLUMNS", ["further", *COLUMNS])
+    pd.testing.assert_frame_equal(experiments.records("zero-dce"), before)

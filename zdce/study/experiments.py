@@ -154,6 +154,8 @@ def plan(
 
 
 STATISTICS = {"mean": np.mean, "std": np.std, "low": np.min, "high": np.max}  # of an epoch's steps
+# Of committed records, which do not name their columns: a new loss adds one to those of today.
+COMMITTED_COLUMNS = ("spatial", "exposure", "color", "smoothness", "loss", "gradient_norm")
 TABLES = {
     "trainings": "experiment seed steps batch size data photographs precision device torch hours",
     "snapshots": "experiment seed epochs steps fingerprint",
@@ -175,12 +177,12 @@ def _table(name: str, profile: str) -> pd.DataFrame:
 
 def compact_record(record: np.ndarray, per_epoch: int, every_step: bool) -> dict[str, np.ndarray]:
     """A record (steps, len(COLUMNS)) in small: for each of ``STATISTICS`` (epochs, len(COLUMNS)),
-    the ``steps`` done when an epoch ended, and on request ``loss`` of every step as float16, exact
-    to 1 in 2,000.
+    ``columns``, the ``steps`` done when an epoch ended, and on request ``loss`` of every step as
+    float16, exact to 1 in 2,000.
     """
     ends = [*range(per_epoch, len(record), per_epoch), len(record)]
     parts = np.split(record.astype(np.float64), ends[:-1])
-    small = {"steps": np.array(ends)}
+    small = {"columns": np.array(COLUMNS), "steps": np.array(ends)}
     for name, statistic in STATISTICS.items():
         small[name] = np.stack([statistic(part, axis=0) for part in parts]).astype(np.float32)
     if every_step:
@@ -250,8 +252,9 @@ def records(name: str, profile: str = "study") -> pd.DataFrame:
         with np.load(row.record) as small:
             epoch = small["steps"] / -(-row.photographs // row.batch)
             table = {"experiment": name, "seed": row.seed, "epoch": epoch, "steps": small["steps"]}
+            columns = small.get("columns", COMMITTED_COLUMNS)
             for key in STATISTICS:
-                names = [column + f"_{key}" * (key != "mean") for column in COLUMNS]
+                names = [column + f"_{key}" * (key != "mean") for column in columns]
                 table |= dict(zip(names, small[key].T, strict=True))
         tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
