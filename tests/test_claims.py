@@ -66,6 +66,13 @@ def claim(monkeypatch):
     return put
 
 
+def test_bounds_are_asked_of_the_sets_that_are_named(claim):
+    both = pd.concat([scores(a=17), scores("dicm", a=12)])
+    for sets, finding in (["sice-pairs"], "holds"), ([], "outside"):
+        claim(Part("good", "psnr", "a", sets=sets, low=16, high=18))
+        assert claims.judge("X", scores=both)["finding"].tolist() == [finding]
+
+
 def test_every_data_set_is_a_part_and_photographs_decide_over_bundled_ones(claim):
     claim(BETTER)
     sets = [scores(a=17, b=18), scores("bundled", a=17, b=16), scores("lime", a=17, b=17)]

@@ -116,6 +116,8 @@ def judge(
     for claim in claims:
         for part in CLAIMS[claim].parts:
             table = tables.get(part.table, pd.DataFrame())
+            if part.sets and "dataset" in table:
+                table = table[table["dataset"].isin(part.sets)]
             if part.figure not in table:
                 found = [{"finding": f"no figure {part.figure!r} in a table {part.table!r}"}]
             else:
@@ -143,8 +145,6 @@ def headline(parts: pd.DataFrame) -> str:
 
 
 def _compared(part: Part, table: pd.DataFrame) -> list[dict]:
-    if part.sets:
-        table = table[table["dataset"].isin(part.sets)]
     if part.direction == "nearer 0":
         table = table.assign(**{part.figure: table[part.figure].abs()})
     found = statistics.differences(table, [part.figure], [(part.method, part.other)])
