@@ -1,7 +1,7 @@
 """Video in, brighter video out: sound, times, turn, dates and colour tags kept, brightness steady.
 
 Frames go through the same engine as photographs, noise filter included; curves are steadied over
-time so that brightness does not flicker. Needs PyAV and numba (extra ``video``). Source: ours.
+time so that brightness does not flicker. Needs PyAV (extra ``video``). Source: ours.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import torch
 from tqdm import tqdm
 
 from zdce.engine import Curves
-from zdce.engine.planes import MATRICES, Form, from_pixels, numba, to_pixels
 from zdce.files import atomic_write, check_is_file
 from zdce.model import apply_curves
 from zdce.photos import PhotoError
@@ -33,7 +32,11 @@ from zdce.postprocess import highlight_protection
 
 try:
     import av
+    from av.video.reformatter import Interpolation, VideoReformatter
 
+    # rounded, not cut off, with a colour for every pixel: else a strong curve shows it
+    EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+    EXACT |= Interpolation.BICUBIC
     logging.getLogger("libav").setLevel(logging.CRITICAL)  # VideoError tells it in one line
 except ImportError:  # the extra "video" is not installed
     av = None
@@ -68,8 +71,10 @@ MAX_PIXELS = 2**26  # of a frame: more than 8K, less than what a file of a few b
 LATE = 0.06  # s by which sound may begin later before people notice that it was moved
 AHEAD = 4  # frames that a stage may be ahead of the next
 OTHER = ": name a file that ends in .mkv"
-INSTALL = 'video files need PyAV and numba: pip install "zdce[video]"'
-UNSAID, FULL_RANGE = 2, 2  # a matrix or transfer that the file does not state; a range of 0 … top
+INSTALL = 'video files need PyAV: pip install "zdce[video]"'
+UNSAID = 2  # a matrix or transfer that the file does not state
+LIMITED, FULL_RANGE = 1, 2  # values fill 16 … 235 or 240 of 255; or all of it
+MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # of files (ITU-T H.273), and of libswscale
 HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics that the networks have never seen
 TAGS = ("color_range", "color_primaries", "color_trc", "colorspace")
 UPRIGHT = (1 << 16, 0, 0, 0, 1 << 16)  # a display matrix that changes nothing, its first numbers
@@ -170,12 +175,23 @@ def ahead(items: Iterable[Any], most: int = AHEAD) -> Iterator[Any]:
 # Pictures
 
 
+class Form(NamedTuple):
+    """How a video's pictures are stored; format: libswscale's name for it."""
+
+    format: str
+    width: int
+    height: int
+    depth: int  # bits
+    gray: bool
+    matrix: int  # of MATRICES
+    range: int  # LIMITED or FULL_RANGE
+
+
 def _form(frame: Any, transfer: int) -> Form:
     """How a frame is stored (``transfer``: the stream's); VideoError for what is not read."""
     name, parts = frame.format.name, frame.format.components
-    depth = parts[0].bits
-    planar = name.startswith(("yuv4", "yuvj4", "gray")) and len(parts) in (1, 3)
-    if not planar or name.endswith("be") or not 8 <= depth <= 16:
+    depth, gray = parts[0].bits, name.startswith("gray")
+    if not (gray or len(parts) == 3) or not 8 <= depth <= 16:
         raise VideoError(f"pictures stored as {name} are not read: convert it to yuv420p first")
     transfer = frame.color_trc if frame.color_trc not in (0, UNSAID) else transfer
     if transfer in HDR:
@@ -183,23 +199,43 @@ def _form(frame: Any, transfer: int) -> Form:
     matrix = frame.colorspace
     if matrix == UNSAID:  # as players have it
         matrix = 1 if frame.height >= 720 else 6
-    gray = len(parts) == 1
-    if matrix not in MATRICES and not gray:
+    if gray or frame.format.is_rgb:
+        matrix = 6  # says nothing
+    if matrix not in MATRICES:
         raise VideoError(f"colour matrix {matrix} is not read: convert it to BT.709 first")
-    full = name.startswith("yuvj") or frame.color_range == FULL_RANGE
+    full = name.startswith("yuvj") or frame.color_range == FULL_RANGE or frame.format.is_rgb
     full |= gray and frame.color_range == 0  # as FFmpeg has it
-    sides = (frame.format.chroma_width(4096), frame.format.chroma_height(4096))
-    shift = (0, 0) if gray else tuple((4096 // side).bit_length() - 1 for side in sides)
-    return Form(frame.width, frame.height, depth, gray, shift, full, 6 if gray else matrix)
+    values = FULL_RANGE if full else LIMITED
+    return Form(name, frame.width, frame.height, depth, gray, MATRICES[matrix], values)
 
 
-def _planes(frame: Any, form: Form) -> list[np.ndarray]:
-    """The frame's planes, whole lines with what pads them, sharing its memory."""
-    found = []
-    for plane in frame.planes[: 1 if form.gray else 3]:
-        samples = np.frombuffer(plane, form.dtype)
-        found.append(samples.reshape(-1, plane.line_size // samples.itemsize))
-    return found
+class _Converter:
+    """Frames as a video stores them ↔ pixels (H, W, 3), by libswscale; for one thread."""
+
+    def __init__(self, form: Form) -> None:
+        self.form, self.reformatter = form, VideoReformatter()
+        # read as planes: of rgb48le, libswscale's bright reds and blues run over (FFmpeg 8.0)
+        self.read, self.written = ("gbrp", "rgb24") if form.depth == 8 else ("gbrp16le", "rgb48le")
+
+    def pixels(self, frame: Any) -> np.ndarray:
+        """(H, W, 3) uint8, or uint16 above 8 bits."""
+        return self._converted(frame, self.read, self.form.range, FULL_RANGE).to_ndarray()
+
+    def store(self, pixels: np.ndarray, frame: Any) -> None:
+        """Pixels into a frame, whose time, tags and captions stay."""
+        shown = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), self.written)
+        stored = self._converted(shown, self.form.format, FULL_RANGE, self.form.range)
+        frame.make_writable()
+        for planes in zip(frame.planes, stored.planes, strict=True):
+            to, of = (np.frombuffer(x, np.uint8).reshape(-1, x.line_size) for x in planes)
+            used = min(to.shape[1], of.shape[1])  # what follows pads the lines
+            to[:, :used] = of[:, :used]
+
+    def _converted(self, frame: Any, format: str, before: int, after: int) -> Any:
+        how = {"interpolation": EXACT, "threads": torch.get_num_threads()}
+        how |= {"src_colorspace": self.form.matrix, "dst_colorspace": self.form.matrix}
+        how |= {"src_color_range": before, "dst_color_range": after}
+        return self.reformatter.reformat(frame, format=format, **how)
 
 
 def _display_matrix(frame: Any) -> tuple[int, ...] | None:
@@ -215,14 +251,14 @@ def _curved(
     items: Iterable[Any], enhancer: Enhancer, steady: Steady, form: Form, transfer: int
 ) -> Iterator[tuple[Any, np.ndarray | None, Curves | None]]:
     """Frames with their pixels (H, W, 3) and steadied curves; packets with neither."""
-    engine, before = enhancer.engine, None
+    engine, converter, before = enhancer.engine, _Converter(form), None
     for item in items:
         pixels = curves = None
         if isinstance(item, av.VideoFrame):
             if (now := _form(item, transfer)) != form:
                 change = " to ".join(f"{f.width}×{f.height}, {f.depth} bits" for f in (form, now))
                 raise VideoError(f"changes from {change} on the way, which is not read")
-            pixels = to_pixels(_planes(item, form), form)
+            pixels = converter.pixels(item)
             curves = engine.curves(pixels)
         if curves is not None:
             factor = max(1, math.ceil(max(pixels.shape) / LOOKED_AT))
@@ -238,11 +274,11 @@ def _curved(
 def _rendered(items: Iterable[tuple], enhancer: Enhancer, form: Form) -> Iterator[Any]:
     """What came with pixels and curves, enhanced in its place."""
     options = {"gamma": enhancer.gamma, "strength": enhancer.strength, "gray": form.gray}
+    converter = _Converter(form)
     for item, pixels, curves in items:
         if pixels is not None:
             pixels = enhancer.engine.render(pixels, curves, **options)
-            item.make_writable()
-            from_pixels(pixels, _planes(item, form), form)
+            converter.store(pixels, item)
         yield item
 
 
@@ -252,7 +288,7 @@ def _rendered(items: Iterable[tuple], enhancer: Enhancer, form: Form) -> Iterato
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
     """The file, open for demuxing; what goes wrong inside is a VideoError that names it."""
-    if av is None or numba is None:
+    if av is None:
         raise VideoError(f"{path}: {INSTALL}")
     try:
         check_is_file(path)
