@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -123,13 +124,12 @@ def run(profile: str = "quick", only: Iterable[str] | None = None) -> list[str]:
         shutil.rmtree(place, ignore_errors=True)  # of a run that was killed
         place.mkdir()
         at_end.callback(shutil.rmtree, place, ignore_errors=True)
-        kernel = at_end.enter_context(_kernel(place))
         for book in chosen:
             stage = place / book.stem
             stage.mkdir()
             print(f"{book.stem} ...", end=" ", flush=True)
             started = time.perf_counter()
-            failure = _execute(book, parameters.get(book.stem, {}), stage, kernel)
+            failure = _execute(book, parameters.get(book.stem, {}), stage)
             seconds = time.perf_counter() - started
             print(f"{seconds:.1f} s" + " FAILED" * bool(failure), flush=True)
             _finish(book, {"seconds": round(seconds, 1), **made}, stage, finished, failure)
@@ -175,77 +175,51 @@ def read_profile(profile: str) -> dict[str, dict]:
     return {stem: values or {} for stem, values in read.items()}
 
 
-# What a notebook finds as in a process of its own: no names, counts from 1, options and generators
-# as they begin.
-FRESH = """
-import os, sys, warnings
-get_ipython().reset(new_session=True)
-import os, sys, warnings
-os.environ.update({values!r})
-if "pandas" in sys.modules:
-    with warnings.catch_warnings(action="ignore"):
-        sys.modules["pandas"].reset_option("all")
-if "torch" in sys.modules:
-    sys.modules["torch"].manual_seed(67280421310721)
-del os, sys, warnings
-"""
-
-
 @contextmanager
-def _kernel(place: Path) -> Iterator[Any]:
-    """The manager of the process that runs all notebooks: this Python with this package."""
+def _kernel(stage: Path) -> Iterator[Any]:
+    """The manager of the process that runs a notebook: this Python with this package."""
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from jupyter_client.utils import run_sync
 
     searched = [str(paths.PACKAGE.parent), os.environ.get("PYTHONPATH")]
     environment = os.environ | {
-        "IPYTHONDIR": str(place / "ipython"),  # without a user's start-up files
+        "ZDCE_REPORT_DIR": str(stage),
+        "IPYTHONDIR": str(stage / "ipython"),  # without a user's start-up files
         "PYTHONPATH": os.pathsep.join(filter(None, searched)),
         "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm.auto of others asks for widgets
         # As many threads give the same sums on every machine, and leave a laptop usable.
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
     }
     none = KernelSpecManager(kernel_dirs=[])  # of the user's kernels
-    file = str(place / "kernel.json")
-    manager = AsyncKernelManager(kernel_spec_manager=none, connection_file=file)
-    run_sync(manager.start_kernel)(cwd=str(paths.root()), env=environment)
-    try:
-        yield manager
-    finally:
-        run_sync(manager.shutdown_kernel)(now=True)
+    with TemporaryDirectory(prefix="zdce-") as folder:  # names of sockets may not be long
+        options = {"connection_file": f"{folder}/kernel", "kernel_spec_manager": none}
+        options |= {"transport": "ipc"} if os.name == "posix" else {}
+        manager = AsyncKernelManager(**options)
+        run_sync(manager.start_kernel)(cwd=str(paths.root()), env=environment)
+        try:
+            yield manager
+        finally:
+            run_sync(manager.shutdown_kernel)(now=True)
 
 
-def _renew(kernel: Any, **values: str) -> None:
-    """Leave nothing of the notebook before, and put ``values`` in the environment."""
-    client = kernel.blocking_client()
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=600)
-        client.execute_interactive(FRESH.format(values=values), store_history=False)
-    finally:
-        client.stop_channels()
-
-
-def _execute(book: Path, parameters: dict, stage: Path, kernel: Any) -> str:
+def _execute(book: Path, parameters: dict, stage: Path) -> str:
     """Run one notebook into ``stage``; the line that says where it stopped, if it did."""
     import papermill
-    from jupyter_client.utils import run_sync
 
-    for logger in ("papermill", "traitlets"):  # the second warns of channels left open for the next
+    for logger in ("papermill", "traitlets"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     options = {"kernel_name": "python3", "language": "python", "progress_bar": False}
     options |= {"cwd": str(paths.root()), "coalesce_streams": True}
     files = str(book), str(stage / book.name)
     try:
-        _renew(kernel, ZDCE_REPORT_DIR=str(stage))
-        papermill.execute_notebook(*files, parameters, km=kernel, **options)
+        with _kernel(stage) as kernel:
+            papermill.execute_notebook(*files, parameters, km=kernel, **options)
         return ""
     except papermill.PapermillExecutionError as error:
         where, kind, message = f" in cell [{error.exec_count}]", error.ename, error.evalue
     except Exception as error:  # a dead kernel or a broken file fails this notebook alone
         where, kind, message = "", type(error).__name__, error
-    run_sync(kernel.restart_kernel)(now=True)
     message = (str(message).strip() or "no message").splitlines()[0]
     return f"{book.name} failed{where}: {kind}: {message}"
 
