@@ -476,6 +476,12 @@ def test_a_fade_is_followed_and_comes_back(before, frames, to_white):
     assert means[-1] == pytest.approx(means[9], abs=5 if to_white else 4)
 
 
+@pytest.mark.parametrize("frames", [4, 6, 8])
+def test_a_quick_fade_is_no_new_scene(frames):
+    falling = dimmed(there_and_back(frames, 0.7))[10 : 10 + frames]
+    assert (falling - np.minimum.accumulate(falling)).max() < 3
+
+
 def test_what_rises_never_falls_nor_bursts_and_what_stays_dark_is_brightened_again():
     dawn = np.r_[np.full(10, 0.05), np.linspace(0.05, 1.1, 75), np.full(10, 1.1)]
     means = dimmed(dawn)

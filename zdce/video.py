@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 
 from zdce.engine import Curves
@@ -88,8 +89,6 @@ FADE = 0.2  # recent change of contrast, as a logarithm, at which curves are hel
 MOVED = 0.2  # relative change of the reduced picture at which its curves follow at once
 FLOOR = 2 / 255  # mean of a black picture, or of white less its mean; neither says anything
 TINY = 1 / 1000  # so that black can be divided by
-ROUNDED = 3 / 510  # what rounding changes a pixel by, all colours together
-POINTS = (9, 16)  # rows and columns of the reduced picture where there is one curve for all
 
 
 class VideoError(PhotoError):
@@ -547,10 +546,10 @@ class Steady:
 
     Curves are their exponential mean over ``seconds``, :data:`DARKER` times as slow where they grow
     stronger; how they differ from point to point follows at once where something moved. In fades to
-    black, to white and back they are held. Light that rises, and contrast with it, may weaken them
-    at once, but never so far that the result darkens. One factor holds off small changes of
-    brightness outside of fades. Another picture than the last one, or the same in quite another
-    light, begins a new scene with its own curves; a black one with none.
+    black and back they are held, to white in those of one or two seconds. Light that rises, and
+    contrast with it, may weaken them at once, but never so far that the result darkens. One factor
+    holds off small changes of brightness outside of fades. Another picture than the last one, or
+    the same in quite another light, begins a new scene with its own curves; a black one with none.
 
     Whether light changed is told by the median over a reduced picture, on which something that
     moves has no say. ``seconds`` of 0 leaves every frame its own curves; ValueError for less.
@@ -569,7 +568,10 @@ class Steady:
         if not self.seconds:
             return curves
         grid, last = curves.values.shape[:2], self._last
-        self._last = seen = _at_points(small, POINTS if grid == (1, 1) else grid)
+        if grid != (1, 1):  # as many pixels as points
+            small = torch.from_numpy(small).permute(2, 0, 1)
+            small = F.adaptive_avg_pool2d(small, grid).permute(1, 2, 0).numpy()
+        self._last = seen = small
         if last is None or self._is_cut(last, seen):
             black = seen.mean() <= FLOOR
             self._slow, self._curves = seen, _times(curves, 0) if black else curves  # means
@@ -602,17 +604,15 @@ class Steady:
         self._light = (self._light + light) * (1 - least)
         self._contrast = (self._contrast + math.log(contrast[0] / contrast[1])) * (1 - least)
         moved = self._moved(seen)
-        if _is_empty(seen):
-            return 0.0, 0 * moved
         steady = self._steadiness()
         one, other = seen - seen.mean(), self._slow - self._slow.mean()
         same = (one * other).sum() >= SAME * math.sqrt((one**2).sum() * (other**2).sum())
         self._known = steady > 0.9 or (self._known and bool(same or contrast[0] <= FLOOR))
         held = steady if self._known else 1.0
-        self._slow = self._slow + np.float32(least * steady) * (seen - self._slow)
+        self._slow = self._slow + np.float32(least) * (seen - self._slow)
         if curves.values.mean() < self._curves.values.mean():
             return least / DARKER * held, moved
-        brighter = min(1.0, (self._light / MOVED) ** 2) if min(light, self._light) > 0 else 0.0
+        brighter = min(1.0, (self._light / MOVED) ** 2) if light > 0 else 0.0
         return max(least * held, brighter * _within(max(0.0, self._light - self._contrast))), moved
 
     def _steadiness(self) -> float:
@@ -622,11 +622,9 @@ class Steady:
     def _moved(self, seen: np.ndarray) -> np.ndarray:
         """How far each point's picture changed against its mean in the same light, in [0, 1]."""
         light = _light(seen, self._slow)
-        sums, slow = seen.sum(axis=2), light * self._slow.sum(axis=2)
-        unsure = ROUNDED * (max(1.0, light) + slow / (np.median(sums) + TINY))
-        moved = np.abs(seen - light * self._slow).sum(axis=2) - unsure
-        moved /= ((sums + slow) / 2).clip(18 * FLOOR)
-        return np.clip(moved / MOVED, 0, 1 if self._slow.mean() > FLOOR else 0) ** 2
+        moved = np.abs(seen - light * self._slow).sum(axis=2)
+        moved /= ((seen + light * self._slow).sum(axis=2) / 2).clip(18 * FLOOR)
+        return np.clip(moved / MOVED, 0, 1) ** 2
 
     def _not_darker(self, curves: Curves, seen: np.ndarray, last: np.ndarray) -> Curves:
         """The curves' new mean, held back where it would darken what grows brighter."""
@@ -677,15 +675,6 @@ def _times(curves: Curves, factor: float) -> Curves:
     """The curves times a factor; with 0 they change no picture."""
     noise = 0 * curves.noise if curves.noise is not None and not factor else curves.noise
     return replace(curves, values=(curves.values * np.float32(factor)).clip(-1, 1), noise=noise)
-
-
-def _at_points(small: np.ndarray, points: tuple[int, int]) -> np.ndarray:
-    """A reduced picture (h, w, 3) with as many pixels as there are points, by box means."""
-    for axis, count in enumerate(points):
-        edges = np.arange(count) * small.shape[axis] // count
-        sizes = np.diff(edges, append=small.shape[axis]).clip(1).astype(np.float32)
-        small = np.add.reduceat(small, edges, axis=axis) / np.expand_dims(sizes, (1 - axis, 2))
-    return small
 
 
 def _brightness(small: np.ndarray, curves: Curves) -> np.ndarray:
