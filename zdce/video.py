@@ -4,21 +4,19 @@ Frames go through the same engine as photographs, noise filter included; curves 
 time so that brightness does not flicker. Needs PyAV (extra ``video``). Source: ours.
 """
 
-from __future__ import annotations
-
 import heapq
 import itertools
 import logging
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from zdce.engine import Curves
+from zdce.enhance import Enhancer
 from zdce.files import atomic_write, check_is_file
 from zdce.model import apply_curves
 from zdce.photos import PhotoError
@@ -41,9 +40,6 @@ try:
     logging.getLogger("libav").setLevel(logging.CRITICAL)  # VideoError tells it in one line
 except ImportError:  # the extra "video" is not installed
     av = None
-
-if TYPE_CHECKING:
-    from zdce.enhance import Enhancer
 
 # suffix → the container that is written
 SUFFIXES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -247,7 +243,7 @@ def _display_matrix(frame: Any) -> tuple[int, ...] | None:
 
 
 def _curved(
-    items: Iterable[Any], enhancer: Enhancer, steady: Steady, form: Form, transfer: int
+    items: Iterable[Any], enhancer: Enhancer, steady: Callable, form: Form, transfer: int
 ) -> Iterator[tuple[Any, np.ndarray | None, Curves | None]]:
     """Frames with their pixels (H, W, 3) and steadied curves; packets with neither."""
     engine, converter, before = enhancer.engine, _Converter(form), None
