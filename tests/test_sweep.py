@@ -79,7 +79,7 @@ def test_a_worker_killed_midway_and_four_correct_runs(home):
                     killed.append(worker)
 
     how = {"threads_per_worker": 1, "dashboard_address": None}
-    own = {"ZDCE_RUNS": str(home / "theirs")}  # what they return is enough
+    own = {"ZDCE_RUNS": str(home / "theirs")}  # they are told where
     with LocalCluster(n_workers=2, env=own, **how) as cluster:
         # The scheduler gives a training up as soon as one worker died with it: the sweep does not.
         cluster.scheduler.allowed_failures = 0

@@ -12,10 +12,9 @@ from pathlib import Path
 import torch
 
 from zdce import paths
-from zdce.files import atomic_write
 from zdce.folders import cluster
 from zdce.model import device_of
-from zdce.training import CHECKPOINT, MODEL, Saving, TrainConfig, finished, train
+from zdce.training import Saving, TrainConfig, finished, train
 
 RETRIES = 2  # of a training that failed, or whose process or worker was lost
 
@@ -51,17 +50,17 @@ def sweep(
 
     snapshots: steps after which weights are kept, by the configuration's name. jobs: trainings at a
     time, each in a process with one thread; default: one for each processor core, one on a GPU.
-    scheduler: address of a Dask cluster to train on instead (``tcp://host:8786``); its workers need
-    this package and the training photographs, but no folder shared with this machine. A training
-    that fails, or whose process or worker is lost, is run again from its last checkpoint,
-    :data:`RETRIES` times.
+    scheduler: address of a Dask cluster to train on instead (``tcp://host:8786``); its workers read
+    and write the same paths, as on a shared disk. A training that fails, or whose process or worker
+    is lost, is run again from its last checkpoint, :data:`RETRIES` times.
     """
     waiting = []
     for config in configs:
         if finished(config, folder(config)):
             yield Outcome(config, "there already")
         else:
-            waiting.append((config, Saving(snapshots=(snapshots or {}).get(config.name, ()))))
+            saving = Saving(snapshots=(snapshots or {}).get(config.name, ()))
+            waiting.append((config, folder(config), saving))
     jobs = jobs or (1 if device_of(device).type == "cuda" else os.cpu_count())
     work = _on_worker if scheduler else _in_process
     with cluster(scheduler) if scheduler else ThreadPoolExecutor(jobs) as executor:
@@ -71,9 +70,7 @@ def sweep(
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     job, left = running.pop(future)
                     try:
-                        for name, content in future.result().items():
-                            with atomic_write(folder(job[0]) / name) as partial:
-                                partial.write_bytes(content)
+                        future.result()
                         yield Outcome(job[0], "trained")
                     except Exception as error:  # of a cluster: whatever a worker meets
                         if left:
@@ -85,31 +82,26 @@ def sweep(
                 future.cancel()
 
 
-def _in_process(config: TrainConfig, saving: Saving, device: str) -> dict[str, bytes]:
+def _in_process(config: TrainConfig, home: Path, saving: Saving, device: str) -> None:
     """Train in a process of its own; what it prints goes to ``log.txt`` of the run's folder."""
-    log = folder(config) / "log.txt"
+    log = home / "log.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
-    own = {"OMP_NUM_THREADS": "1", "ZDCE_RUNS": str(paths.runs())}
     with log.open("a") as stream:
-        pipes = {"stdout": stream, "stderr": subprocess.STDOUT, "env": os.environ | own}
-        pipes["input"] = pickle.dumps((config, saving, device))
+        pipes = {"stdout": stream, "stderr": subprocess.STDOUT}
+        pipes["env"] = os.environ | {"OMP_NUM_THREADS": "1"}
+        pipes["input"] = pickle.dumps((config, home, saving, device))
         code = subprocess.run([sys.executable, "-m", "zdce.study.sweep"], **pipes).returncode
-    if code or not finished(config, folder(config)):
+    if code or not finished(config, home):
         said = log.read_text(errors="replace").strip().splitlines()
         raise RuntimeError(f"ended with {code}: {said[-1] if said else 'said nothing'}")
-    return {}
 
 
-def _on_worker(config: TrainConfig, saving: Saving, device: str) -> dict[str, bytes]:
-    """Train on a worker of the cluster: the run's files, the finished weights last."""
+def _on_worker(config: TrainConfig, home: Path, saving: Saving, device: str) -> None:
+    """Train on a worker of the cluster."""
     torch.set_num_threads(1)
-    home = folder(config)
     train(config, home, resume=True, device=device, progress=False, saving=saving)
-    snapshots = sorted((home / "snapshots").glob("*.safetensors"))
-    files = [*snapshots, *(home / name for name in ("record.csv", "run.json", CHECKPOINT, MODEL))]
-    return {str(file.relative_to(home)): file.read_bytes() for file in files}
 
 
 if __name__ == "__main__":  # the other end of _in_process
-    _config, _saving, _device = pickle.load(sys.stdin.buffer)
-    train(_config, folder(_config), resume=True, device=_device, saving=_saving)
+    _config, _home, _saving, _device = pickle.load(sys.stdin.buffer)
+    train(_config, _home, resume=True, device=_device, saving=_saving)
