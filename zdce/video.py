@@ -571,7 +571,7 @@ class Steady:
         if last is None or self._is_cut(last, seen):
             black = seen.mean() <= FLOOR
             self._slow, self._curves = seen, _times(curves, 0) if black else curves  # means
-            self._known = not _is_empty(seen)  # whether the curves are those of this scene
+            self._known = not black  # whether the curves are those of this scene
             self._light = self._contrast = self._above = 0.0
             return self._curves
         least = -math.expm1(-max(0.0, passed) / self.seconds)
@@ -638,11 +638,6 @@ class Steady:
         gained = float(np.median(_brightness(seen, _times(self._curves, 1 + step)) - now)) / step
         factor = 1 - self._above / gained if gained > 1e-3 else 1.0
         return min(max(factor, 0.92), 1.08)
-
-
-def _is_empty(seen: np.ndarray) -> bool:
-    """Whether a picture is black or white all over."""
-    return not FLOOR < seen.mean() < 1 - FLOOR
 
 
 def _light(seen: np.ndarray, before: np.ndarray) -> float:
