@@ -19,7 +19,6 @@ from zdce.engine.vectors import numba
 from zdce.engine.winograd import Winograd
 from zdce.postprocess import NOISE_BLOCK, apply_gamma, blend, gamma_table
 
-ALONE = 2**18  # pixels up to which one thread renders: a second one takes longer to begin
 ITERATIONS = auto.ITERATIONS  # of one curve: known to the compiler
 
 
@@ -35,7 +34,6 @@ class Compiled(Reference):
     def rendered(
         self, source: Tensor, curves: Curves | None, gamma: float, strength: float, gray: bool
     ) -> Tensor:
-        """As :meth:`Reference.rendered`."""
         pixels, curves = source.contiguous().numpy(), curves or self.found(source)
         one = curves is not None and len(curves.values) == 1 and curves.highlight_protection
         whole = curves is None and self.winograd is not None and self.winograd.in_one_pass
@@ -77,7 +75,6 @@ class Compiled(Reference):
         return self.winograd.curves(image) if self.winograd else super().estimate(image)
 
     def one_curve(self, pixels: Tensor) -> Curves:
-        """As :meth:`Reference.one_curve`."""
         if min(pixels.shape[:2]) < NOISE_BLOCK:
             return super().one_curve(pixels)
         pixels = pixels.numpy()
@@ -89,15 +86,13 @@ class Compiled(Reference):
         return Curves(np.full((1, 1, 1, 3), r), noise=noise, **ONE_CURVE)
 
     def box_mean(self, pixels: Tensor, factor: int) -> Tensor:
-        """As :meth:`Reference.box_mean`."""
         if pixels.dtype != torch.uint8 or factor >= 4096:
             return super().box_mean(pixels, factor)
         height, width = pixels.shape[:2]
         rows = math.ceil(height / factor)
         out = np.empty((rows, math.ceil(width / factor), 3), np.float32)
         lines = pixels.numpy().reshape(height, 3 * width)
-        parts = shares(rows, height * width)
-        parallel(lambda part: _reduce(lines, out, factor, part.start, part.stop), parts)
+        parallel(lambda part: _reduce(lines, out, factor, part.start, part.stop), shares(rows))
         return torch.from_numpy(out).permute(2, 0, 1)[None]
 
 
@@ -111,12 +106,12 @@ def by_grid(pixels: np.ndarray, curves: Curves, table: np.ndarray, out: np.ndarr
     def share(part: range) -> None:
         _by_grid(source, target, curves.values, *places, table, part.start, part.stop)
 
-    parallel(share, shares(height, height * width))
+    parallel(share, shares(height))
 
 
-def shares(count: int, pixels: int) -> Sequence[range]:
-    """Rows 0 … count − 1 in as many parts as there are threads, or one of few ``pixels``."""
-    each = math.ceil(count / min(count, torch.get_num_threads() if pixels > ALONE else 1))
+def shares(count: int) -> Sequence[range]:
+    """Rows 0 … count − 1 in as many parts as there are threads."""
+    each = math.ceil(count / min(count, torch.get_num_threads()))
     return [range(start, min(start + each, count)) for start in range(0, count, each)]
 
 
@@ -156,17 +151,13 @@ if numba:
 
     @machine_code
     def _by_grid(source, target, curves, row, row_share, column, column_share, table, first, last):
-        samples, held = source.shape[1], -1
-        above, below = np.empty(samples, np.float32), np.empty(samples, np.float32)
+        both = np.empty((2, source.shape[1]), np.float32)
+        above, below = both[0], both[1]
         for y in range(first, last):
-            point, after = row[y], min(row[y] + 1, curves.shape[0] - 1)
-            if y == first or point != row[y - 1]:
-                if held == point:
-                    above, below = below, above
-                else:
-                    _stretch(curves[point], column, column_share, above)
+            if y == first or row[y] != row[y - 1]:
+                after = min(row[y] + 1, curves.shape[0] - 1)
+                _stretch(curves[row[y]], column, column_share, above)
                 _stretch(curves[after], column, column_share, below)
-                held = after
             _row_by_grid(source[y], target[y], above, below, row_share[y])
             if table.shape[0]:
                 through(target[y], table)

@@ -50,8 +50,6 @@ def render(pixels: np.ndarray, out: np.ndarray, r: float, noise: np.ndarray) -> 
     source, target = pixels.reshape(height, -1), out.reshape(height, -1)
     blocks, filtered = math.ceil(height / BLOCK), bool((noise > 0).any())
     each = min(BAND, math.ceil(blocks / 2))
-    if height * width < 2**16:  # another thread takes longer to begin
-        each = blocks
 
     def band(first: int) -> None:
         _walk(source, target, first, min(first + each, blocks), noise, numbers, filtered)

@@ -146,16 +146,16 @@ if numba:
                     value = c.plus(value, shift)
                     c.store(c.larger(value, zero) if relu else value, c.at(at, x, pixel))
 
-    @kernel(6, STRIP, 2 * STRIP)
-    def _direct(c, pixels, rows, start, weights, bias, out, pixel):
-        """The first layer: 3 channels to one vector, so many neighbours at a time, with ReLU."""
-        sums = [c.load(bias)] * pixels
+    @kernel(6)
+    def _direct(c, rows, start, weights, bias, out, pixel):
+        """The first layer: 3 channels to one vector, for a strip of neighbours, with ReLU."""
+        sums = [c.load(bias)] * STRIP
         for k, row in enumerate(_lines(c, rows, 3, start)):
 
             def step(n, sums, k=k, row=row):
                 weight = c.load(c.at(c.at(weights, 9 * k, pixel), 1, c.builder.mul(n, pixel)))
                 first = c.at(row, 4, n)
-                seen = [c.spread(first, 12 * x) for x in range(pixels)]
+                seen = [c.spread(first, 12 * x) for x in range(STRIP)]
                 return [c.fma(x, weight, total) for x, total in zip(seen, sums, strict=True)]
 
             sums = c.repeat(INT(9), sums, step)
@@ -248,12 +248,9 @@ if numba:
         """Columns ``start`` … of a strip of the layer that reads three channels."""
         for r in range(STRIP):
             for c in range(0, channels, LANES):
-                x = start
-                while x < stop:
+                for x in range(start, stop, STRIP):
                     seen, out = rows.ctypes.data + 8 * r, into[r] + 4 * (x * channels + c)
-                    two = int(stop - x >= 2 * STRIP)
-                    _direct(two, seen, 12 * x, weights + 4 * c, bias + 4 * c, out, 4 * channels)
-                    x += STRIP * (1 + two)
+                    _direct(seen, 12 * x, weights + 4 * c, bias + 4 * c, out, 4 * channels)
 
     @machine_code
     def _convolve(stages, k, weights, bias, rows, start, stop, into, scratch):
