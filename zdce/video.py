@@ -38,7 +38,7 @@ try:
     EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
     EXACT |= Interpolation.BICUBIC
     logging.getLogger("libav").setLevel(logging.CRITICAL)  # VideoError tells it in one line
-except ImportError:  # the extra "video" is not installed
+except (ImportError, AttributeError):  # the extra "video" is not installed, or an older PyAV
     av = None
 
 # suffix → the container that is written
@@ -68,7 +68,7 @@ MAX_PIXELS = 2**26  # of a frame: more than 8K, less than what a file of a few b
 LATE = 0.06  # s by which sound may begin later before people notice that it was moved
 AHEAD = 4  # frames that a stage may be ahead of the next
 OTHER = ": name a file that ends in .mkv"
-INSTALL = 'video files need PyAV: pip install "zdce[video]"'
+INSTALL = 'video files need PyAV 18.1: pip install "zdce[video]"'
 UNSAID = 2  # a matrix or transfer that the file does not state
 LIMITED, FULL_RANGE = 1, 2  # values fill 16 … 235 or 240 of 255; or all of it
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # of files (ITU-T H.273), and of libswscale
@@ -209,7 +209,7 @@ class _Converter:
 
     def __init__(self, form: Form) -> None:
         self.form, self.reformatter = form, VideoReformatter()
-        # read as planes: of rgb48le, libswscale's bright reds and blues run over (FFmpeg 8.0)
+        # read as planes: of rgb48le, libswscale's bright reds and blues run over (its 9.5)
         self.read, self.written = ("gbrp", "rgb24") if form.depth == 8 else ("gbrp16le", "rgb48le")
 
     def pixels(self, frame: Any) -> np.ndarray:

@@ -192,9 +192,10 @@ def _kernel(stage: Path) -> Iterator[Any]:
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
     }
     none = KernelSpecManager(kernel_dirs=[])  # of the user's kernels
-    with TemporaryDirectory(prefix="zdce-") as folder:  # names of sockets may not be long
+    with TemporaryDirectory(prefix="zdce-") as folder:  # a socket's name may have 100 characters
         options = {"connection_file": f"{folder}/kernel", "kernel_spec_manager": none}
-        options |= {"transport": "ipc"} if os.name == "posix" else {}
+        if os.name == "posix" and len(folder) < 80:
+            options["transport"] = "ipc"
         manager = AsyncKernelManager(**options)
         run_sync(manager.start_kernel)(cwd=str(paths.root()), env=environment)
         try:
