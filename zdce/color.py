@@ -22,7 +22,7 @@ SAME = 0.5 / 255  # tones nearer to sRGB's than half a level of 8 bits are sRGB'
 EXACT = 0x0100  # LittleCMS without its coarse table in between, which is wrong in the dark
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 GRAY = "1LI"  # what the names of Pillow's modes without colour begin with
-HDR = {16: "PQ", 18: "HLG"}
+HDR = {16: "PQ", 18: "HLG"}  # transfer functions whose light the networks have never seen
 # ITU-T H.273: primaries as x and y of red, green and blue; 1 (BT.709) is sRGB's, 2 unspecified.
 D65 = (0.3127, 0.3290)
 PRIMARIES = {

@@ -55,8 +55,7 @@ class Enhancer:
             raise ValueError("speed='fast': SCI has no curves to estimate on a reduced copy")
         self.engine = engine.choose(self.net, self.device, reduced=speed == "fast")
         self.gamma = self.model.gamma if gamma is None else gamma
-        self.strength = strength
-        self.speed = speed
+        self.strength, self.speed = strength, speed
 
     def __call__(self, photo):
         """The enhanced photograph, of the kind, size and depth of ``photo``.

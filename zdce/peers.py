@@ -1,7 +1,6 @@
 """Published networks of others, for scoring beside the study's own.
 
-Zero-DCE++ is a :class:`~zdce.model.CurveNet` of another configuration; SCI has a network of its
-own.
+Zero-DCE++ is a :class:`~zdce.model.CurveNet` of another configuration; SCI has its own network.
 """
 
 from torch import Tensor, nn
@@ -25,9 +24,7 @@ class SciNet(nn.Module):
         self.out_conv = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Sigmoid())
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) in [0, 1] → the enhanced image, same shape and range, and its illumination
-        in (0, 1].
-        """
+        """(N, 3, H, W) in [0, 1] → the enhanced, likewise, and its illumination in (0, 1]."""
         features = self.in_conv(image)
         illumination = (self.out_conv(features + self.conv(features)) + image).clamp(1e-4, 1.0)
         return (image / illumination).clamp(0.0, 1.0), illumination

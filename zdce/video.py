@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from zdce.color import HDR
 from zdce.engine import Curves
 from zdce.enhance import Enhancer
 from zdce.files import atomic_write, check_is_file
@@ -72,7 +73,6 @@ INSTALL = 'video files need PyAV 18.1: pip install "zdce[video]"'
 UNSAID = 2  # a matrix or transfer that the file does not state
 LIMITED, FULL_RANGE = 1, 2  # values fill 16 … 235 or 240 of 255; or all of it
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # of files (ITU-T H.273), and of libswscale
-HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics that the networks have never seen
 TAGS = ("color_range", "color_primaries", "color_trc", "colorspace")
 UPRIGHT = (1 << 16, 0, 0, 0, 1 << 16)  # a display matrix that changes nothing, its first numbers
 # Steadiness

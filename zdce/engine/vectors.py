@@ -149,6 +149,13 @@ if numba:
         return wrap
 
     @machine_code
+    def apply_curve(x, r, times):
+        """``x`` after the curve x + r·(x² − x), so many times in a row."""
+        for _ in range(times):
+            x += r * (x * x - x)
+        return x
+
+    @machine_code
     def through(line, table):
         """A line of bytes, each replaced in place by what ``table`` (256,) has at it."""
         for i in range(line.shape[0]):
