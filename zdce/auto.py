@@ -5,8 +5,6 @@ with which a sample of 64 × 64 pixels reaches the brightness that is asked of i
 before the curve, and the curve fades out towards white (:mod:`zdce.postprocess`).
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -27,24 +25,21 @@ POINTS = (4, 12)  # pixels along either side of a block whose brightness is look
 WEAKEST, NOISE_FROM, NOISE_GAIN, STRONGEST = 1.2, 0.3, 10.0, 4.0  # of the filter, in grey levels
 
 
-def curve_of(image: Tensor, find: Callable | None = None) -> tuple[Tensor, Tensor]:
-    """The number r in [−0.45, 0] of photographs, by :func:`search` or ``find``, and their estimated
-    noise in grey levels, (N,). image: (N, 3, H, W), any size, uint8, uint16, or float in [0, 1].
+def curve_of(image: Tensor) -> tuple[Tensor, Tensor]:
+    """The number r in [−0.45, 0] of photographs, and their estimated noise in grey levels, (N,).
+
+    image: (N, 3, H, W) of any size, uint8, uint16, or float in [0, 1].
     """
     deep = image.dtype == torch.uint16  # which index_select lacks
-    blocks = (image.view(torch.int16) if deep else image).permute(0, 2, 3, 1)
-    for axis in (1, 2):
-        side = blocks.shape[axis]
-        if side < NOISE_BLOCK:
-            blocks = blocks.index_select(axis, block_places(side, image.device).flatten())
-        else:  # the same, faster
-            starts = block_places(side)[:, 0].tolist()
-            blocks = torch.cat([blocks.narrow(axis, start, NOISE_BLOCK) for start in starts], axis)
-    blocks = blocks.permute(0, 3, 1, 2)
+    blocks = image.view(torch.int16) if deep else image
+    for axis in (2, 3):
+        places = block_places(image.shape[axis], image.device)
+        blocks = blocks.index_select(axis, places.flatten())
     if not image.is_floating_point():
         blocks = blocks.view(image.dtype).to(torch.float32) / torch.iinfo(image.dtype).max
-    at = slice(POINTS[0], None, POINTS[1] - POINTS[0])
-    return (find or search)(blocks[..., at, at].contiguous()), estimate_noise(blocks)
+    first = NOISE_BLOCK * torch.arange(BLOCKS, device=image.device)
+    at = torch.stack([first + point for point in POINTS], dim=1).flatten()
+    return search(blocks.index_select(2, at).index_select(3, at)), estimate_noise(blocks)
 
 
 def render(image: Tensor, r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
