@@ -118,12 +118,11 @@ def enhance_video(
     Written in the container that the target's suffix says, by the source's codec where it is one of
     :data:`ENCODERS` and the container takes it, else as H.264 or VP9. Sampling, depth, colour tags,
     turn, title, date, place and camera stay; sound, subtitles, attachments and covers are copied;
-    interlaced pictures become whole ones.
-    What a container cannot hold is told in the notes, but without sound or a turn nothing is
-    written. The file appears whole or not at all.
+    interlaced pictures become whole ones. What a container cannot hold is told in the notes, but
+    without sound or a turn nothing is written. The file appears whole or not at all.
 
-    Raises VideoError, one line, for what is no video, damaged, cut short, of high dynamic
-    range or stored as RGB, and when writing fails; ValueError for ``steady``.
+    Raises VideoError, one line, for what is no video, damaged, cut short or of high dynamic range,
+    and when writing fails; ValueError for ``steady``.
     """
     source, target, curves = Path(source), Path(target), Steady(steady)
     container = SUFFIXES.get(target.suffix.lower())
