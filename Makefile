@@ -4,7 +4,7 @@
 # make conformance published pixels and expected scores; needs ZDCE_MIRROR, a folder with the study's photographs
 # make lab         open the notebooks in JupyterLab
 # make speed       measure speed and memory anew: reports/study/speed; a quiet machine, twelve minutes
-# make soak        an hour: commands killed 50 times each, 2,000 photographs, a sweep under fire
+# make soak        an hour and a half: commands killed 50 times each, 2,000 photographs, a sweep under fire
 # The first of them builds .venv with the versions of environment.yml; a change there or in pyproject.toml rebuilds it.
 
 PROFILE ?= quick

@@ -5,7 +5,7 @@
 ``auto`` with each filter, on sice-pairs (PSNR and SSIM against the reference exposure) and bursts
 (noise over brightness). The exact filter works on every pixel, in windows of 13 × 13, nearest to
 the 3 × 3 blocks of 4 × 4 of the fast one. Times are those of the filter alone in torch, in turn, on
-one photograph of 600×400. Three minutes.
+600×400 random pixels. Three minutes.
 """
 
 import argparse

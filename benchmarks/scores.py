@@ -3,11 +3,11 @@ benchmarks/scores.py --help``.
 
 They go into ``reports/study/scores``, keyed by the weights' hash and ``metrics.VERSION``. ``main``:
 the input, the two networks (three seeds) without and with gamma, published weights and peers, on
-every photograph of sice-pairs, lime, dicm and bursts; ``auto``: the curve alone on the same;
-``arms``: every training of 60 epochs on sice-pairs and bursts; ``gammas``: gamma 0.87 before and
-after the improved network on 50 pairs; ``epochs``: snapshots of the two networks on 50 pairs,
-evenly spaced; ``short``: the short trainings on the same 50. Needs the photographs, and the
-snapshots in the folder ``--weights``.
+every photograph of bundled, sice-pairs, lime, dicm and bursts; ``auto``: the curve alone on the
+same; ``arms``: every training of 60 epochs on bundled, sice-pairs and bursts; ``gammas``: gamma
+0.87 before and after the improved network on these; ``epochs``: snapshots of the two networks on 50
+pairs, evenly spaced; ``short``: the short trainings on the same 50, and bursts. Needs the
+photographs, and the snapshots in the folder ``--weights``.
 """
 
 import argparse
@@ -19,15 +19,14 @@ import pandas as pd
 import torch
 
 from zdce import metrics
+from zdce.checkpoints import IMPROVED_GAMMA as GAMMA
 from zdce.files import atomic_write
 from zdce.study import evaluation, experiments
 from zdce.study.evaluation import INPUT, PEERS, PUBLISHED, Method
+from zdce.study.experiments import ABLATED, SEEDS
 
-SEEDS = (0, 1, 2)
 KNOWN = (None, "auto")  # models whose scores need no name
 FINAL = {"zero-dce": 200, "zero-dce-improved": 181}
-ARMS = ("no-pool", "pools-2", "pools-3", "stride2-bilinear", "stride2-transposed", "tv-200")
-GAMMA = 1.15
 EVENLY = 50  # pairs, evenly spaced, on which snapshots are scored
 EPOCHS = (1, 2, 5, 10, 20, 40, 60, 100, 140, 180, 190, 195, 198, 199)
 
@@ -46,7 +45,7 @@ def stages(folder: Path) -> dict[str, list[tuple[str, list[Method]]]]:
     bent = [m for name, epoch in FINAL.items() for m in training(folder, name, epoch, gamma=GAMMA)]
     published = [*PUBLISHED, Method("zero-dce + gamma (published)", "zero-dce-published", GAMMA)]
     main = [INPUT, *plain, *bent, *published, *PEERS]
-    arms = [m for name in ARMS for m in training(folder, name, 60, gamma=1.0)]
+    arms = [m for name in ABLATED for m in training(folder, name, 60, gamma=1.0)]
     arms += training(folder, "zero-dce-improved", 60, gamma=1.0)
     improved = training(folder, "zero-dce-improved", 181)
     improved += [Method("published", "zero-dce-improved-published")]

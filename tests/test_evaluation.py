@@ -154,3 +154,10 @@ def test_agreement_is_kept_apart_and_what_is_neither_kept_nor_at_hand_not_answer
 def test_an_unknown_set_is_named():
     with pytest.raises(ValueError, match="'limes'"):
         evaluation.sets("bundled, limes")
+
+
+def test_all_sets_are_wanted_whole(monkeypatch):
+    monkeypatch.setattr(datasets, "at_hand", lambda name: name != "dicm")
+    with pytest.raises(ValueError, match=r"zdce data fetch dicm$"):
+        evaluation.sets("all")
+    assert evaluation.sets("bundled,dicm") == ["bundled", "dicm"]

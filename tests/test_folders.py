@@ -101,6 +101,8 @@ def test_out_may_be_a_file_name_for_one_photograph(folder, tmp_path, enhancer):
     png = tmp_path / "new" / "bright.png"
     assert enhance_files([folder / "a.jpg"], png, enhancer).written == [png]
     assert read_photo(png).format == "PNG"
+    outcome = enhance_files([folder / "a.jpg"], tmp_path / "bright.gif", enhancer)
+    assert len(outcome.failed) == 1 and not (tmp_path / "bright.gif").exists()
     (tmp_path / "folder.jpg").mkdir()
     outcome = enhance_files([folder / "a.jpg"], tmp_path / "folder.jpg", enhancer)
     assert outcome.written == [tmp_path / "folder.jpg" / "a.jpg"]

@@ -28,7 +28,7 @@ KNOWS = {
     "study": ("engine", "users", "study"),
     "cli": ("engine", "users", "study", "cli"),
 }
-# Modules that are no core: they compute through an engine.
+# Modules that may know them.
 USERS = ("enhance", "video", "folders", "export", "checkpoints", "training")
 
 

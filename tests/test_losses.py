@@ -13,7 +13,6 @@ from zdce.losses import (
     FORMS,
     IMPROVED,
     PAPER,
-    PLUS_PLUS,
     RELEASED,
     LossConfig,
     color_constancy,
@@ -120,7 +119,6 @@ def test_grey_image_has_finite_gradients(form, level, cast):
         (PAPER, (1, 1, 0.5, 20), "paper"),
         (RELEASED, (1, 10, 5, 200), "released"),
         (IMPROVED, (1, 10, 5, 300), "released"),
-        (PLUS_PLUS, (1, 10, 5, 1600), "released"),
     ],
 )
 def test_terms_are_the_losses_by_the_publications_weights(config, weights, form):

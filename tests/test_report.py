@@ -19,6 +19,7 @@ from zdce.study import plots, report
 PARAMETERS = """count: int = 2  # how many
 rate: float = 0.5  # share
 name: str = "a"
+data: str = "bundled"  # sets
 panels: str = "bundled\""""
 GOOD = [
     new_markdown_cell("# First & foremost\nIt counts. Then it stops."),
@@ -158,6 +159,7 @@ def test_pages_load_nothing_from_elsewhere_and_describe_every_picture(rendered, 
         ("01_first:\n  rate: 1e-4\n", {}, "rate: '1e-4'"),  # which YAML reads as text
         ("01_first:\n  count: 2.5\n", {}, "count: 2.5"),
         ("01_first:\n  count: true\n", {}, "count: True"),
+        ("01_first:\n  data: bundled,limes\n", {}, "'limes'"),
         ("", {"profile": "slow"}, "'slow'.*quick"),
         ("", {"only": ["09"]}, "'09'.*01_f"),
     ],

@@ -101,7 +101,7 @@ def noise_table(r: Tensor, estimated: Tensor) -> Tensor:
 def block_places(size: int, device: torch.device | None = None) -> Tensor:
     """Where the 32 blocks along a side of ``size`` pixels lie, evenly spaced: (32, 16) int64.
 
-    Blocks overlap where there are fewer than 512 pixels; the last pixel is repeated below 16.
+    Blocks overlap where there are fewer than 512 pixels; the outer pixels are repeated below 16.
     """
     start = torch.arange(BLOCKS, device=device) * (size - NOISE_BLOCK) // (BLOCKS - 1)
     return (start[:, None] + torch.arange(NOISE_BLOCK, device=device)).clamp(0, size - 1)

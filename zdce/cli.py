@@ -168,11 +168,11 @@ def train(arm, epochs, out, weights, resume, save_every, tensorboard, device, **
 @click.option("--profile", default="quick", show_default=True, help="quick, short or study.")
 @click.option("--seeds", help="Such as 0,1,2; default: the profile's own.")
 @click.option("--arms", help="Only these experiments, with commas between them; default: all.")
-@click.option("--jobs", type=click.IntRange(1), help="At a time; default: one for each core.")
+@click.option("--jobs", type=click.IntRange(1), help="At a time; default: one a core, or a GPU.")
 @scheduler_option
 @device_option
 def sweep(profile, seeds, arms, jobs, scheduler, device) -> None:
-    """Train every experiment of the study; what was trained before is not trained again."""
+    """Train a profile's experiments; what was trained before is not trained again."""
     from zdce.study import experiments
     from zdce.study import sweep as sweeps
 

@@ -294,8 +294,9 @@ def training_set(
 
     Takes ``sice-train`` (in its published order), ``bundled`` (40 pictures: the bundled photographs
     from two stops over to four under), either with :data:`NOT_OVER` after it, or a folder. Kept
-    under ``paths.data()/cache``, keyed by content. Raises ValueError for anything else and for a
-    folder without photographs, PhotoError for a file that cannot be read.
+    under ``paths.data()/cache``, by the files' names, sizes and times. Raises ValueError for
+    anything else and a folder without photographs, PhotoError for a file that cannot be read,
+    FileNotFoundError for a set that is not fetched.
     """
     source = str(name_or_folder)
     if source in (f"sice-train{NOT_OVER}", f"bundled{NOT_OVER}"):

@@ -27,7 +27,8 @@ class Enhancer:
     speed: "faithful" shows a network every pixel, "fast" a copy reduced to 80 pixels.
 
     ``engine`` is what computes (:func:`zdce.engine.choose`), in bounded memory; results do not
-    depend on the number of threads. Raises ValueError naming the argument.
+    depend on the number of threads. Raises ValueError naming the argument, FileNotFoundError for
+    published weights that were not fetched.
     """
 
     def __init__(

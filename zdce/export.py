@@ -41,7 +41,7 @@ def to_onnx(model: Model, path: str | os.PathLike, *, gamma: float | None = None
     in [0, 1], of any batch, height and width. gamma: as in :class:`~zdce.enhance.Enhancer`, but on
     values that were not rounded to 8 bits first. The file appears only when it agrees to
     :data:`TOLERANCE`. ValueError without the extra ``export``, ExportError when the network cannot
-    be exported (those that pool with stride 2) or disagrees. Source: ours.
+    be exported (auto, a reduced copy, pools with stride 2) or disagrees. Source: ours.
     """
     try:
         import onnxruntime

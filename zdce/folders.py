@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from mimetypes import guess_type
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ class Options:
     compare: bool = False  # also write NAME_compare.jpg: a photograph before and after
     skip_done: bool = False  # leave files alone whose output is not older
     dry_run: bool = False  # plan and check, write nothing
-    scheduler: str | None = None  # of a Dask cluster: its workers, which see the same files, do it
+    scheduler: str | None = None  # of a Dask cluster whose workers see the same files
     video_speed: str | None = None  # faithful, or fast (default, where a network has curves)
 
     def __post_init__(self) -> None:
@@ -139,7 +140,7 @@ def enhance_files(
 def _started(
     jobs: list[Job], enhancer: Enhancer, options: Options, stack: ExitStack
 ) -> list[Future[Notes]]:
-    """The photographs, begun: one is read, one enhanced, one written at a time; or on a cluster."""
+    """The photographs, begun: one is read and one enhanced at a time; or on a cluster."""
     wanted = [job for job in jobs if not video.is_video(job[0])]
     how = options.quality, options.compare
     if options.scheduler:
@@ -217,7 +218,8 @@ def _small(photo: Photo) -> np.ndarray:
 
 def _plan(sources: list[Path], out: Path, options: Options, outcome: Outcome) -> list[Job]:
     """The table of what to do, a row a file; what is not taken goes to the outcome."""
-    to_file = out.suffix.lower() in KNOWN + ONLY_READ and not out.is_dir()
+    of_files = out.suffix.lower() in KNOWN + ONLY_READ or "image/" in str(guess_type(out.name)[0])
+    to_file = of_files and not out.is_dir()
     if to_file and (len(sources) != 1 or sources[0].is_dir() or options.format or options.suffix):
         alone = "a single photograph or video, without format and suffix"
         raise ValueError(f"out={out}: a file goes with {alone}; name a folder")

@@ -124,7 +124,6 @@ class LossConfig:
 PAPER = LossConfig(spatial=1.0, exposure=1.0, color=0.5, smoothness=20.0, form="paper")
 RELEASED = LossConfig()
 IMPROVED = LossConfig(smoothness=300.0)
-PLUS_PLUS = LossConfig(smoothness=1600.0)
 
 
 def loss_terms(

@@ -131,9 +131,9 @@ def read_photo(path: str | os.PathLike) -> Photo:
 
     Raises PhotoError for anything else: no photograph, a pipe or device, cut short, too large (what
     takes more than 2 GiB of memory: 200 megapixels in 8 bits, 88 in 16, 94 as WebP or AVIF, 55 to
-    68 with another profile than sRGB's; above 179 also files of less than a byte for 50 pixels),
-    several pictures in one file, high dynamic range (PQ, HLG), an extra that is not installed,
-    other integers or floats. Source: ours.
+    68 with another profile than sRGB's, fewer with transparency, as HEIC or progressive JPEG; above
+    179 also files of less than a byte for 50 pixels), several pictures in one file, high dynamic
+    range (PQ, HLG), an extra that is not installed, other integers or floats. Source: ours.
     """
     path = Path(path)
     try:

@@ -64,11 +64,11 @@ ENCODERS = {
     "ffv1": ("ffv1", {}),
 }
 LOOKED_AT = 80  # pixels of the longer side of the reduced picture that is followed
-MISSING = 0.05  # of a video (and a second) that may be missing or damaged before it is refused
+MISSING = 0.05  # of a video, and a second or one part, that may be missing or damaged
 MAX_PIXELS = 2**26  # of a frame: more than 8K, less than what a file of a few bytes may claim
 LATE = 0.06  # s by which sound may begin later before people notice that it was moved
 AHEAD = 4  # frames that a stage may be ahead of the next
-OTHER = ": name a file that ends in .mkv"
+OTHER = ": name a file that ends in .mkv"  # which takes more than the others
 INSTALL = 'video files need PyAV 18.1: pip install "zdce[video]"'
 UNSAID = 2  # a matrix or transfer that the file does not state
 LIMITED, FULL_RANGE = 1, 2  # values fill 16 … 235 or 240 of 255; or all of it
@@ -81,9 +81,9 @@ DARKER = 2.0  # as many times as long for curves that grow stronger
 CUT = 0.5  # difference from the last picture, over the mean, from which on a new scene begins
 JUMP = (16 / 255, 1.5)  # or its mean's, as difference and as ratio
 SAME = 0.9  # correlation with the scene's picture from which on it is the same scene
-FADE = 0.2  # recent change of contrast, as a logarithm, at which curves are held
+FADE = 0.2  # recent change of light and contrast, as a logarithm, at which curves are held
 MOVED = 0.2  # relative change of the reduced picture at which its curves follow at once
-FLOOR = 2 / 255  # mean of a black picture, or of white less its mean; neither says anything
+FLOOR = 2 / 255  # mean of a black picture, or contrast of a plain one: neither says anything
 TINY = 1 / 1000  # so that black can be divided by
 
 
@@ -121,8 +121,8 @@ def enhance_video(
     interlaced pictures become whole ones. What a container cannot hold is told in the notes, but
     without sound or a turn nothing is written. The file appears whole or not at all.
 
-    Raises VideoError, one line, for what is no video, damaged, cut short or of high dynamic range,
-    and when writing fails; ValueError for ``steady``.
+    Raises VideoError, one line, for what is no video, damaged, cut short, of high dynamic range,
+    transparent or of changing size, and when writing fails; ValueError for ``steady``.
     """
     source, target, curves = Path(source), Path(target), Steady(steady)
     container = SUFFIXES.get(target.suffix.lower())
@@ -291,7 +291,7 @@ def _reading(path: Path) -> Iterator[Any]:
     except OSError as error:
         raise VideoError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (av.FFmpegError, ValueError) as error:
-        raise VideoError(f"{path}: no video ({', '.join(SUFFIXES)}), or damaged") from error
+        raise VideoError(f"{path}: no video that is read, or damaged") from error
     try:
         with video:
             yield video
@@ -431,6 +431,7 @@ class _Target:
     def __init__(self, output: Any, container: str, source: _Source, first: Any) -> None:
         self.output, self.container, self.source = output, container, source
         self.pictures, self.notes = source.pictures, source.notes
+        self.other = OTHER * (container != "matroska")
         self.frames, self.places, self.begun = 0, {}, set()
         self.even, self.shown, self.begin = None, None, 0  # unit of even times, last, first
         self._add_streams(first)
@@ -446,7 +447,7 @@ class _Target:
             if item.pts is not None and place.index not in self.begun:
                 self.begun.add(place.index)  # an AVI cannot say that sound begins later
                 if self.container == "avi" and item.pts * item.time_base > LATE:
-                    raise VideoError(f"sound that begins later does not go into avi{OTHER}")
+                    raise VideoError(f"sound that begins later does not go into avi{self.other}")
             item.stream = place
             self._mux(lambda packet: [packet], item)
 
@@ -460,14 +461,15 @@ class _Target:
             self.output.mux(packets(item))
         except (av.FFmpegError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise VideoError(f"cannot be written as {self.container}: {reason}{OTHER}") from error
+            what = f"cannot be written as {self.container}: {reason}"
+            raise VideoError(f"{what}{self.other}") from error
 
     def _check_even(self, frame: Any) -> None:
         """VideoError where two frames would share a time, which an AVI counts."""
         if self.even is not None:
             at = round(frame.pts * frame.time_base / self.even)
             if at == self.shown:
-                raise VideoError(f"uneven times do not go into {self.container}{OTHER}")
+                raise VideoError(f"uneven times do not go into {self.container}{self.other}")
             if self.shown is None:  # it begins with a picture, or readers lose count
                 self.begin = at if 0 < at <= 2 else 0
             self.shown, frame.pts, frame.time_base = at, at - self.begin, self.even
@@ -476,7 +478,7 @@ class _Target:
         """The stream to encode to, and those to copy; a note, or a VideoError, for what is not."""
         matrix = _display_matrix(first)
         if matrix and self.container == "avi":
-            raise VideoError(f"turned pictures do not go into {self.container}{OTHER}")
+            raise VideoError(f"turned pictures do not go into {self.container}{self.other}")
         kinds = ("audio", "subtitle", "video", "attachment")[: 3 + (self.container == "matroska")]
         for stream in self.source.video.streams:
             made, context = None, stream.codec_context
@@ -495,7 +497,7 @@ class _Target:
                 continue
             what = f"{stream.type} {stream.index}" + (f" ({context.name})" if context else "")
             if stream.type == "audio":
-                raise VideoError(f"{what} does not go into {self.container}{OTHER}")
+                raise VideoError(f"{what} does not go into {self.container}{self.other}")
             self.notes.append(f"{what} left out: {self.container} does not take it")
 
     def _encoded_stream(self, first: Any) -> Any:
@@ -529,7 +531,7 @@ class _Target:
             encoder.open()
         except (av.FFmpegError, ValueError) as error:
             what = f"{encoder.pix_fmt} of {encoder.width}×{encoder.height} at {rate} frames/s"
-            raise VideoError(f"{name} does not take {what}{OTHER}") from error
+            raise VideoError(f"{name} does not take {what}{self.other}") from error
         return stream
 
 
@@ -611,7 +613,7 @@ class Steady:
         return max(least * held, brighter * _within(max(0.0, self._light - self._contrast))), moved
 
     def _steadiness(self) -> float:
-        """1 where light and contrast did not both change of late, near 0 in a fade."""
+        """1 where neither light nor contrast changed of late, near 0 in a fade."""
         return _within(math.hypot(self._light, self._contrast))
 
     def _moved(self, seen: np.ndarray) -> np.ndarray:

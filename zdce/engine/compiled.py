@@ -110,7 +110,7 @@ def by_grid(pixels: np.ndarray, curves: Curves, table: np.ndarray, out: np.ndarr
 
 
 def shares(count: int) -> Sequence[range]:
-    """Rows 0 … count − 1 in as many parts as there are threads."""
+    """Rows 0 … count − 1 in at most as many parts as there are threads."""
     each = math.ceil(count / min(count, torch.get_num_threads()))
     return [range(start, min(start + each, count)) for start in range(0, count, each)]
 

@@ -1,7 +1,7 @@
 """One curve for a whole photograph as machine code: sample, search, guided filter and curve.
 
-Two walks down the photograph follow each other closely: one sums up blocks of 4 × 4 pixels, the
-other turns them into slopes and offsets (:func:`zdce.postprocess.guided_filter`), brings these to
+One walk down the photograph, in steps that follow each other closely: blocks of 4 × 4 pixels are
+summed up, turned into slopes and offsets (:func:`zdce.postprocess.guided_filter`), brings these to
 every pixel and applies filter, protection and curve. Any depth. Source: ours.
 """
 

@@ -156,8 +156,8 @@ class Reference:
 
         pixels: (H, W, 3) uint8, uint16, or float32 in [0, 1]; the result is its like. curves: from
         :meth:`curves`, of this photograph or another; None finds them. gamma: a table for integers,
-        a power for floats. strength: of the enhanced in the mix. gray: the result is the enhanced
-        colours' luma (BT.601), three times.
+        a power for floats. strength: of the enhanced in the mix. gray: the three channels of the
+        photograph are equal, and those of the result are made so.
         """
         with self.stream(pixels):
             curves = curves and curves.each(lambda x: torch.as_tensor(x, device=self.device))

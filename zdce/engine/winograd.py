@@ -1,10 +1,10 @@
-"""The seven convolutions as machine code: Winograd's minimal filtering, six rows at a time.
+"""The seven convolutions as machine code, six rows at a time: Winograd's minimal filtering.
 
 A 3×3 convolution of 6×6 outputs takes 64 multiplications in place of 324 when inputs, weights and
 outputs are transformed (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR
-2016, F(6×6, 3×3)). All layers follow each other down the photograph, each a strip of six rows
-behind the one before, so that features never leave the processor's caches; torch offers neither.
-Everything is float32. Source of the code: ours.
+2016, F(6×6, 3×3)); the first, of three channels, is computed directly. All layers follow each other
+down the photograph, each a strip of six rows behind the one before, so that features never leave
+the processor's caches; torch offers neither. Everything is float32. Source of the code: ours.
 """
 
 import threading

@@ -26,6 +26,7 @@ from zdce.study import experiments
 
 KEY = ["weights", "before", "gamma", "photograph"]  # what a score is kept by
 CHUNK = 64  # scores that are computed before they are written
+SCORED = ("bundled", "sice-pairs", "lime", "dicm", "bursts")
 
 # --- methods --------------------------------------------------------------------------------------
 
@@ -120,7 +121,7 @@ def methods(*groups: Sequence[Method]) -> list[Method]:
 
 def budgets(rows: Iterable[Method]) -> dict[str, str]:
     """How each method was trained, in words by label: epochs, steps, batch, size and seeds, or
-    ``published weights``; nothing for the input.
+    ``published weights``; nothing for the input and ``auto``.
     """
     told: dict[tuple[str, str], set[int]] = {}
     for method in (method for method in rows if method.model not in (None, "auto")):
@@ -141,12 +142,14 @@ def budgets(rows: Iterable[Method]) -> dict[str, str]:
 
 
 def sets(data: str) -> list[str]:
-    """Data sets of a notebook's parameter ``data``: comma-separated names, or ``at hand`` for those
-    scored sets that are. Raises ValueError for an unknown one.
+    """Data sets of a notebook's parameter ``data``: comma-separated names, or ``all`` that are
+    scored. Raises ValueError for an unknown one, and for ``all`` where a file of them is missing.
     """
-    if data == "at hand":
-        names = ("bundled", "sice-pairs", "lime", "dicm", "bursts")
-        return [name for name in names if datasets.at_hand(name)]
+    if data == "all":
+        needed = [*SCORED, "published-weights", "niqe-model"]
+        if absent := [name for name in needed if not datasets.at_hand(name)]:
+            raise ValueError(f"data='all': first zdce data fetch {' '.join(absent)}")
+        return [*SCORED]
     names = data.replace(" ", "").split(",")
     if unknown := [name for name in names if name not in datasets.DATASETS]:
         raise ValueError(f"data: no data set {unknown[0]!r}; known: {', '.join(datasets.DATASETS)}")

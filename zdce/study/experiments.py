@@ -154,7 +154,7 @@ def plan(
 
 
 STATISTICS = {"mean": np.mean, "std": np.std, "low": np.min, "high": np.max}  # of an epoch's steps
-# Of committed records, which do not name their columns: a new loss adds one to those of today.
+# Columns of the committed records, which do not name them; each new loss adds one to COLUMNS.
 COMMITTED_COLUMNS = ("spatial", "exposure", "color", "smoothness", "loss", "gradient_norm")
 TABLES = {
     "trainings": "experiment seed steps batch size data photographs precision device torch hours",

@@ -108,8 +108,10 @@ def run(profile: str = "quick", only: Iterable[str] | None = None) -> list[str]:
     ``only``: numbers or names of notebooks (``01``, ``06_result_comparison``), None for all. One
     that fails leaves ``NN_name.failed.html`` and ``.ipynb``, and what was finished before stays.
     Returns a line for each that failed. Raises ValueError for an unknown notebook, and as
-    :func:`read_profile`, before anything runs.
+    :func:`read_profile` and :func:`zdce.study.evaluation.sets`, before anything runs.
     """
+    from zdce.study import evaluation
+
     books = sorted(paths.notebooks().glob("[0-9][0-9]_*.ipynb"))
     names = {name: book for book in books for name in (book.stem, book.stem[:2])}
     if unknown := [name for name in only or [] if name not in names]:
@@ -117,6 +119,8 @@ def run(profile: str = "quick", only: Iterable[str] | None = None) -> list[str]:
         raise ValueError(f"only: no notebook {unknown[0]!r}; there are {there}")
     chosen = books if only is None else sorted({names[name] for name in only})
     parameters = read_profile(profile)
+    for book in chosen:
+        evaluation.sets(parameters.get(book.stem, {}).get("data", "bundled"))
     made = {"profile": profile, "date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit()}
     finished, failures = paths.reports(profile), []
     place = finished.parent / f".partial-{profile}"
