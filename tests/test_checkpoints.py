@@ -100,7 +100,7 @@ def test_what_ships_loads_and_unknown_names_say_what_there_is():
     for name, config in (("zero-dce", ZERO_DCE), ("zero-dce-improved", ZERO_DCE_IMPROVED)):
         model = load(name)
         assert (model.name, model.net.config) == (name, config) and bright(model.net)
-    with pytest.raises(CheckpointError, match=r"'zero-dec' is no model .* auto, .*sci-difficult"):
+    with pytest.raises(CheckpointError, match=r"'zero-dec' is unknown, .* auto, .*sci-difficult"):
         load("zero-dec")
 
 

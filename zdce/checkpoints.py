@@ -82,7 +82,7 @@ def load(name_or_path: str | os.PathLike) -> Model:
     if Path(text).suffix.lower() in (".safetensors", ".pth", ".pt"):
         return read(text)
     raise CheckpointError(
-        f"{text!r} is no model and no weights file: choose one of {', '.join(MODELS)}, "
+        f"model {text!r} is unknown, and no weights file: choose one of {', '.join(MODELS)}, "
         "or give a .safetensors, .pth or .pt file"
     )
 

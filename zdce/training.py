@@ -366,7 +366,7 @@ def _finish(state: State, folder: Path) -> Run:
     means = record[shown].rolling(state.per_epoch, min_periods=1).mean()
     axes.plot(means, label=shown)
     axes.set(xlabel="step", ylabel="weighted loss, mean of an epoch", ylim=(0, None))
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(shown))
     with atomic_write(folder / "loss.png") as partial:
         figure.savefig(partial, format="png", dpi=120)
     _save_weights(state, folder / MODEL)
