@@ -162,8 +162,8 @@ def _compared(part: Part, table: pd.DataFrame) -> list[dict]:
 
 def decide(low: float, high: float, direction: str, margin: float) -> str:
     """What an interval says of a difference: ``holds``, ``opposite`` (as certain), ``negligible``
-    (certain, but within the margin), ``no difference`` (0 is in it); of ``same``: ``holds``,
-    ``differs``, ``open``.
+    (certain, but not wholly beyond the margin), ``no difference`` (0 is in it); of ``same``:
+    ``holds``, ``differs``, ``open``.
     """
     if direction == "same":
         if -margin <= low and high <= margin:
