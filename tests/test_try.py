@@ -12,6 +12,7 @@ from PIL import Image
 from test_pages import asked_for, show
 
 from zdce import auto, datasets, paths
+from zdce.postprocess import NOISE_BLOCK
 
 PAGE = paths.reports() / "try.html"
 pytestmark = pytest.mark.long
@@ -64,9 +65,11 @@ def test_the_page_has_the_constants_of_the_package():
     for name in ("ITERATIONS", "TARGET_MEAN", "LIMIT", "HALVINGS", "NIGHT_GAIN"):
         found = re.search(rf"\b{name} = ([\d.]+)", source).group(1)
         assert float(found) == getattr(auto, name), name
-    for name in ("GOOD", "SEEN", "NIGHT", "POINTS"):
+    points = tuple(range(NOISE_BLOCK)[auto.POINTS])
+    pairs = {"GOOD": auto.GOOD, "SEEN": auto.SEEN, "NIGHT": auto.NIGHT, "POINTS": points}
+    for name, pair in pairs.items():
         found = re.search(rf"\b{name} = \[([^\]]+)\]", source).group(1)
-        assert tuple(map(float, found.split(","))) == getattr(auto, name), name
+        assert tuple(map(float, found.split(","))) == pair, name
 
 
 def test_it_opens_from_disk_and_asks_for_nothing(page):

@@ -5,6 +5,9 @@ with which a sample of 64 × 64 pixels reaches the brightness that is asked of i
 before the curve, and the curve fades out towards white (:mod:`zdce.postprocess`).
 """
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,34 +24,8 @@ SEEN = (1.0, 4.0)  # grey levels of the largest channel between which a pixel ce
 NIGHT = (0.4, 0.7)  # shares of pixels that are not black, between which a night passes into a day
 NIGHT_GAIN = 2.0  # as many times its own mean a night may be brought to
 BLOCKS = 32  # along either side: a photograph is sampled in 32 × 32 blocks of 16 × 16 pixels
-POINTS = (4, 12)  # pixels along either side of a block whose brightness is looked at
+POINTS = slice(4, None, 8)  # pixels along either side of a block whose brightness is looked at
 WEAKEST, NOISE_FROM, NOISE_GAIN, STRONGEST = 1.2, 0.3, 10.0, 4.0  # of the filter, in grey levels
-
-
-def curve_of(image: Tensor) -> tuple[Tensor, Tensor]:
-    """The number r in [−0.45, 0] of photographs, and their estimated noise in grey levels, (N,).
-
-    image: (N, 3, H, W) of any size, uint8, uint16, or float in [0, 1].
-    """
-    deep = image.dtype == torch.uint16  # which index_select lacks
-    blocks = image.view(torch.int16) if deep else image
-    for axis in (2, 3):
-        places = block_places(image.shape[axis], image.device)
-        blocks = blocks.index_select(axis, places.flatten())
-    if not image.is_floating_point():
-        blocks = blocks.view(image.dtype).to(torch.float32) / torch.iinfo(image.dtype).max
-    first = NOISE_BLOCK * torch.arange(BLOCKS, device=image.device)
-    at = torch.stack([first + point for point in POINTS], dim=1).flatten()
-    return search(blocks.index_select(2, at).index_select(3, at)), estimate_noise(blocks)
-
-
-def render(image: Tensor, r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Photographs (N, 3, H, W) in [0, 1], r (N,) and noise to filter out (N, 256) → the enhanced
-    and their curves, each (N, 3, H, W): r times the filtered photographs' highlight protection.
-    """
-    image = guided_filter(image, noise.to(image))
-    curves = (r.view(-1, 1, 1, 1) * highlight_protection(image)).expand_as(image)
-    return apply_curves(image, curves, ITERATIONS), curves
 
 
 def search(points: Tensor) -> Tensor:
@@ -67,6 +44,40 @@ def search(points: Tensor) -> Tensor:
         low, high = torch.where(reached < asked, low, r), torch.where(reached < asked, r, high)
     dark = asked > points.mean(dim=(1, 2, 3))
     return torch.where(dark, (low + high) / 2, torch.zeros_like(low))
+
+
+def curve_of(image: Tensor, search: Callable[[Tensor], Tensor] = search) -> tuple[Tensor, Tensor]:
+    """The number r in [−0.45, 0] of photographs, and their estimated noise in grey levels, (N,).
+
+    image: (N, 3, H, W) of any size, uint8, uint16, or float in [0, 1]. search: what finds r, like
+    :func:`search`.
+    """
+    deep = image.dtype == torch.uint16  # which index_select lacks
+    pixels = (image.view(torch.int16) if deep else image).permute(0, 2, 3, 1)
+    rows, columns = (block_places(side, image.device) for side in pixels.shape[1:3])
+    pixels, starts = pixels.index_select(1, rows.flatten()), columns[:, 0]
+    if image.shape[3] < NOISE_BLOCK:
+        pixels = pixels.index_select(2, columns.flatten())
+        starts = NOISE_BLOCK * torch.arange(BLOCKS, device=image.device)
+    pixels, window = pixels.view(image.dtype).flatten(2), (2, 3 * NOISE_BLOCK, 3)
+    if image.is_cpu:  # NumPy: for so little, threads would only wait
+        blocks = np.float32(pixels.unfold(*window).numpy()[:, :, starts.numpy()])
+    else:
+        blocks = pixels.to(torch.float32).unfold(*window)[:, :, starts]
+    blocks = blocks.reshape(*blocks.shape[:3], NOISE_BLOCK, 3)
+    top = 1 if image.is_floating_point() else torch.iinfo(image.dtype).max
+    points = torch.as_tensor(blocks)[:, POINTS, :, POINTS].permute(0, 4, 1, 2, 3) / top
+    noise = torch.as_tensor(estimate_noise(blocks)) * (255 / top)
+    return search(points.reshape(len(image), 3, 2 * BLOCKS, -1)), noise
+
+
+def render(image: Tensor, r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Photographs (N, 3, H, W) in [0, 1], r (N,) and noise to filter out (N, 256) → the enhanced
+    and their curves, each (N, 3, H, W): r times the filtered photographs' highlight protection.
+    """
+    image = guided_filter(image, noise.to(image))
+    curves = (r.view(-1, 1, 1, 1) * highlight_protection(image)).expand_as(image)
+    return apply_curves(image, curves, ITERATIONS), curves
 
 
 def target_mean(points: Tensor) -> Tensor:

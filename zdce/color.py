@@ -42,10 +42,8 @@ class PhotoError(ValueError):
 def refuse_high_dynamic_range(transfer: int) -> None:
     """PhotoError for the code points of PQ and HLG, whose light goes far beyond sRGB's white."""
     if transfer in HDR:
-        raise PhotoError(
-            f"a picture of high dynamic range (HDR, {HDR[transfer]}), which is not read: "
-            "export it as sRGB or Display P3 first"
-        )
+        kind = f"a picture of high dynamic range (HDR, {HDR[transfer]}), which is not read"
+        raise PhotoError(f"{kind}: export it as sRGB or Display P3 first")
 
 
 def by_code_points(primaries: int, transfer: int, mode: str) -> bytes | None:

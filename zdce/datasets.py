@@ -326,11 +326,8 @@ def _build_cache(
         return image.resize((size, size), Image.Resampling.LANCZOS).tobytes()
 
     bar = {"desc": "decoding", "unit": "photo", "mininterval": 1, "file": sys.stdout}
-    with (
-        atomic_write(file) as part,
-        part.open("wb") as stream,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-    ):
+    pool = ThreadPoolExecutor(os.cpu_count())
+    with pool, atomic_write(file) as part, part.open("wb") as stream:
         shape = (len(photographs), size, size, 3)
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(stream, header)

@@ -144,10 +144,8 @@ def _started(
     wanted = [job for job in jobs if not video.is_video(job[0])]
     how = options.quality, options.compare
     if options.scheduler:
-        pool, network = (
-            stack.enter_context(cluster(options.scheduler)),
-            (*enhancer.options.items(),),
-        )
+        pool = stack.enter_context(cluster(options.scheduler))
+        network = tuple(enhancer.options.items())
         places = ((source.absolute(), target.absolute()) for source, target in wanted)
         return [pool.submit(_on_worker, network, *how, *place) for place in places]
     pool = ThreadPoolExecutor(3)

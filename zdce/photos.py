@@ -54,11 +54,8 @@ SUFFIXES = {suffix: name for name, each in FORMATS.items() for suffix in each[0]
 SAME_AS = {"MPO": "JPEG", "DIB": "BMP"}  # phones write MPO: a JPEG with further pictures behind it
 # Read, not written: their developed or decoded pixels go into a file of another format.
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
-_RAW = (
-    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .kdc .mef .mos .mrw .nef .nrw .orf "
-    ".pef .raf .rw2 .rwl .sr2 .srf .srw .x3f"
-)
-RAW_SUFFIXES = tuple(_RAW.split())
+_RAW = ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .kdc .mef .mos .mrw .nef .nrw "
+RAW_SUFFIXES = tuple((_RAW + ".orf .pef .raf .rw2 .rwl .sr2 .srf .srw .x3f").split())
 EXTRAS = {  # name, extra, library, suffixes
     "HEIF": ("a HEIC/HEIF file", "heif", "pillow_heif", HEIF_SUFFIXES),
     "RAW": ("a raw camera file", "raw", "rawpy", RAW_SUFFIXES),
@@ -204,9 +201,8 @@ def from_pil(image: Image.Image) -> Photo:
     Any of Pillow's 8-bit modes, 1-bit, palette, CMYK, and ``I;16`` (16-bit grey); ``I`` when its
     values lie in 0 – 65535. Tones as in :func:`read_photo`. Raises PhotoError for the other modes.
     """
-    return _toned(
-        replace(_plain(image), icc=color.fitting(image.info.get("icc_profile"), image.mode))
-    )
+    icc = color.fitting(image.info.get("icc_profile"), image.mode)
+    return _toned(replace(_plain(image), icc=icc))
 
 
 def to_pil(photo: Photo) -> Image.Image:
@@ -551,9 +547,8 @@ def _toned(photo: Photo) -> Photo:
         return photo
     if alpha is not None and alpha.dtype == np.uint8:
         alpha = alpha.astype(np.uint16) * 257
-    return replace(
-        photo, pixels=color.to_srgb(photo.pixels, icc), alpha=alpha, original=photo.pixels
-    )
+    pixels = color.to_srgb(photo.pixels, icc)
+    return replace(photo, pixels=pixels, alpha=alpha, original=photo.pixels)
 
 
 # Writing

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from zdce import auto
 from zdce.engine import one_curve, winograd
-from zdce.engine.reference import ONE_CURVE, Curves, Reference, scaled
+from zdce.engine.reference import Curves, Reference
 from zdce.engine.tiling import Tile, parallel
 from zdce.engine.vectors import numba
 from zdce.engine.winograd import Winograd
-from zdce.postprocess import NOISE_BLOCK, apply_gamma, blend, gamma_table
+from zdce.postprocess import apply_gamma, blend, gamma_table
 
 ITERATIONS = auto.ITERATIONS  # of one curve: known to the compiler
 
@@ -26,6 +26,7 @@ class Compiled(Reference):
     """The reference's results: 8 bits in one pass, networks and the curve alone at any depth."""
 
     name = "compiled"
+    search = staticmethod(one_curve.search)
 
     def __init__(self, net: nn.Module, *, reduced: bool = False, reason: str = "") -> None:
         super().__init__(net, "cpu", reduced=reduced, reason=reason)
@@ -73,17 +74,6 @@ class Compiled(Reference):
     def estimate(self, image: Tensor, low: bool = False) -> Tensor:
         """As :meth:`Reference.estimate`; all is float32."""
         return self.winograd.curves(image) if self.winograd else super().estimate(image)
-
-    def one_curve(self, pixels: Tensor) -> Curves:
-        if min(pixels.shape[:2]) < NOISE_BLOCK:
-            return super().one_curve(pixels)
-        pixels = pixels.numpy()
-        rows, columns = (auto.block_places(side).numpy() for side in pixels.shape[:2])
-        at = (each[:, auto.POINTS].ravel() for each in (rows, columns))
-        r = np.float32(one_curve.search(scaled(torch.from_numpy(pixels[np.ix_(*at)]))))
-        estimated = one_curve.estimate_noise(pixels, rows, columns)
-        noise = auto.noise_table(torch.tensor([r]), torch.tensor([estimated]))[0].numpy()
-        return Curves(np.full((1, 1, 1, 3), r), noise=noise, **ONE_CURVE)
 
     def box_mean(self, pixels: Tensor, factor: int) -> Tensor:
         if pixels.dtype != torch.uint8 or factor >= 4096:

@@ -9,6 +9,7 @@ import itertools
 import math
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from zdce import auto, postprocess
@@ -22,23 +23,11 @@ RING = 4  # rows of blocks that are kept of each step; three are read together
 PLANES = 6  # slopes and offsets of R, G, B; or their means and those of luma · R, G, B
 
 
-def search(points: Tensor) -> float:
+def search(points: Tensor) -> Tensor:
     """:func:`zdce.auto.search` of one photograph's points, (1, 3, h, w) in [0, 1]."""
-    asked = float(auto.target_mean(points))
-    if not asked > float(points.mean()):
-        return 0.0
-    plain = points[0].flatten(1).contiguous().numpy()
-    return float(_bisect(plain, asked, auto.LIMIT, auto.HALVINGS))
-
-
-def estimate_noise(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> float:
-    """:func:`zdce.postprocess.estimate_noise` of the blocks (32, 16) that rows and columns name."""
-    energy = np.empty(len(rows) * len(columns), np.float32)
-    _energies(pixels.reshape(len(pixels), -1), rows[:, 0], columns[:, 0], energy)
-    energy *= np.float32(255**2 / (2 * 4 * (postprocess.NOISE_BLOCK // 2) ** 2))
-    at = postprocess.NOISE_QUANTILE * (len(energy) - 1)
-    low, high = np.partition(energy, (int(at), int(at) + 1))[int(at) : int(at) + 2]
-    return math.sqrt(low + (at - int(at)) * (high - low))
+    asked, plain = float(auto.target_mean(points)), points[0].flatten(1).numpy()
+    dark = asked > float(points.mean())
+    return torch.tensor([_bisect(plain, asked, auto.LIMIT, auto.HALVINGS) if dark else 0.0])
 
 
 def render(pixels: np.ndarray, out: np.ndarray, r: float, noise: np.ndarray) -> None:
@@ -121,38 +110,6 @@ if numba:
             for _ in range(ITERATIONS):
                 rgb = [c.curve(x, rho) for x in rgb]
             c.write(rgb, _pixels(c, out, kind, n), kind)
-
-    @kernel(3, 0, 1, 2)
-    def _energy(c, kind, start, apart, out):
-        """The sum of squares of a block's diagonal second differences, eight times it."""
-        side = postprocess.NOISE_BLOCK
-
-        def step(k, sums):
-            pairs = c.builder.mul(c.builder.mul(k, INT(2)), apart)
-            upper = c.builder.add(start, pairs)
-            lower = c.builder.add(upper, apart)
-            total = sums[0]
-            for part in range(side // LANES):
-                at = [_pixels(c, row, kind, INT(part)) for row in (upper, lower)]
-                d = c.minus(*(_luma(c, c.read(each, kind)) for each in at))
-                d = c.minus(d, c.pick(d, d, [j ^ 1 for j in range(LANES)]))
-                total = c.fma(d, d, total)
-            return [total]
-
-        (total,) = c.repeat(INT(side // 2), [c.number(0)], step)
-        near = 1
-        while near < LANES:
-            total = c.plus(total, c.pick(total, total, [j ^ near for j in range(LANES)]))
-            near *= 2
-        c.store(c.pick(total, total, [0]), out)
-
-    @machine_code
-    def _energies(source, rows, columns, out):
-        for i in range(rows.shape[0]):
-            for j in range(columns.shape[0]):
-                start = source[rows[i], 3 * columns[j] :].ctypes.data
-                into = out.ctypes.data + 4 * (i * columns.shape[0] + j)
-                _energy(source.itemsize // 2, start, source.strides[0], into)
 
     @machine_code
     def _bisect(points, asked, limit, halvings):

@@ -77,6 +77,7 @@ class Reference:
     """
 
     name = "reference"
+    search = staticmethod(auto.search)
 
     def __init__(
         self,
@@ -138,7 +139,7 @@ class Reference:
 
     def one_curve(self, pixels: Tensor) -> Curves:
         """The curve that :mod:`zdce.auto` finds for a photograph (H, W, 3) on the device."""
-        r, noise = auto.curve_of(pixels.permute(2, 0, 1)[None])
+        r, noise = auto.curve_of(pixels.permute(2, 0, 1)[None], self.search)
         noise = auto.noise_table(r, noise)[0]
         return Curves(r.view(1, 1, 1, 1).expand(1, 1, 1, 3), noise=noise, **ONE_CURVE)
 
