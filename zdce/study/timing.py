@@ -50,15 +50,15 @@ SOURCES = {
 
 
 def fingerprint(name: str, home: Path = paths.PACKAGE) -> str:
-    """12 digits of the sha256 of the sources that the file of speeds ``name`` measures: while they
-    stay, what was measured counts.
+    """The sha256, its first 12 digits, of the sources that the file of speeds ``name`` measures:
+    while they stay, what was measured counts.
     """
     digest = hashlib.sha256()
     for pattern in SOURCES[name]:
         for file in sorted(home.glob(f"{pattern}.py")):
             digest.update(f"{file.relative_to(home).as_posix()}\n".encode())
             digest.update(file.read_bytes().replace(b"\r\n", b"\n"))
-    return digest.hexdigest()[:12]
+    return f"sha256:{digest.hexdigest()[:12]}"  # else 12e345678901 would be read as a number
 
 
 def conditions(name: str, device: str = "cpu") -> dict[str, object]:
