@@ -43,7 +43,10 @@ def test_the_fingerprint_is_that_of_the_sources(tmp_path):
     same = {name: timing.fingerprint(name, home) for name in timing.SOURCES}
     assert same == {name: timing.fingerprint(name) for name in timing.SOURCES}
     with (home / "engine" / "winograd.py").open("a") as file:
-        file.write("\n")
+        file.write('\n\n# A comment\n"""A docstring."""\n')
+    assert same == {name: timing.fingerprint(name, home) for name in same}
+    with (home / "engine" / "winograd.py").open("a") as file:
+        file.write("more = 1\n")
     changed = {name for name in same if timing.fingerprint(name, home) != same[name]}
     assert changed == {"paths", "large", "video"}
     named = set(itertools.chain(*timing.SOURCES.values()))

@@ -1,4 +1,4 @@
-"""One curve for a whole photograph as machine code: sample, search, guided filter and curve.
+"""One curve for a whole photograph as machine code: search, guided filter and curve.
 
 One walk down the photograph, in steps that follow each other closely: blocks of 4 × 4 pixels are
 summed up, turned into slopes and offsets (:func:`zdce.postprocess.guided_filter`), brings these to

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import os
 import platform
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,14 +51,15 @@ SOURCES = {
 
 
 def fingerprint(name: str, home: Path = paths.PACKAGE) -> str:
-    """The sha256, its first 12 digits, of the sources that the file of speeds ``name`` measures:
-    while they stay, what was measured counts.
+    """The sha256, its first 12 digits, of the sources that the file of speeds ``name`` measures,
+    without comments, docstrings and empty lines: while it stays, what was measured counts.
     """
     digest = hashlib.sha256()
     for pattern in SOURCES[name]:
         for file in sorted(home.glob(f"{pattern}.py")):
             digest.update(f"{file.relative_to(home).as_posix()}\n".encode())
-            digest.update(file.read_bytes().replace(b"\r\n", b"\n"))
+            code = re.sub(r'"""[\s\S]*?"""|(^|  )# .*$', "", file.read_text("utf-8"), flags=re.M)
+            digest.update(re.sub(r"\s*\n", "\n", code).encode())
     return f"sha256:{digest.hexdigest()[:12]}"  # else 12e345678901 would be read as a number
 
 
