@@ -49,8 +49,7 @@ def search(points: Tensor) -> Tensor:
 def curve_of(image: Tensor, search: Callable[[Tensor], Tensor] = search) -> tuple[Tensor, Tensor]:
     """The number r in [−0.45, 0] of photographs, and their estimated noise in grey levels, (N,).
 
-    image: (N, 3, H, W) of any size, uint8, uint16, or float in [0, 1]. search: what finds r, like
-    :func:`search`.
+    image: (N, 3, H, W) of any size, uint8, uint16, or float in [0, 1]. search: how r is found.
     """
     deep = image.dtype == torch.uint16  # which index_select lacks
     pixels = (image.view(torch.int16) if deep else image).permute(0, 2, 3, 1)
