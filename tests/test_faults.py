@@ -1,5 +1,6 @@
 """Full disks, two of one command at once, killed commands: a clear end or correct work."""
 
+import json
 import platform
 import re
 import subprocess
@@ -109,11 +110,14 @@ def test_a_limit_on_file_sizes_ends_a_training_and_keeps_the_last_checkpoint(clo
     home = clones("limit")
     words = [*TRAIN[:-2], "--size", "32", "--out", "run", "--resume"]
     assert end(start(home, *words, "--steps", "2"))[0] == 0
-    before = hashes(home / "run")
+    before, about = hashes(home / "run"), home / "run" / "run.json"
+    ran = json.loads(about.read_text("utf-8"))
     limit = ["sh", "-c", 'trap "" XFSZ; ulimit -f 8; exec "$@"', "limited"]
     code, said = end(start(home, *words, "--steps", "4", before=limit))
     assert code == 1 and "run/checkpoint.safetensors: File too large" in said
-    assert hashes(home / "run") == before
+    after, since = hashes(home / "run"), json.loads(about.read_text("utf-8"))
+    assert after.pop("run.json") and before.pop("run.json") and after == before
+    assert since.pop("seconds") >= ran.pop("seconds") and since == ran  # the time of the steps lost
     assert end(start(home, *words, "--steps", "4"))[0] == 0
 
 
